@@ -1,0 +1,150 @@
+"""What no file here may do, read from its text: planted first, then looked for in every file."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOMELESS = ("utils", "util", "helpers", "helper", "common", "misc")
+BANNED_NNX = ("jit", "grad", "value_and_grad", "Optimizer", "Dict")
+# Called while a file is imported, these make an array, read a file, define a flag or wake a device.
+BUSY_ROOTS = (
+    "np",
+    "numpy",
+    "jnp",
+    "jax.numpy",
+    "jax.random",
+    "flags",
+    "config_flags",
+    "absl.flags",
+)
+BUSY_CALLS = ("open", "print", "jax.devices", "jax.config.update", "jax.device_put")
+BUSY_METHODS = ("read_text", "read_bytes", "write_text", "mkdir")
+IDLE_CALLS = ("np.dtype", "np.finfo", "np.iinfo", "jnp.dtype", "jnp.finfo")
+DOORS = ("train", "evaluate", "predict", "__main__", "build", "verify", "inspect")
+MAX_LINES, MAX_CONFIG_LINES = 300, 50
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def nnx_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every X of `flax.nnx.X` that a file reaches for, under whatever alias, with its line."""
+    aliases = {"flax.nnx", "nnx"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            names = node.names
+            aliases |= {n.asname for n in names if n.asname and prefix + n.name == "flax.nnx"}
+            if prefix == "flax.nnx.":
+                yield from ((name.name, node.lineno) for name in names)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in aliases:
+            yield node.attr, node.lineno
+
+
+def calls_at_import(tree: ast.Module) -> Iterator[ast.Call]:
+    """Every call that runs when the file is imported: not in a body, but in its defaults."""
+
+    def visit(node: ast.AST) -> Iterator[ast.Call]:
+        if isinstance(node, ast.Call):
+            yield node
+        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Lambda):
+            return
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        children = [*node.decorator_list, node.args] if is_function else ast.iter_child_nodes(node)
+        for child in children:
+            yield from visit(child)
+
+    return visit(tree)
+
+
+def objections_to(path: str, source: str) -> list[str]:
+    """Every rule that the file at `path`, relative to the root, breaks."""
+    found = []
+    tree, where = ast.parse(source), Path(path)
+    is_source = where.parts[0] in ("kkanji_jax", "data_tools")
+    if where.stem in HOMELESS:
+        found.append(f"{path}: a file named so has no purpose; name the missing room")
+    most = MAX_CONFIG_LINES if where.parts[0] == "configs" else MAX_LINES
+    if (num_lines := source.count("\n")) > most:
+        found.append(f"{path}: {num_lines} lines, over {most}: split by purpose")
+    for name, line in nnx_names(tree):
+        if name in BANNED_NNX:
+            found.append(f"{path}:{line}: flax.nnx.{name} is banned; plain JAX trains")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            found.append(f"{path}:{node.lineno}: __future__ annotations defeat runtime checks")
+        elif isinstance(node, ast.ExceptHandler) and is_source:
+            if node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"):
+                found.append(f"{path}:{node.lineno}: name the errors that are expected")
+        elif isinstance(node, ast.Call) and is_source and where.stem not in DOORS:
+            is_to_stdout = all(keyword.arg != "file" for keyword in node.keywords)
+            if ast.unparse(node.func) == "print" and is_to_stdout:
+                found.append(f"{path}:{node.lineno}: only doors write to standard output")
+    for call in calls_at_import(tree) if is_source or where.parts[0] == "configs" else ():
+        called = ast.unparse(call.func)
+        root, _, method = called.rpartition(".")
+        is_busy = root in BUSY_ROOTS or called in BUSY_CALLS or method in BUSY_METHODS
+        if is_busy and called not in IDLE_CALLS:
+            found.append(f"{path}:{call.lineno}: {called}() runs when the file is imported")
+    return found
+
+
+def python_files() -> list[Path]:
+    folders = ("kkanji_jax", "data_tools", "configs", "scripts", "tests")
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.skipif(not (ROOT / "kkanji_jax").is_dir(), reason="the source tree is not beside")
+def test_no_file_breaks_a_rule_of_the_house():
+    objections = []
+    for path in python_files():
+        objections += objections_to(path.relative_to(ROOT).as_posix(), path.read_text())
+    assert not objections, "\n".join(objections)
+
+
+PLANTED = [
+    ("kkanji_jax/utils.py", "", "no purpose"),
+    ("tests/helpers.py", "", "no purpose"),
+    ("kkanji_jax/augment.py", "\n" * 301, "split by purpose"),
+    ("configs/b0.py", "\n" * 51, "split by purpose"),
+    ("kkanji_jax/steps.py", "from flax import nnx\nstep = nnx.jit(f)", "flax.nnx.jit"),
+    ("kkanji_jax/steps.py", "from flax import nnx as n\nn.grad", "flax.nnx.grad"),
+    ("kkanji_jax/steps.py", "import flax.nnx as n\nn.Optimizer", "flax.nnx.Optimizer"),
+    ("kkanji_jax/steps.py", "import flax\nflax.nnx.Dict", "flax.nnx.Dict"),
+    ("scripts/x.py", "from flax.nnx import value_and_grad", "flax.nnx.value_and_grad"),
+    ("kkanji_jax/mesh.py", "from __future__ import annotations", "__future__"),
+    ("kkanji_jax/mesh.py", "try:\n    f()\nexcept Exception:\n    pass", "name the errors"),
+    ("data_tools/audit.py", "try:\n    f()\nexcept:\n    pass", "name the errors"),
+    ("kkanji_jax/scoring.py", "def f():\n    print(1)", "only doors write"),
+    ("kkanji_jax/losses.py", "ONE = jnp.ones(3)", "jnp.ones() runs"),
+    ("kkanji_jax/losses.py", "def f(key=jax.random.key(0)):\n    pass", "jax.random.key() runs"),
+    ("kkanji_jax/losses.py", "class A:\n    table = np.arange(3)", "np.arange() runs"),
+    ("kkanji_jax/data/records.py", "TEXT = Path('x').read_text()", "read_text() runs"),
+    ("kkanji_jax/train.py", "F = flags.DEFINE_string('w', '', '')", "DEFINE_string() runs"),
+    ("configs/b0.py", "print('b0')", "print() runs"),
+]
+
+
+@pytest.mark.parametrize(("path", "source", "wanted"), PLANTED)
+def test_a_planted_offence_is_objected_to(path: str, source: str, wanted: str):
+    (objection,) = objections_to(path, source)
+    assert wanted in objection and objection.startswith(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("kkanji_jax/steps.py", "from flax import nnx\nparts = nnx.split"),
+        ("kkanji_jax/losses.py", "def f():\n    return jnp.ones(3)\n\ng = lambda: np.ones(3)"),
+        ("kkanji_jax/data/records.py", "HEADER = np.dtype('<u4')"),
+        ("kkanji_jax/train.py", "if __name__ == '__main__':\n    print('hello')"),
+        ("data_tools/build.py", "def run():\n    print('done')"),
+        ("tests/test_x.py", "A = np.ones(3)"),
+    ],
+)
+def test_what_is_lawful_is_let_pass(path: str, source: str):
+    assert objections_to(path, source) == []
