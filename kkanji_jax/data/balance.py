@@ -1,0 +1,112 @@
+"""The balanced plan: which original, and which copy of it, stands at each position of an epoch."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt32, UInt64
+
+
+def mix_address(
+    seed: int, addresses: UInt32[np.ndarray, "n 2"], copies: Any = 0
+) -> UInt64[np.ndarray, " n"]:
+    """A well-mixed 64-bit number for each (seed, address, copy); equal inputs, equal numbers."""
+    words = np.ascontiguousarray(addresses, dtype=np.uint32).astype(np.uint64)
+    mixed = words[:, 0] | (words[:, 1] << np.uint64(32))
+    for salt in (np.full(1, seed % 2**64, np.uint64), np.asarray(copies).astype(np.uint64)):
+        mixed = mixed ^ (np.atleast_1d(salt) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        # The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed
+
+
+def class_quotas(
+    sizes: Int64[np.ndarray, " k"], per_class: int | None, sampling_exponent: float
+) -> Int64[np.ndarray, " k"]:
+    """Examples per epoch of each class, given its number of originals.
+
+    `per_class` = N gives exactly N each. Otherwise quotas are proportional to
+    size ** sampling_exponent, at least 1, and sum to the number of originals: exponent 1 is each
+    original once, 0 is every class alike.
+    """
+    if per_class is not None:
+        if per_class < 1:
+            raise ValueError(f"per_class wants at least 1 example a class, got {per_class}")
+        return np.full(len(sizes), per_class, np.int64)
+    if not 0.0 <= sampling_exponent <= 1.0:
+        raise ValueError(
+            f"sampling_exponent wants 0 (classes alike) to 1 (as found), got {sampling_exponent}"
+        )
+    if sampling_exponent == 1.0:
+        return sizes.copy()
+    # For an exponent of at most 1 the smallest quota is at least the smallest size, so at least 1.
+    weights = sizes.astype(np.float64) ** sampling_exponent
+    shares = weights * (sizes.sum() / weights.sum())
+    quotas = np.maximum(np.floor(shares).astype(np.int64), 1)
+    missing = int(sizes.sum() - quotas.sum())
+    if missing > 0:  # to the largest remainders; equal ones in class order
+        quotas[np.argsort(quotas - shares, kind="stable")[:missing]] += 1
+    return quotas
+
+
+class Plan:
+    """Position in an epoch -> (row of the original, copy number), without storing the epoch.
+
+    Each class has its originals in an order drawn by hash of (seed, address), and walks them
+    round and round: its slot t is original t % size, copy t // size. An epoch takes the next quota
+    of slots. So within an epoch every original of a class is used equally often, give or take one;
+    a class above its quota shows another part of its originals each epoch; and no (row, copy)
+    comes twice, ever. Copy 0 is the clean original.
+    """
+
+    def __init__(
+        self,
+        labels: Int32[np.ndarray, " n"],
+        addresses: UInt32[np.ndarray, "n 2"],
+        *,
+        per_class: int | None = None,
+        sampling_exponent: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        """`labels` are class ids in any order, `addresses` from `records.address_of`."""
+        if len(labels) == 0:
+            raise ValueError("a plan wants at least one original, got none")
+        self.class_ids, sizes = np.unique(labels, return_counts=True)
+        self._sizes = sizes.astype(np.int64)
+        self._quotas = class_quotas(self._sizes, per_class, sampling_exponent)
+        # Rows of one class side by side, in hash order; equal hashes fall back on the address.
+        keys = (addresses[:, 0], addresses[:, 1], mix_address(seed, addresses), labels)
+        self._rows = np.lexsort(keys).astype(np.int32)
+        self._row_starts = np.cumsum(self._sizes) - self._sizes
+        self._ends = np.cumsum(self._quotas)
+
+    def __len__(self) -> int:
+        """Examples per epoch."""
+        return int(self._ends[-1])
+
+    def quotas(self) -> dict[int, int]:
+        """Examples per epoch of each class id."""
+        return dict(zip(self.class_ids.tolist(), self._quotas.tolist(), strict=True))
+
+    def lookup(
+        self,
+        positions: Int64[np.ndarray, " m"],
+        epochs: Int64[np.ndarray, " m"],
+        fresh_copies: bool = True,
+    ) -> tuple[Int32[np.ndarray, " m"], Int32[np.ndarray, " m"]]:
+        """Rows and copy numbers at `positions`, in [0, len), of `epochs`, from 0.
+
+        Positions run class by class; shuffling is the caller's. Without `fresh_copies` every
+        epoch is epoch 0, which is what a written-out balanced set holds.
+        """
+        if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
+            raise ValueError(f"positions want [0, {len(self)}), got others")
+        if len(epochs) and epochs.min() < 0:
+            raise ValueError(f"epochs count from 0, got {epochs.min()}")
+        place = np.searchsorted(self._ends, positions, side="right")
+        slots = positions - (self._ends[place] - self._quotas[place])
+        if fresh_copies:
+            slots = slots + epochs * self._quotas[place]
+        rounds, offsets = np.divmod(slots, self._sizes[place])
+        return self._rows[self._row_starts[place] + offsets], rounds.astype(np.int32)

@@ -1,0 +1,150 @@
+"""Code points and class ids: the one table that says which character an output means."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+INDEX_VERSION = 1
+_CODEPOINT = re.compile(r"U\+[0-9A-F]{4,6}")
+_LOOSE = re.compile(r"(?:[Uu][+_-]?|0[Xx]|\\u)?([0-9A-Fa-f]{4,6})(?![0-9A-Za-z])")
+_KEY = re.compile(r"(.) \((U\+[0-9A-F]{4,6})\)", re.DOTALL)
+
+
+def codepoint_of(character: str) -> str:
+    """The code point of one character, as `U+` and four to six upper-case digits.
+
+    Never normalises: a compatibility ideograph keeps its own code point.
+    """
+    if len(character) != 1:
+        raise ValueError(f"wanted one character, got {len(character)}: {character[:20]!r}")
+    return f"U+{ord(character):04X}"
+
+
+def _suggestion(text: str) -> str:
+    loose = _LOOSE.match(text.strip()) if text.isascii() else None
+    number = int(loose[1], 16) if loose else ord(text) if len(text) == 1 else None
+    if number is None or number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+        return ""
+    return f"; did you mean U+{number:04X} ({chr(number)})?"
+
+
+def parse_codepoint(text: str) -> str:
+    """`text` itself when it is a canonical code point of a character, such as `U+6625`.
+
+    Refuses anything else: lower case, full-width digits, surplus zeros, surrogates, numbers
+    above U+10FFFF. The message carries a suggestion where there is one.
+    """
+    wanted = "a code point is written U+ and 4 to 6 digits 0-9A-F, such as U+6625"
+    if not _CODEPOINT.fullmatch(text):
+        raise ValueError(f"{wanted}, got {text!r}{_suggestion(text)}")
+    number = int(text[2:], 16)
+    if number > 0x10FFFF:
+        raise ValueError(f"{wanted}, at most U+10FFFF, got {text!r}")
+    if 0xD800 <= number <= 0xDFFF:
+        raise ValueError(f"{wanted}, got {text!r}, a surrogate, which is no character")
+    if text != f"U+{number:04X}":
+        raise ValueError(f"{wanted}, without surplus zeros, got {text!r}{_suggestion(text)}")
+    return text
+
+
+def character_of(codepoint: str) -> str:
+    """The character a canonical code point stands for."""
+    return chr(int(parse_codepoint(codepoint)[2:], 16))
+
+
+@dataclass(frozen=True)
+class ClassIndex:
+    """Class id i means `codepoints[i]`; code points are unique and in code point order."""
+
+    codepoints: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        numbers = [int(parse_codepoint(codepoint)[2:], 16) for codepoint in self.codepoints]
+        if any(a >= b for a, b in zip(numbers, numbers[1:], strict=False)):
+            raise ValueError(
+                "a class index wants each code point once, in code point order; "
+                "ClassIndex.from_codepoints sorts"
+            )
+
+    @classmethod
+    def from_codepoints(cls, codepoints: Iterable[str]) -> "ClassIndex":
+        """The index over the distinct code points given, in any order."""
+        return cls(tuple(sorted(set(codepoints), key=lambda text: ord(character_of(text)))))
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {codepoint: class_id for class_id, codepoint in enumerate(self.codepoints)}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the code points in order, each followed by a newline."""
+        return hashlib.sha256("".join(f"{c}\n" for c in self.codepoints).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.codepoints)
+
+    def id_of(self, codepoint: str) -> int:
+        """The class id of a code point; ValueError when the index does not hold it."""
+        try:
+            return self._ids[codepoint]
+        except KeyError:
+            parse_codepoint(codepoint)
+            raise ValueError(f"{codepoint} is not among the {len(self)} classes") from None
+
+    def character(self, class_id: int) -> str:
+        """The character of a class id in [0, len)."""
+        if not 0 <= class_id < len(self):
+            raise ValueError(f"wanted a class id in [0, {len(self)}), got {class_id}")
+        return character_of(self.codepoints[class_id])
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of index.json."""
+        keys = (f"{character_of(c)} ({c})" for c in self.codepoints)
+        return {
+            "version": INDEX_VERSION,
+            "digest": self.digest,
+            "codepoint_to_id": {key: class_id for class_id, key in enumerate(keys)},
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "ClassIndex":
+        """The inverse of `to_json`; refuses another version, order, gap, label or digest."""
+        if not isinstance(content, dict) or content.get("version") != INDEX_VERSION:
+            version = content.get("version") if isinstance(content, dict) else None
+            raise ValueError(f"wanted a class index of version {INDEX_VERSION}, got {version!r}")
+        table = content.get("codepoint_to_id")
+        if not isinstance(table, dict) or list(table.values()) != list(range(len(table))):
+            raise ValueError("codepoint_to_id wants ids 0, 1, 2, ... in order, got others")
+        codepoints = []
+        for key in table:
+            match = _KEY.fullmatch(key)
+            if not match or character_of(match[2]) != match[1]:
+                raise ValueError(f"codepoint_to_id wants keys such as '春 (U+6625)', got {key!r}")
+            codepoints.append(match[2])
+        index = cls(tuple(codepoints))
+        if content.get("digest") != index.digest:
+            raise ValueError(
+                f"the class index was changed: its digest is {index.digest[:12]}..., "
+                f"it says {str(content.get('digest'))[:12]}..."
+            )
+        return index
+
+    def save(self, path: Path) -> None:
+        """Writes index.json, in UTF-8."""
+        text = json.dumps(self.to_json(), ensure_ascii=False, indent=1)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "ClassIndex":
+        """Reads index.json; ValueError names the file."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise ValueError(f"{path} is missing: wanted a class index (index.json)") from None
+        except ValueError as err:  # JSON and UTF-8 errors are ValueErrors too
+            raise ValueError(f"{path}: {err}") from err

@@ -1,0 +1,114 @@
+"""manifest.json: what a DATASET says of itself, read by the tools and by the trainer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kkanji_jax.data.records import FORMAT_VERSION
+
+MANIFEST_NAME = "manifest.json"
+BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way
+SPLITS = ("train", "val", "test")
+_KEYS = {
+    "format_version": int,
+    "fingerprint": str,
+    "command": str,
+    "seed": int,
+    "protocol": str,
+    "ratios": list,
+    "pool_official": list,
+    "min_images": int,
+    "per_class": int | None,
+    "policy": str | None,
+    "image_px": int,
+    "polarity": str,
+    "chunk_size": int,
+    "package_version": str,
+    "created_by": str,
+    "licence": str,
+    "attribution": str,
+    "splits": dict,
+    "shards": list,
+    "class_index_digest": str,
+    "sources": list,
+    "original_counts": dict,
+}
+_SHARD_KEYS = {
+    "file": str,
+    "split": str,
+    "num_records": int,
+    "num_examples": int,
+    "bytes": int,
+    "sha256": str,
+}
+
+
+def _check_keys(what: str, content: Any, wanted: dict[str, Any]) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} wants an object, got {type(content).__name__}")
+    for key, kind in wanted.items():
+        if key not in content:
+            raise ValueError(f"{what} lacks {key!r}")
+        if not isinstance(content[key], kind):
+            raise ValueError(f"{what} wants {key!r} of {kind}, got {content[key]!r:.60}")
+
+
+def read_manifest(dataset: Path) -> dict[str, Any]:
+    """The manifest of a finished DATASET, its keys checked, its shards not looked at."""
+    dataset = Path(dataset)
+    if not dataset.is_dir():
+        raise ValueError(
+            f"no dataset at {dataset}: build one with "
+            f"python -m data_tools.build --source DIR --out {dataset}"
+        )
+    path = dataset / MANIFEST_NAME
+    if not path.is_file():
+        if (dataset / BUILD_STATE_NAME).exists():
+            raise ValueError(
+                f"the build of {dataset} is unfinished: run the same data_tools.build command again"
+            )
+        raise ValueError(f"{dataset} is no dataset: it has no {MANIFEST_NAME}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if version != FORMAT_VERSION:
+            raise ValueError(f"wanted format version {FORMAT_VERSION}, got {version!r}")
+        _check_keys("the manifest", content, _KEYS)
+        for split in SPLITS:
+            wanted = {"num_examples": int, "num_classes": int, "class_counts": dict}
+            _check_keys(f"split {split}", content["splits"].get(split), wanted)
+        for number, shard in enumerate(content["shards"]):
+            _check_keys(f"shard {number}", shard, _SHARD_KEYS)
+            if shard["split"] not in SPLITS or Path(shard["file"]).name != shard["file"]:
+                raise ValueError(f"shard {number} names no file of a split: {shard['file']!r:.60}")
+    except ValueError as err:  # JSON and UTF-8 errors are ValueErrors too
+        raise ValueError(f"{path}: {err}") from err
+    return content
+
+
+def load_manifest(dataset: Path) -> dict[str, Any]:
+    """The manifest of a DATASET all of whose shards are there with their sizes.
+
+    ValueError names what is wrong: no folder, no manifest, an unfinished build, another format
+    version, a missing key, a shard that is missing or of another size. Contents of shards are not
+    read; `python -m data_tools.verify` does that.
+    """
+    dataset = Path(dataset)
+    manifest = read_manifest(dataset)
+    for shard in manifest["shards"]:
+        path = dataset / shard["file"]
+        if not path.is_file():
+            raise ValueError(f"shard {path} is missing: copy it again, or build the dataset anew")
+        if path.stat().st_size != shard["bytes"]:
+            raise ValueError(
+                f"shard {path} wants {shard['bytes']} bytes, has {path.stat().st_size}: "
+                "copy it again, or build the dataset anew"
+            )
+    return manifest
+
+
+def shard_paths(dataset: Path, manifest: dict[str, Any], split: str) -> list[Path]:
+    """The shards of a split, sorted by name; empty when the split holds no example."""
+    if split not in SPLITS:
+        raise ValueError(f"wanted a split of {', '.join(SPLITS)}, got {split!r}")
+    return sorted(Path(dataset) / s["file"] for s in manifest["shards"] if s["split"] == split)
