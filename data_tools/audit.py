@@ -1,0 +1,168 @@
+"""What is wrong with the originals: found, reported, and dropped by rule."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_tools.combine import OFFICIAL_TESTS, Catalogue, Original
+from kkanji_jax.data.class_index import character_of
+
+AUDIT_VERSION = 1
+# Every rule, in the order applied: what it finds, and what becomes of it.
+RULES = {
+    "ignored": ("a file or folder that is none of CODH's images", "not read"),
+    "empty_class": ("a class folder without a file", "reported"),
+    "wrong_name": ("a folder that is not named by a code point", "dropped, with --skip-bad"),
+    "unreadable": ("a file that is no sound PNG", "dropped, with --skip-bad"),
+    "wrong_size": ("an image of Kuzushiji-Kanji that is not 64x64", "dropped"),
+    "converted": ("an image that is not 8-bit gray", "kept, converted to 8-bit gray"),
+    "blank": ("an image whose pixels are all alike", "dropped"),
+    "inverted": ("an image whose border is bright: the median is over 127", "kept"),
+    "conflicting": (
+        "the same pixels under different code points",
+        "dropped, except official test images",
+    ),
+    "duplicate_within_class": (
+        "the same pixels again, in one class and source",
+        "all but the first dropped",
+    ),
+    "duplicate_across_sources": (
+        "the same pixels again, in another source",
+        "one kept: an official test image before others, then the first",
+    ),
+}
+
+
+class Audit(NamedTuple):
+    """The originals that passed, in catalogue order, and the content of audit.json."""
+
+    kept: list[Original]
+    report: dict[str, Any]
+
+
+def _border_median(original: Original) -> float:
+    image = np.frombuffer(original.pixels, np.uint8)
+    side = int(len(image) ** 0.5)
+    image = image.reshape(side, side)
+    return float(np.median(np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])))
+
+
+def _drop_classes(
+    found: Mapping[str, int],
+    kept: list[Original],
+    may_train: Collection[str],
+    min_images: int,
+) -> dict[str, str]:
+    """The reason for each class that leaves: too few images, or none to train on."""
+    counts = Counter(o.codepoint for o in kept)
+    trainable = {o.codepoint for o in kept if o.sample_id in may_train}
+    reasons = {}
+    for codepoint in sorted(found, key=character_of):
+        if not counts[codepoint]:
+            reasons[codepoint] = "no image passed the audit"
+        elif codepoint not in trainable:
+            reasons[codepoint] = "no training image: all are official test or held-out images"
+        elif counts[codepoint] < min_images:
+            reasons[codepoint] = f"fewer than {min_images} images that passed the audit"
+    return reasons
+
+
+def audit(
+    catalogue: Catalogue,
+    *,
+    pooled: Collection[str] = (),
+    min_images: int = 1,
+    earlier: Mapping[str, str] | None = None,
+) -> Audit:
+    """Applies RULES, then drops classes below `min_images` and classes without a training image.
+
+    `pooled` names sources whose official test images are treated like any others. `earlier` is
+    the split of samples assigned before (`--splits-from`): of equal pixels, they are kept before
+    others, so that their pixels do not move. `min_images` counts what passed every rule, in all
+    sources and splits.
+    """
+    earlier = earlier or {}
+    official = frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}
+    samples: dict[str, list[Any]] = {rule: [] for rule in RULES}
+    for finding in catalogue.findings:
+        samples[finding.rule].append({"name": finding.name, "detail": finding.detail})
+    dropped: set[str] = set()
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, original in enumerate(catalogue.originals):
+        if original.pixels.count(original.pixels[0]) == len(original.pixels):
+            samples["blank"].append(original.sample_id)
+            dropped.add(original.sample_id)
+            continue
+        if _border_median(original) > 127:
+            samples["inverted"].append(original.sample_id)
+        groups[original.pixels_sha256].append(row)
+    for rows in groups.values():
+        group = [catalogue.originals[row] for row in rows]
+        if len({o.codepoint for o in group}) > 1:
+            keeps = [o for o in group if o.source in official]
+            samples["conflicting"].append(
+                [
+                    {
+                        "sample_id": o.sample_id,
+                        "codepoint": o.codepoint,
+                        "is_kept": o in keeps,
+                    }
+                    for o in group
+                ]
+            )
+            dropped.update(o.sample_id for o in group if o not in keeps)
+            continue
+        # sorted() is stable: equals stay in catalogue order.
+        best, *others = sorted(
+            group, key=lambda o: (o.source not in official, o.sample_id not in earlier)
+        )
+        for other in others:
+            rule = (
+                "duplicate_within_class"
+                if other.source == best.source
+                else "duplicate_across_sources"
+            )
+            samples[rule].append({"dropped": other.sample_id, "kept": best.sample_id})
+            dropped.add(other.sample_id)
+    passed = [o for o in catalogue.originals if o.sample_id not in dropped]
+    may_train = {
+        o.sample_id
+        for o in passed
+        if o.source not in official and earlier.get(o.sample_id, "train") == "train"
+    }
+    found = Counter(o.codepoint for o in catalogue.originals)
+    for finding in catalogue.findings:
+        if finding.rule in ("wrong_size", "unreadable"):
+            found[finding.name.split("/")[1]] += 1
+    reasons = _drop_classes(found, passed, may_train, min_images)
+    kept = [o for o in passed if o.codepoint not in reasons]
+    passed_counts = Counter(o.codepoint for o in passed)
+    report = {
+        "version": AUDIT_VERSION,
+        "num_found": sum(found.values()),
+        "num_passed": len(passed),
+        "num_kept": len(kept),
+        "min_images": min_images,
+        "rules": {
+            rule: {
+                "finds": finds,
+                "action": action,
+                "count": len(samples[rule]),
+                "samples": samples[rule],
+            }
+            for rule, (finds, action) in RULES.items()
+        },
+        "dropped_classes": [
+            {
+                "codepoint": codepoint,
+                "character": character_of(codepoint),
+                "reason": reason,
+                "num_found": found[codepoint],
+                "num_passed": passed_counts[codepoint],
+            }
+            for codepoint, reason in reasons.items()
+        ],
+    }
+    return Audit(kept, report)

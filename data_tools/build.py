@@ -1,0 +1,121 @@
+"""python -m data_tools.build: CODH's files -> combine, audit, split, shards -> a DATASET."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools.assemble import Options, Outcome, assemble
+from data_tools.combine import BadFilesError
+from data_tools.progress import ProgressLines
+from data_tools.split import parse_ratios
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.build",
+        description="Builds a DATASET from a folder of CODH's files. The same command again goes "
+        "on with a build that was stopped.",
+    )
+    add = parser.add_argument
+    add("--source", type=Path, required=True, metavar="DIR", help="folder of CODH's files")
+    add("--out", type=Path, required=True, metavar="DATASET", help="folder to write")
+    add("--protocol", choices=["honest"], default="honest", help="how splits are made")
+    add("--ratios", default="80/10/10", help="train/val/test in percent (%(default)s)")
+    add("--splits-from", type=Path, metavar="CSV", help="a splits.csv whose assignments stay")
+    add(
+        "--min-images",
+        type=int,
+        default=1,
+        metavar="N",
+        help="leave out classes of fewer images, counted after the audit (%(default)s)",
+    )
+    add(
+        "--per-class",
+        type=int,
+        metavar="N",
+        help="write the balanced training set out, N examples of each class",
+    )
+    add(
+        "--pool-official",
+        action="append",
+        choices=["kmnist", "k49"],
+        default=[],
+        help="split this set's official test images like others, which forbids an official score",
+    )
+    add("--skip-bad", action="store_true", help="drop and list what cannot be used, do not stop")
+    add("--seed", type=int, default=0, help="of splits, order and augmentation (%(default)s)")
+    add(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes that write shards; the bytes do not depend on it (%(default)s)",
+    )
+    return parser
+
+
+def _describe(out: Path, outcome: Outcome, elapsed_s: float) -> None:
+    manifest, audit = outcome.manifest, outcome.audit
+    if not outcome.is_new:
+        print(f"{out} holds this dataset already: nothing to do")
+        return
+    counts = [f"{rule['count']:,} {name}" for name, rule in audit["rules"].items() if rule["count"]]
+    print(f"audit: {audit['num_found']:,} images found, {audit['num_kept']:,} kept")
+    print(f"audit: {', '.join(counts) or 'nothing to report'}")
+    if audit["dropped_classes"]:
+        num_images = sum(each["num_passed"] for each in audit["dropped_classes"])
+        print(f"audit: {len(audit['dropped_classes']):,} classes left out, {num_images:,} images")
+    for name, split in manifest["splits"].items():
+        print(f"{name}: {split['num_examples']:,} examples of {split['num_classes']:,} classes")
+    size = sum(shard["bytes"] for shard in manifest["shards"])
+    kept = f", {outcome.num_resumed} of them from before" if outcome.num_resumed else ""
+    print(
+        f"{out}: {len(manifest['shards'])} shards{kept}, {size / 1e6:,.1f} MB, {elapsed_s:.0f} s; "
+        f"all that was found or dropped is listed in {out / 'audit.json'}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 when the dataset is there, 1 with one line on stderr when not."""
+    args = make_parser().parse_args(argv)
+    started_s = time.monotonic()
+    try:
+        options = Options(
+            protocol=args.protocol,
+            ratios=parse_ratios(args.ratios),
+            splits_from=args.splits_from,
+            min_images=args.min_images,
+            per_class=args.per_class,
+            pool_official=tuple(sorted(set(args.pool_official))),
+            skip_bad=args.skip_bad,
+            seed=args.seed,
+        )
+        outcome = assemble(
+            args.source,
+            args.out,
+            options,
+            workers=args.workers,
+            report=ProgressLines(),
+            say=lambda line: print(line, flush=True),
+        )
+    except (ValueError, OSError) as err:
+        for problem in err.problems if isinstance(err, BadFilesError) else ():
+            print(f"  {problem}", file=sys.stderr)
+        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped: the same command again goes on from here", file=sys.stderr)
+        return 130
+    _describe(args.out, outcome, time.monotonic() - started_s)
+    return 0
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()
