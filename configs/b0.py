@@ -1,0 +1,36 @@
+"""EfficientNet-B0 at 64 px.
+
+full   python -m kkanji_jax.train --config configs/b0.py
+       All classes, one GPU or more. Not run yet: no time or score to state.
+cpu    python -m kkanji_jax.train --config configs/b0.py:cpu
+       A laptop: 2 cores. See the README for what it reached.
+smoke  python -m kkanji_jax.train --config configs/b0.py:smoke
+       A one-block-a-stage network at 32 px: does everything work? Scores mean nothing.
+"""
+
+from kkanji_jax.config import ConfigDict, default_config
+
+
+def get_config(variant: str = "full") -> ConfigDict:
+    """Returns the run that `variant` (full, cpu or smoke) names."""
+    config = default_config()
+    if variant == "cpu":
+        config.batch_size = 64
+        config.epochs = 5.0
+        config.ema_decay = 0.998
+        config.optim.lr_peak = 1.5e-3
+        config.optim.warmup_epochs = 0.3
+        config.model.drop_path = 0.0
+    elif variant == "smoke":
+        config.model.variant = "nano"
+        config.model.image_px = 32
+        config.batch_size = 64
+        config.epochs = 1.0
+        config.log_every_steps = 5
+    elif variant == "full":
+        config.model.dtype = "bfloat16"
+        config.steps_per_dispatch = 10
+        config.log_every_steps = 100
+    else:
+        raise ValueError(f"configs/b0.py has variants full, cpu and smoke, got {variant!r}")
+    return config

@@ -1,0 +1,21 @@
+"""The demo corpus, on a laptop: python -m kkanji_jax.train --config configs/quickstart.py
+
+EfficientNet-B0 on about 110 synthetic classes. Time and score stand in the README.
+"""
+
+from kkanji_jax.config import ConfigDict, default_config
+
+
+def get_config(variant: str = "full") -> ConfigDict:
+    """Returns the run that `variant` (only full) names."""
+    if variant != "full":
+        raise ValueError(f"configs/quickstart.py has the variant full only, got {variant!r}")
+    config = default_config()
+    config.data.dataset = "data/demo"
+    config.batch_size = 64
+    config.epochs = 8.0
+    config.ema_decay = 0.99
+    config.optim.lr_peak = 2e-3
+    config.model.drop_path = 0.0
+    config.log_every_steps = 10
+    return config

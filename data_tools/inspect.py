@@ -1,0 +1,134 @@
+"""python -m data_tools.inspect: what a DATASET holds, in words, in sheets and in a figure."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools.contact_sheet import draw_augmented_sheet, draw_sheet
+from data_tools.dataset_view import (
+    Dataset,
+    Example,
+    card,
+    class_id_of,
+    describe,
+    long_tail_figure,
+    one_per_class,
+    spread,
+)
+from kkanji_jax.data.manifest import SPLITS
+from kkanji_jax.data.policy import POLICIES, get_policy
+
+MAX_SHEET_IMAGES, MAX_CLASSES, MAX_AUGMENTED = 100, 80, 6
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.inspect",
+        description="Shows what a DATASET holds. Without options: its card.",
+    )
+    add = parser.add_argument
+    add("dataset", type=Path, metavar="DATASET", help="a folder that build wrote")
+    add("--of", choices=SPLITS, help="look at this split only")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--character", metavar="春|U+6625", help="list this character's examples")
+    one.add_argument("--sample", metavar="ID", help="show one example")
+    add("--sheet", type=Path, metavar="OUT.png", help="draw the examples, or one of many classes")
+    add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")
+    add("--seed", type=int, default=0, help="of the augmented copies (%(default)s)")
+    add("--long-tail", type=Path, metavar="OUT.png", help="plot the images per class")
+    return parser
+
+
+def select(dataset: Dataset, options: argparse.Namespace) -> tuple[list[Example], str]:
+    """Finds what was asked for, prints it, and gives it with the title of a sheet."""
+    splits = (options.of,) if options.of else SPLITS
+    if options.sample:
+        found = list(dataset.examples(splits, sample_id=options.sample))
+        if not found:
+            raise ValueError(
+                f"no example {options.sample!r} in {', '.join(splits)} of {dataset.folder}; "
+                "--character lists the ids of one character"
+            )
+        for example in found:
+            print("\n".join(describe(dataset, example)))
+        return found, options.sample
+    if options.character:
+        class_id = class_id_of(dataset, options.character)
+        name = dataset.name_of(class_id)
+        counts = ", ".join(f"{dataset.count(split, class_id):,} {split}" for split in splits)
+        print(f"{name}, class {class_id}: {counts}")
+        found = list(dataset.examples(splits, [class_id]))
+        for example in found:
+            print(f"{example.split:<5} {example.sample_id}")
+        if not found:
+            raise ValueError(f"{name} has no example in {', '.join(splits)} of {dataset.folder}")
+        return found, f"{name}: {counts}"
+    if not options.long_tail and not options.sheet:
+        print("\n".join(card(dataset, splits)))
+    if not options.sheet:
+        return [], ""
+    found = one_per_class(dataset, splits, MAX_AUGMENTED if options.augmented else MAX_CLASSES)
+    where = f"{dataset.folder.name}, {', '.join(splits)}"
+    num_classes = len({c for s in splits for c in dataset.manifest["splits"][s]["class_counts"]})
+    return found, f"{where}: {len(found)} of {num_classes:,} classes, the largest first"
+
+
+def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) -> str:
+    if options.character or options.sample:
+        return f"{example.split}\n{example.sample_id.rpartition('/')[2]}"
+    splits = (options.of,) if options.of else SPLITS
+    size = sum(dataset.count(split, example.class_id) for split in splits)
+    return f"{dataset.name_of(example.class_id)}\n{size:,} images"
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """Prints and writes what was asked for; ValueError where that cannot be."""
+    policy = get_policy(options.augmented) if options.augmented else None
+    if policy and not options.sheet:
+        raise ValueError("--augmented wants --sheet OUT.png as well, where its copies are drawn")
+    dataset = Dataset.open(options.dataset)
+    examples, title = select(dataset, options)
+    if policy:
+        examples = [example for example in examples if example.sample_id == example.parent_id]
+        if not examples:
+            raise ValueError(f"--augmented wants an original, got {options.sample}, a copy")
+    if options.sheet:
+        limit = MAX_AUGMENTED if policy else MAX_SHEET_IMAGES
+        chosen = [examples[i] for i in spread(limit, len(examples))]
+        images = [example.image for example in chosen]
+        if policy:
+            parents = [example.parent_id for example in chosen]
+            sheet = draw_augmented_sheet(images, parents, policy, options.seed)
+        else:
+            captions = [caption_of(dataset, example, options) for example in chosen]
+            sheet = draw_sheet(images, captions, 10, title)
+        sheet.save(options.sheet)
+        print(f"wrote {options.sheet}: {len(chosen):,} of {len(examples):,} examples")
+    if options.long_tail:
+        long_tail_figure(dataset).savefig(options.long_tail, dpi=150)
+        print(f"wrote {options.long_tail}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0, or 1 with one line on stderr."""
+    options = make_parser().parse_args(argv)
+    try:
+        inspect(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as err:
+        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,123 @@
+"""The only schema of a run: every field and its default is born here."""
+
+import hashlib
+import json
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from kkanji_jax.variants import get_variant
+
+POLICY_NAMES = ("glyph_safe", "legacy", "none")
+DTYPE_NAMES = ("float32", "bfloat16")
+BEST_METRICS = ("val_accuracy", "val_macro_accuracy", "val_loss")
+
+
+def default_config() -> ConfigDict:
+    """Returns the locked default run: B0 at 64 px, square-root sampling, amsgrad with cosine decay.
+
+    A field that may be unset is a placeholder, so that the command line can set it.
+    """
+    config = ConfigDict()
+    config.seed = 0  # addresses all randomness of the run
+
+    config.data = ConfigDict()
+    config.data.dataset = "data/kuzushiji"  # folder written by data_tools.build
+    config.data.per_class = config_dict.placeholder(int)  # examples of each class per epoch
+    config.data.sampling_exponent = 0.5  # class share ~ size**x: 1 natural, 0 equal
+    config.data.fresh_copies = True  # new augmentations in every epoch
+
+    config.model = ConfigDict()
+    config.model.variant = "b0"  # a row of kkanji_jax/variants.py
+    config.model.image_px = 64  # side of the network's input
+    config.model.stem_stride = 2  # 2 as in the paper, 1 keeps twice the resolution
+    config.model.dropout = config_dict.placeholder(float)  # unset: the paper's, by variant
+    config.model.drop_path = 0.2  # rate of the last block; grows linearly from 0
+    config.model.dtype = "float32"  # of activations; weights and statistics stay float32
+
+    config.augment = ConfigDict()
+    config.augment.policy = "glyph_safe"
+
+    config.loss = ConfigDict()
+    config.loss.label_smoothing = 0.1  # in [0, 1)
+
+    config.optim = ConfigDict()
+    config.optim.lr_peak = 1e-3  # Adam step size after warm-up
+    config.optim.warmup_epochs = 1.0  # linear, from 0
+    config.optim.lr_final_fraction = 0.01  # of lr_peak, reached at the last step
+    config.optim.schedule = "cosine"  # or "constant"
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.eps = 1e-8
+    config.optim.weight_decay = 0.0  # decoupled, on kernels only
+    config.optim.grad_clip_norm = config_dict.placeholder(float)  # global norm
+
+    config.ema_decay = 0.999  # of weights and batch statistics; 0 keeps no average
+    config.batch_size = 1024  # images per step, over all devices
+    config.epochs = 50.0  # passes over the balanced plan
+    config.steps_per_dispatch = 1  # steps in one compiled call
+    config.log_every_steps = 50
+    config.eval_every_steps = config_dict.placeholder(int)  # unset: once an epoch
+    config.ckpt_every_steps = config_dict.placeholder(int)  # unset: at every evaluation
+    config.max_checkpoints = 2  # latest ones kept, beside the best
+    config.best_metric = "val_accuracy"  # what makes a checkpoint the best
+    return config.lock()
+
+
+def _require(condition: bool, wanted: str, got: object) -> None:
+    if not condition:
+        raise ValueError(f"config: {wanted}, got {got!r}")
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises ValueError naming the first field that cannot be run."""
+    model, optim, data = config.model, config.optim, config.data
+    get_variant(model.variant)
+    _require(model.dtype in DTYPE_NAMES, f"model.dtype must be one of {DTYPE_NAMES}", model.dtype)
+    _require(model.stem_stride in (1, 2), "model.stem_stride must be 1 or 2", model.stem_stride)
+    _require(8 <= model.image_px <= 64, "model.image_px must be in 8..64", model.image_px)
+    _require(0 <= model.drop_path < 1, "model.drop_path must be in [0, 1)", model.drop_path)
+    if model.dropout is not None:
+        _require(0 <= model.dropout < 1, "model.dropout must be in [0, 1)", model.dropout)
+    policy = config.augment.policy
+    _require(policy in POLICY_NAMES, f"augment.policy must be one of {POLICY_NAMES}", policy)
+    smoothing = config.loss.label_smoothing
+    _require(0 <= smoothing < 1, "loss.label_smoothing must be in [0, 1)", smoothing)
+    if data.per_class is not None:
+        _require(data.per_class > 0, "data.per_class must be positive", data.per_class)
+    exponent = data.sampling_exponent
+    _require(0 <= exponent <= 1, "data.sampling_exponent must be in [0, 1]", exponent)
+    _require(optim.schedule in ("cosine", "constant"), "optim.schedule must be cosine or constant",
+             optim.schedule)  # fmt: skip
+    _require(optim.lr_peak > 0, "optim.lr_peak must be positive", optim.lr_peak)
+    _require(optim.warmup_epochs >= 0, "optim.warmup_epochs must be >= 0", optim.warmup_epochs)
+    fraction = optim.lr_final_fraction
+    _require(0 <= fraction <= 1, "optim.lr_final_fraction must be in [0, 1]", fraction)
+    _require(0 <= config.ema_decay < 1, "ema_decay must be in [0, 1)", config.ema_decay)
+    _require(config.best_metric in BEST_METRICS, f"best_metric must be one of {BEST_METRICS}",
+             config.best_metric)  # fmt: skip
+    # With one, a kill during a save could leave none.
+    _require(config.max_checkpoints >= 2, "max_checkpoints must be 2 or more",
+             config.max_checkpoints)  # fmt: skip
+    for name in ("batch_size", "epochs", "steps_per_dispatch", "log_every_steps"):
+        _require(config[name] > 0, f"{name} must be positive", config[name])
+    for name in ("eval_every_steps", "ckpt_every_steps"):
+        if config[name] is not None:
+            _require(config[name] > 0, f"{name} must be positive", config[name])
+
+
+def fingerprint(config: dict[str, Any]) -> str:
+    """SHA-256 of a resolved config as plain data: equal runs have equal fingerprints."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """One line `field: old -> new` for every field in which two resolved configs differ."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key, "(absent)"), new.get(key, "(absent)")
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return lines

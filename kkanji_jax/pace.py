@@ -1,0 +1,47 @@
+"""How long a run is, in steps, and what falls due when."""
+
+from typing import NamedTuple
+
+
+class Pace(NamedTuple):
+    """A run's epochs as steps. An epoch is one pass over the plan, and need not be whole steps."""
+
+    steps_per_epoch: float
+    per_dispatch: int
+    total_steps: int
+    log_every: int
+    eval_every: int
+    ckpt_every: int
+
+    @classmethod
+    def of(
+        cls,
+        epoch_examples: int,
+        *,
+        batch_size: int,
+        epochs: float,
+        per_dispatch: int,
+        log_every: int,
+        eval_every: int | None,
+        ckpt_every: int | None,
+    ) -> "Pace":
+        """Evaluations default to one an epoch, checkpoints to one an evaluation.
+
+        The run is a whole number of dispatches, and at least one.
+        """
+        steps_per_epoch = epoch_examples / batch_size
+        num_dispatches = max(round(epochs * steps_per_epoch / per_dispatch), 1)
+        eval_every = eval_every or max(round(steps_per_epoch), 1)
+        return cls(
+            steps_per_epoch=steps_per_epoch,
+            per_dispatch=per_dispatch,
+            total_steps=num_dispatches * per_dispatch,
+            log_every=log_every,
+            eval_every=eval_every,
+            ckpt_every=ckpt_every or eval_every,
+        )
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether the dispatch ending at `step` passed a multiple of `every`, or was the last."""
+        passed = step // every != (step - self.per_dispatch) // every
+        return passed or step == self.total_steps

@@ -1,0 +1,96 @@
+"""Tar archives, sound and hostile: read without writing anything to disk."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from data_tools import readers
+
+
+def make_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for info, data in members:
+            info.size = info.size or len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def member(name: str, data: bytes = b"x", kind: bytes = tarfile.REGTYPE, target: str = ""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info, data if kind == tarfile.REGTYPE else b""
+
+
+def test_files_of_a_tar_come_in_its_order_with_clean_names(tmp_path: Path):
+    path = make_tar(
+        tmp_path / "k.tar",
+        member("./kkanji2", kind=tarfile.DIRTYPE),
+        member("./kkanji2/U+6625/b.png", b"second"),
+        member("kkanji2/U+6625/a.png", b""),
+        member("kkanji2/" + "長い" * 60 + ".png", b"x" * 1000),
+    )
+    assert list(readers.iterate_tar(path)) == [
+        ("kkanji2/U+6625/b.png", b"second"),
+        ("kkanji2/U+6625/a.png", b""),
+        ("kkanji2/" + "長い" * 60 + ".png", b"x" * 1000),
+    ]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        member("../outside.png"),
+        member("kkanji2/../../outside.png"),
+        member("/tmp/outside.png"),
+        member("kkanji2\\..\\outside.png"),
+        member("kkanji2/U+6625", kind=tarfile.SYMTYPE, target="/tmp"),
+        member("kkanji2/U+6625/x.png", kind=tarfile.LNKTYPE, target="../../etc/passwd"),
+        member("kkanji2/fifo", kind=tarfile.FIFOTYPE),
+        member("kkanji2/device", kind=tarfile.CHRTYPE),
+        member("kkanji2/U+6625/good.png"),  # a second time
+        member("kkanji2/large.png", bytes(readers.MAX_MEMBER_BYTES + 1)),
+    ],
+    ids=lambda pair: pair[0].name,
+)
+def test_a_hostile_member_refuses_the_whole_archive_and_writes_nothing(
+    tmp_path: Path, hostile: tuple[tarfile.TarInfo, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    path = make_tar(inside / "k.tar", member("kkanji2/U+6625/good.png"), hostile)
+    with pytest.raises(ValueError, match="k.tar .*refusing the whole archive"):
+        list(readers.iterate_tar(path))
+    assert list(tmp_path.rglob("*")) == [inside, path]
+
+
+def test_an_archive_with_too_many_members_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(readers, "MAX_MEMBERS", 3)
+    path = make_tar(tmp_path / "k.tar", *(member(f"kkanji2/{i}.png") for i in range(4)))
+    with pytest.raises(ValueError, match="over 3 members"):
+        list(readers.iterate_tar(path))
+
+
+def test_a_tar_cut_or_damaged_anywhere_is_refused(tmp_path: Path):
+    members = [member(f"kkanji2/U+6625/{i}.png", bytes([i]) * 700) for i in range(5)]
+    path = make_tar(tmp_path / "k.tar", *members)
+    whole = path.read_bytes()
+    assert len(list(readers.iterate_tar(path))) == 5
+    ends_at = 5 * (512 + 1024)
+    for length in (0, 100, 512, 1024, *range(512, ends_at + 513, 512)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="k.tar"):
+            list(readers.iterate_tar(path))
+    for header_at in range(0, ends_at, 512 + 1024):
+        damaged = bytearray(whole)
+        damaged[header_at + 3] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="k.tar"):
+            list(readers.iterate_tar(path))
+    path.write_bytes(b"<html>" * 1000)
+    with pytest.raises(ValueError, match="no tar file"):
+        list(readers.iterate_tar(path))

@@ -1,0 +1,32 @@
+"""Epochs become steps, and what is due is never missed between dispatches."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kkanji_jax.pace import Pace
+
+
+def pace(per_dispatch: int = 1, log_every: int = 7, epochs: float = 2.0) -> Pace:
+    return Pace.of(
+        1000, batch_size=64, epochs=epochs, per_dispatch=per_dispatch, log_every=log_every,
+        eval_every=None, ckpt_every=None,
+    )  # fmt: skip
+
+
+def test_evaluation_is_once_an_epoch_and_a_checkpoint_with_it() -> None:
+    assert pace().total_steps == 31
+    assert pace().eval_every == pace().ckpt_every == 16
+
+
+@given(st.integers(1, 9), st.integers(1, 40))
+def test_every_multiple_is_due_exactly_once_whatever_the_dispatch(k: int, every: int) -> None:
+    run = pace(per_dispatch=k, log_every=every, epochs=20.0)
+    ends = range(k, run.total_steps + 1, k)
+    due = [end for end in ends if run.is_due(end, every)]
+    assert due[-1] == run.total_steps
+    passed = {-(-multiple // k) * k for multiple in range(every, run.total_steps + 1, every)}
+    assert set(due) == passed | {run.total_steps}
+
+
+def test_a_run_is_at_least_one_dispatch() -> None:
+    assert pace(per_dispatch=5, epochs=0.001).total_steps == 5
