@@ -1,0 +1,157 @@
+"""A split held in memory, and the index batches that Grain draws from its plan."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8
+
+from kkanji_jax.data.balance import Plan
+from kkanji_jax.data.manifest import load_manifest, shard_paths
+from kkanji_jax.data.records import IMAGE_PX, Chunk, decode
+
+_RECORDS_PER_READ = 64  # about 64 MB at 256 examples a record
+
+
+class Split(NamedTuple):
+    """All examples of one split, in shard order."""
+
+    images: UInt8[np.ndarray, "n h w"]
+    labels: Int32[np.ndarray, " n"]
+    sample_ids: list[str]
+    parent_ids: list[str]
+
+
+def read_chunks(path: Path) -> Iterator[Chunk]:
+    """Decodes the records of one shard in order; raises ValueError naming the shard."""
+    import grain  # here, because Grain imports jax, and tools that only look need neither
+
+    try:
+        source = grain.sources.ArrayRecordDataSource([str(path)])
+        for start in range(0, len(source), _RECORDS_PER_READ):
+            stop = min(start + _RECORDS_PER_READ, len(source))
+            for record in source.__getitems__(range(start, stop)):
+                yield decode(record)
+    except (RuntimeError, ValueError, IndexError) as err:
+        reason = str(err).splitlines()[0] if str(err) else "not a complete ArrayRecord file"
+        raise ValueError(
+            f"cannot read shard {path}: {reason}; rebuild it with data_tools.build"
+        ) from err
+
+
+def load_split(dataset: Path, split: str) -> Split:
+    """Reads a split of a DATASET into memory: 4,096 bytes an image.
+
+    Raises ValueError where a shard is damaged or holds other counts than the manifest states.
+    """
+    manifest = load_manifest(dataset)
+    num_examples = manifest["splits"][split]["num_examples"]
+    images = np.empty((num_examples, IMAGE_PX, IMAGE_PX), np.uint8)
+    labels = np.empty((num_examples,), np.int32)
+    sample_ids: list[str] = []
+    parent_ids: list[str] = []
+    start = 0
+    for path in shard_paths(dataset, manifest, split):
+        for chunk in read_chunks(path):
+            stop = start + len(chunk.images)
+            if stop > num_examples:
+                raise ValueError(f"{path} holds more examples than manifest.json states")
+            images[start:stop], labels[start:stop] = chunk.images, chunk.class_ids
+            sample_ids.extend(chunk.sample_ids)
+            parent_ids.extend(chunk.parent_ids)
+            start = stop
+    if start != num_examples:
+        raise ValueError(
+            f"{split} of {dataset} should hold {num_examples} examples, found {start}; "
+            "run data_tools.verify"
+        )
+    return Split(images, labels, sample_ids, parent_ids)
+
+
+def check_no_leak(train: Split, held_out: Split, name: str) -> None:
+    """Raises ValueError if a held-out example shares its original with a training example."""
+    shared = set(train.parent_ids) & set(held_out.parent_ids)
+    if not shared:
+        known = {image.tobytes() for image in train.images} if len(held_out.images) else set()
+        shared = {
+            sample_id
+            for sample_id, image in zip(held_out.sample_ids, held_out.images, strict=True)
+            if image.tobytes() in known
+        }
+    if shared:
+        raise ValueError(
+            f"{len(shared)} {name} examples come from training images, first {min(shared)}: "
+            "their score would measure memory; rebuild the dataset with data_tools.build"
+        )
+
+
+class IndexBatches:
+    """A Grain source whose element is one dispatch: rows and copies of s batches.
+
+    Position p of the endless stream is position p mod n of epoch p div n, and each epoch is its own
+    seeded permutation of the plan, so every batch is full and an epoch visits each position once.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        batch_size: int,
+        steps_per_dispatch: int,
+        num_dispatches: int,
+        seed: int,
+        fresh_copies: bool = True,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        if batch_size % num_processes:
+            raise ValueError(
+                f"batch_size must divide by {num_processes} processes, got {batch_size}"
+            )
+        self._plan = plan
+        self._shape = (steps_per_dispatch, batch_size)
+        self._num_dispatches = num_dispatches
+        self._seed = seed
+        self._fresh_copies = fresh_copies
+        share = batch_size // num_processes
+        self._columns = slice(process_index * share, (process_index + 1) * share)
+        self._orders: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self._num_dispatches
+
+    def __repr__(self) -> str:
+        return f"IndexBatches(plan={len(self._plan)}, shape={self._shape}, seed={self._seed})"
+
+    def _order(self, epoch: int) -> Int[np.ndarray, " n"]:
+        if epoch not in self._orders:
+            bits = np.random.Philox(key=[self._seed, epoch])
+            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = np.random.Generator(bits).permutation(
+                np.arange(len(self._plan), dtype=np.int32)
+            )
+        return self._orders[epoch]
+
+    def __getitem__(self, index: int) -> dict[str, Int32[np.ndarray, "s b"]]:
+        size = self._shape[0] * self._shape[1]
+        stream = np.arange(size, dtype=np.int64) + int(index) * size
+        epochs, slots = np.divmod(stream, len(self._plan))
+        positions = np.empty(size, np.int64)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            positions[chosen] = self._order(int(epoch))[slots[chosen]]
+        rows, copies = self._plan.lookup(positions, epochs, fresh_copies=self._fresh_copies)
+        return {
+            "rows": rows.reshape(self._shape)[:, self._columns],
+            "copies": copies.reshape(self._shape)[:, self._columns],
+        }
+
+
+def index_iterator(batches: IndexBatches) -> Any:
+    """A Grain iterator over the dispatches; its state is {"next_index": n}. No worker processes."""
+    import grain
+
+    dataset = grain.MapDataset.source(batches)
+    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return iter(dataset.to_iter_dataset(options))

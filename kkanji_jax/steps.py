@@ -1,0 +1,160 @@
+"""The training and evaluation steps: pure, jitted over the mesh, the state donated."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, UInt8, UInt32
+
+from kkanji_jax import mesh as mesh_lib
+from kkanji_jax.augment import augment, sample_keys
+from kkanji_jax.data.policy import Policy
+from kkanji_jax.losses import example_losses, masked_cross_entropy
+from kkanji_jax.metrics import TOP_K, Sums, batch_sums
+from kkanji_jax.state import TrainState, Variables, moving_average
+
+
+class Resident(NamedTuple):
+    """A training split held on every device."""
+
+    images: UInt8[Array, "n h w"]
+    labels: Int[Array, " n"]
+    addresses: UInt32[Array, "n 2"]  # of each sample's randomness
+
+
+class IndexBatch(NamedTuple):
+    """Which rows a dispatch of s steps learns from, and which copy of each."""
+
+    rows: Int[Array, "s b"]
+    copies: Int[Array, "s b"]
+
+
+def network_input(images: UInt8[Array, "b h w"], image_px: int) -> Float[Array, "b x x 1"]:
+    """Grey levels in [0, 1], background 0 like the convolutions' padding, resized when asked."""
+    pixels = images[..., None].astype(jnp.float32) / 255.0
+    if images.shape[1] == image_px:
+        return pixels
+    shape = (images.shape[0], image_px, image_px, 1)
+    return jax.image.resize(pixels, shape, "linear", antialias=True)
+
+
+def _make_one_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    *,
+    policy: Policy,
+    seed: int,
+    image_px: int,
+    label_smoothing: float,
+    ema_decay: float,
+) -> Callable[[Resident, TrainState, IndexBatch], tuple[TrainState, Sums]]:
+    def one_step(data: Resident, state: TrainState, batch: IndexBatch) -> tuple[TrainState, Sums]:
+        labels = data.labels[batch.rows]
+        keys = sample_keys(seed, data.addresses[batch.rows], batch.copies)
+        images = augment(data.images[batch.rows], keys, batch.copies, policy)
+        inputs = network_input(images, image_px)
+        valid = jnp.ones(labels.shape, bool)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def loss_fn(params: Variables) -> tuple[Array, tuple[Variables, Array]]:
+            network = nnx.merge(graphdef, params, state.batch_stats)
+            rngs = nnx.Rngs(dropout=key, drop_path=jax.random.fold_in(key, 1))
+            logits = network(inputs, train=True, rngs=rngs)
+            stats = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+            return masked_cross_entropy(logits, labels, valid, label_smoothing), (stats, logits)
+
+        grads, (batch_stats, logits) = jax.grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        next_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema_params=moving_average(state.ema_params, params, ema_decay, state.step),
+            ema_batch_stats=moving_average(
+                state.ema_batch_stats, batch_stats, ema_decay, state.step
+            ),
+        )
+        return next_state, batch_sums(logits, labels, example_losses(logits, labels))
+
+    return one_step
+
+
+def make_train_steps(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, mesh: Mesh, **settings: Any
+) -> Callable[[TrainState, Resident, IndexBatch], tuple[TrainState, Sums]]:
+    """Returns jitted f(state, data, batch) that learns from s batches, one after the other.
+
+    Settings: policy, seed, image_px, label_smoothing, ema_decay. Images are gathered, augmented and
+    learnt from on the device; the batch is split over the mesh on its second axis, the rest is
+    replicated, and batch statistics are those of the whole batch. The state is donated.
+    """
+    one_step = _make_one_step(graphdef, optimizer, **settings)
+
+    def train_steps(
+        state: TrainState, data: Resident, batch: IndexBatch
+    ) -> tuple[TrainState, Sums]:
+        if batch.rows.shape[0] == 1:
+            return one_step(data, state, IndexBatch(batch.rows[0], batch.copies[0]))
+
+        def body(state: TrainState, batch: IndexBatch) -> tuple[TrainState, Sums]:
+            return one_step(data, state, batch)
+
+        state, sums = jax.lax.scan(body, state, batch)
+        return state, Sums(*(value.sum(axis=0) for value in sums))
+
+    everywhere, split = mesh_lib.replicated(mesh), mesh_lib.sharded(mesh, axis=1)
+    return jax.jit(
+        train_steps,
+        in_shardings=(everywhere, everywhere, split),
+        out_shardings=(everywhere, everywhere),
+        donate_argnums=0,
+    )
+
+
+def make_eval_step(
+    graphdef: nnx.GraphDef, mesh: Mesh, image_px: int
+) -> Callable[..., dict[str, Array]]:
+    """Returns jitted f(params, batch_stats, images [b h w], labels [b]) -> results by example.
+
+    `loss` [b] is the cross-entropy in nats, `top_ids` and `top_probs` [b min(5, k)] the most
+    probable classes, best first. Nothing is averaged: the host drops padded rows.
+    """
+
+    def eval_step(
+        params: Variables,
+        batch_stats: Variables,
+        images: UInt8[Array, "b h w"],
+        labels: Int[Array, " b"],
+    ) -> dict[str, Array]:
+        network = nnx.merge(graphdef, params, batch_stats)
+        logits = network(network_input(images, image_px), train=False)
+        probs, ids = jax.lax.top_k(jax.nn.softmax(logits), min(TOP_K, logits.shape[-1]))
+        return {"loss": example_losses(logits, labels), "top_ids": ids, "top_probs": probs}
+
+    everywhere, split = mesh_lib.replicated(mesh), mesh_lib.sharded(mesh)
+    return jax.jit(
+        eval_step,
+        in_shardings=(everywhere, everywhere, split, split),
+        out_shardings=split,
+    )
+
+
+def make_logits_fn(
+    graphdef: nnx.GraphDef, image_px: int
+) -> Callable[[Variables, Variables, Array], tuple[Array, Array]]:
+    """Returns jitted f(params, batch_stats, images [b h w]) -> (logits [b k], features [b d])."""
+
+    def logits_fn(
+        params: Variables, batch_stats: Variables, images: UInt8[Array, "b h w"]
+    ) -> tuple[Float[Array, "b k"], Float[Array, "b d"]]:
+        network = nnx.merge(graphdef, params, batch_stats)
+        features = network.features(network_input(images, image_px), train=False)
+        return network.classifier(features), features
+
+    return jax.jit(logits_fn)

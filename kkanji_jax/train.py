@@ -1,0 +1,267 @@
+"""Trains a recogniser: `python -m kkanji_jax.train --config configs/b0.py [--workdir DIR]`.
+
+The same command again resumes from the last checkpoint, to the bit on the same machine. Any field
+is overridden as --config.FIELD=VALUE. SIGTERM and Ctrl-C save and exit; a second one exits at once.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+
+def _default_workdir(config_flag: Any) -> Path:
+    name, _, variant = Path(config_flag.config_filename).name.partition(":")
+    return Path("runs") / "-".join(filter(None, [name.removesuffix(".py"), variant]))
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Runs or resumes the training that `config` describes, in `workdir`."""
+    from kkanji_jax.config import validate
+
+    validate(config)
+
+    import jax
+    import jax.numpy as jnp
+
+    from kkanji_jax import __version__
+    from kkanji_jax import mesh as mesh_lib
+    from kkanji_jax import workdir as workdir_lib
+    from kkanji_jax.checkpoint import CheckpointStore, refuse_other_run
+    from kkanji_jax.data import resident
+    from kkanji_jax.data.balance import Plan
+    from kkanji_jax.data.class_index import ClassIndex
+    from kkanji_jax.data.manifest import load_manifest
+    from kkanji_jax.data.policy import get_policy
+    from kkanji_jax.data.records import address_of
+    from kkanji_jax.metric_log import MetricLog
+    from kkanji_jax.metrics import evaluation_scores
+    from kkanji_jax.optim import learning_rate_schedule, make_optimizer
+    from kkanji_jax.pace import Pace
+    from kkanji_jax.scoring import predict_split
+    from kkanji_jax.state import create_state, make_graphdef
+    from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_steps
+
+    # --- the data, and the plan of which example comes when
+    dataset = Path(config.data.dataset)
+    manifest = load_manifest(dataset)
+    class_index = ClassIndex.load(dataset / "index.json")
+    mesh = mesh_lib.make_mesh()
+    mesh_lib.check_divides(config.batch_size, mesh)
+    lock = workdir_lib.lock(workdir)
+    _say(f"reading {dataset}")
+    train_split = resident.load_split(dataset, "train")
+    val_split = resident.load_split(dataset, "val")
+    if not len(val_split.labels):
+        raise ValueError(f"{dataset} has no validation images; build it with other --ratios")
+    resident.check_no_leak(train_split, val_split, "validation")
+    addresses = address_of(train_split.sample_ids)
+    # A written-out set holds its copies already: each row is taken once, as it is.
+    is_written_out = manifest["per_class"] is not None
+    plan = Plan(
+        train_split.labels,
+        per_class=None if is_written_out else config.data.per_class,
+        sampling_exponent=1.0 if is_written_out else config.data.sampling_exponent,
+        seed=config.seed,
+        addresses=addresses,
+    )
+    pace = Pace.of(
+        len(plan),
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        per_dispatch=config.steps_per_dispatch,
+        log_every=config.log_every_steps,
+        eval_every=config.eval_every_steps,
+        ckpt_every=config.ckpt_every_steps,
+    )
+    batches = resident.index_iterator(
+        resident.IndexBatches(
+            plan,
+            batch_size=config.batch_size,
+            steps_per_dispatch=pace.per_dispatch,
+            num_dispatches=pace.total_steps // pace.per_dispatch,
+            seed=config.seed,
+            fresh_copies=config.data.fresh_copies and not is_written_out,
+            process_index=jax.process_index(),
+            num_processes=jax.process_count(),
+        )
+    )
+
+    # --- the network, the optimizer, the compiled steps
+    model, num_classes, optim = config.model.to_dict(), len(class_index), config.optim
+    schedule = learning_rate_schedule(
+        optim.schedule,
+        optim.lr_peak,
+        round(optim.warmup_epochs * pace.steps_per_epoch),
+        pace.total_steps,
+        optim.lr_final_fraction,
+    )
+    optimizer = make_optimizer(
+        schedule,
+        b1=optim.b1,
+        b2=optim.b2,
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        grad_clip_norm=optim.grad_clip_norm,
+    )
+    graphdef = make_graphdef(model, num_classes)
+    train_steps = make_train_steps(
+        graphdef,
+        optimizer,
+        mesh,
+        policy=get_policy(config.augment.policy),
+        seed=config.seed,
+        image_px=config.model.image_px,
+        label_smoothing=config.loss.label_smoothing,
+        ema_decay=config.ema_decay,
+    )
+    eval_step = make_eval_step(graphdef, mesh, config.model.image_px)
+
+    # --- resume, or start
+    meta = {
+        "config": config.to_dict(),
+        "class_index": class_index.to_json(),
+        "manifest_sha256": hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest(),
+        "train_counts": manifest["original_counts"],
+        "package_version": __version__,
+    }
+    store = CheckpointStore(workdir, max_to_keep=config.max_checkpoints)
+    fresh = create_state(model, num_classes, optimizer, config.seed)
+    resumed = store.restore_latest(fresh, batches, mesh)
+    if resumed is None:
+        state, carried = mesh_lib.replicate(fresh, mesh), None
+        workdir_lib.write_json(workdir / "config.json", meta["config"])
+        class_index.save(workdir / "index.json")
+    else:
+        state, saved = resumed
+        refuse_other_run(saved, meta, workdir)
+        carried = saved["log"]
+        _say(f"resuming {workdir} at step {int(state.step)}")
+    step = int(state.step)
+    devices = [str(device) for device in jax.devices()]
+    workdir_lib.write_json(
+        workdir / "env.json",
+        workdir_lib.environment(devices) | {"dataset_fingerprint": manifest["fingerprint"]},
+    )
+    log = MetricLog(
+        workdir / "metrics.jsonl",
+        resumed_step=step,
+        total_steps=pace.total_steps,
+        batch_size=config.batch_size,
+        steps_per_epoch=pace.steps_per_epoch,
+        learning_rates=jax.device_get(jax.vmap(schedule)(jnp.arange(pace.total_steps))),
+        carried=carried,
+    )
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
+    _say(
+        f"{config.model.variant}: {num_params:,} parameters, {num_classes} classes, "
+        f"{len(train_split.labels):,} training images, {pace.total_steps} steps of "
+        f"{config.batch_size} on {mesh.size} x {jax.devices()[0].platform}; compiling"
+    )
+    data = mesh_lib.replicate(Resident(train_split.images, train_split.labels, addresses), mesh)
+
+    # --- the loop
+    weights = "ema" if config.ema_decay else "raw"
+
+    def validation_scores() -> dict[str, Any]:
+        averaged = (state.ema_params, state.ema_batch_stats)
+        params, batch_stats = averaged if config.ema_decay else (state.params, state.batch_stats)
+        predictions = predict_split(
+            eval_step,
+            params,
+            batch_stats,
+            val_split.images,
+            val_split.labels,
+            batch_size=config.batch_size,
+            mesh=mesh,
+        )
+        return {"weights": weights} | evaluation_scores(
+            predictions.labels, predictions.top_ids, predictions.losses, num_classes
+        )
+
+    stop = workdir_lib.StopSignal()
+    is_stopping = False
+    with jax.transfer_guard("disallow"):
+        while step < pace.total_steps and not is_stopping:
+            batch = mesh_lib.to_global(IndexBatch(**next(batches)), mesh, axis=1)
+            state, sums = train_steps(state, data, batch)
+            step += pace.per_dispatch
+            log.add(sums)
+            scores = None
+            if pace.is_due(step, pace.log_every):
+                log.write(step)
+            if pace.is_due(step, pace.eval_every):
+                with log.pause():
+                    scores = validation_scores()
+                log.write_scores(step, scores)
+            is_stopping = stop.received is not None
+            if pace.is_due(step, pace.ckpt_every) or is_stopping:
+                with log.pause():
+                    store.save(step, state, batches, meta | {"log": log.carry()}, scores)
+    store.close()
+    lock.close()
+    done = "trained" if step == pace.total_steps else "told to stop; saved"
+    _say(f"{done} {step} of {pace.total_steps} steps: {workdir}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the flags that absl has parsed."""
+    values = flags.FLAGS
+    if len(argv) > 1:
+        raise ValueError(f"wanted flags only, got {' '.join(argv[1:])}; see --help")
+    if values.config is None:
+        raise ValueError("--config is missing, e.g. --config configs/b0.py")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every file it writes
+    workdir = Path(values.workdir) if values.workdir else _default_workdir(values["config"])
+    train(values.config, workdir)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses flags and the config file; a mistake in either is one line and exit status 2."""
+    config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/b0.py:cpu.")
+    flags.DEFINE_string("workdir", None, "Folder of the run; default runs/b0 for configs/b0.py.")
+    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
+        from kkanji_jax.config import default_config
+
+        print(__doc__)
+        print("flags:\n  --config FILE[:VARIANT]\n  --workdir DIR\n\nfields and their defaults:")
+        print(default_config())
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(argv)
+        if flags.FLAGS["config"].present:
+            file, _, _ = flags.FLAGS["config"].config_filename.partition(":")  # pyright: ignore
+            if not Path(file).is_file():
+                raise FileNotFoundError(f"no config file {file}; see the folder configs/")
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as err:
+        _fail(err, 2)
+    return rest
+
+
+def _fail(err: Exception, status: int) -> NoReturn:
+    """One line on stderr; of a traceback that a library put into a message, only its last line."""
+    text = str(err).strip()
+    if "Traceback" in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    text = text.replace("\\n", ". ").replace("\\'", "").strip("'")  # ml_collections quotes twice
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def run() -> None:
+    """Entry point: bad input is one line and exit status 1."""
+    try:
+        app.run(main, flags_parser=_parse_flags)
+    except (ValueError, OSError, FloatingPointError) as err:
+        _fail(err, 1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,116 @@
+"""One device and eight learn the same, with everything random switched on."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from kkanji_jax import mesh as mesh_lib
+from kkanji_jax.config import default_config
+from kkanji_jax.data.policy import get_policy
+from kkanji_jax.data.records import address_of
+from kkanji_jax.data.resident import load_split
+from kkanji_jax.optim import make_optimizer
+from kkanji_jax.scoring import predict_split
+from kkanji_jax.state import TrainState, create_state, make_graphdef
+from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_steps
+
+NUM_CLASSES = 6
+
+
+def three_steps(dataset: Path, num_devices: int, per_dispatch: int = 1) -> tuple[TrainState, list]:
+    """Three steps of 16 images; a quarter of the rows are clean copies, the rest augmented."""
+    config = default_config()
+    config.model.update({"variant": "nano", "image_px": 32, "drop_path": 0.3, "dropout": 0.3})
+    mesh = mesh_lib.make_mesh(jax.devices()[:num_devices])
+    # Adam divides by the root of the second moment, so where a gradient is all rounding noise a
+    # small eps turns noise into whole steps. 1e-3 leaves such weights where they are.
+    optimizer = make_optimizer(
+        optax.constant_schedule(1e-3), b1=0.9, b2=0.999, eps=1e-3, weight_decay=1e-4,
+        grad_clip_norm=1.0,
+    )  # fmt: skip
+    model = config.model.to_dict()
+    train_steps = make_train_steps(
+        make_graphdef(model, NUM_CLASSES), optimizer, mesh, policy=get_policy("glyph_safe"),
+        seed=7, image_px=32, label_smoothing=0.1, ema_decay=0.9,
+    )  # fmt: skip
+    split = load_split(dataset, "train")
+    resident = Resident(split.images, split.labels, address_of(split.sample_ids))
+    data = mesh_lib.replicate(resident, mesh)
+    state = mesh_lib.replicate(create_state(model, NUM_CLASSES, optimizer, 7), mesh)
+    rng = np.random.default_rng(3)
+    rows = rng.integers(0, len(split.labels), (3, 16)).astype(np.int32)
+    copies = rng.integers(0, 4, (3, 16)).astype(np.int32)
+    all_sums = []
+    with jax.transfer_guard("disallow"):
+        for first in range(0, 3, per_dispatch):
+            chosen = slice(first, first + per_dispatch)
+            batch = IndexBatch(rows[chosen], copies[chosen])
+            state, sums = train_steps(state, data, mesh_lib.to_global(batch, mesh, axis=1))
+            all_sums.append(jax.device_get(sums))
+    return jax.device_get(state), all_sums
+
+
+def assert_close(one: TrainState, other: TrainState) -> None:
+    paths = jax.tree_util.tree_leaves_with_path(one)
+    for (path, left), right in zip(paths, jax.tree.leaves(other), strict=True):
+        # Eight devices add the same float32 numbers in another order.
+        np.testing.assert_allclose(
+            left, right, rtol=1e-5, atol=1e-6, err_msg=jax.tree_util.keystr(path)
+        )
+
+
+@pytest.fixture(scope="module")
+def on_one_device(tiny_dataset: Path) -> tuple[TrainState, list]:
+    return three_steps(tiny_dataset, 1)
+
+
+def test_eight_devices_take_the_steps_of_one(
+    tiny_dataset: Path, on_one_device: tuple[TrainState, list]
+) -> None:
+    state, sums = three_steps(tiny_dataset, 8)
+    assert_close(on_one_device[0], state)
+    for ours, theirs in zip(on_one_device[1], sums, strict=True):
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+        np.testing.assert_array_equal(ours.hits, theirs.hits)
+
+
+def test_three_steps_in_one_dispatch_are_three_steps(
+    tiny_dataset: Path, on_one_device: tuple[TrainState, list]
+) -> None:
+    state, sums = three_steps(tiny_dataset, 1, per_dispatch=3)
+    assert_close(on_one_device[0], state)
+    assert int(sums[0].count) == 48 and int(state.step) == 3
+
+
+def test_the_average_follows_the_weights_and_the_statistics(
+    on_one_device: tuple[TrainState, list],
+) -> None:
+    state, _ = on_one_device
+    for average, value in ((state.ema_params, state.params),
+                           (state.ema_batch_stats, state.batch_stats)):  # fmt: skip
+        gaps = jax.tree.map(lambda a, v: float(np.abs(a - v).max()), average, value)
+        assert 0 < max(jax.tree.leaves(gaps)) < 1
+
+
+def test_a_padded_last_batch_changes_no_score_on_eight_devices(
+    tiny_dataset: Path, on_one_device: tuple[TrainState, list]
+) -> None:
+    config = default_config()
+    config.model.update({"variant": "nano", "image_px": 32})
+    mesh = mesh_lib.make_mesh()
+    eval_step = make_eval_step(make_graphdef(config.model.to_dict(), NUM_CLASSES), mesh, 32)
+    split = load_split(tiny_dataset, "train")
+    state = on_one_device[0]
+    variables = (state.ema_params, state.ema_batch_stats)
+    results = [
+        predict_split(
+            eval_step, *variables, split.images, split.labels, batch_size=size, mesh=mesh
+        )
+        for size in (16, 40)
+    ]
+    assert len(split.labels) % 16 and len(split.labels) % 40
+    np.testing.assert_array_equal(results[0].top_ids, results[1].top_ids)
+    np.testing.assert_allclose(results[0].losses, results[1].losses, rtol=1e-5, atol=1e-6)
