@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# From a fresh machine to characters read from images: environment, install, demo data, training,
+# scores, figures, predictions. No network but the installation. What already stands is reused.
+#
+#   bash scripts/quickstart.sh            PYTHON=python3.12 chooses the interpreter (3.11 or newer),
+#                                         VENV=DIR the environment (default .venv-quickstart)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+venv=${VENV:-.venv-quickstart}
+dataset=data/demo
+run=runs/quickstart
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "1/6 environment in $venv"
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt .
+# The installed copy is for use elsewhere; from here on, the checkout itself is run.
+py="$PWD/$venv/bin/python"
+
+step "2/6 dataset: synthetic characters drawn from brush fonts, split by simulated book"
+"$py" -m data_tools.build --source kkanji_jax/demo --splits-from kkanji_jax/demo/splits.csv \
+    --out "$dataset"
+"$py" -m data_tools.inspect "$dataset" --sheet runs/quickstart-sheet.png
+
+step "3/6 training: EfficientNet-B0 (a second start resumes, or sees that nothing is left)"
+"$py" -m kkanji_jax.train --config configs/quickstart.py --workdir "$run"
+
+step "4/6 scores on the test books, which training never saw"
+"$py" -m kkanji_jax.evaluate --model "$run" --dataset "$dataset" --of test --out "$run/eval/test"
+
+step "5/6 figures"
+"$py" -m kkanji_jax.plots --model "$run"
+
+step "6/6 reading images of the test books"
+"$py" scripts/demo_images.py kkanji_jax/demo "$run/images" --of test --count 12
+"$py" -m kkanji_jax.predict "$run/images" --model "$run" --top-k 3
+
+step "done"
+echo "figures:      $run/plots/"
+echo "scores:       $run/eval/test/eval.json"
+echo "predictions:  each file above is named by the character it shows"
+echo "again:        $py -m kkanji_jax.predict IMAGE --model $run"

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Lint, types and tests, in an environment of their own.
+#
+#   bash scripts/test.sh [--slow]     --slow adds the full-size networks and the long runs
+#   PYTHON=python3.12 bash scripts/test.sh
+#   VENV=DIR keeps the environment there; KKANJI_SOURCE=DIR names a folder of CODH's files to test on
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+marks="not slow and not gpu"
+for argument in "$@"; do
+    case "$argument" in
+        --slow) marks="not gpu" ;;
+        *) echo "usage: bash scripts/test.sh [--slow]" >&2; exit 2 ;;
+    esac
+done
+
+venv=${VENV:-$(mktemp -d)/venv}
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+py="$venv/bin/python"
+"$py" -m pip install --quiet --disable-pip-version-check -c constraints.txt ".[dev,bench]"
+"$py" -m pip uninstall --quiet --yes kkanji_jax  # the tests run the checkout; one tests the wheel
+
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/pyright" --pythonpath "$py"
+"$py" -m pytest -q -m "$marks" --durations=15
