@@ -8,10 +8,10 @@ smoke  python -m kkanji_jax.train --config configs/b0.py:smoke
        A one-block-a-stage network at 32 px: does everything work? Scores mean nothing.
 """
 
-from kkanji_jax.config import ConfigDict, default_config
+from kkanji_jax.config import Config, default_config
 
 
-def get_config(variant: str = "full") -> ConfigDict:
+def get_config(variant: str = "full") -> Config:
     """Returns the run that `variant` (full, cpu or smoke) names."""
     config = default_config()
     if variant == "cpu":

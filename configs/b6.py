@@ -6,10 +6,10 @@ smoke  python -m kkanji_jax.train --config configs/b6.py:smoke
        One epoch of small batches at 32 px: does everything work? Scores mean nothing.
 """
 
-from kkanji_jax.config import ConfigDict, default_config
+from kkanji_jax.config import Config, default_config
 
 
-def get_config(variant: str = "full") -> ConfigDict:
+def get_config(variant: str = "full") -> Config:
     """Returns the run that `variant` (full or smoke) names."""
     config = default_config()
     config.model.variant = "b6"

@@ -5,10 +5,10 @@ full   python -m kkanji_jax.train --config configs/legacy.py
        constant 1e-3, 50 epochs. It was run on 8 H100s; here it has not been run.
 """
 
-from kkanji_jax.config import ConfigDict, default_config
+from kkanji_jax.config import Config, default_config
 
 
-def get_config(variant: str = "full") -> ConfigDict:
+def get_config(variant: str = "full") -> Config:
     """Returns the run that `variant` (only full) names."""
     if variant != "full":
         raise ValueError(f"configs/legacy.py has the variant full only, got {variant!r}")

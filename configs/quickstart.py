@@ -3,10 +3,10 @@
 EfficientNet-B0 on about 110 synthetic classes. Time and score stand in the README.
 """
 
-from kkanji_jax.config import ConfigDict, default_config
+from kkanji_jax.config import Config, default_config
 
 
-def get_config(variant: str = "full") -> ConfigDict:
+def get_config(variant: str = "full") -> Config:
     """Returns the run that `variant` (only full) names."""
     if variant != "full":
         raise ValueError(f"configs/quickstart.py has the variant full only, got {variant!r}")

@@ -192,7 +192,7 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
 
 
 class CheckpointStore:
-    """The checkpoints of one run, for its trainer: saves, keeps the latest and the best, resumes."""
+    """The checkpoints of one run, for its trainer: saves, keeps latest and best, resumes."""
 
     def __init__(self, workdir: Path, *, max_to_keep: int) -> None:
         self._workdir = workdir

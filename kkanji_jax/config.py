@@ -8,17 +8,19 @@ from ml_collections import ConfigDict, config_dict
 
 from kkanji_jax.variants import get_variant
 
+Config = Any  # a locked ml_collections.ConfigDict, whose fields no type checker can know
+
 POLICY_NAMES = ("glyph_safe", "legacy", "none")
 DTYPE_NAMES = ("float32", "bfloat16")
 BEST_METRICS = ("val_accuracy", "val_macro_accuracy", "val_loss")
 
 
-def default_config() -> ConfigDict:
+def default_config() -> Config:
     """Returns the locked default run: B0 at 64 px, square-root sampling, amsgrad with cosine decay.
 
     A field that may be unset is a placeholder, so that the command line can set it.
     """
-    config = ConfigDict()
+    config: Any = ConfigDict()
     config.seed = 0  # addresses all randomness of the run
 
     config.data = ConfigDict()
@@ -69,7 +71,7 @@ def _require(condition: bool, wanted: str, got: object) -> None:
         raise ValueError(f"config: {wanted}, got {got!r}")
 
 
-def validate(config: ConfigDict) -> None:
+def validate(config: Config) -> None:
     """Raises ValueError naming the first field that cannot be run."""
     model, optim, data = config.model, config.optim, config.data
     get_variant(model.variant)

@@ -150,7 +150,9 @@ class MetricLog:
         since = self._since_eval
         line = self._common("eval", step)
         if since is not None:
-            by_class = weighted_and_macro(since.true, since.predicted, since.hits)
+            by_class = weighted_and_macro(
+                *(np.asarray(count) for count in (since.true, since.predicted, since.hits))
+            )
             line |= {
                 "train_loss": float(since.loss / since.count),
                 "train_accuracy": by_class["accuracy"],

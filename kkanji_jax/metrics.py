@@ -8,17 +8,18 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 TOP_K = 5
+AnyArray = Array | np.ndarray  # the same sums, on the device or fetched from it
 
 
 class Sums(NamedTuple):
     """What a batch adds to a metric: never a mean, so that a short batch weighs what it holds."""
 
-    loss: Float[Array, ""]  # cross-entropy without smoothing, summed
-    count: Int[Array, ""]
-    top5: Int[Array, ""]
-    true: Int[Array, " k"]  # examples by class
-    predicted: Int[Array, " k"]  # predictions by class
-    hits: Int[Array, " k"]  # right predictions by class
+    loss: Float[AnyArray, ""]  # cross-entropy without smoothing, summed
+    count: Int[AnyArray, ""]
+    top5: Int[AnyArray, ""]
+    true: Int[AnyArray, " k"]  # examples by class
+    predicted: Int[AnyArray, " k"]  # predictions by class
+    hits: Int[AnyArray, " k"]  # right predictions by class
 
 
 def batch_sums(

@@ -42,13 +42,13 @@ def amsgrad(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
         )
         return direction, AmsgradState(count, mu, nu, nu_max)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def learning_rate_schedule(
     kind: str, lr_peak: float, warmup_steps: int, total_steps: int, lr_final_fraction: float
 ) -> optax.Schedule:
-    """Linear warm-up from its own first step, then cosine decay to a fraction of the peak, or constant.
+    """Linear warm-up, then cosine decay to a fraction of the peak, or constant.
 
     A warm-up as long as the run or longer is cut to a tenth of the run.
     """

@@ -20,7 +20,7 @@ Variables = Any  # a pure dict of arrays, as nnx.to_pure_dict gives
 class TrainState(NamedTuple):
     """All that a checkpoint must hold of the device; `step` is the only clock."""
 
-    step: Int[Array, ""]
+    step: Int[Array | np.ndarray, ""]
     params: Variables
     batch_stats: Variables
     opt_state: optax.OptState

@@ -14,23 +14,23 @@ from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.augment import augment, sample_keys
 from kkanji_jax.data.policy import Policy
 from kkanji_jax.losses import example_losses, masked_cross_entropy
-from kkanji_jax.metrics import TOP_K, Sums, batch_sums
+from kkanji_jax.metrics import TOP_K, AnyArray, Sums, batch_sums
 from kkanji_jax.state import TrainState, Variables, moving_average
 
 
 class Resident(NamedTuple):
     """A training split held on every device."""
 
-    images: UInt8[Array, "n h w"]
-    labels: Int[Array, " n"]
-    addresses: UInt32[Array, "n 2"]  # of each sample's randomness
+    images: UInt8[AnyArray, "n h w"]
+    labels: Int[AnyArray, " n"]
+    addresses: UInt32[AnyArray, "n 2"]  # of each sample's randomness
 
 
 class IndexBatch(NamedTuple):
     """Which rows a dispatch of s steps learns from, and which copy of each."""
 
-    rows: Int[Array, "s b"]
-    copies: Int[Array, "s b"]
+    rows: Int[AnyArray, "s b"]
+    copies: Int[AnyArray, "s b"]
 
 
 def network_input(images: UInt8[Array, "b h w"], image_px: int) -> Float[Array, "b x x 1"]:
@@ -53,9 +53,10 @@ def _make_one_step(
     ema_decay: float,
 ) -> Callable[[Resident, TrainState, IndexBatch], tuple[TrainState, Sums]]:
     def one_step(data: Resident, state: TrainState, batch: IndexBatch) -> tuple[TrainState, Sums]:
-        labels = data.labels[batch.rows]
-        keys = sample_keys(seed, data.addresses[batch.rows], batch.copies)
-        images = augment(data.images[batch.rows], keys, batch.copies, policy)
+        rows, copies = jnp.asarray(batch.rows), jnp.asarray(batch.copies)
+        labels = jnp.asarray(data.labels)[rows]
+        keys = sample_keys(seed, jnp.asarray(data.addresses)[rows], copies)
+        images = augment(jnp.asarray(data.images)[rows], keys, copies, policy)
         inputs = network_input(images, image_px)
         valid = jnp.ones(labels.shape, bool)
         key = jax.random.fold_in(jax.random.key(seed), state.step)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 
 def _default_workdir(config_flag: Any) -> Path:
@@ -18,7 +18,7 @@ def _default_workdir(config_flag: Any) -> Path:
     return Path("runs") / "-".join(filter(None, [name.removesuffix(".py"), variant]))
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
+def train(config: Any, workdir: Path) -> None:
     """Runs or resumes the training that `config` describes, in `workdir`."""
     from kkanji_jax.config import validate
 

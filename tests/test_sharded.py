@@ -23,7 +23,7 @@ NUM_CLASSES = 6
 def three_steps(dataset: Path, num_devices: int, per_dispatch: int = 1) -> tuple[TrainState, list]:
     """Three steps of 16 images; a quarter of the rows are clean copies, the rest augmented."""
     config = default_config()
-    config.model.update({"variant": "nano", "image_px": 32, "drop_path": 0.3, "dropout": 0.3})
+    config.model.update({"variant": "nano", "image_px": 16, "drop_path": 0.3, "dropout": 0.3})
     mesh = mesh_lib.make_mesh(jax.devices()[:num_devices])
     # Adam divides by the root of the second moment, so where a gradient is all rounding noise a
     # small eps turns noise into whole steps. 1e-3 leaves such weights where they are.
@@ -34,7 +34,7 @@ def three_steps(dataset: Path, num_devices: int, per_dispatch: int = 1) -> tuple
     model = config.model.to_dict()
     train_steps = make_train_steps(
         make_graphdef(model, NUM_CLASSES), optimizer, mesh, policy=get_policy("glyph_safe"),
-        seed=7, image_px=32, label_smoothing=0.1, ema_decay=0.9,
+        seed=7, image_px=16, label_smoothing=0.1, ema_decay=0.9,
     )  # fmt: skip
     split = load_split(dataset, "train")
     resident = Resident(split.images, split.labels, address_of(split.sample_ids))
@@ -99,16 +99,14 @@ def test_a_padded_last_batch_changes_no_score_on_eight_devices(
     tiny_dataset: Path, on_one_device: tuple[TrainState, list]
 ) -> None:
     config = default_config()
-    config.model.update({"variant": "nano", "image_px": 32})
+    config.model.update({"variant": "nano", "image_px": 16})
     mesh = mesh_lib.make_mesh()
-    eval_step = make_eval_step(make_graphdef(config.model.to_dict(), NUM_CLASSES), mesh, 32)
+    eval_step = make_eval_step(make_graphdef(config.model.to_dict(), NUM_CLASSES), mesh, 16)
     split = load_split(tiny_dataset, "train")
     state = on_one_device[0]
     variables = (state.ema_params, state.ema_batch_stats)
     results = [
-        predict_split(
-            eval_step, *variables, split.images, split.labels, batch_size=size, mesh=mesh
-        )
+        predict_split(eval_step, *variables, split.images, split.labels, batch_size=size, mesh=mesh)
         for size in (16, 40)
     ]
     assert len(split.labels) % 16 and len(split.labels) % 40

@@ -1,4 +1,4 @@
-"""The whole path as a newcomer walks it: demo corpus, dataset, training, scores, figures, answers."""
+"""The whole path as a newcomer walks it: demo corpus, dataset, training, scores, answers."""
 
 import csv
 import io

@@ -28,7 +28,7 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
     import grain  # here, because Grain imports jax, and tools that only look need neither
 
     try:
-        source = grain.sources.ArrayRecordDataSource([str(path)])
+        source: Any = grain.sources.ArrayRecordDataSource([str(path)])
         for start in range(0, len(source), _RECORDS_PER_READ):
             stop = min(start + _RECORDS_PER_READ, len(source))
             for record in source.__getitems__(range(start, stop)):
