@@ -229,8 +229,7 @@ def assemble(
             "class_index_digest": decided.index.digest,
             "shards": entries,
             "sources": decided.sources,
-            "licence": sources.LICENCE,
-            "attribution": sources.ATTRIBUTION,
+            **sources.read_rights(source),
             "package_version": __version__,
             "created_by": f"kkanji_jax {__version__}, data_tools.build",
         }

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_tools import readers
 from data_tools.progress import Report, say_nothing
-from data_tools.sources import is_published, sha256_of
+from data_tools.sources import RIGHTS_NAME, is_published, sha256_of
 from kkanji_jax.data.class_index import character_of, parse_codepoint
 from kkanji_jax.data.records import IMAGE_PX
 
@@ -265,7 +265,7 @@ def combine(folder: Path, *, skip_bad: bool = False, report: Report = say_nothin
             f"nothing to read in {folder}: wanted kkanji2/ or kkanji.tar, "
             "or *-imgs.npz with *-labels.npz and *_classmap.csv"
         )
-    used = {path.name for paths in parts.values() for path in paths}
+    used = {path.name for paths in parts.values() for path in paths} | {RIGHTS_NAME}
     originals: list[Original] = []
     findings: list[Finding] = []
     sources: list[dict[str, Any]] = []

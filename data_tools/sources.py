@@ -1,6 +1,7 @@
 """CODH's files: where they are, how large, their digests, and under which licence."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ ATTRIBUTION = (
     '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
     "(created by NIJL and others), doi:10.20676/00000341"
 )
+RIGHTS_NAME = "rights.json"
 BASE_URL = "http://codh.rois.ac.jp/kmnist/dataset/"
 
 
@@ -60,6 +62,22 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hex, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_rights(folder: Path) -> dict[str, str]:
+    """`licence` and `attribution` of the images in `folder`: CODH's, or what rights.json says.
+
+    A folder of other images in CODH's formats states its own in rights.json, an object with these
+    two texts; they go into the manifest of what is built from it.
+    """
+    path = folder / RIGHTS_NAME
+    if not path.is_file():
+        return {"licence": LICENCE, "attribution": ATTRIBUTION}
+    try:
+        rights = json.loads(path.read_text(encoding="utf-8"))
+        return {"licence": str(rights["licence"]), "attribution": str(rights["attribution"])}
+    except (ValueError, KeyError, TypeError) as err:
+        raise ValueError(f"{path} wants the texts licence and attribution in JSON: {err}") from err
 
 
 def is_published(path: Path) -> bool | None:

@@ -11,6 +11,7 @@ import argparse
 import csv
 import hashlib
 import io
+import json
 import struct
 import sys
 import tarfile
@@ -48,6 +49,10 @@ KANA_SIZES = (160, 70)  # images of the first and of the last kana
 KANA_PX = 28
 VARIANT_SHARE = 0.5  # of a kana's images, written as one of its parent kanji
 SPLIT_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+RIGHTS = {
+    "licence": "public domain",
+    "attribution": "kkanji_jax demo corpus: synthetic, drawn from the brush fonts of Kouzan Aoyagi",
+}
 NUM_BOOKS = {"train": 25, "val": 4, "test": 7}
 
 
@@ -217,6 +222,9 @@ def make_demo(fonts: list[Path], out: Path, seed: int) -> dict[str, int]:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["sample_id", "codepoint", "split", "pixels_sha256", "parent_id"])
         writer.writerows(sorted(rows))
+    with open(out / "rights.json", "w", encoding="utf-8") as file:
+        json.dump(RIGHTS, file, indent=1)
+        file.write("\n")
     return {split: sum(row[2] == split for row in rows) for split in SPLIT_SHARES}
 
 

@@ -1,5 +1,6 @@
 """The table of CODH's files."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,13 @@ def test_a_file_is_told_from_the_published_one_of_its_name(
     ):
         monkeypatch.setattr(sources, "ARCHIVES", (archive,))
         assert is_published(path) is wanted
+
+
+def test_rights_are_codh_s_unless_the_folder_states_its_own(tmp_path: Path) -> None:
+    assert sources.read_rights(tmp_path)["licence"] == "CC BY-SA 4.0"
+    stated = {"licence": "public domain", "attribution": "nobody"}
+    (tmp_path / "rights.json").write_text(json.dumps(stated))
+    assert sources.read_rights(tmp_path) == stated
+    (tmp_path / "rights.json").write_text("[]")
+    with pytest.raises(ValueError, match="rights.json"):
+        sources.read_rights(tmp_path)
