@@ -1,0 +1,279 @@
+"""An augmentation policy executed on the device: one composed warp, one gather a pixel.
+
+All arithmetic from random bits to pixels has one answer: integers, sums of float32 integers below
+2**24, or one correctly rounded float32 operation brought back to an integer. An image's result is
+therefore the same bits whatever its neighbours, the batch size, the number of devices, the
+compiler's order of operations or the platform.
+Fixed-point numbers carry their number of fractional bits in their name: `x_q8` is x * 2**8.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
+
+from kkanji_jax.data.policy import NONE, REFERENCE_PX, Policy
+
+MAX_IMAGE_PX = 128  # int32 holds every product up to here
+TABLE_BITS = 10  # a parameter takes one of 1,024 equally likely values
+NUM_PARAMETERS = 12
+BYTE_SUM_STD = math.sqrt(4 * (256**2 - 1) / 12)  # of four uniform bytes: our normal deviate
+FLOAT32_EXACT = 2**24
+
+
+def sample_keys(
+    seed: int, addresses: UInt32[Array, "b 2"], copies: Int32[Array, " b"]
+) -> Key[Array, " b"]:
+    """One key per image, a function of (seed, address of the sample, copy number) and no more."""
+    root = jax.random.key(seed, impl="threefry2x32")
+
+    def fold(address: UInt32[Array, "2"], copy: Int32[Array, ""]) -> Key[Array, ""]:
+        key = jax.random.fold_in(root, address[0])
+        return jax.random.fold_in(jax.random.fold_in(key, address[1]), copy)
+
+    return jax.vmap(fold)(addresses, copies)
+
+
+def augment(
+    images: UInt8[Array, "b h w"],
+    keys: Key[Array, " b"],
+    copies: Int32[Array, " b"],
+    policy: Policy,
+) -> UInt8[Array, "b h w"]:
+    """Varies each image as the policy allows; copy 0 comes back untouched, bit for bit.
+
+    Images are square, at most 128 px, white ink on black. `policy` is static under `jit`.
+    """
+    height, width = images.shape[1:]
+    if height != width or not 2 <= width <= MAX_IMAGE_PX:
+        raise ValueError(
+            f"augment wants square images of 2 to {MAX_IMAGE_PX} px, got {height}x{width}"
+        )
+    if policy._replace(name=NONE.name) == NONE:
+        return images
+    tables = make_tables(policy, width)
+    varied = jax.vmap(lambda image, key: _augment_image(image, key, policy, tables))(images, keys)
+    return jnp.where((copies == 0)[:, None, None], images, varied)
+
+
+class Tables(NamedTuple):
+    """A policy for one image size, as integer constants: the quantiles of every parameter."""
+
+    cos_q13: np.ndarray
+    sin_q13: np.ndarray
+    shear_q13: np.ndarray
+    inverse_scale_q13: np.ndarray
+    root_aspect_q13: np.ndarray  # mirrored, the same table holds its inverses
+    translation_q8: np.ndarray
+    stroke_q8: np.ndarray
+    cutout_px: np.ndarray
+    elastic_basis: np.ndarray  # [n, rank], whole numbers in float32
+    elastic_shift: int  # bits dropped between the two products
+    elastic_gain_q8: float  # what is left to px * 2**8
+
+
+def make_tables(policy: Policy, image_px: int) -> Tables:
+    num_values = 2**TABLE_BITS
+    quantiles = (np.arange(num_values) + 0.5) / num_values
+    signed = 2 * quantiles - 1
+    px = image_px / REFERENCE_PX
+    angles = np.radians(policy.rotation_max_deg) * signed
+    scales = policy.scale_min + (policy.scale_max - policy.scale_min) * quantiles
+    sides = (
+        policy.cutout_min_frac + (policy.cutout_max_frac - policy.cutout_min_frac) * quantiles
+    ) * image_px
+    basis, gain = _elastic_basis(policy, image_px)
+    shift = _exact_shift(basis)
+    return Tables(
+        cos_q13=_fixed(np.cos(angles), 13),
+        sin_q13=_fixed(np.sin(angles), 13),
+        shear_q13=_fixed(policy.shear_max * signed, 13),
+        inverse_scale_q13=_fixed(1 / scales, 13),
+        root_aspect_q13=_fixed(policy.aspect_max ** (signed / 2), 13),
+        translation_q8=_fixed(policy.translation_max_px * px * signed, 8),
+        stroke_q8=_fixed(policy.stroke_max_px * px * signed, 8),
+        cutout_px=np.floor(sides).astype(np.int32),
+        elastic_basis=basis,
+        elastic_shift=shift,
+        elastic_gain_q8=gain * 2.0 ** (8 + shift),
+    )
+
+
+def _augment_image(
+    image: UInt8[Array, "n n"], key: Key[Array, ""], policy: Policy, tables: Tables
+) -> UInt8[Array, "n n"]:
+    n = image.shape[0]
+    rank = tables.elastic_basis.shape[1]
+    words = jax.random.bits(key, (NUM_PARAMETERS + 2 * rank * rank,), jnp.uint32)
+    parameters, field_words = words[:NUM_PARAMETERS], words[NUM_PARAMETERS:]
+    ink = image.astype(jnp.int32)
+    pivot_q8 = _centroid_q8(ink) if policy.pivot == "ink" else jnp.zeros(2, jnp.int32)
+    if policy.stroke_max_px:
+        ink = _change_stroke_width(ink, _pick(tables.stroke_q8, parameters[6]))
+    shift_q8 = _elastic_q8(field_words.reshape(2, rank, rank), tables)
+    x_q8, y_q8 = _source_q8(parameters, pivot_q8, shift_q8, tables)
+    varied = _sample(ink, x_q8, y_q8, policy.border)
+    if policy.cutout_prob:
+        varied = jnp.where(_hole(parameters[7:], n, policy.cutout_prob, tables), 0, varied)
+    if policy.noise_std:
+        noise = _byte_sums(jax.random.bits(jax.random.fold_in(key, 1), (n, n), jnp.uint32))
+        noise = jnp.round(noise.astype(jnp.float32) * (policy.noise_std / BYTE_SUM_STD))
+        varied = jnp.clip(varied + noise.astype(jnp.int32), 0, 255)
+    return varied.astype(jnp.uint8)
+
+
+def _fixed(values: np.ndarray, fraction_bits: int) -> np.ndarray:
+    return np.round(values * 2**fraction_bits).astype(np.int32)
+
+
+def _pick(table: np.ndarray, word: UInt32[Array, ""]) -> Int32[Array, ""]:
+    return jnp.asarray(table)[word >> (32 - TABLE_BITS)]
+
+
+def _mul_q13(a: Int32[Array, "..."], b: Int32[Array, "..."]) -> Int32[Array, "..."]:
+    return (a * b + 2**12) >> 13
+
+
+def _byte_sums(words: UInt32[Array, "..."]) -> Int32[Array, "..."]:
+    """Nearly normal integers of mean 0 and std 147.8, one a word, within +-510."""
+    total = (words & 255) + ((words >> 8) & 255) + ((words >> 16) & 255) + (words >> 24)
+    return total.astype(jnp.int32) - 510
+
+
+def _centroid_q8(ink: Int32[Array, "n n"]) -> Int32[Array, "2"]:
+    """(x, y) of the ink's centre of mass; the middle of the frame when there is none."""
+    n = ink.shape[0]
+    total = jnp.sum(ink)
+    coords = jnp.arange(n, dtype=jnp.int32)
+    moments = jnp.stack([jnp.sum(jnp.sum(ink, axis) * coords) for axis in (0, 1)])
+    centre = moments.astype(jnp.float32) / jnp.maximum(total, 1).astype(jnp.float32)
+    return jnp.where(total == 0, (n - 1) * 128, jnp.round(centre * 256).astype(jnp.int32))
+
+
+def _change_stroke_width(
+    ink: Int32[Array, "n n"], amount_q8: Int32[Array, ""]
+) -> Int32[Array, "n n"]:
+    """Moves edges outwards (amount > 0) or inwards by blending with the 3x3 dilation or erosion."""
+    flip = jnp.where(amount_q8 < 0, 255, 0)  # erosion is the dilation of the paper
+    bright = jnp.abs(ink - flip)
+    rows = jnp.pad(bright, ((1, 1), (0, 0)))
+    rows = jnp.maximum(jnp.maximum(rows[:-2], rows[2:]), bright)
+    columns = jnp.pad(rows, ((0, 0), (1, 1)))
+    dilated = jnp.maximum(jnp.maximum(columns[:, :-2], columns[:, 2:]), rows)
+    blended = bright + ((jnp.abs(amount_q8) * (dilated - bright) + 128) >> 8)
+    return jnp.abs(blended - flip)
+
+
+def _elastic_basis(policy: Policy, image_px: int) -> tuple[np.ndarray, float]:
+    """Whole-number A and gain g such that g A Z A^T (Z: byte sums) is the policy's field.
+
+    A Gaussian filter with half-sample reflection is diagonal in the cosine basis, with the
+    filter's frequency response as eigenvalues; the few that matter are kept.
+    """
+    modes = np.arange(image_px)
+    sigma_px = policy.elastic_sigma_px * image_px / REFERENCE_PX
+    response = np.exp(-0.5 * (np.pi * modes * sigma_px / image_px) ** 2)
+    modes, response = modes[response**2 > 1e-3], response[response**2 > 1e-3]
+    phases = np.pi * np.outer(np.arange(image_px) + 0.5, modes) / image_px
+    basis = np.cos(phases) * np.where(modes == 0, 1.0, math.sqrt(2.0)) * response
+    basis *= 511 / np.abs(basis).max()
+    whole = np.round(basis).astype(np.float32)
+    mean_variance = float(np.mean(np.sum(whole.astype(np.float64) ** 2, axis=1))) ** 2
+    std_px = policy.elastic_std_px * image_px / REFERENCE_PX
+    return whole, std_px / (BYTE_SUM_STD * math.sqrt(mean_variance))
+
+
+def _exact_shift(basis: np.ndarray) -> int:
+    """Bits to drop after A Z so that every partial sum of (A Z) A^T is exact in float32."""
+    row_sum = float(np.abs(basis).sum(axis=1).max())
+    first = 510 * row_sum
+    shift = max(0, math.ceil(math.log2((first + 1) * row_sum / FLOAT32_EXACT)))
+    if first >= FLOAT32_EXACT:
+        raise ValueError(f"elastic_sigma_px is too small: {basis.shape[1]} modes, at most 60")
+    return shift
+
+
+def _elastic_q8(words: UInt32[Array, "2 rank rank"], tables: Tables) -> Int32[Array, "2 n n"]:
+    """The displacement field (x, y), a smooth Gaussian one: A Z A^T of low rank."""
+    basis = jnp.asarray(tables.elastic_basis)
+    coefficients = _byte_sums(words).astype(jnp.float32)
+    rows: Float32[Array, "2 n rank"] = jnp.einsum(
+        "ir,crs->cis", basis, coefficients, precision="highest"
+    )
+    rows = jnp.round(rows * 2.0**-tables.elastic_shift)
+    field = jnp.einsum("cis,js->cij", rows, basis, precision="highest")
+    return jnp.round(field * np.float32(tables.elastic_gain_q8)).astype(jnp.int32)
+
+
+def _source_q8(
+    words: UInt32[Array, " parameters"],
+    pivot_q8: Int32[Array, "2"],
+    shift_q8: Int32[Array, "2 n n"],
+    tables: Tables,
+) -> tuple[Int32[Array, "n n"], Int32[Array, "n n"]]:
+    """Where each output pixel comes from: the inverse of rotation . shear . scale, then shift."""
+    n = shift_q8.shape[1]
+    cos, sin = _pick(tables.cos_q13, words[0]), _pick(tables.sin_q13, words[0])
+    shear = _pick(tables.shear_q13, words[1])
+    inverse_scale = _pick(tables.inverse_scale_q13, words[2])
+    scale_x = _mul_q13(inverse_scale, _pick(tables.root_aspect_q13[::-1], words[3]))
+    scale_y = _mul_q13(inverse_scale, _pick(tables.root_aspect_q13, words[3]))
+    xx = _mul_q13(scale_x, cos + _mul_q13(shear, sin))
+    xy = _mul_q13(scale_x, sin - _mul_q13(shear, cos))
+    yx, yy = _mul_q13(scale_y, -sin), _mul_q13(scale_y, cos)
+
+    # pivot + matrix (output + shift - pivot - translation), with what is constant in one term
+    fixed_x = pivot_q8[0] + _pick(tables.translation_q8, words[4])
+    fixed_y = pivot_q8[1] + _pick(tables.translation_q8, words[5])
+    start_x = (pivot_q8[0] << 13) + 2**12 - xx * fixed_x - xy * fixed_y
+    start_y = (pivot_q8[1] << 13) + 2**12 - yx * fixed_x - yy * fixed_y
+    coords_q8 = jnp.arange(n, dtype=jnp.int32) * 256
+    x, y = coords_q8[None, :] + shift_q8[0], coords_q8[:, None] + shift_q8[1]
+    return (xx * x + xy * y + start_x) >> 13, (yx * x + yy * y + start_y) >> 13
+
+
+def _sample(
+    ink: Int32[Array, "n n"], x_q8: Int32[Array, "n n"], y_q8: Int32[Array, "n n"], border: str
+) -> Int32[Array, "n n"]:
+    """Bilinear, rounded. Four neighbours travel in one 32-bit word: one gather a pixel."""
+    n = ink.shape[0]
+    if border == "reflect":
+        x_q8, y_q8 = (_reflect_q8(coord, n) for coord in (x_q8, y_q8))
+        padded = jnp.pad(ink, ((1, 2), (1, 2)), mode="edge")
+    else:
+        x_q8, y_q8 = (jnp.clip(coord, -256, 256 * n) for coord in (x_q8, y_q8))
+        padded = jnp.pad(ink, ((1, 2), (1, 2)))
+    padded = padded.astype(jnp.uint32)
+    packed = (
+        padded[:-1, :-1] | (padded[:-1, 1:] << 8) | (padded[1:, :-1] << 16) | (padded[1:, 1:] << 24)
+    )
+    index = ((y_q8 >> 8) + 1) * (n + 2) + (x_q8 >> 8) + 1
+    word = packed.reshape(-1).at[index].get(mode="promise_in_bounds")
+    right, down = (x_q8 & 255).astype(jnp.uint32), (y_q8 & 255).astype(jnp.uint32)
+    top = (word & 255) * (256 - right) + ((word >> 8) & 255) * right
+    bottom = ((word >> 16) & 255) * (256 - right) + (word >> 24) * right
+    return ((top * (256 - down) + bottom * down + 2**15) >> 16).astype(jnp.int32)
+
+
+def _reflect_q8(coord_q8: Int32[Array, "n n"], n: int) -> Int32[Array, "n n"]:
+    """Mirrors coordinates at the outer edges of the first and the last pixel."""
+    period = 2 * 256 * n
+    from_edge = jnp.mod(coord_q8 + 128, period)
+    return jnp.minimum(from_edge, period - from_edge) - 128
+
+
+def _hole(
+    words: UInt32[Array, " parameters"], n: int, prob: float, tables: Tables
+) -> Bool[Array, "n n"]:
+    """True inside the erased rectangle, nowhere when the draw says so."""
+    is_cut = words[0] < np.uint32(min(prob * 2**32, 2**32 - 1))
+    edges = []
+    for side_word, place_word in ((words[1], words[3]), (words[2], words[4])):
+        side = jnp.where(is_cut, _pick(tables.cutout_px, side_word), 0)
+        start = ((place_word >> 16).astype(jnp.int32) * (n - side + 1)) >> 16
+        coords = jnp.arange(n, dtype=jnp.int32)
+        edges.append((coords >= start) & (coords < start + side))
+    return edges[1][:, None] & edges[0][None, :]
