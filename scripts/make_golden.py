@@ -30,7 +30,7 @@ def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def fill(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
-    """The value of timm's array `name`, float32; tests/kkanji_jax/test_efficientnet.py has it too."""
+    """The value of timm's array `name`, float32. The tests of the network have it too."""
     values = normal(name, shape)
     if name.endswith("running_var"):
         values = 0.5 + np.abs(values)

@@ -1,0 +1,266 @@
+"""EfficientNet (arXiv:1905.11946) in Flax NNX: MBConv blocks with squeeze-and-excitation."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, PRNGKeyArray
+
+from kkanji_jax.depthwise import depthwise_conv
+from kkanji_jax.initial import initial_value
+from kkanji_jax.variants import (
+    HEAD_CHANNELS,
+    STAGES,
+    STEM_CHANNELS,
+    Stage,
+    Variant,
+    get_variant,
+    round_filters,
+    round_repeats,
+)
+
+# The authors' code: tensorflow/tpu, efficientnet_builder.py and efficientnet_model.py.
+STEM_KERNEL_PX = 3
+SE_RATIO = 0.25  # of the block's input channels, not of the expanded ones
+NORM_MOMENTUM = 0.99  # the share of the old average that is kept
+NORM_EPSILON = 1e-3
+CONV_INIT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+CLASSIFIER_INIT = nnx.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+
+
+def drop_path(
+    x: Float[Array, "b h w c"], rate: float, key: PRNGKeyArray
+) -> Float[Array, "b h w c"]:
+    """Zeroes the residual branch of each image with probability `rate`, in [0, 1).
+
+    Survivors are scaled by 1 / (1 - rate), so the expectation is unchanged.
+    Stochastic depth, arXiv:1603.09382, with the scaling moved from test to train.
+    """
+    survives = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0], 1, 1, 1))
+    return jnp.where(survives, x / (1.0 - rate), 0.0)
+
+
+def patches(x: Float[Array, "b h w c"], kernel_px: int, stride: int) -> Float[Array, "b oh ow d"]:
+    """Every window of "SAME" convolution, as d = kernel_px * kernel_px * c channels.
+
+    With one input channel, a matrix product of these is the fastest convolution on a CPU; XLA's
+    own costs more in its kernel's gradient than the rest of the network.
+    """
+    sides = lax.padtype_to_pads(x.shape[1:3], (kernel_px,) * 2, (stride,) * 2, "SAME")
+    padded = jnp.pad(x, ((0, 0), *sides, (0, 0)))
+    rows, cols = (side - kernel_px + 1 for side in padded.shape[1:3])
+    windows = [
+        padded[:, i : i + rows : stride, j : j + cols : stride]
+        for i in range(kernel_px)
+        for j in range(kernel_px)
+    ]
+    return jnp.concatenate(windows, axis=-1)
+
+
+def pointwise(linear: nnx.Linear, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
+    """A 1x1 convolution, as the matrix product it is.
+
+    The reshape leaves one contracted axis in the gradient, so XLA need not transpose `x` for it.
+    """
+    return linear(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last, in float32 whatever dtype `x` has.
+
+    nnx.BatchNorm, asked for bfloat16, rounds the running statistics to it.
+    """
+
+    def __init__(self, channels: int):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.var = nnx.BatchStat(jnp.ones(channels))
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        wide = x.astype(jnp.float32)
+        if train:
+            mean = jnp.mean(wide, axis=(0, 1, 2))
+            mean_square = jnp.mean(lax.square(wide), axis=(0, 1, 2))
+            var = jnp.maximum(mean_square - lax.square(mean), 0.0)
+            self.mean[...] = NORM_MOMENTUM * self.mean[...] + (1.0 - NORM_MOMENTUM) * mean
+            self.var[...] = NORM_MOMENTUM * self.var[...] + (1.0 - NORM_MOMENTUM) * var
+        else:
+            mean, var = self.mean[...], self.var[...]
+        gain = self.scale[...] * lax.rsqrt(var + NORM_EPSILON)
+        shift = self.bias[...] - mean * gain
+        return (wide * gain[None, None, None, :] + shift[None, None, None, :]).astype(x.dtype)
+
+
+class MBConv(nnx.Module):
+    """Expand, depthwise, squeeze-and-excite, project; the residual where shapes allow it."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int,
+        drop_path: float,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        def linear(num_in: int, num_out: int, use_bias: bool = False) -> nnx.Linear:
+            return nnx.Linear(
+                num_in, num_out, use_bias=use_bias, dtype=dtype, kernel_init=CONV_INIT, rngs=rngs
+            )
+
+        expanded = in_channels * stage.expand_ratio
+        squeezed = max(1, int(in_channels * SE_RATIO))
+        self.stride = stride
+        self.drop_path = drop_path
+        self.has_expansion = stage.expand_ratio != 1
+        self.has_residual = stride == 1 and in_channels == out_channels
+        if self.has_expansion:
+            self.expand = linear(in_channels, expanded)
+            self.expand_norm = BatchNorm(expanded)
+        # Fan-out is one filter's: k * k.
+        shape = (stage.kernel_px, stage.kernel_px, 1, expanded)
+        deviation = (2.0 / stage.kernel_px**2) ** 0.5
+        self.depthwise_kernel = nnx.Param(deviation * jax.random.normal(rngs.params(), shape))
+        self.depthwise_norm = BatchNorm(expanded)
+        self.squeeze = linear(expanded, squeezed, use_bias=True)
+        self.excite = linear(squeezed, expanded, use_bias=True)
+        self.project = linear(expanded, out_channels)
+        self.project_norm = BatchNorm(out_channels)
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None
+    ) -> Float[Array, "b oh ow d"]:
+        inputs = x
+        if self.has_expansion:
+            x = jax.nn.silu(self.expand_norm(pointwise(self.expand, x), train=train))
+        x = depthwise_conv(x, self.depthwise_kernel[...], self.stride)
+        x = jax.nn.silu(self.depthwise_norm(x, train=train))
+        squeezed = jax.nn.silu(self.squeeze(jnp.mean(x, axis=(1, 2))))
+        x = x * jax.nn.sigmoid(self.excite(squeezed))[:, None, None, :]
+        x = self.project_norm(pointwise(self.project, x), train=train)
+        if not self.has_residual:
+            return x
+        if train and self.drop_path and rngs is not None:
+            x = drop_path(x, self.drop_path, rngs.drop_path())
+        return x + inputs
+
+
+class EfficientNet(nnx.Module):
+    """The network of a `variant`: images in, class logits out.
+
+    Weights and statistics are float32, activations `dtype`, pooled features and logits float32.
+    `dropout` defaults to the variant's. `drop_path` is the rate towards which the blocks' rates
+    grow: block i of n has drop_path * i / n. With train=True, both draw from the `rngs` of the
+    call, streams "dropout" and "drop_path"; the network holds no random state.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        num_classes: int,
+        *,
+        in_channels: int = 1,
+        stem_stride: int = 2,
+        dropout: float | None = None,
+        drop_path: float = 0.2,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        dropout = variant.dropout if dropout is None else dropout
+        if stem_stride not in (1, 2):
+            raise ValueError(f"stem_stride must be 1 or 2, got {stem_stride}")
+        for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        for name, rate in (("dropout", dropout), ("drop_path", drop_path)):
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {rate}")
+        self.in_channels = in_channels
+        self.stem_stride = stem_stride
+        self.dropout = dropout
+        self.draws = dropout > 0 or drop_path > 0
+        self.dtype = jnp.dtype(dtype)
+
+        channels = round_filters(STEM_CHANNELS, variant.width)
+        shape = (STEM_KERNEL_PX, STEM_KERNEL_PX, in_channels, channels)
+        self.stem_kernel = nnx.Param(CONV_INIT(rngs.params(), shape))
+        self.stem_norm = BatchNorm(channels)
+        num_blocks = sum(round_repeats(stage.num_blocks, variant.depth) for stage in STAGES)
+        blocks: list[MBConv] = []
+        for stage in STAGES:
+            out_channels = round_filters(stage.out_channels, variant.width)
+            for repeat in range(round_repeats(stage.num_blocks, variant.depth)):
+                block = MBConv(
+                    stage,
+                    channels,
+                    out_channels,
+                    stride=1 if repeat else stage.stride,
+                    drop_path=drop_path * len(blocks) / num_blocks,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+                blocks.append(block)
+                channels = out_channels
+        self.blocks = nnx.List(blocks)
+        width = round_filters(HEAD_CHANNELS, variant.width)
+        self.head = nnx.Linear(
+            channels, width, use_bias=False, dtype=dtype, kernel_init=CONV_INIT, rngs=rngs
+        )
+        self.head_norm = BatchNorm(width)
+        self.classifier = nnx.Linear(width, num_classes, kernel_init=CLASSIFIER_INIT, rngs=rngs)
+
+    def features(
+        self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float32[Array, "b d"]:
+        """What the classifier sees: the last feature map's mean over its pixels, before dropout."""
+        if x.shape[-1] != self.in_channels:
+            raise ValueError(f"images must have {self.in_channels} channels, got shape {x.shape}")
+        if train and self.draws and rngs is None:
+            raise ValueError("train=True needs rngs with streams dropout and drop_path, got None")
+        kernel = self.stem_kernel[...].astype(self.dtype)
+        x = patches(x.astype(self.dtype), STEM_KERNEL_PX, self.stem_stride)
+        x = jnp.einsum("bhwd,dc->bhwc", x, kernel.reshape(-1, kernel.shape[-1]))
+        x = jax.nn.silu(self.stem_norm(x, train=train))
+        for block in self.blocks:
+            x = block(x, train=train, rngs=rngs)
+        x = jax.nn.silu(self.head_norm(pointwise(self.head, x), train=train))
+        return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float32[Array, "b k"]:
+        """Logits. With train=True, normalises by the batch and updates the running statistics."""
+        x = self.features(x, train=train, rngs=rngs)
+        if train and self.dropout and rngs is not None:
+            keeps = jax.random.bernoulli(rngs.dropout(), 1.0 - self.dropout, x.shape)
+            x = jnp.where(keeps, x / (1.0 - self.dropout), 0.0)
+        return self.classifier(x)
+
+
+def create_model(
+    name: str, num_classes: int, in_channels: int = 1, *, seed: int = 0, **options: Any
+) -> EfficientNet:
+    """Variant `name` of EfficientNet with fresh weights; `options` are EfficientNet's own.
+
+    The weights are drawn on the host, array by array: compiling a program of a hundred random
+    draws takes longer than drawing.
+    """
+    variant = get_variant(name)
+
+    def build() -> EfficientNet:
+        return EfficientNet(
+            variant, num_classes, in_channels=in_channels, rngs=nnx.Rngs(seed), **options
+        )
+
+    def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Array:
+        return jnp.asarray(initial_value(jax.tree_util.keystr(path), leaf.shape, seed))
+
+    graphdef, *states = nnx.split(nnx.eval_shape(build), nnx.Param, nnx.BatchStat)
+    values = [jax.tree_util.tree_map_with_path(fill, nnx.to_pure_dict(state)) for state in states]
+    return nnx.merge(graphdef, *values)
