@@ -1,0 +1,66 @@
+"""What metrics.jsonl says of a run's evaluations, in step order and each step once."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LOSS, ACCURACY, PRECISION, RECALL = "loss", "accuracy", "precision", "recall"
+
+
+class RunLog(NamedTuple):
+    """The evaluations of a run, oldest first, and the name of its folder."""
+
+    name: str
+    evaluations: list[dict[str, Any]]
+
+    def series(self, key: str) -> tuple[list[float], list[float]]:
+        """Epochs and values of a key, over the evaluations that have it."""
+        having = [line for line in self.evaluations if line.get(key) is not None]
+        return [line["epoch"] for line in having], [line[key] for line in having]
+
+    def chosen(self, which: str, metric: str = "val_accuracy") -> dict[str, Any]:
+        """The `last` evaluation, or the `best` by `metric` (the earliest of equals)."""
+        if which == "last":
+            return self.evaluations[-1]
+        sign = -1 if metric == "val_loss" else 1
+        return max(self.evaluations, key=lambda line: sign * line[metric])
+
+
+def load_run_log(workdir: Path) -> RunLog:
+    """Reads WORKDIR/metrics.jsonl.
+
+    A line cut off at the end (a killed run) is left out; of a step written twice (a resumed run)
+    the later line counts. ValueError for a missing file, another damaged line, or no evaluation.
+    """
+    path = workdir / "metrics.jsonl"
+    if not path.is_file():
+        raise ValueError(f"no run in {workdir}: it has no metrics.jsonl; train one there first")
+    by_step: dict[int, dict[str, Any]] = {}
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            is_evaluation = line.get("kind", "eval") == "eval" and "val_loss" in line
+            if is_evaluation:
+                by_step[line["step"]] = line
+        except (ValueError, AttributeError, KeyError) as err:
+            if number == len(lines):  # the text after the last newline is torn
+                break
+            raise ValueError(f"{path} line {number} is damaged: {err}") from err
+    if not by_step:
+        raise ValueError(f"{path} has no evaluation yet: let the run reach its first")
+    return RunLog(workdir.resolve().name, [by_step[step] for step in sorted(by_step)])
+
+
+def describe(log: RunLog, evaluation: dict[str, Any] | None = None) -> str:
+    """The line under a title: run, split, n and weights."""
+    line = evaluation or log.evaluations[-1]
+    return describe_split(log.name, "val", line["val_num_examples"], line["weights"])
+
+
+def describe_split(run: str, split: str, num_examples: int, weights: str) -> str:
+    """`run b0 · test: n = 12,680, EMA weights`."""
+    shown = "EMA" if weights == "ema" else weights
+    return f"run {run}  ·  {split}: n = {num_examples:,}, {shown} weights"

@@ -1,0 +1,267 @@
+"""One exact pass over a split, and its scores: each with the n it rests on and an interval."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt8
+
+from kkanji_jax import mesh as mesh_lib
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.metrics import TOP_K, weighted_and_macro
+
+CLASS_SIZES = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, 499), (500, None))
+NUM_BINS = 15
+CONFIDENCE = 0.95
+
+
+class Predictions(NamedTuple):
+    """What a network says of each example of a split, in the split's order."""
+
+    labels: Int32[np.ndarray, " n"]
+    top_ids: Int32[np.ndarray, "n t"]  # most probable classes, best first
+    top_probs: Float32[np.ndarray, "n t"]
+    losses: Float32[np.ndarray, " n"]  # cross-entropy in nats
+
+
+class _Cases(NamedTuple):
+    """Per example, all that a score needs; resampling weighs the rows."""
+
+    labels: Int[np.ndarray, " n"]
+    predicted: Int[np.ndarray, " n"]
+    hits: Bool[np.ndarray, " n"]
+    top5_hits: Bool[np.ndarray, " n"]
+    losses: Float[np.ndarray, " n"]
+    confidences: Float[np.ndarray, " n"]
+    bins: Int[np.ndarray, " n"]  # of confidence
+    num_classes: int
+
+
+# --- the pass ----------------------------------------------------------------------------------
+
+
+def predict_split(
+    eval_step: Callable[..., Mapping[str, Array]],
+    params: Any,
+    batch_stats: Any,
+    images: UInt8[np.ndarray, "n h w"],
+    labels: Int32[np.ndarray, " n"],
+    *,
+    batch_size: int,
+    mesh: Mesh,
+    on_batch: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Runs `eval_step` over all images, each exactly once and in order.
+
+    The last batch is padded, and its padding dropped; `batch_size` shrinks to a smaller split. All
+    copies between host and device are explicit. `on_batch` is told the number of examples done.
+    Raises ValueError on an empty split or a batch that does not divide by the devices of `mesh`.
+    """
+    num_examples = len(images)
+    if not num_examples or num_examples != len(labels):
+        raise ValueError(
+            f"wanted images, and a label for each, got {num_examples} and {len(labels)}"
+        )
+    mesh_lib.check_divides(batch_size, mesh)
+    batch_size = min(batch_size, -(-num_examples // mesh.size) * mesh.size)
+    params, batch_stats = mesh_lib.replicate((params, batch_stats), mesh)
+    pending: list[tuple[Mapping[str, Array], int]] = []
+    fetched: list[dict[str, np.ndarray]] = []
+
+    def fetch() -> None:
+        results, num_valid = pending.pop(0)
+        host = jax.device_get(dict(results))
+        fetched.append({name: np.asarray(value)[:num_valid] for name, value in host.items()})
+        if on_batch:
+            on_batch(min(len(fetched) * batch_size, num_examples))
+
+    for start in range(0, num_examples, batch_size):
+        batch = _padded(images[start : start + batch_size], batch_size)
+        batch_labels = _padded(labels[start : start + batch_size], batch_size)
+        placed = mesh_lib.to_global((batch, batch_labels), mesh)
+        pending.append(
+            (eval_step(params, batch_stats, *placed), min(batch_size, num_examples - start))
+        )
+        if len(pending) > 1:  # fetch one batch while the device works on the next
+            fetch()
+    while pending:
+        fetch()
+    joined = {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
+    return Predictions(
+        labels=np.asarray(labels, np.int32),
+        top_ids=joined["top_ids"].astype(np.int32),
+        top_probs=joined["top_probs"].astype(np.float32),
+        losses=joined["loss"].astype(np.float32),
+    )
+
+
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+    padding = [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+    return np.pad(rows, padding)
+
+
+# --- the scores --------------------------------------------------------------------------------
+
+
+def summarise(
+    predictions: Predictions,
+    class_index: ClassIndex,
+    train_counts: Mapping[str, int],
+    *,
+    split: str,
+    weights: str,
+    seed: int = 0,
+    num_bootstrap: int = 1000,
+) -> dict[str, Any]:
+    """The content of eval.json: plain numbers, every score as {value, n, ci95}.
+
+    `train_counts` is the number of training originals of each codepoint. Intervals are percentiles
+    over `num_bootstrap` seeded resamples of the examples; a share that no resample can vary (all
+    right, or all wrong) gets the exact binomial bound instead. Macro means run over the classes
+    that have an example; `by_class_size` groups classes by their training originals.
+    """
+    cases = _cases_of(predictions, len(class_index))
+    num_examples = len(cases.labels)
+    value = _scores(cases, np.ones(num_examples))
+    rng = np.random.default_rng(seed)
+    resampled = []
+    for _ in range(num_bootstrap):  # one at a time: memory stays O(examples + classes)
+        draws = rng.integers(0, num_examples, num_examples)
+        resampled.append(_scores(cases, np.bincount(draws, minlength=num_examples)))
+
+    def scored(name: str, n: int = num_examples, **more: Any) -> dict[str, Any]:
+        interval = _interval([sample[name] for sample in resampled], value[name], n, name)
+        return {"value": _plain(value[name]), "n": n, "ci95": interval, **more}
+
+    present = np.unique(cases.labels)
+    content: dict[str, Any] = {
+        "split": split,
+        "num_examples": num_examples,
+        "num_classes": len(class_index),
+        "num_classes_with_examples": len(present),
+        "weights": weights,
+        "top1": scored("top1"),
+        "top5": scored("top5"),
+        "macro": scored("macro_recall", classes=len(present)),
+    }
+    for name in ("precision", "recall", "f1"):
+        content[f"macro_{name}"] = scored(f"macro_{name}", classes=len(present))
+        content[f"weighted_{name}"] = scored(f"weighted_{name}")
+    content["loss"] = scored("loss", unit="nats")
+    content["by_class_size"] = by_class_size(
+        cases.labels, cases.predicted, class_index, train_counts, seed, num_bootstrap
+    )
+    content["ece"] = scored("ece", bins=NUM_BINS, binning="equal mass, by top-1 probability")
+    content["intervals"] = {
+        "level": CONFIDENCE,
+        "method": "percentile bootstrap over examples; exact binomial where all are right or wrong",
+        "num_bootstrap": num_bootstrap,
+        "seed": seed,
+    }
+    return content
+
+
+def class_size_bucket(num_originals: int) -> int:
+    """The row of CLASS_SIZES that a class of so many training originals belongs to."""
+    for row, (least, most) in enumerate(CLASS_SIZES):
+        if num_originals >= least and (most is None or num_originals <= most):
+            return row
+    raise ValueError(f"wanted a class with training originals, got {num_originals}")
+
+
+def by_class_size(
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    class_index: ClassIndex,
+    train_counts: Mapping[str, int],
+    seed: int = 0,
+    num_bootstrap: int = 1000,
+) -> list[dict[str, Any]]:
+    """Top-1 by the number of training originals of a class, a row for each of CLASS_SIZES.
+
+    Rows are {min, max, classes, classes_with_examples, n, top1, ci95}; a row without an example
+    has None for its score. Intervals as in `summarise`.
+    """
+    missing = [c for c in class_index.codepoints if c not in train_counts]
+    if missing:
+        raise ValueError(f"wanted training counts of every class, got none of {missing[0]}")
+    row_of_class = np.array([class_size_bucket(train_counts[c]) for c in class_index.codepoints])
+    rng = np.random.default_rng(seed)
+    rows = []
+    for row, (least, most) in enumerate(CLASS_SIZES):
+        is_inside = row_of_class[labels] == row
+        n, right = int(is_inside.sum()), int((is_inside & (labels == predicted)).sum())
+        # Drawing n examples again with replacement makes the number of hits binomial.
+        samples = rng.binomial(n, right / n, num_bootstrap) / n if n else []
+        rows.append({
+            "min": least,
+            "max": most,
+            "classes": int((row_of_class == row).sum()),
+            "classes_with_examples": len(np.unique(labels[is_inside])),
+            "n": n,
+            "top1": right / n if n else None,
+            "ci95": _interval(samples, right / n, n, "top1") if n else None,
+        })  # fmt: skip
+    return rows
+
+
+def _cases_of(predictions: Predictions, num_classes: int) -> _Cases:
+    labels, top_ids, top_probs, losses = predictions
+    if not len(labels):
+        raise ValueError("scores need at least one example, got none")
+    if min(labels.min(), top_ids.min()) < 0 or max(labels.max(), top_ids.max()) >= num_classes:
+        raise ValueError(f"wanted class ids in [0, {num_classes}), got others: another class index")
+    confidences = top_probs[:, 0].astype(np.float64)
+    bins = np.empty(len(labels), np.int64)
+    bins[np.argsort(confidences, kind="stable")] = np.arange(len(labels)) * NUM_BINS // len(labels)
+    return _Cases(
+        labels=labels,
+        predicted=top_ids[:, 0],
+        hits=top_ids[:, 0] == labels,
+        top5_hits=(top_ids[:, :TOP_K] == labels[:, None]).any(axis=1),
+        losses=losses.astype(np.float64),
+        confidences=confidences,
+        bins=bins,
+        num_classes=num_classes,
+    )
+
+
+def _scores(cases: _Cases, times: np.ndarray) -> dict[str, float]:
+    """Every score with example i counted `times[i]` times."""
+    times = times.astype(np.float64)
+    hit_times = times * cases.hits
+    total = times.sum()  # sums, not dot products: BLAS would wake its threads for each
+    columns = ((cases.labels, times), (cases.predicted, times), (cases.labels, hit_times))
+    true, predicted, hits = (
+        np.bincount(ids, counts, minlength=cases.num_classes).astype(np.int64)
+        for ids, counts in columns
+    )
+    scores = weighted_and_macro(true, predicted, hits)
+    scores["top1"] = float(hit_times.sum() / total)
+    scores["top5"] = float((times * cases.top5_hits).sum() / total)
+    scores["loss"] = float((times * cases.losses).sum() / total)
+    gaps = np.bincount(cases.bins, times * cases.confidences - hit_times, minlength=NUM_BINS)
+    scores["ece"] = float(np.abs(gaps).sum() / total)
+    return scores
+
+
+def _interval(
+    samples: Sequence[float] | np.ndarray, value: float, n: int, name: str
+) -> list[float] | None:
+    is_share = name in ("top1", "top5", "weighted_recall", "macro_recall")
+    tail = (1 - CONFIDENCE) / 2
+    if is_share and value in (0.0, 1.0):
+        # No resample varies here. Clopper and Pearson's bound is (1 - tail)-sure at k = 0 or n.
+        reach = tail ** (1 / n)
+        return [reach, 1.0] if value == 1.0 else [0.0, 1 - reach]
+    finite = np.asarray(samples)[np.isfinite(samples)]
+    if not finite.size:
+        return None
+    low, high = np.quantile(finite, [tail, 1 - tail])
+    return [float(low), float(high)]
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

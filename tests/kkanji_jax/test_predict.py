@@ -1,0 +1,294 @@
+"""Files and folders in, rows out: every format parses back, and nothing bad stops the rest."""
+
+import csv
+import functools
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kkanji_jax import recogniser
+from kkanji_jax.predict import Found, Row, find_images, main, predict_rows, write_rows
+
+COLUMNS = ["path", "rank", "character", "codepoint", "probability", "verdict", "error"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images that are fine, blank and broken, in a folder with other things in it."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for character in "春夏":
+        for name in (f"{0:016x}.png", f"{1:016x}.png"):
+            (folder / f"本 {character}").mkdir(exist_ok=True)
+            content = (tiny_source / "kkanji2" / f"U+{ord(character):04X}" / name).read_bytes()
+            (folder / f"本 {character}" / name).write_bytes(content)
+    Image.new("RGB", (90, 70), (230, 220, 200)).save(folder / "empty paper.jpg")
+    (folder / "broken.png").write_text("not an image")
+    (folder / "._春.png").write_text("what macOS leaves behind")
+    (folder / "notes.txt").write_text("no image, and not meant as one")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_once():
+    """The door as it is, but for its model: loaded and compiled once for all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recogniser, "load", functools.cache(recogniser.load))
+        yield
+
+
+def rows_of(tiny_run, *argv: str, form: str = "json") -> tuple[int, list[dict]]:
+    """Status and rows, through a file."""
+    out = Path(argv[-1] if os.path.isdir(argv[-1]) else os.path.dirname(argv[-1])).parent / "out"
+    status = main([*argv, "--model", str(tiny_run.workdir), "--format", form, "--out", str(out)])
+    text = out.read_text(encoding="utf-8-sig")
+    out.unlink()
+    if form == "csv":
+        return status, list(csv.DictReader(io.StringIO(text)))
+    if form == "jsonl":
+        return status, [json.loads(line) for line in text.splitlines()]
+    return status, json.loads(text)
+
+
+def test_a_folder_gives_rows_in_sorted_order_and_a_row_for_what_is_broken(tiny_run, pictures: Path):
+    status, rows = rows_of(tiny_run, "--top-k", "3", str(pictures))
+    assert status == 1  # one file is broken
+    paths = list(dict.fromkeys(row["path"] for row in rows))
+    inside = [os.path.relpath(path, pictures) for path in paths]
+    assert inside == sorted(inside) and len(inside) == 6
+    by_path = {path: [row for row in rows if row["path"] == path] for path in paths}
+    for path, name in zip(paths, inside, strict=True):
+        if name == "broken.png":
+            assert len(by_path[path]) == 1
+            assert "cannot read" in by_path[path][0]["error"]
+            assert by_path[path][0]["rank"] is None
+            continue
+        assert [row["rank"] for row in by_path[path]] == [1, 2, 3]
+        assert {row["verdict"] for row in by_path[path]} == {"blank" if "paper" in name else ""}
+        probabilities = [row["probability"] for row in by_path[path]]
+        assert probabilities == sorted(probabilities, reverse=True)
+        for row in by_path[path]:
+            assert row["character"] in "春夏秋冬山川"
+            assert row["codepoint"] == f"U+{ord(row['character']):04X}"
+
+
+def test_every_format_tells_the_same(tiny_run, pictures: Path):
+    _, wanted = rows_of(tiny_run, str(pictures), form="json")
+    _, lines = rows_of(tiny_run, str(pictures), form="jsonl")
+    assert lines == wanted
+    _, table = rows_of(tiny_run, "--bom", str(pictures), form="csv")
+    assert list(table[0]) == COLUMNS and len(table) == len(wanted)
+    for told, row in zip(table, wanted, strict=True):
+        for name in COLUMNS:
+            if name == "probability" and row[name] is not None:
+                assert float(told[name]) == pytest.approx(row[name], abs=1e-6)
+            else:
+                assert told[name] == ("" if row[name] is None else str(row[name]))
+
+
+def test_text_has_a_line_for_each_candidate(tiny_run, pictures: Path, capsys):
+    file = next((pictures / "本 春").iterdir())
+    assert main([str(file), "--model", str(tiny_run.workdir), "--top-k", "2"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    _, rows = rows_of(tiny_run, "--top-k", "2", str(file))
+    for line, row in zip(lines, rows, strict=True):
+        told = [row["path"], str(row["rank"]), row["character"], row["codepoint"]]
+        assert line == [*told, f"{row['probability']:.4f}"]
+    assert len(lines) == 2
+
+
+def test_a_path_that_is_not_there_is_a_row_among_others(tiny_run, pictures: Path):
+    file = str(next((pictures / "本 春").iterdir()))
+    missing = str(pictures / "本 春" / "zzz.png")
+    status, rows = rows_of(tiny_run, missing, "--top-k", "1", file)
+    assert status == 1
+    assert [(row["path"], row["error"]) for row in rows] == [(file, ""), (missing, "no such file")]
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "wanted"),
+    [
+        ("nowhere.png", "run", "nowhere.png: no such file"),
+        ("hollow", "run", "no images in this folder"),
+        ("hollow/pipe", "run", "neither a file nor a folder"),
+        ("", None, "no model ships with kkanji_jax yet"),
+        ("", "hollow", "is no model"),
+    ],
+)
+def test_what_can_give_nothing_is_one_line(
+    path: str, model: str | None, wanted: str, tiny_run, pictures: Path, tmp_path: Path, capsys
+):
+    (tmp_path / "hollow").mkdir()
+    os.mkfifo(tmp_path / "hollow/pipe")
+    argv = [str(tmp_path / path) if path else str(pictures)]
+    if model:
+        argv += ["--model", str(tiny_run.workdir if model == "run" else tmp_path / model)]
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and wanted in err
+
+
+def test_a_top_k_of_nothing_is_refused_and_a_large_one_gives_all_classes(
+    tiny_run, pictures: Path, capsys
+):
+    argv = [str(pictures / "empty paper.jpg"), "--model", str(tiny_run.workdir)]
+    assert main([*argv, "--top-k", "0"]) == 1
+    assert "--top-k" in capsys.readouterr().err
+    assert main([*argv, "--top-k", "99"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 6
+    assert "1 of 1 images have no ink" in err
+
+
+def test_a_result_file_appears_only_when_whole(tiny_run, pictures: Path, tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise ValueError("stopped")
+
+    monkeypatch.setattr("kkanji_jax.recogniser.Recogniser.predict_glyphs", interrupted)
+    argv = [str(pictures), "--model", str(tiny_run.workdir), "--out", str(tmp_path / "out.csv")]
+    assert main(argv) == 1
+    assert not list(tmp_path.iterdir())
+
+
+# --- files -----------------------------------------------------------------------------
+
+
+def test_links_that_run_in_a_circle_and_unreadable_folders_end(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/back").symlink_to(tmp_path, target_is_directory=True)
+    for name in ("b.PNG", "a/c.jpg", "a/d.tiff", ".hidden.png", "e.md"):
+        (tmp_path / name).touch()
+    (tmp_path / "f.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "g.png").symlink_to(tmp_path / "b.PNG")
+    found = [os.path.relpath(f.path, tmp_path) for f in find_images([str(tmp_path)])]
+    assert found == ["a/c.jpg", "a/d.tiff", "b.PNG", "g.png"]
+
+
+def test_a_file_named_directly_is_tried_whatever_its_suffix(tmp_path: Path):
+    (tmp_path / "scan").touch()
+    assert list(find_images([str(tmp_path / "scan")])) == [Found(str(tmp_path / "scan"))]
+
+
+class CountingRecogniser:
+    """Stands in for a network: gives each glyph its batch's number and its mean."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def predict_glyphs(self, glyphs: np.ndarray, top_k: int) -> list:
+        self.batches.append(len(glyphs))
+        return [[recogniser.Candidate("春", "U+6625", float(g.mean()), 1)] for g in glyphs]
+
+
+def test_a_long_stream_is_read_in_batches_as_it_is_written(tiny_source: Path):
+    files = sorted(str(path) for path in tiny_source.rglob("*.png"))
+    drawn = 0
+
+    def stream():
+        nonlocal drawn
+        for number in range(1000):
+            drawn += 1
+            bad = number % 100 == 50
+            yield Found("gone.png") if bad else Found(files[number % len(files)])
+
+    counting = CountingRecogniser()
+    rows = predict_rows(counting, stream(), 1)  # pyright: ignore[reportArgumentType]
+    first = next(rows)
+    assert drawn == 128 and first.path == files[0]
+    rest = list(rows)
+    assert drawn == 1000 and len(rest) == 999
+    assert sum(counting.batches) == 990 and max(counting.batches) <= 128
+    assert [i + 1 for i, row in enumerate(rest) if row.error] == list(range(50, 1000, 100))
+    # Each row carries the answer for its own file, though bad ones were left out of the batch.
+    for number, row in enumerate([first, *rest]):
+        if not row.error:
+            own = np.asarray(Image.open(files[number % len(files)])).mean()
+            assert row.probability == pytest.approx(own, abs=1e-3)
+
+
+# --- output ------------------------------------------------------------------------------
+
+AWKWARD = [
+    Row('a,"b"\n.png', 1, "𤾣", "U+24FA3", 0.25, "", ""),
+    Row("\x1b[31m.png", error="wanted an image, got\ta page"),
+    Row("bad \udcff name.png", 1, "一", "U+4E00", 1.0, "blank", ""),
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+def test_awkward_names_parse_back(form: str):
+    stream = io.StringIO()
+    write_rows(AWKWARD, stream, form)
+    text = stream.getvalue()
+    if form == "csv":
+        told = list(csv.DictReader(io.StringIO(text, newline="")))
+    else:
+        told = json.loads(text) if form == "json" else list(map(json.loads, text.splitlines()))
+    assert [row["path"] for row in told] == [row.path for row in AWKWARD]
+    assert told[0]["character"] == "𤾣" and told[1]["error"] == AWKWARD[1].error
+
+
+@pytest.mark.parametrize(("form", "wanted"), [("json", []), ("jsonl", None), ("csv", None)])
+def test_no_rows_are_still_valid(form: str, wanted: object):
+    stream = io.StringIO()
+    write_rows([], stream, form)
+    if form == "json":
+        assert json.loads(stream.getvalue()) == wanted
+    assert stream.getvalue() == {"json": "[]\n", "jsonl": "", "csv": ",".join(COLUMNS) + "\n"}[form]
+
+
+def test_names_do_not_drive_the_terminal():
+    stream = io.StringIO()
+    write_rows(AWKWARD, stream, "text")
+    text = stream.getvalue()
+    assert "\x1b" not in text and len(text.splitlines()) == len(AWKWARD)
+
+
+# The door without JAX: a model that reads everything as spring, for what concerns only the pipe.
+STAND_IN = """
+import collections, sys, types
+Candidate = collections.namedtuple("Candidate", "character codepoint probability rank")
+class Spring:
+    def predict_glyphs(self, glyphs, top_k):
+        return [[Candidate(chr(0x6625), "U+6625", 0.5, 1)] for _ in glyphs]
+sys.modules["kkanji_jax.recogniser"] = types.ModuleType("kkanji_jax.recogniser")
+sys.modules["kkanji_jax.recogniser"].load = lambda *args, **settings: Spring()
+from kkanji_jax.predict import run
+run()
+"""
+
+
+def in_a_process(pictures: Path) -> subprocess.Popen:
+    """The door in its own process, in a locale that has no Japanese."""
+    environment = os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    return subprocess.Popen(
+        [sys.executable, "-c", STAND_IN, str(pictures), "--format", "jsonl"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_output_is_utf8_whatever_the_locale(pictures: Path):
+    process = in_a_process(pictures)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err.decode()
+    rows = [json.loads(line) for line in out.decode("utf-8").splitlines()]
+    assert {row["character"] for row in rows if not row["error"]} == {"春"}
+    assert any("本 春" in row["path"] for row in rows)
+
+
+def test_a_reader_that_leaves_early_gets_no_complaint(pictures: Path):
+    process = in_a_process(pictures)
+    assert process.stdout and process.stderr
+    process.stdout.close()  # before a byte is written, as `| true` does
+    err = process.stderr.read().decode()
+    assert process.wait(timeout=120) == 1
+    process.stderr.close()
+    assert "Traceback" not in err and "BrokenPipe" not in err

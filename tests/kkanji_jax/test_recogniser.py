@@ -1,0 +1,115 @@
+"""One image or many, in whatever form: the same reading, and never more than a few programs."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import kkanji_jax
+from kkanji_jax.checkpoint import load_variables
+from kkanji_jax.data.glyph_image import load_image
+from kkanji_jax.recogniser import BATCH_SIZES, Recogniser, load
+from kkanji_jax.state import make_graphdef
+from kkanji_jax.steps import make_logits_fn
+
+
+@pytest.fixture(scope="module")
+def recogniser(tiny_run) -> Recogniser:
+    return load(tiny_run.workdir)
+
+
+def glyph_files(tiny_run, count: int) -> list[Path]:
+    return sorted(tiny_run.source.rglob("*.png"))[:count]
+
+
+def test_candidates_are_the_softmax_of_the_average_weights(tiny_run, recogniser: Recogniser):
+    files = glyph_files(tiny_run, 5)
+    images = np.stack([load_image(file) for file in files])
+    loaded = load_variables(tiny_run.workdir)
+    model = loaded.meta["config"]["model"]
+    logits_fn = make_logits_fn(make_graphdef(model, 6), model["image_px"])
+    logits, features = logits_fn(loaded.ema_params, loaded.ema_batch_stats, jax.device_put(images))
+    wanted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for row, candidates in enumerate(recogniser.predict(files, top_k=6)):
+        ids = [recogniser.class_index.id_of(c.codepoint) for c in candidates]
+        assert sorted(ids) == list(range(6))
+        probabilities = [c.probability for c in candidates]
+        np.testing.assert_allclose(probabilities, wanted[row, ids], rtol=1e-4)
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert [c.rank for c in candidates] == [1, 2, 3, 4, 5, 6]
+        assert all(c.character == recogniser.class_index.character(i)
+                   for c, i in zip(candidates, ids, strict=True))  # fmt: skip
+    np.testing.assert_allclose(recogniser.embed(images), features, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_learnt_is_read(tiny_run, recogniser: Recogniser):
+    files = glyph_files(tiny_run, 144)
+    readings = recogniser.predict(files, top_k=1)
+    right = [c.codepoint == f.parent.name for f, (c,) in zip(files, readings, strict=True)]
+    assert np.mean(right) > 0.7
+
+
+def test_raw_weights_read_otherwise_and_are_named(tiny_run, recogniser: Recogniser):
+    file = glyph_files(tiny_run, 1)[0]
+    raw = load(tiny_run.workdir, weights="raw")
+    assert (recogniser.weights, raw.weights, raw.step) == ("ema", "raw", 7)
+    assert not np.allclose(raw.embed(file), recogniser.embed(file))
+
+
+def test_every_form_of_the_same_image_is_read_alike(tiny_run, recogniser: Recogniser):
+    file = glyph_files(tiny_run, 1)[0]
+    image = Image.open(file)
+    array = np.asarray(image)
+    forms = [file, str(file), image, array, [array], (file,), iter([file]), array[None],
+             array[..., None], array[None, ..., None], 255 - array,
+             np.repeat(array[..., None], 3, 2)]  # fmt: skip
+    wanted = recogniser.predict(file)[0]
+    for form in forms:
+        (candidates,) = recogniser.predict(form)
+        assert candidates == wanted
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 17])
+def test_padding_a_batch_changes_no_reading(count: int, tiny_run, recogniser: Recogniser):
+    files = glyph_files(tiny_run, count)
+    together = recogniser.embed(files)
+    assert together.shape == (count, recogniser.embed(glyph_files(tiny_run, 1)).shape[1])
+    assert together.dtype == np.float32
+    assert len(recogniser.predict(files)) == count
+    for row, file in enumerate(files[:3]):
+        # Another batch size is another program: equal but for float32's rounding.
+        np.testing.assert_allclose(together[row], recogniser.embed(file)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_more_images_than_a_batch_holds_keep_their_order(tiny_run, recogniser: Recogniser):
+    glyphs = np.stack([load_image(file) for file in glyph_files(tiny_run, 100)])
+    many = np.concatenate([glyphs, glyphs])
+    features = recogniser.embed(many)
+    np.testing.assert_allclose(features[:100], features[100:], rtol=1e-4, atol=1e-5)
+    assert len(np.unique(features.round(4), axis=0)) > 90
+    assert recogniser._compiled <= set(BATCH_SIZES)
+
+
+def test_the_package_loads_models_too(tiny_run):
+    assert isinstance(kkanji_jax.load(str(tiny_run.workdir)), Recogniser)
+
+
+def test_a_top_k_of_nothing_is_refused(tiny_run, recogniser: Recogniser):
+    with pytest.raises(ValueError, match="top_k of at least 1"):
+        recogniser.predict(glyph_files(tiny_run, 1), top_k=0)
+
+
+def test_what_is_no_model_is_named(tmp_path: Path, tiny_run):
+    with pytest.raises(ValueError, match="no model ships"):
+        load(None)
+    with pytest.raises(ValueError, match="no model at .*missing"):
+        load(tmp_path / "missing")
+    with pytest.raises(ValueError, match="neither a run .* nor a bundle"):
+        load(tmp_path)
+    (tmp_path / "params.npz").touch()
+    with pytest.raises(ValueError, match="is a bundle"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match="ema or raw"):
+        load(tiny_run.workdir, weights="average")
