@@ -180,12 +180,8 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
         self._workdir = workdir
         self._num_latest = num_latest
 
-    def should_preserve(
-        self,
-        checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo],
-        *,
-        context: checkpoint_managers.PreservationContext,
-    ) -> Sequence[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """One decision a checkpoint; `checkpoints` come from Orbax in step order."""
         del context
         kept = {info.step for info in checkpoints[-self._num_latest :]} | {best_step(self._workdir)}
         return [info.step in kept for info in checkpoints]

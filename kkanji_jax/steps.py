@@ -59,7 +59,8 @@ def _make_one_step(
         images = augment(jnp.asarray(data.images)[rows], keys, copies, policy)
         inputs = network_input(images, image_px)
         valid = jnp.ones(labels.shape, bool)
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        step = jnp.asarray(state.step)
+        key = jax.random.fold_in(jax.random.key(seed), step)
 
         def loss_fn(params: Variables) -> tuple[Array, tuple[Variables, Array]]:
             network = nnx.merge(graphdef, params, state.batch_stats)
@@ -72,14 +73,12 @@ def _make_one_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         next_state = TrainState(
-            step=state.step + 1,
+            step=step + 1,
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
-            ema_params=moving_average(state.ema_params, params, ema_decay, state.step),
-            ema_batch_stats=moving_average(
-                state.ema_batch_stats, batch_stats, ema_decay, state.step
-            ),
+            ema_params=moving_average(state.ema_params, params, ema_decay, step),
+            ema_batch_stats=moving_average(state.ema_batch_stats, batch_stats, ema_decay, step),
         )
         return next_state, batch_sums(logits, labels, example_losses(logits, labels))
 
