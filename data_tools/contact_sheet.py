@@ -22,7 +22,7 @@ NUM_COPIES = 9
 
 
 def draw_sheet(
-    images: Sequence[UInt8[np.ndarray, "h w"]],
+    images: Sequence[UInt8[np.ndarray, "_ _"]],  # of any sizes
     captions: Sequence[str],
     columns: int,
     title: str | None = None,

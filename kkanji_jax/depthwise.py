@@ -77,7 +77,7 @@ def _window(x: Array, row: int, col: int, num_rows: int, num_cols: int, stride: 
 def _correlate(padded: Array, kernel: Array, num_rows: int, num_cols: int, stride: int) -> Array:
     kernel = kernel.astype(padded.dtype).astype(jnp.float32)
     terms = (
-        _window(padded, i, j, num_rows, num_cols, stride) * kernel[None, i, j]
+        _window(padded, i, j, num_rows, num_cols, stride) * kernel[i, j][None, None]
         for i in range(kernel.shape[0])
         for j in range(kernel.shape[1])
     )
