@@ -88,7 +88,7 @@ def draw_all(workdir: Path, out: Path, which: str) -> list[Path]:
     class_index = ClassIndex.load(workdir / "index.json")
     evaluation = _evaluation_named(log, workdir, which)
     font = find_font()
-    when = f"{describe(log, evaluation)}, {which} evaluation (epoch {evaluation['epoch']:g})"
+    when = f"{describe(log, evaluation)}, {which} evaluation (epoch {evaluation['epoch']:.4g})"
     figures: list[tuple[str, Callable[[], Figure]]] = [
         ("loss_curve", lambda: loss_curve.draw(log)),
         ("accuracy_curve", lambda: accuracy_curve.draw(log)),

@@ -35,6 +35,8 @@ def draw(by_class_size: Sequence[dict[str, Any]], subtitle: str) -> "Figure":
     axes.set_xlim(-0.5, len(rows) - 0.3)
     lowest = min((row["ci95"][0] for row in rows), default=0.0)
     axes.set_ylim(max(0.0, lowest - 0.06), 1.02)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1.0 + 1e-9])
+    axes.set_ylim(max(0.0, lowest - 0.06), 1.02)  # setting ticks widens to them
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set_ylabel("top-1")
     axes.set_xlabel("training images of a class, before augmentation")
