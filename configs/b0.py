@@ -3,7 +3,8 @@
 full   python -m kkanji_jax.train --config configs/b0.py
        All classes, one GPU or more. Not run yet: no time or score to state.
 cpu    python -m kkanji_jax.train --config configs/b0.py:cpu
-       A laptop: 2 cores. See the README for what it reached.
+       A laptop. On the 285 classes with 100 images or more (build --min-images 100), 2 shared
+       cores, 70 minutes: 95.6 % top-1, 94.7 % mean per class on the honest test, n = 7,946.
 smoke  python -m kkanji_jax.train --config configs/b0.py:smoke
        A one-block-a-stage network at 32 px: does everything work? Scores mean nothing.
 """

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,18 @@ def format_duration(seconds: float) -> str:
     return f"{total // 60} min {total % 60:02d} s" if total >= 60 else f"{total} s"
 
 
+def _on_host(sums: Sequence[Any]) -> Sums:
+    """Sums as NumPy: the loss in float64, the counts in int64, so that long sums stay exact."""
+    loss, *counts = sums
+    return Sums(np.asarray(loss, np.float64), *(np.asarray(count, np.int64) for count in counts))
+
+
 def _to_plain(sums: Sums | None) -> list[Any] | None:
     return None if sums is None else [np.asarray(value).tolist() for value in sums]
 
 
 def _from_plain(values: list[Any] | None) -> Sums | None:
-    return None if values is None else Sums(*(np.asarray(value, np.float64) for value in values))
+    return None if values is None else _on_host(values)
 
 
 class MetricLog:
@@ -88,7 +94,7 @@ class MetricLog:
         fetched = jax.device_get(self._pending)
         self._pending = []
         for sums in fetched:  # one after the other, so that a resumed sum has the same bits
-            sums = Sums(*(np.asarray(value, np.float64) for value in sums))
+            sums = _on_host(sums)
             self._since_log = sums if self._since_log is None else add_sums(self._since_log, sums)
             self._since_eval = (
                 sums if self._since_eval is None else add_sums(self._since_eval, sums)

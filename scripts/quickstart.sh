@@ -22,7 +22,8 @@ py="$PWD/$venv/bin/python"
 step "2/6 dataset: synthetic characters drawn from brush fonts, split by simulated book"
 "$py" -m data_tools.build --source kkanji_jax/demo --splits-from kkanji_jax/demo/splits.csv \
     --out "$dataset"
-"$py" -m data_tools.inspect "$dataset" --sheet runs/quickstart-sheet.png
+mkdir -p "$run"
+"$py" -m data_tools.inspect "$dataset" --sheet "$run/sheet.png"
 
 step "3/6 training: EfficientNet-B0 (a second start resumes, or sees that nothing is left)"
 "$py" -m kkanji_jax.train --config configs/quickstart.py --workdir "$run"
@@ -38,6 +39,7 @@ step "6/6 reading images of the test books"
 "$py" -m kkanji_jax.predict "$run/images" --model "$run" --top-k 3
 
 step "done"
+echo "dataset:      $run/sheet.png shows some of it"
 echo "figures:      $run/plots/"
 echo "scores:       $run/eval/test/eval.json"
 echo "predictions:  each file above is named by the character it shows"
