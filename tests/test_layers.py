@@ -18,7 +18,7 @@ KKANJI_JAX = (
     "data.resident "
     "config "
     "augment depthwise "
-    "efficientnet initial "
+    "initial efficientnet "
     "losses metrics optim "
     "mesh state steps "
     "checkpoint pace metric_log workdir "

@@ -196,7 +196,8 @@ def test_no_file_is_litter_or_too_large():
         if size > most and not name.startswith(LARGE_FOLDERS):
             wrong.append(f"{name} has {size:,} bytes, over {most:,}")
         content = path.read_bytes()
-        if b"\0" not in content[:8000]:
+        # .ci/run alone may look for real files beside the checkout.
+        if b"\0" not in content[:8000] and name != ".ci/run":
             wrong += [f"{name} holds {what}" for what in litter_in(content.decode())]
     assert not wrong, "\n".join(wrong)
 
