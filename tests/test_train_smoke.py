@@ -9,9 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.resident import load_split
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "kkanji_jax" / "demo"
+SETTINGS = (
+    "--config.model.variant=nano",
+    "--config.model.image_px=32",
+    "--config.epochs=12",
+    "--config.batch_size=16",
+    "--config.optim.lr_peak=3e-3",
+    "--config.eval_every_steps=300",
+)
 
 
 def door(module: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -30,18 +42,20 @@ def door(module: str, *arguments: object, status: int = 0) -> subprocess.Complet
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("data") / "demo"
-    door("data_tools.build", "--source", DEMO, "--splits-from", DEMO / "splits.csv", "--out", out)
+    door(
+        "data_tools.build", "--source", DEMO, "--splits-from", DEMO / "splits.csv",
+        "--min-images", 70, "--out", out,
+    )  # fmt: skip
     return out
 
 
 @pytest.fixture(scope="module")
 def workdir(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A one-block-a-stage network at 32 px, a few passes over the demo corpus."""
+    """A one-block-a-stage network at 32 px, twelve passes over the demo corpus's 12 kana."""
     run = tmp_path_factory.mktemp("runs") / "demo"
     door(
         "kkanji_jax.train", "--config", "configs/quickstart.py", "--workdir", run,
-        f"--config.data.dataset={dataset}", "--config.model.variant=nano",
-        "--config.model.image_px=32", "--config.epochs=4", "--config.optim.lr_peak=5e-3",
+        f"--config.data.dataset={dataset}", *SETTINGS,
     )  # fmt: skip
     return run
 
@@ -56,7 +70,7 @@ def test_training_learns_and_the_log_has_the_original_keys(workdir: Path) -> Non
     for side in ("train", "val"):
         for score in ("loss", "accuracy", "precision", "recall"):
             assert f"{side}_{score}" in last
-    assert last["val_accuracy"] > 0.15  # chance is below 0.02
+    assert last["val_accuracy"] > 0.25  # chance is 0.08; 0.44 when this was written
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert losses[-1] < 0.75 * losses[0]
     for name in ("config.json", "env.json", "index.json"):
@@ -67,8 +81,7 @@ def test_the_same_command_again_has_nothing_to_do(dataset: Path, workdir: Path) 
     before = (workdir / "metrics.jsonl").read_bytes()
     done = door(
         "kkanji_jax.train", "--config", "configs/quickstart.py", "--workdir", workdir,
-        f"--config.data.dataset={dataset}", "--config.model.variant=nano",
-        "--config.model.image_px=32", "--config.epochs=4", "--config.optim.lr_peak=5e-3",
+        f"--config.data.dataset={dataset}", *SETTINGS,
     )  # fmt: skip
     assert "resuming" in done.stderr
     assert (workdir / "metrics.jsonl").read_bytes() == before
@@ -83,21 +96,23 @@ def test_scores_figures_and_answers_come_out(dataset: Path, workdir: Path, tmp_p
     assert scores["split"] == "test"
     assert scores["num_examples"] == manifest["splits"]["test"]["num_examples"]
     low, high = scores["top1"]["ci95"]
-    assert 0.1 < low <= scores["top1"]["value"] <= high
+    assert 0.12 < low <= scores["top1"]["value"] <= high
 
     door("kkanji_jax.plots", "--model", workdir, "--out", tmp_path / "plots")
     assert len(list((tmp_path / "plots").glob("*.png"))) >= 6
 
     images = tmp_path / "images"
-    subprocess.run(
-        [sys.executable, ROOT / "scripts" / "demo_images.py", DEMO, images, "--count", "40"],
-        check=True,
-    )
+    images.mkdir()
+    split = load_split(dataset, "test")
+    index = ClassIndex.load(dataset / "index.json")
+    for number, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
+        Image.fromarray(image).save(images / f"{index.codepoints[label]}_{number:03d}.png")
     done = door("kkanji_jax.predict", images, "--model", workdir, "--format", "csv")
     best = [row for row in csv.DictReader(io.StringIO(done.stdout)) if row["rank"] == "1"]
     right = sum(row["codepoint"] in row["path"] for row in best)
-    # The same images through another door: the share is that of the test split, give or take.
-    assert len(best) >= 40 and right / len(best) > scores["top1"]["value"] - 0.25
+    # The same images through another door: the same share is right.
+    assert len(best) == len(split.labels)
+    assert right / len(best) == pytest.approx(scores["top1"]["value"], abs=0.02)
 
 
 def test_predicting_on_a_bad_file_is_a_row_and_status_one(workdir: Path, tmp_path: Path) -> None:
