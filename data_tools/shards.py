@@ -179,8 +179,7 @@ def write_shard(out: Path, work: Work) -> dict[str, Any]:
 
 
 def _start_worker() -> None:
-    """Ends this worker with its parent, however that ends; Ctrl-C is the parent's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ends this worker with its parent, however that ends."""
     parent = parent_process()
     if parent is not None:
 
@@ -189,6 +188,20 @@ def _start_worker() -> None:
             os._exit(1)
 
         threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back meanwhile; a process started meanwhile never hears it at all.
+
+    A terminal sends it to the workers too, even while they are still importing, and it is the
+    parent's to answer. The mask of blocked signals, unlike a handler, is inherited.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def write_shards(
@@ -231,7 +244,8 @@ def write_shards(
         pending: set[Future[dict[str, Any]]] = set()
         try:
             for work in iterate_missing():
-                pending.add(pool.submit(write_shard, out, work))
+                with _interrupts_held():  # submitting is what starts the workers
+                    pending.add(pool.submit(write_shard, out, work))
                 if len(pending) > workers:
                     finished, pending = wait(pending, return_when=FIRST_COMPLETED)
                     for future in finished:
