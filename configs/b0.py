@@ -9,11 +9,13 @@ smoke  python -m kkanji_jax.train --config configs/b0.py:smoke
        A one-block-a-stage network at 32 px: does everything work? Scores mean nothing.
 """
 
-from kkanji_jax.config import Config, default_config
+from kkanji_jax.config import Config, default_config, paper_config
 
 
 def get_config(variant: str = "full") -> Config:
     """Returns the run that `variant` (full, cpu or smoke) names."""
+    if variant == "full":
+        return paper_config("b0", variant)
     config = default_config()
     if variant == "cpu":
         config.batch_size = 64
@@ -28,10 +30,6 @@ def get_config(variant: str = "full") -> Config:
         config.batch_size = 64
         config.epochs = 1.0
         config.log_every_steps = 5
-    elif variant == "full":
-        config.model.dtype = "bfloat16"
-        config.steps_per_dispatch = 10
-        config.log_every_steps = 100
     else:
         raise ValueError(f"configs/b0.py has variants full, cpu and smoke, got {variant!r}")
     return config

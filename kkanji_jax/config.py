@@ -66,6 +66,29 @@ def default_config() -> Config:
     return config.lock()
 
 
+def paper_config(model_variant: str, run_variant: str) -> Config:
+    """Returns the run of configs/`model_variant`.py that is named full or smoke.
+
+    full: bfloat16, ten steps a dispatch, for GPUs. smoke: one epoch of small batches at 32 px.
+    """
+    config = default_config()
+    config.model.variant = model_variant
+    if run_variant == "full":
+        config.model.dtype = "bfloat16"
+        config.steps_per_dispatch = 10
+        config.log_every_steps = 100
+    elif run_variant == "smoke":
+        config.model.image_px = 32
+        config.batch_size = 16
+        config.epochs = 1.0
+        config.log_every_steps = 5
+    else:
+        raise ValueError(
+            f"configs/{model_variant}.py has the variants full and smoke, got {run_variant!r}"
+        )
+    return config
+
+
 def _require(condition: bool, wanted: str, got: object) -> None:
     if not condition:
         raise ValueError(f"config: {wanted}, got {got!r}")

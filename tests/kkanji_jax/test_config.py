@@ -1,5 +1,7 @@
 """A mistake in a config is refused before anything runs."""
 
+import importlib
+
 import pytest
 
 from configs import b0
@@ -43,6 +45,17 @@ def test_every_variant_of_b0_is_valid(variant: str) -> None:
 def test_an_unknown_variant_is_refused() -> None:
     with pytest.raises(ValueError, match="full, cpu"):
         b0.get_config("laptop")
+
+
+@pytest.mark.parametrize("name", [f"b{size}" for size in range(1, 8)])
+def test_every_size_has_its_config_file(name: str) -> None:
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    for variant in ("full", "smoke"):
+        config = get_config(variant)
+        config_lib.validate(config)
+        assert config.model.variant == name
+    with pytest.raises(ValueError, match=f"configs/{name}.py has the variants full and smoke"):
+        get_config("cpu")
 
 
 def test_the_config_knows_every_policy() -> None:
