@@ -22,6 +22,7 @@ def default_config() -> Config:
     """
     config: Any = ConfigDict()
     config.seed = 0  # addresses all randomness of the run
+    config.init_from = config_dict.placeholder(str)  # folder of a run to take the weights from
 
     config.data = ConfigDict()
     config.data.dataset = "data/kuzushiji"  # folder written by data_tools.build

@@ -30,7 +30,7 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax import __version__
     from kkanji_jax import mesh as mesh_lib
     from kkanji_jax import workdir as workdir_lib
-    from kkanji_jax.checkpoint import CheckpointStore, refuse_other_run
+    from kkanji_jax.checkpoint import CheckpointStore, load_variables, refuse_other_run
     from kkanji_jax.data import resident
     from kkanji_jax.data.balance import Plan
     from kkanji_jax.data.class_index import ClassIndex
@@ -44,6 +44,7 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax.scoring import predict_split
     from kkanji_jax.state import create_state, make_graphdef
     from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_steps
+    from kkanji_jax.warm_start import warm_state
 
     # --- the data, and the plan of which example comes when
     dataset = Path(config.data.dataset)
@@ -132,13 +133,18 @@ def train(config: Any, workdir: Path) -> None:
     fresh = create_state(model, num_classes, optimizer, config.seed)
     resumed = store.restore_latest(fresh, batches, mesh)
     if resumed is None:
-        state, carried = mesh_lib.replicate(fresh, mesh), None
+        carried, meta["warm_start"] = None, None
+        if config.init_from is not None:
+            source = load_variables(Path(config.init_from))
+            fresh, meta["warm_start"] = warm_state(fresh, source, class_index)
+            _say(f"starting from the weights of {source.path}")
+        state = mesh_lib.replicate(fresh, mesh)
         workdir_lib.write_json(workdir / "config.json", meta["config"])
         class_index.save(workdir / "index.json")
     else:
         state, saved = resumed
         refuse_other_run(saved, meta, workdir)
-        carried = saved["log"]
+        carried, meta["warm_start"] = saved["log"], saved.get("warm_start")
         _say(f"resuming {workdir} at step {int(state.step)}")
     step = int(state.step)
     devices = [str(device) for device in jax.devices()]

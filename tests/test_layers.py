@@ -21,7 +21,7 @@ KKANJI_JAX = (
     "initial efficientnet "
     "losses metrics optim "
     "mesh state steps "
-    "checkpoint pace metric_log workdir "
+    "checkpoint warm_start pace metric_log workdir "
     "scoring "
     "recogniser "
     "plots.*"  # one figure a file; they may share, but not in a circle
