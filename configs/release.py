@@ -1,0 +1,48 @@
+"""The recogniser that ships with the package: EfficientNet-B0 on all classes.
+
+Its dataset: data_tools.build --source DIR --out data/release --pool-official kmnist
+
+gpu        python -m kkanji_jax.train --config configs/release.py:gpu
+           Not run yet: no time or score to state.
+cpu_32px   python -m kkanji_jax.train --config configs/release.py:cpu_32px
+cpu        python -m kkanji_jax.train --config configs/release.py:cpu
+           Two cores, hours. Most of the learning is done at 32 px, where an image costs a quarter;
+           `cpu` then goes on from those weights at 64 px.
+"""
+
+from kkanji_jax.config import Config, default_config
+
+
+def get_config(variant: str = "gpu") -> Config:
+    """Returns the run that `variant` (gpu, cpu_32px or cpu) names."""
+    config = default_config()
+    config.data.dataset = "data/release"
+    if variant == "gpu":
+        config.model.dtype = "bfloat16"
+        config.epochs = 100.0
+        config.steps_per_dispatch = 10
+        config.log_every_steps = 100
+        return config
+    config.batch_size = 128
+    config.steps_per_dispatch = 4
+    config.log_every_steps = 20
+    config.ckpt_every_steps = 400
+    config.model.drop_path = 0.0
+    config.optim.warmup_epochs = 0.3
+    if variant == "cpu_32px":
+        config.model.image_px = 32
+        config.epochs = 6.0
+        config.optim.lr_peak = 2e-3
+        config.ema_decay = 0.998
+    elif variant == "cpu":
+        config.init_from = "runs/release-cpu_32px"
+        config.batch_size = 64
+        config.epochs = 2.5
+        config.optim.lr_peak = 7e-4
+        config.optim.warmup_epochs = 0.1
+        config.ema_decay = 0.998
+    else:
+        raise ValueError(
+            f"configs/release.py has the variants gpu, cpu_32px and cpu, got {variant!r}"
+        )
+    return config
