@@ -1,28 +1,21 @@
 """One Orbax step = `state` + `data` + `meta`, with our own digests, because Orbax restores
-flipped bits without a word."""
+flipped bits without a word. Here they are found, checked and read; checkpoint_store writes them."""
 
 import hashlib
 import json
 import os
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.sharding import Mesh
-from orbax.checkpoint import checkpoint_managers
 
-from kkanji_jax import mesh as mesh_lib
-from kkanji_jax.config import differences
-from kkanji_jax.state import TrainState, Variables, abstract_variables
+from kkanji_jax.config import complete, differences
+from kkanji_jax.state import Variables, abstract_variables
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 held the position in Grain's file, one for each process
 _SUMS = "SHA256SUMS"
 
 
@@ -75,13 +68,13 @@ def check_sums(folder: Path) -> None:
 # --- the steps in a workdir --------------------------------------------------------------------
 
 
-def _root(workdir: Path) -> Path:
+def checkpoints_of(workdir: Path) -> Path:
     return workdir / "checkpoints"
 
 
 def finished_steps(workdir: Path) -> list[int]:
     """Steps whose save finished, ascending. Whether their files are whole, `check_sums` tells."""
-    root = _root(workdir)
+    root = checkpoints_of(workdir)
     if not root.is_dir():
         return []
     return sorted(
@@ -91,13 +84,19 @@ def finished_steps(workdir: Path) -> list[int]:
 
 def read_meta(workdir: Path, step: int) -> dict[str, Any]:
     """The `meta` item of a step: config, class index, manifest digest, scores, versions."""
-    meta = json.loads((_root(workdir) / str(step) / "meta" / "metadata").read_text())
+    meta = json.loads((checkpoints_of(workdir) / str(step) / "meta" / "metadata").read_text())
     if meta["format_version"] > FORMAT_VERSION:
         raise ValueError(
             f"checkpoint {step} in {workdir} has format {meta['format_version']}, this version of "
             f"kkanji_jax reads up to {FORMAT_VERSION}; install a newer one"
         )
-    return meta
+    return meta | {"config": complete(meta["config"])}
+
+
+def read_position(folder: Path) -> dict[str, Any]:
+    """The state of the data iterator: the same in every process, so any number may go on."""
+    files = [folder / "data" / "metadata", *sorted((folder / "data").glob("process_0-of-*.json"))]
+    return json.loads(next(file for file in files if file.exists()).read_text())
 
 
 def best_step(workdir: Path) -> int | None:
@@ -125,7 +124,7 @@ def load_variables(workdir: Path, which: str = "best") -> Loaded:
         )
     scored = best_step(workdir) if which == "best" else None
     step = steps[-1] if scored is None else scored
-    folder = _root(workdir) / str(step)
+    folder = checkpoints_of(workdir) / str(step)
     check_sums(folder)
     meta = read_meta(workdir, step)
     num_classes = len(meta["class_index"]["codepoint_to_id"])
@@ -145,11 +144,11 @@ def load_variables(workdir: Path, which: str = "best") -> Loaded:
     return Loaded(step=step, path=folder, meta=meta, **restored)
 
 
-# --- saving and resuming -------------------------------------------------------------------------
+# --- which run ---------------------------------------------------------------------------------
 
 
 # What may differ between a run and its resumption without changing one number of it.
-_FREE_FIELDS = ("data.dataset:", "log_every_steps:", "max_checkpoints:")
+_FREE_FIELDS = ("data.dataset:", "log_every_steps:", "max_checkpoints:", "tensorboard:", "profile:")
 
 
 def refuse_other_run(saved: dict[str, Any], current: dict[str, Any], workdir: Path) -> None:
@@ -168,114 +167,3 @@ def refuse_other_run(saved: dict[str, Any], current: dict[str, Any], workdir: Pa
             f"{workdir} holds a run with another configuration ({'; '.join(changes)}); "
             "give --workdir another folder, or restore the old values to resume"
         )
-
-
-class _LatestAndBest(checkpoint_managers.PreservationPolicy):
-    """Keeps the latest n steps, and the best one whose save has finished.
-
-    A step is deleted only when a newer one is whole, so a kill at any point leaves one to resume.
-    """
-
-    def __init__(self, workdir: Path, num_latest: int) -> None:
-        self._workdir = workdir
-        self._num_latest = num_latest
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        """One decision a checkpoint; `checkpoints` come from Orbax in step order."""
-        del context
-        kept = {info.step for info in checkpoints[-self._num_latest :]} | {best_step(self._workdir)}
-        return [info.step in kept for info in checkpoints]
-
-
-class CheckpointStore:
-    """The checkpoints of one run, for its trainer: saves, keeps latest and best, resumes."""
-
-    def __init__(self, workdir: Path, *, max_to_keep: int) -> None:
-        self._workdir = workdir
-        root = _root(workdir)
-        root.mkdir(parents=True, exist_ok=True)
-        finished = {str(step) for step in finished_steps(workdir)}
-        for path in sorted(root.iterdir()):
-            if path.is_dir() and path.name not in finished:
-                print(f"removing {path}: its save did not finish", file=sys.stderr)
-                shutil.rmtree(path)
-        self._manager = ocp.CheckpointManager(
-            root.resolve(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=_LatestAndBest(workdir, max_to_keep),
-                enable_async_checkpointing=False,
-            ),
-        )
-
-    def save(
-        self,
-        step: int,
-        state: TrainState,
-        batches: Any,
-        meta: Mapping[str, Any],
-        scores: Mapping[str, Any] | None,
-    ) -> None:
-        """Saves once the update of `step` is done and before the next batch is drawn.
-
-        `scores` are those of an evaluation at this step, if there was one; its numbers are kept.
-        """
-        numbers = {k: v for k, v in (scores or {}).items() if isinstance(v, float)} or None
-        with jax.transfer_guard("allow"):
-            saved = self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
-                    data=grain.checkpoint.CheckpointSave(batches),
-                    meta=ocp.args.JsonSave(
-                        {  # pyright: ignore[reportCallIssue]
-                            **meta,
-                            "format_version": FORMAT_VERSION,
-                            "scores": numbers,
-                        }
-                    ),
-                ),
-            )
-        if not saved:
-            raise RuntimeError(f"Orbax did not save step {step} in {self._workdir}")
-        write_sums(_root(self._workdir) / str(step))
-
-    def restore_latest(
-        self, abstract_state: TrainState, batches: Any, mesh: Mesh
-    ) -> tuple[TrainState, dict[str, Any]] | None:
-        """Restores the newest whole checkpoint onto `mesh`, and the position into `batches`.
-
-        A damaged one is reported, removed and passed over for the one before it. None if none is
-        left because there was none; ValueError if all are damaged.
-        """
-        steps = finished_steps(self._workdir)
-        sharding = mesh_lib.replicated(mesh)
-        template = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            abstract_state,
-        )
-        for step in reversed(steps):
-            try:
-                check_sums(_root(self._workdir) / str(step))
-            except ValueError as err:
-                print(f"warning: {err}; falling back to an earlier checkpoint", file=sys.stderr)
-                self._manager.delete(step)
-                continue
-            with jax.transfer_guard("allow"):
-                restored = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(template),  # pyright: ignore[reportCallIssue]
-                        data=grain.checkpoint.CheckpointRestore(batches),
-                    ),
-                )
-            return restored["state"], read_meta(self._workdir, step)
-        if steps:
-            raise ValueError(
-                f"every checkpoint in {_root(self._workdir)} is damaged; "
-                "remove the folder to start over"
-            )
-        return None
-
-    def close(self) -> None:
-        """Waits for Orbax to finish and releases it."""
-        self._manager.close()

@@ -36,6 +36,7 @@ def default_config() -> Config:
     config.model.stem_stride = 2  # 2 as in the paper, 1 keeps twice the resolution
     config.model.dropout = config_dict.placeholder(float)  # unset: the paper's, by variant
     config.model.drop_path = 0.2  # rate of the last block; grows linearly from 0
+    config.model.norm_group = config_dict.placeholder(int)  # images that share batch statistics
     config.model.dtype = "float32"  # of activations; weights and statistics stay float32
 
     config.augment = ConfigDict()
@@ -57,14 +58,34 @@ def default_config() -> Config:
 
     config.ema_decay = 0.999  # of weights and batch statistics; 0 keeps no average
     config.batch_size = 1024  # images per step, over all devices
+    config.microbatches = 1  # parts of a batch, one after another; each has its batch statistics
     config.epochs = 50.0  # passes over the balanced plan
     config.steps_per_dispatch = 1  # steps in one compiled call
     config.log_every_steps = 50
+    config.tensorboard = False  # writes event files beside metrics.jsonl
+    config.profile = 0  # steps to trace into workdir/profile, from the second dispatch on
     config.eval_every_steps = config_dict.placeholder(int)  # unset: once an epoch
     config.ckpt_every_steps = config_dict.placeholder(int)  # unset: at every evaluation
     config.max_checkpoints = 2  # latest ones kept, beside the best
     config.best_metric = "val_accuracy"  # what makes a checkpoint the best
     return config.lock()
+
+
+def complete(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved config with the fields that were born since, at their defaults.
+
+    So a new field's default must be what was done before there was one.
+    """
+
+    def overlay(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        nested = {
+            key: overlay(default, values[key])
+            for key, default in defaults.items()
+            if isinstance(default, dict) and key in values
+        }
+        return defaults | values | nested
+
+    return overlay(default_config().to_dict(), saved)
 
 
 def paper_config(model_variant: str, run_variant: str) -> Config:
@@ -125,7 +146,7 @@ def validate(config: Config) -> None:
     # With one, a kill during a save could leave none.
     _require(config.max_checkpoints >= 2, "max_checkpoints must be 2 or more",
              config.max_checkpoints)  # fmt: skip
-    for name in ("batch_size", "epochs", "steps_per_dispatch", "log_every_steps"):
+    for name in ("batch_size", "microbatches", "epochs", "steps_per_dispatch", "log_every_steps"):
         _require(config[name] > 0, f"{name} must be positive", config[name])
     for name in ("eval_every_steps", "ckpt_every_steps"):
         if config[name] is not None:

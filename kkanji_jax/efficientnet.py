@@ -71,28 +71,37 @@ def pointwise(linear: nnx.Linear, x: Float[Array, "b h w c"]) -> Float[Array, "b
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, in float32 whatever dtype `x` has.
 
-    nnx.BatchNorm, asked for bfloat16, rounds the running statistics to it.
+    `group` images, one after another in the batch, share their statistics; None: all of them, on
+    however many devices. The running statistics take the mean over the groups. (nnx.BatchNorm,
+    asked for bfloat16, rounds the running statistics to it.)
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, group: int | None = None):
+        self.group = group
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.var = nnx.BatchStat(jnp.ones(channels))
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        wide = x.astype(jnp.float32)
+        size = self.group if train and self.group else x.shape[0]
+        if x.shape[0] % size:
+            raise ValueError(
+                f"norm_group must divide the {x.shape[0]} images of a microbatch, got {size}"
+            )
+        wide = x.astype(jnp.float32).reshape(-1, size, *x.shape[1:])  # [groups size h w c]
         if train:
-            mean = jnp.mean(wide, axis=(0, 1, 2))
-            mean_square = jnp.mean(lax.square(wide), axis=(0, 1, 2))
+            mean = jnp.mean(wide, axis=(1, 2, 3))
+            mean_square = jnp.mean(lax.square(wide), axis=(1, 2, 3))
             var = jnp.maximum(mean_square - lax.square(mean), 0.0)
-            self.mean[...] = NORM_MOMENTUM * self.mean[...] + (1.0 - NORM_MOMENTUM) * mean
-            self.var[...] = NORM_MOMENTUM * self.var[...] + (1.0 - NORM_MOMENTUM) * var
+            for running, now in ((self.mean, mean), (self.var, var)):
+                running[...] = NORM_MOMENTUM * running[...] + (1.0 - NORM_MOMENTUM) * now.mean(0)
         else:
-            mean, var = self.mean[...], self.var[...]
-        gain = self.scale[...] * lax.rsqrt(var + NORM_EPSILON)
-        shift = self.bias[...] - mean * gain
-        return (wide * gain[None, None, None, :] + shift[None, None, None, :]).astype(x.dtype)
+            mean, var = self.mean[...][None], self.var[...][None]
+        gain = self.scale[...][None] * lax.rsqrt(var + NORM_EPSILON)
+        shift = self.bias[...][None] - mean * gain
+        spread = (slice(None), None, None, None)
+        return (wide * gain[spread] + shift[spread]).astype(x.dtype).reshape(x.shape)
 
 
 class MBConv(nnx.Module):
@@ -106,6 +115,7 @@ class MBConv(nnx.Module):
         *,
         stride: int,
         drop_path: float,
+        norm_group: int | None,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
@@ -122,16 +132,16 @@ class MBConv(nnx.Module):
         self.has_residual = stride == 1 and in_channels == out_channels
         if self.has_expansion:
             self.expand = linear(in_channels, expanded)
-            self.expand_norm = BatchNorm(expanded)
+            self.expand_norm = BatchNorm(expanded, norm_group)
         # Fan-out is one filter's: k * k.
         shape = (stage.kernel_px, stage.kernel_px, 1, expanded)
         deviation = (2.0 / stage.kernel_px**2) ** 0.5
         self.depthwise_kernel = nnx.Param(deviation * jax.random.normal(rngs.params(), shape))
-        self.depthwise_norm = BatchNorm(expanded)
+        self.depthwise_norm = BatchNorm(expanded, norm_group)
         self.squeeze = linear(expanded, squeezed, use_bias=True)
         self.excite = linear(squeezed, expanded, use_bias=True)
         self.project = linear(expanded, out_channels)
-        self.project_norm = BatchNorm(out_channels)
+        self.project_norm = BatchNorm(out_channels, norm_group)
 
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None
@@ -156,8 +166,9 @@ class EfficientNet(nnx.Module):
 
     Weights and statistics are float32, activations `dtype`, pooled features and logits float32.
     `dropout` defaults to the variant's. `drop_path` is the rate towards which the blocks' rates
-    grow: block i of n has drop_path * i / n. With train=True, both draw from the `rngs` of the
-    call, streams "dropout" and "drop_path"; the network holds no random state.
+    grow: block i of n has drop_path * i / n. `norm_group` is BatchNorm's. With train=True, dropout
+    and drop_path draw from the `rngs` of the call, streams of their names; the network holds no
+    random state.
     """
 
     def __init__(
@@ -169,6 +180,7 @@ class EfficientNet(nnx.Module):
         stem_stride: int = 2,
         dropout: float | None = None,
         drop_path: float = 0.2,
+        norm_group: int | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -190,7 +202,7 @@ class EfficientNet(nnx.Module):
         channels = round_filters(STEM_CHANNELS, variant.width)
         shape = (STEM_KERNEL_PX, STEM_KERNEL_PX, in_channels, channels)
         self.stem_kernel = nnx.Param(CONV_INIT(rngs.params(), shape))
-        self.stem_norm = BatchNorm(channels)
+        self.stem_norm = BatchNorm(channels, norm_group)
         num_blocks = sum(round_repeats(stage.num_blocks, variant.depth) for stage in STAGES)
         blocks: list[MBConv] = []
         for stage in STAGES:
@@ -202,6 +214,7 @@ class EfficientNet(nnx.Module):
                     out_channels,
                     stride=1 if repeat else stage.stride,
                     drop_path=drop_path * len(blocks) / num_blocks,
+                    norm_group=norm_group,
                     dtype=dtype,
                     rngs=rngs,
                 )
@@ -212,7 +225,7 @@ class EfficientNet(nnx.Module):
         self.head = nnx.Linear(
             channels, width, use_bias=False, dtype=dtype, kernel_init=CONV_INIT, rngs=rngs
         )
-        self.head_norm = BatchNorm(width)
+        self.head_norm = BatchNorm(width, norm_group)
         self.classifier = nnx.Linear(width, num_classes, kernel_init=CLASSIFIER_INIT, rngs=rngs)
 
     def features(

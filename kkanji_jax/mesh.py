@@ -27,19 +27,30 @@ def sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts host arrays on every device."""
-    return jax.device_put(tree, replicated(mesh))
+    """Puts host arrays, the same in every process, on every device."""
+    sharding = replicated(mesh)
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def place(leaf: Any) -> jax.Array:
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    with jax.transfer_guard("allow"):
+        return jax.tree.map(place, tree)
 
 
 def to_global(batch: Any, mesh: Mesh, axis: int = 0) -> Any:
     """This process's part of a batch, as one array split over all devices along `axis`."""
     sharding = sharded(mesh, axis)
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch
-    )
+    with jax.transfer_guard("allow"):  # with several processes JAX calls this copy implicit
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch
+        )
 
 
-def check_divides(batch_size: int, mesh: Mesh) -> None:
-    """Raises ValueError unless the batch splits evenly over the devices."""
-    if batch_size % mesh.size:
-        raise ValueError(f"batch_size must divide by {mesh.size} devices, got {batch_size}")
+def check_divides(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
+    """Raises ValueError unless each microbatch splits evenly over the devices."""
+    if batch_size % (microbatches * mesh.size):
+        parts = f"{microbatches} microbatches x " if microbatches > 1 else ""
+        raise ValueError(f"batch_size must divide by {parts}{mesh.size} devices, got {batch_size}")

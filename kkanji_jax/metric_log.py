@@ -1,10 +1,11 @@
 """metrics.jsonl, the truth about a run, and the line that tells a person how it goes."""
 
+import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,16 @@ class MetricLog:
     """Collects sums on the device and writes them where `step` says.
 
     Lines after the resumed step are dropped on opening, so a repeated stretch is not in the file
-    twice; `carried` is what `carry` gave when the checkpoint was made.
+    twice; `carried` is what `carry` gave when the checkpoint was made. Only the writer, one process
+    of several, writes and speaks; all of them must call alike.
     """
 
     def __init__(
         self,
-        path: Path,
+        workdir: Path,
         *,
+        is_writer: bool = True,
+        has_tensorboard: bool = False,
         resumed_step: int,
         total_steps: int,
         batch_size: int,
@@ -63,7 +67,10 @@ class MetricLog:
         learning_rates: Float[np.ndarray, " steps"],
         carried: Mapping[str, Any] | None = None,
     ) -> None:
+        path = workdir / "metrics.jsonl"
         self._path = path
+        self._is_writer = is_writer
+        self._events = _open_events(workdir) if has_tensorboard and is_writer else None
         self._total_steps = total_steps
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
@@ -71,12 +78,13 @@ class MetricLog:
         kept = [line for line in read_lines(path) if line["step"] <= resumed_step]
         # Time spent before an interruption counts; time since the kept step was lost.
         self._elapsed_before_s = kept[-1]["elapsed_s"] if kept else 0.0
-        repaired = path.with_suffix(".unfinished")
-        repaired.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        repaired.replace(path)
+        if is_writer:
+            repaired = path.with_suffix(".unfinished")
+            repaired.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            repaired.replace(path)
         self._start_s = self._last_s = time.monotonic()
         self._last_step = self._start_step = resumed_step
-        self._paused_s = 0.0
+        self._paused_s = self._waited_s = 0.0
         self._pending: list[Sums] = []
         self._since_log = _from_plain(carried["since_log"]) if carried else None
         self._since_eval = _from_plain(carried["since_eval"]) if carried else None
@@ -89,6 +97,13 @@ class MetricLog:
     def pause(self) -> "_Pause":
         """A context whose time does not count as training: evaluation, saving."""
         return _Pause(self)
+
+    @contextlib.contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        """A context whose time is reported as the share that training waits for its batches."""
+        start_s = time.monotonic()
+        yield
+        self._waited_s += time.monotonic() - start_s
 
     def _drain(self) -> None:
         fetched = jax.device_get(self._pending)
@@ -106,6 +121,13 @@ class MetricLog:
         return {"since_log": _to_plain(self._since_log), "since_eval": _to_plain(self._since_eval)}
 
     def _append(self, line: Mapping[str, Any]) -> None:
+        if self._events is not None:
+            for name, value in line.items():
+                if isinstance(value, float):
+                    self._events.add_scalar(f"{line['kind']}/{name}", value, line["step"])
+            self._events.flush()
+        if not self._is_writer:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -114,6 +136,7 @@ class MetricLog:
         return {
             "kind": kind,
             "step": step,
+            "total_steps": self._total_steps,
             "epoch": round(step / self._steps_per_epoch, 4),
             "examples": step * self._batch_size,
             "lr": float(self._learning_rates[step - 1]),
@@ -133,14 +156,19 @@ class MetricLog:
         self._since_log = None
         now = time.monotonic()
         images = (step - self._last_step) * self._batch_size
-        self.images_per_s = images / max(now - self._last_s - self._paused_s, 1e-9)
-        self._last_s, self._last_step, self._paused_s = now, step, 0.0
+        training_s = max(now - self._last_s - self._paused_s, 1e-9)
+        self.images_per_s = images / training_s
+        waited = self._waited_s / training_s
+        self._last_s, self._last_step, self._paused_s, self._waited_s = now, step, 0.0, 0.0
         loss = float(total.loss / total.count)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {step}")
         accuracy = float(total.hits.sum() / total.count)
         line = self._common("train", step) | {"loss": loss, "accuracy": accuracy}
+        line |= {"data_wait": round(waited, 4)} | _device_memory()
         self._append(line)
+        if not self._is_writer:
+            return
         left_s = (self._total_steps - step) * self._batch_size / self.images_per_s
         print(
             f"step {step}/{self._total_steps}  epoch {line['epoch']:.2f}  loss {loss:.4f}  "
@@ -167,6 +195,8 @@ class MetricLog:
             }
         self._since_eval = None
         self._append(line | dict(scores))
+        if not self._is_writer:
+            return
         print(
             f"step {step}/{self._total_steps}  val ({scores['weights']} weights, "
             f"n={scores['val_num_examples']}): loss {scores['val_loss']:.4f}  "
@@ -175,6 +205,23 @@ class MetricLog:
             file=sys.stderr,
             flush=True,
         )
+
+
+def _device_memory() -> dict[str, int]:
+    """`device_peak_bytes` of the fullest device here; nothing on a CPU, which does not count."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [each["peak_bytes_in_use"] for each in stats if "peak_bytes_in_use" in each]
+    return {"device_peak_bytes": max(peaks)} if peaks else {}
+
+
+def _open_events(workdir: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as err:
+        raise ValueError(
+            "config.tensorboard needs tensorboardX: pip install 'kkanji_jax[tensorboard]'"
+        ) from err
+    return SummaryWriter(str(workdir / "tensorboard"))
 
 
 class _Pause:

@@ -27,10 +27,10 @@ class Resident(NamedTuple):
 
 
 class IndexBatch(NamedTuple):
-    """Which rows a dispatch of s steps learns from, and which copy of each."""
+    """Which rows a dispatch of s steps, each of m microbatches, learns from; which copy of each."""
 
-    rows: Int[AnyArray, "s b"]
-    copies: Int[AnyArray, "s b"]
+    rows: Int[AnyArray, "s m b"]
+    copies: Int[AnyArray, "s m b"]
 
 
 def network_input(images: UInt8[Array, "b h w"], image_px: int) -> Float[Array, "b x x 1"]:
@@ -52,24 +52,58 @@ def _make_one_step(
     label_smoothing: float,
     ema_decay: float,
 ) -> Callable[[Resident, TrainState, IndexBatch], tuple[TrainState, Sums]]:
-    def one_step(data: Resident, state: TrainState, batch: IndexBatch) -> tuple[TrainState, Sums]:
+    def gradients(
+        data: Resident, params: Variables, batch_stats: Variables, batch: IndexBatch, key: Array
+    ) -> tuple[Variables, Variables, Sums]:
+        """Gradient of the mean loss, new statistics, and sums, of one microbatch [b]."""
         rows, copies = jnp.asarray(batch.rows), jnp.asarray(batch.copies)
         labels = jnp.asarray(data.labels)[rows]
         keys = sample_keys(seed, jnp.asarray(data.addresses)[rows], copies)
         images = augment(jnp.asarray(data.images)[rows], keys, copies, policy)
         inputs = network_input(images, image_px)
         valid = jnp.ones(labels.shape, bool)
-        step = jnp.asarray(state.step)
-        key = jax.random.fold_in(jax.random.key(seed), step)
 
         def loss_fn(params: Variables) -> tuple[Array, tuple[Variables, Array]]:
-            network = nnx.merge(graphdef, params, state.batch_stats)
+            network = nnx.merge(graphdef, params, batch_stats)
             rngs = nnx.Rngs(dropout=key, drop_path=jax.random.fold_in(key, 1))
             logits = network(inputs, train=True, rngs=rngs)
             stats = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
             return masked_cross_entropy(logits, labels, valid, label_smoothing), (stats, logits)
 
-        grads, (batch_stats, logits) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, (batch_stats, logits) = jax.grad(loss_fn, has_aux=True)(params)
+        return grads, batch_stats, batch_sums(logits, labels, example_losses(logits, labels))
+
+    def accumulated(
+        data: Resident, state: TrainState, batch: IndexBatch, key: Array
+    ) -> tuple[Variables, Variables, Sums]:
+        """`gradients` averaged over the microbatches; the statistics pass from one to the next."""
+        num = batch.rows.shape[0]
+
+        def body(
+            carry: tuple[Variables, Variables], part: tuple[IndexBatch, Array]
+        ) -> tuple[tuple[Variables, Variables], Sums]:
+            total, batch_stats = carry
+            rows, number = part
+            grads, batch_stats, sums = gradients(
+                data, state.params, batch_stats, rows, jax.random.fold_in(key, number)
+            )
+            return (jax.tree.map(jnp.add, total, grads), batch_stats), sums
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        (total, batch_stats), sums = jax.lax.scan(
+            body, (zeros, state.batch_stats), (batch, jnp.arange(2, 2 + num, dtype=jnp.uint32))
+        )
+        mean = jax.tree.map(lambda grad: grad / num, total)
+        return mean, batch_stats, Sums(*(value.sum(axis=0) for value in sums))
+
+    def one_step(data: Resident, state: TrainState, batch: IndexBatch) -> tuple[TrainState, Sums]:
+        step = jnp.asarray(state.step)
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        if batch.rows.shape[0] == 1:
+            only = IndexBatch(batch.rows[0], batch.copies[0])
+            grads, batch_stats, sums = gradients(data, state.params, state.batch_stats, only, key)
+        else:
+            grads, batch_stats, sums = accumulated(data, state, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         next_state = TrainState(
@@ -80,7 +114,7 @@ def _make_one_step(
             ema_params=moving_average(state.ema_params, params, ema_decay, step),
             ema_batch_stats=moving_average(state.ema_batch_stats, batch_stats, ema_decay, step),
         )
-        return next_state, batch_sums(logits, labels, example_losses(logits, labels))
+        return next_state, sums
 
     return one_step
 
@@ -91,8 +125,10 @@ def make_train_steps(
     """Returns jitted f(state, data, batch) that learns from s batches, one after the other.
 
     Settings: policy, seed, image_px, label_smoothing, ema_decay. Images are gathered, augmented and
-    learnt from on the device; the batch is split over the mesh on its second axis, the rest is
-    replicated, and batch statistics are those of the whole batch. The state is donated.
+    learnt from on the device; the batch is split over the mesh on its last axis, the rest is
+    replicated. A step's microbatches follow one another on the same weights; their gradients are
+    averaged, so only batch statistics, which are those of a microbatch (or of the network's groups
+    in it), tell it from one whole batch. The state is donated.
     """
     one_step = _make_one_step(graphdef, optimizer, **settings)
 
@@ -108,7 +144,7 @@ def make_train_steps(
         state, sums = jax.lax.scan(body, state, batch)
         return state, Sums(*(value.sum(axis=0) for value in sums))
 
-    everywhere, split = mesh_lib.replicated(mesh), mesh_lib.sharded(mesh, axis=1)
+    everywhere, split = mesh_lib.replicated(mesh), mesh_lib.sharded(mesh, axis=2)
     return jax.jit(
         train_steps,
         in_shardings=(everywhere, everywhere, split),
@@ -141,7 +177,7 @@ def make_eval_step(
     return jax.jit(
         eval_step,
         in_shardings=(everywhere, everywhere, split, split),
-        out_shardings=split,
+        out_shardings=everywhere,  # small, and every process may then read all of it
     )
 
 

@@ -7,15 +7,11 @@ is overridden as --config.FIELD=VALUE. SIGTERM and Ctrl-C save and exit; a secon
 import hashlib
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-
-def _default_workdir(config_flag: Any) -> Path:
-    name, _, variant = Path(config_flag.config_filename).name.partition(":")
-    return Path("runs") / "-".join(filter(None, [name.removesuffix(".py"), variant]))
+from kkanji_jax import command_line
 
 
 def train(config: Any, workdir: Path) -> None:
@@ -27,10 +23,11 @@ def train(config: Any, workdir: Path) -> None:
     import jax
     import jax.numpy as jnp
 
-    from kkanji_jax import __version__
+    from kkanji_jax import __version__, hosts
     from kkanji_jax import mesh as mesh_lib
     from kkanji_jax import workdir as workdir_lib
-    from kkanji_jax.checkpoint import CheckpointStore, load_variables, refuse_other_run
+    from kkanji_jax.checkpoint import finished_steps, load_variables, refuse_other_run
+    from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.data import resident
     from kkanji_jax.data.balance import Plan
     from kkanji_jax.data.class_index import ClassIndex
@@ -41,18 +38,21 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax.metrics import evaluation_scores
     from kkanji_jax.optim import learning_rate_schedule, make_optimizer
     from kkanji_jax.pace import Pace
+    from kkanji_jax.profiler import Profiler
     from kkanji_jax.scoring import predict_split
     from kkanji_jax.state import create_state, make_graphdef
     from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_steps
     from kkanji_jax.warm_start import warm_state
 
     # --- the data, and the plan of which example comes when
+    hosts.join()
     dataset = Path(config.data.dataset)
     manifest = load_manifest(dataset)
     class_index = ClassIndex.load(dataset / "index.json")
     mesh = mesh_lib.make_mesh()
-    mesh_lib.check_divides(config.batch_size, mesh)
-    lock = workdir_lib.lock(workdir)
+    mesh_lib.check_divides(config.batch_size, mesh, config.microbatches)
+    lock = workdir_lib.lock(workdir) if hosts.is_first() else None
+    hosts.meet("locked")
     _say(f"reading {dataset}")
     train_split = resident.load_split(dataset, "train")
     val_split = resident.load_split(dataset, "val")
@@ -84,6 +84,7 @@ def train(config: Any, workdir: Path) -> None:
             batch_size=config.batch_size,
             steps_per_dispatch=pace.per_dispatch,
             num_dispatches=pace.total_steps // pace.per_dispatch,
+            microbatches=config.microbatches,
             seed=config.seed,
             fresh_copies=config.data.fresh_copies and not is_written_out,
             process_index=jax.process_index(),
@@ -138,9 +139,15 @@ def train(config: Any, workdir: Path) -> None:
             source = load_variables(Path(config.init_from))
             fresh, meta["warm_start"] = warm_state(fresh, source, class_index)
             _say(f"starting from the weights of {source.path}")
+            if meta["warm_start"]["manifest_sha256"] != meta["manifest_sha256"]:
+                _say(
+                    f"warning: they were trained on another build than {dataset}, perhaps on "
+                    "images that are held out here"
+                )
         state = mesh_lib.replicate(fresh, mesh)
-        workdir_lib.write_json(workdir / "config.json", meta["config"])
-        class_index.save(workdir / "index.json")
+        if hosts.is_first():
+            workdir_lib.write_json(workdir / "config.json", meta["config"])
+            class_index.save(workdir / "index.json")
     else:
         state, saved = resumed
         refuse_other_run(saved, meta, workdir)
@@ -148,12 +155,15 @@ def train(config: Any, workdir: Path) -> None:
         _say(f"resuming {workdir} at step {int(state.step)}")
     step = int(state.step)
     devices = [str(device) for device in jax.devices()]
-    workdir_lib.write_json(
-        workdir / "env.json",
-        workdir_lib.environment(devices) | {"dataset_fingerprint": manifest["fingerprint"]},
-    )
+    if hosts.is_first():
+        workdir_lib.write_json(
+            workdir / "env.json",
+            workdir_lib.environment(devices) | {"dataset_fingerprint": manifest["fingerprint"]},
+        )
     log = MetricLog(
-        workdir / "metrics.jsonl",
+        workdir,
+        is_writer=hosts.is_first(),
+        has_tensorboard=config.tensorboard,
         resumed_step=step,
         total_steps=pace.total_steps,
         batch_size=config.batch_size,
@@ -189,32 +199,53 @@ def train(config: Any, workdir: Path) -> None:
         )
 
     stop = workdir_lib.StopSignal()
+    profiler = Profiler(workdir / "profile", config.profile)
     is_stopping = False
-    with jax.transfer_guard("disallow"):
-        while step < pace.total_steps and not is_stopping:
-            batch = mesh_lib.to_global(IndexBatch(**next(batches)), mesh, axis=1)
-            state, sums = train_steps(state, data, batch)
-            step += pace.per_dispatch
-            log.add(sums)
-            scores = None
-            if pace.is_due(step, pace.log_every):
-                log.write(step)
-            if pace.is_due(step, pace.eval_every):
-                with log.pause():
-                    scores = validation_scores()
-                log.write_scores(step, scores)
-            is_stopping = stop.received is not None
-            if pace.is_due(step, pace.ckpt_every) or is_stopping:
-                with log.pause():
-                    store.save(step, state, batches, meta | {"log": log.carry()}, scores)
+    try:
+        with jax.transfer_guard("disallow"):
+            while step < pace.total_steps and not is_stopping:
+                with log.waiting_for_data():
+                    batch = mesh_lib.to_global(IndexBatch(**next(batches)), mesh, axis=2)
+                state, sums = train_steps(state, data, batch)
+                step += pace.per_dispatch
+                log.add(sums)
+                store.check()
+                scores = None
+                is_logged = pace.is_due(step, pace.log_every)
+                if is_logged:
+                    log.write(step)
+                profiler.advance(step, state)
+                if pace.is_due(step, pace.eval_every):
+                    with log.pause():
+                        scores = validation_scores()
+                    log.write_scores(step, scores)
+                # Alone, a process stops at once; together, where all of them wait anyway.
+                if jax.process_count() == 1 or is_logged:
+                    is_stopping = hosts.any_says(stop.received is not None)
+                if pace.is_due(step, pace.ckpt_every) or is_stopping:
+                    with log.pause():
+                        store.save(step, state, batches, meta | {"log": log.carry()}, scores)
+    except FloatingPointError as err:
+        store.wait()
+        good = finished_steps(workdir)[-1:]
+        kept = f"checkpoint {good[0]} in {workdir} is good" if good else "no checkpoint is kept"
+        raise FloatingPointError(
+            f"{err}; {kept}: lower optim.lr_peak in another workdir, from the start or with "
+            f"--config.init_from={workdir}"
+        ) from err
     store.close()
-    lock.close()
+    if lock is not None:
+        lock.close()
     done = "trained" if step == pace.total_steps else "told to stop; saved"
     _say(f"{done} {step} of {pace.total_steps} steps: {workdir}")
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """To the person at the terminal; one process of several speaks."""
+    from kkanji_jax import hosts
+
+    if hosts.is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 def main(argv: list[str]) -> None:
@@ -225,48 +256,16 @@ def main(argv: list[str]) -> None:
     if values.config is None:
         raise ValueError("--config is missing, e.g. --config configs/b0.py")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every file it writes
-    workdir = Path(values.workdir) if values.workdir else _default_workdir(values["config"])
-    train(values.config, workdir)
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags and the config file; a mistake in either is one line and exit status 2."""
-    config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/b0.py:cpu.")
-    flags.DEFINE_string("workdir", None, "Folder of the run; default runs/b0 for configs/b0.py.")
-    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
-        from kkanji_jax.config import default_config
-
-        print(__doc__)
-        print("flags:\n  --config FILE[:VARIANT]\n  --workdir DIR\n\nfields and their defaults:")
-        print(default_config())
-        sys.exit(0)
-    try:
-        rest = flags.FLAGS(argv)
-        if flags.FLAGS["config"].present:
-            file, _, _ = flags.FLAGS["config"].config_filename.partition(":")  # pyright: ignore
-            if not Path(file).is_file():
-                raise FileNotFoundError(f"no config file {file}; see the folder configs/")
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as err:
-        _fail(err, 2)
-    return rest
-
-
-def _fail(err: Exception, status: int) -> NoReturn:
-    """One line on stderr; of a traceback that a library put into a message, only its last line."""
-    text = str(err).strip()
-    if "Traceback" in text:
-        text = text.splitlines()[-1].partition(": ")[2]
-    text = text.replace("\\n", ". ").replace("\\'", "").strip("'")  # ml_collections quotes twice
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    sys.exit(status)
+    default = command_line.default_workdir(values["config"])
+    train(values.config, Path(values.workdir) if values.workdir else default)
 
 
 def run() -> None:
     """Entry point: bad input is one line and exit status 1."""
     try:
-        app.run(main, flags_parser=_parse_flags)
+        app.run(main, flags_parser=lambda argv: command_line.parse(argv, __doc__))
     except (ValueError, OSError, FloatingPointError) as err:
-        _fail(err, 1)
+        command_line.fail(err, 1)
 
 
 if __name__ == "__main__":

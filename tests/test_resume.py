@@ -70,7 +70,8 @@ def steps_written(workdir: Path) -> int:
 def without_times(workdir: Path) -> list[dict]:
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        del line["elapsed_s"], line["images_per_s"]
+        for timed in ("elapsed_s", "images_per_s", "data_wait"):
+            line.pop(timed, None)
     return lines
 
 

@@ -1,6 +1,7 @@
 """One device and eight learn the same, with everything random switched on."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,10 +21,18 @@ from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_st
 NUM_CLASSES = 6
 
 
-def three_steps(dataset: Path, num_devices: int, per_dispatch: int = 1) -> tuple[TrainState, list]:
-    """Three steps of 16 images; a quarter of the rows are clean copies, the rest augmented."""
+def three_steps(
+    dataset: Path,
+    num_devices: int,
+    per_dispatch: int = 1,
+    microbatches: int = 1,
+    batch_size: int = 16,
+    **model_fields: Any,
+) -> tuple[TrainState, list]:
+    """Three steps of a few images; a quarter of the rows are clean copies, the rest augmented."""
     config = default_config()
     config.model.update({"variant": "nano", "image_px": 16, "drop_path": 0.3, "dropout": 0.3})
+    config.model.update(model_fields)
     mesh = mesh_lib.make_mesh(jax.devices()[:num_devices])
     # Adam divides by the root of the second moment, so where a gradient is all rounding noise a
     # small eps turns noise into whole steps. 1e-3 leaves such weights where they are.
@@ -41,14 +50,15 @@ def three_steps(dataset: Path, num_devices: int, per_dispatch: int = 1) -> tuple
     data = mesh_lib.replicate(resident, mesh)
     state = mesh_lib.replicate(create_state(model, NUM_CLASSES, optimizer, 7), mesh)
     rng = np.random.default_rng(3)
-    rows = rng.integers(0, len(split.labels), (3, 16)).astype(np.int32)
-    copies = rng.integers(0, 4, (3, 16)).astype(np.int32)
+    shape = (3, microbatches, batch_size // microbatches)
+    rows = rng.integers(0, len(split.labels), shape).astype(np.int32)
+    copies = rng.integers(0, 4, rows.shape).astype(np.int32)
     all_sums = []
     with jax.transfer_guard("disallow"):
         for first in range(0, 3, per_dispatch):
             chosen = slice(first, first + per_dispatch)
             batch = IndexBatch(rows[chosen], copies[chosen])
-            state, sums = train_steps(state, data, mesh_lib.to_global(batch, mesh, axis=1))
+            state, sums = train_steps(state, data, mesh_lib.to_global(batch, mesh, axis=2))
             all_sums.append(jax.device_get(sums))
     return jax.device_get(state), all_sums
 
@@ -83,6 +93,34 @@ def test_three_steps_in_one_dispatch_are_three_steps(
     state, sums = three_steps(tiny_dataset, 1, per_dispatch=3)
     assert_close(on_one_device[0], state)
     assert int(sums[0].count) == 48 and int(state.step) == 3
+
+
+def test_microbatches_learn_what_the_whole_batch_does(tiny_dataset: Path) -> None:
+    still = {"drop_path": 0.0, "dropout": 0.0, "norm_group": 8}
+    whole, whole_sums = three_steps(tiny_dataset, 1, **still)
+    parts, parts_sums = three_steps(tiny_dataset, 1, microbatches=2, **still)
+    # The running statistics take two parts one after the other, not their mean.
+    for name in ("params", "opt_state", "ema_params"):
+        for one, other in zip(
+            jax.tree.leaves(getattr(whole, name)), jax.tree.leaves(getattr(parts, name)),
+            strict=True,
+        ):  # fmt: skip
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    for one, other in zip(whole_sums, parts_sums, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_statistics_of_groups_do_not_depend_on_the_devices(tiny_dataset: Path) -> None:
+    # Eight to a group: of two, all but equal activations make rounding noise as loud as they are.
+    one, _ = three_steps(tiny_dataset, 1, batch_size=64, norm_group=8)
+    eight, _ = three_steps(tiny_dataset, 8, batch_size=64, norm_group=8)
+    assert_close(one, eight)
+
+
+def test_a_group_that_does_not_divide_the_batch_is_refused(tiny_dataset: Path) -> None:
+    with pytest.raises(ValueError, match="norm_group must divide"):
+        three_steps(tiny_dataset, 1, norm_group=5)
 
 
 def test_the_average_follows_the_weights_and_the_statistics(

@@ -1,5 +1,6 @@
 """A split held in memory, and the index batches that Grain draws from its plan."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,7 +88,7 @@ def check_no_leak(train: Split, held_out: Split, name: str) -> None:
 
 
 class IndexBatches:
-    """A Grain source whose element is one dispatch: rows and copies of s batches.
+    """A Grain source whose element is one dispatch: rows and copies of s batches of m microbatches.
 
     Position p of the endless stream is position p mod n of epoch p div n, and each epoch is its own
     seeded permutation of the plan, so every batch is full and an epoch visits each position once.
@@ -100,21 +101,23 @@ class IndexBatches:
         batch_size: int,
         steps_per_dispatch: int,
         num_dispatches: int,
+        microbatches: int = 1,
         seed: int,
         fresh_copies: bool = True,
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
-        if batch_size % num_processes:
+        if batch_size % (microbatches * num_processes):
             raise ValueError(
-                f"batch_size must divide by {num_processes} processes, got {batch_size}"
+                f"batch_size must divide by {microbatches} microbatches x {num_processes} "
+                f"processes, got {batch_size}"
             )
         self._plan = plan
-        self._shape = (steps_per_dispatch, batch_size)
+        self._shape = (steps_per_dispatch, microbatches, batch_size // microbatches)
         self._num_dispatches = num_dispatches
         self._seed = seed
         self._fresh_copies = fresh_copies
-        share = batch_size // num_processes
+        share = batch_size // (microbatches * num_processes)  # of each microbatch
         self._columns = slice(process_index * share, (process_index + 1) * share)
         self._orders: dict[int, np.ndarray] = {}
 
@@ -133,8 +136,8 @@ class IndexBatches:
             )
         return self._orders[epoch]
 
-    def __getitem__(self, index: int) -> dict[str, Int32[np.ndarray, "s b"]]:
-        size = self._shape[0] * self._shape[1]
+    def __getitem__(self, index: int) -> dict[str, Int32[np.ndarray, "s m b"]]:
+        size = math.prod(self._shape)
         stream = np.arange(size, dtype=np.int64) + int(index) * size
         epochs, slots = np.divmod(stream, len(self._plan))
         positions = np.empty(size, np.int64)
@@ -143,8 +146,8 @@ class IndexBatches:
             positions[chosen] = self._order(int(epoch))[slots[chosen]]
         rows, copies = self._plan.lookup(positions, epochs, fresh_copies=self._fresh_copies)
         return {
-            "rows": rows.reshape(self._shape)[:, self._columns],
-            "copies": copies.reshape(self._shape)[:, self._columns],
+            "rows": rows.reshape(self._shape)[..., self._columns],
+            "copies": copies.reshape(self._shape)[..., self._columns],
         }
 
 

@@ -31,7 +31,7 @@ def save_run(workdir: Path, dataset: Path) -> None:
     import jax
     import optax
 
-    from kkanji_jax.checkpoint import CheckpointStore
+    from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.config import default_config
     from kkanji_jax.data.class_index import ClassIndex
     from kkanji_jax.data.manifest import load_manifest

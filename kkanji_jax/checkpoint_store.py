@@ -1,0 +1,190 @@
+"""Saves the checkpoints of one run and resumes from them; writing goes on beside training."""
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+from orbax.checkpoint import checkpoint_managers
+
+from kkanji_jax import hosts
+from kkanji_jax import mesh as mesh_lib
+from kkanji_jax.checkpoint import (
+    FORMAT_VERSION,
+    best_step,
+    check_sums,
+    checkpoints_of,
+    finished_steps,
+    read_meta,
+    read_position,
+    write_sums,
+)
+from kkanji_jax.state import TrainState
+
+
+class _LatestAndBest(checkpoint_managers.PreservationPolicy):
+    """Keeps the latest n steps, and the best one whose save has finished.
+
+    A step is deleted only when a newer one is whole, so a kill at any point leaves one to resume.
+    """
+
+    def __init__(self, workdir: Path, num_latest: int) -> None:
+        self._workdir = workdir
+        self._num_latest = num_latest
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """One decision a checkpoint; `checkpoints` come from Orbax in step order."""
+        del context
+        kept = {info.step for info in checkpoints[-self._num_latest :]} | {best_step(self._workdir)}
+        return [info.step in kept for info in checkpoints]
+
+
+class CheckpointStore:
+    """The checkpoints of one run, for its trainer: saves, keeps latest and best, resumes."""
+
+    def __init__(self, workdir: Path, *, max_to_keep: int) -> None:
+        self._workdir = workdir
+        self._saving: Future[None] | None = None
+        # Processes that save together must take turns with their training collectives.
+        self._thread = ThreadPoolExecutor(1) if jax.process_count() == 1 else None
+        root = checkpoints_of(workdir)
+        if hosts.is_first():
+            root.mkdir(parents=True, exist_ok=True)
+            finished = {str(step) for step in finished_steps(workdir)}
+            for path in sorted(root.iterdir()):
+                if path.is_dir() and path.name not in finished:
+                    print(f"removing {path}: its save did not finish", file=sys.stderr)
+                    shutil.rmtree(path)
+        hosts.meet("checkpoints cleared")
+        self._manager = ocp.CheckpointManager(
+            root.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_LatestAndBest(workdir, max_to_keep),
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        batches: Any,
+        meta: Mapping[str, Any],
+        scores: Mapping[str, Any] | None,
+    ) -> None:
+        """Copies all that step `step` left, before the next batch is drawn; writes it meanwhile.
+
+        `scores` are those of an evaluation at this step, if there was one; its numbers are kept.
+        Waits for the save before this one. OSError if that failed, FloatingPointError if the state
+        is not finite: a run that goes on from it would only ever give NaN.
+        """
+        self.wait()
+        numbers = {k: v for k, v in (scores or {}).items() if isinstance(v, float)} or None
+        # Copies: the next step donates the state's buffers, of which these may be views.
+        copied = jax.tree.map(lambda leaf: np.array(jax.device_get(leaf)), state)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(copied)):
+            raise FloatingPointError(f"the weights are not finite at step {step}")
+        content = {**meta, "format_version": FORMAT_VERSION, "scores": numbers}
+        if self._thread is None:
+            self._write(step, copied, batches.get_state(), content)
+        else:
+            self._saving = self._thread.submit(
+                self._write, step, copied, batches.get_state(), content
+            )
+
+    def _write(
+        self, step: int, state: TrainState, position: Mapping[str, Any], meta: Mapping[str, Any]
+    ) -> None:
+        with jax.transfer_guard("allow"), _disk_errors_named(self._workdir):
+            saved = self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
+                    data=ocp.args.JsonSave(position),  # pyright: ignore[reportCallIssue]
+                    meta=ocp.args.JsonSave(meta),  # pyright: ignore[reportCallIssue]
+                ),
+            )
+            if saved and hosts.is_first():
+                write_sums(checkpoints_of(self._workdir) / str(step))
+        if not saved:
+            raise RuntimeError(f"Orbax did not save step {step} in {self._workdir}")
+        hosts.meet(f"checkpoint {step}")
+
+    def check(self) -> None:
+        """Raises what made the save in progress fail, if it has; does not wait for it."""
+        if self._saving is not None and self._saving.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits for the save in progress, and raises what made it fail."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def restore_latest(
+        self, abstract_state: TrainState, batches: Any, mesh: Mesh
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """Restores the newest whole checkpoint onto `mesh`, and the position into `batches`.
+
+        A damaged one is reported, removed and passed over for the one before it. None if none is
+        left because there was none; ValueError if all are damaged.
+        """
+        steps = finished_steps(self._workdir)
+        sharding = mesh_lib.replicated(mesh)
+        template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            abstract_state,
+        )
+        for step in reversed(steps):
+            try:
+                check_sums(checkpoints_of(self._workdir) / str(step))
+            except ValueError as err:
+                print(f"warning: {err}; falling back to an earlier checkpoint", file=sys.stderr)
+                self._manager.delete(step)
+                continue
+            with jax.transfer_guard("allow"):
+                restored = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(template),  # pyright: ignore[reportCallIssue]
+                    ),
+                )
+            batches.set_state(read_position(checkpoints_of(self._workdir) / str(step)))
+            return restored["state"], read_meta(self._workdir, step)
+        if steps:
+            raise ValueError(
+                f"every checkpoint in {checkpoints_of(self._workdir)} is damaged; "
+                "remove the folder to start over"
+            )
+        return None
+
+    def close(self) -> None:
+        """Waits for the save in progress, and releases Orbax."""
+        try:
+            self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            self._manager.close()
+
+
+@contextlib.contextmanager
+def _disk_errors_named(workdir: Path) -> Iterator[None]:
+    """Turns what the storage libraries raise on a full disk into one OSError that says so."""
+    try:
+        yield
+    except (OSError, ValueError) as err:
+        free = shutil.disk_usage(workdir).free
+        last = finished_steps(workdir)[-1:]
+        kept = f"checkpoint {last[0]} is whole" if last else "no checkpoint is whole yet"
+        raise OSError(
+            f"cannot save a checkpoint in {workdir}, {free / 1e6:.0f} MB are free there; {kept}: "
+            f"make room, then the same command goes on ({' '.join(str(err).split())[:200]})"
+        ) from err
