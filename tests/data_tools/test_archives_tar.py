@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools import readers
+from data_tools import archives
 
 
 def make_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
@@ -31,7 +31,7 @@ def test_files_of_a_tar_come_in_its_order_with_clean_names(tmp_path: Path):
         member("kkanji2/U+6625/a.png", b""),
         member("kkanji2/" + "長い" * 60 + ".png", b"x" * 1000),
     )
-    assert list(readers.iterate_tar(path)) == [
+    assert list(archives.iterate_tar(path)) == [
         ("kkanji2/U+6625/b.png", b"second"),
         ("kkanji2/U+6625/a.png", b""),
         ("kkanji2/" + "長い" * 60 + ".png", b"x" * 1000),
@@ -50,7 +50,7 @@ def test_files_of_a_tar_come_in_its_order_with_clean_names(tmp_path: Path):
         member("kkanji2/fifo", kind=tarfile.FIFOTYPE),
         member("kkanji2/device", kind=tarfile.CHRTYPE),
         member("kkanji2/U+6625/good.png"),  # a second time
-        member("kkanji2/large.png", bytes(readers.MAX_MEMBER_BYTES + 1)),
+        member("kkanji2/large.png", bytes(archives.MAX_MEMBER_BYTES + 1)),
     ],
     ids=lambda pair: pair[0].name,
 )
@@ -62,35 +62,35 @@ def test_a_hostile_member_refuses_the_whole_archive_and_writes_nothing(
     monkeypatch.chdir(inside)
     path = make_tar(inside / "k.tar", member("kkanji2/U+6625/good.png"), hostile)
     with pytest.raises(ValueError, match="k.tar .*refusing the whole archive"):
-        list(readers.iterate_tar(path))
+        list(archives.iterate_tar(path))
     assert list(tmp_path.rglob("*")) == [inside, path]
 
 
 def test_an_archive_with_too_many_members_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(readers, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
     path = make_tar(tmp_path / "k.tar", *(member(f"kkanji2/{i}.png") for i in range(4)))
     with pytest.raises(ValueError, match="over 3 members"):
-        list(readers.iterate_tar(path))
+        list(archives.iterate_tar(path))
 
 
 def test_a_tar_cut_or_damaged_anywhere_is_refused(tmp_path: Path):
     members = [member(f"kkanji2/U+6625/{i}.png", bytes([i]) * 700) for i in range(5)]
     path = make_tar(tmp_path / "k.tar", *members)
     whole = path.read_bytes()
-    assert len(list(readers.iterate_tar(path))) == 5
+    assert len(list(archives.iterate_tar(path))) == 5
     ends_at = 5 * (512 + 1024)
     for length in (0, 100, 512, 1024, *range(512, ends_at + 513, 512)):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="k.tar"):
-            list(readers.iterate_tar(path))
+            list(archives.iterate_tar(path))
     for header_at in range(0, ends_at, 512 + 1024):
         damaged = bytearray(whole)
         damaged[header_at + 3] ^= 1
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="k.tar"):
-            list(readers.iterate_tar(path))
+            list(archives.iterate_tar(path))
     path.write_bytes(b"<html>" * 1000)
     with pytest.raises(ValueError, match="no tar file"):
-        list(readers.iterate_tar(path))
+        list(archives.iterate_tar(path))
