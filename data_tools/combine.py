@@ -169,6 +169,9 @@ def combine(
     Pixels are not kept in memory but in a nameless file in `scratch`, or where TMPDIR says.
     """
     layout = find_layout(folder)
+    if layout.image_folders and not (folder / RIGHTS_NAME).is_file():
+        names = ", ".join(f"{name}/" for name in layout.image_folders)
+        layout.notes.append(f"no {RIGHTS_NAME} states licence and attribution of {names}")
     gathering = _Gathering(PixelStore(scratch), skip_bad)
     if layout.kkanji:
         files = [layout.kkanji] if layout.kkanji.is_file() else []

@@ -6,7 +6,7 @@ import weakref
 from pathlib import Path
 
 LARGE, SMALL = 64 * 64, 28 * 28  # bytes of an image
-_BUFFER_BYTES = 2**20
+_BUFFER_BYTES = 2**26  # so that a small source never touches the disk
 
 
 class StoredPixels:
@@ -56,8 +56,9 @@ class PixelStore:
 
     def read(self, offset: int, num_bytes: int) -> bytes:
         """Bytes that were put down."""
-        if offset + num_bytes > self._num_written:
-            self._flush()
+        if offset >= self._num_written:  # images are written whole: none is half in the buffer
+            start = offset - self._num_written
+            return bytes(self._buffer[start : start + num_bytes])
         data = os.pread(self._descriptor, num_bytes, offset)
         if len(data) != num_bytes:
             raise OSError(f"the scratch file of pixels in {self.folder} was cut by somebody")
@@ -65,12 +66,14 @@ class PixelStore:
 
     def _flush(self) -> None:
         try:
-            while self._buffer:
-                count = os.pwrite(self._descriptor, self._buffer, self._num_written)
-                self._num_written += count
-                del self._buffer[:count]
+            done = 0
+            while done < len(self._buffer):
+                with memoryview(self._buffer) as view:
+                    done += os.pwrite(self._descriptor, view[done:], self._num_written + done)
         except OSError as err:
             raise OSError(
                 f"cannot keep pixels in a scratch file in {self.folder}: {err.strerror}: "
                 "set TMPDIR to a folder with more space"
             ) from err
+        self._num_written += done
+        self._buffer.clear()

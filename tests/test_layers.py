@@ -27,7 +27,7 @@ KKANJI_JAX = (
     "plots.*"  # one figure a file; they may share, but not in a circle
 ).split()
 DATA_TOOLS = (
-    "progress sources layouts archives readers class_folders pixel_store combine "
+    "progress layouts sources archives readers class_folders pixel_store combine "
     "audit split host_augment "
     "build_state shards assemble contact_sheet dataset_view"
 ).split()
