@@ -17,6 +17,7 @@ CHAR_SHAPE_ATTRIBUTION = (
     "doi:10.20676/00000340"
 )
 RIGHTS_NAME = "rights.json"
+PAGE_URL = "http://codh.rois.ac.jp/kmnist/"
 BASE_URL = "http://codh.rois.ac.jp/kmnist/dataset/"
 
 
@@ -34,6 +35,7 @@ class Archive(NamedTuple):
 
 
 # fmt: off
+# The SHA-256 of kkanji.tar is from one public source; the others were checked on the files.
 ARCHIVES = (
     Archive("kkanji/kkanji.tar", 324290560, None,
             "6c65024b7b79de6661a049c89decfddae8bb908f71fcd7fdf1bd9a7f220a1cda"),
@@ -100,13 +102,23 @@ def read_rights(folder: Path) -> dict[str, str]:
     return {"licence": "; ".join(dict.fromkeys(licences)), "attribution": "; ".join(attributions)}
 
 
+def problem_of(path: Path, archive: Archive) -> str | None:
+    """In what a file differs from the published one (bytes, then every known digest), or None."""
+    num_bytes = path.stat().st_size
+    if num_bytes != archive.num_bytes:
+        return f"has {num_bytes} bytes, not {archive.num_bytes}"
+    for kind, wanted in (("sha256", archive.sha256), ("md5", archive.md5)):
+        if wanted is not None:
+            with open(path, "rb") as file:
+                found = hashlib.file_digest(file, kind).hexdigest()
+            if found != wanted:
+                return f"has the {kind} {found}, not {wanted}"
+    return None
+
+
 def is_published(path: Path) -> bool | None:
     """Whether a file is byte for byte the one of its name in ARCHIVES; None if none is listed."""
     for archive in ARCHIVES:
         if archive.name == path.name:
-            if archive.num_bytes != path.stat().st_size:
-                return False
-            kind, wanted = ("sha256", archive.sha256) if archive.sha256 else ("md5", archive.md5)
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, kind).hexdigest() == wanted
+            return problem_of(path, archive) is None
     return None
