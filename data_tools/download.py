@@ -37,7 +37,7 @@ def _base_url(text: str) -> str:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_tools.download",
-        description="Fetches CODH's files (420 MB) into a folder that data_tools.build reads. The "
+        description="Fetches CODH's files (444 MB) into a folder that data_tools.build reads. The "
         "same command again goes on with a download that was stopped, and fetches nothing twice.",
     )
     add = parser.add_argument
