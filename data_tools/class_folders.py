@@ -120,28 +120,29 @@ def iterate_images(
     for number, class_folder in enumerate(class_folders):
         report(what, number, len(class_folders))
         codepoint, inside = class_folder.name, f"{source}/{class_folder.name}"
+        where = f"{book}/characters/{codepoint}" if book else inside
         if is_junk(codepoint) or not class_folder.is_dir():
-            yield Finding("ignored", inside, f"{class_folder} is no class folder")
+            yield Finding("ignored", where, "no class folder")
             continue
         if problem := codepoint_problem(codepoint):
-            yield Finding("wrong_name", inside, f"{class_folder}: {problem}")
+            yield Finding("wrong_name", where, problem)
             continue
         files = [file for file in sorted(class_folder.rglob("*")) if not file.is_dir()]
         if not files:
-            yield Finding("empty_class", inside + "/", f"no file in {class_folder}")
+            yield Finding("empty_class", where + "/", "no file")
         seen: set[str] = set()
         for file in files:
             name = file.relative_to(class_folder).as_posix()
             is_image = file.suffix.lower() in SUFFIXES
             if not is_image or any(map(is_junk, name.split("/"))):
-                yield Finding("ignored", f"{inside}/{name}", f"{file} is no image")
+                yield Finding("ignored", f"{where}/{name}", "no image of a class folder")
                 continue
             sample_id = f"{inside}/{file.stem if book else name}"
             problem = _name_problem(file, class_folder, book)
             if problem is None and sample_id in seen:
                 problem = f"has the same sample id as another file, {sample_id}"
             if problem:
-                yield Finding("wrong_name", f"{inside}/{name}", f"{file} {problem}")
+                yield Finding("wrong_name", f"{where}/{name}", problem)
                 continue
             seen.add(sample_id)
             try:

@@ -28,7 +28,7 @@ _PARTS = (
     ),
 )
 _RESERVED = (KKANJI, CHAR_SHAPE, *(name for name, _ in _PARTS))
-_CROP = re.compile(r"(U\+[0-9A-F]{4,6})_([^_]+)_(.+)_X(\d+)_Y(\d+)")
+_CROP = re.compile(r"(U\+[0-9A-F]{4,6})_([^_]+)_(.+)_X\d+_Y\d+(?:_\w+)?")
 
 
 class SmallPart(NamedTuple):
