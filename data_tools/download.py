@@ -15,7 +15,7 @@ from data_tools.fetch import (
     fetch,
     lock_folder,
 )
-from data_tools.progress import ProgressLines
+from data_tools.progress import ProgressLines, accept_any_console
 
 SETS = ("kkanji", "k49", "kmnist")
 
@@ -92,6 +92,7 @@ def _advice(wanted: list[sources.Archive], args: argparse.Namespace) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 when every file is there, else 1 and a line on stderr for each."""
     args = make_parser().parse_args(argv)
+    accept_any_console()
     server = Server(args.base_url, args.retries, args.timeout)
     wanted = [each for each in sources.ARCHIVES if each.path.partition("/")[0] in args.only]
     num_refused = 0

@@ -172,9 +172,12 @@ def _receive_all(
     server: Server,
     report: Report,
     say: Callable[[str], None],
-) -> None:
-    num_failed = 0
+) -> bool:
+    """Whether all that is there now came from the server in one piece, of one version."""
+    num_failed = num_tries = 0
+    was_begun = file.tell() > 0
     while (have := file.seek(0, os.SEEK_END)) < archive.num_bytes:
+        num_tries += 1
         try:
             _receive(url, file, archive, server, report)
         except _CutError as err:
@@ -186,6 +189,7 @@ def _receive_all(
             say(f"{archive.name}: {err}; once more in {wait_s:g} s")
             time.sleep(wait_s)
     file.flush()
+    return num_tries == 1 and not was_begun
 
 
 def _copy(url: str, file: BinaryIO, archive: Archive) -> None:
@@ -212,8 +216,8 @@ def fetch(
 ) -> bool:
     """Puts the published file into `folder`, whole and verified; False if it was there already.
 
-    RefusedError when the file there, or the server's, is another: the former is left alone, of the
-    latter nothing is kept. UnreachableError when the server fails `retries` times in a row;
+    RefusedError when the file there, or the server's, is another: the former is left alone, the
+    latter never gets this name. UnreachableError when the server fails `retries` times in a row;
     what came is kept for the next time. OSError when `folder` cannot be written.
     """
     path = folder / archive.name
@@ -225,7 +229,7 @@ def fetch(
     notes = Path(f"{part}.json")
     url = urljoin(server.base_url, archive.path)
     while True:
-        was_begun = part.exists() and part.stat().st_size > 0
+        is_one_piece = True
         try:
             with open(part, "ab") as file:
                 if file.tell() > archive.num_bytes:
@@ -233,20 +237,21 @@ def fetch(
                 if url.startswith("file:"):
                     _copy(url, file, archive)
                 else:
-                    _receive_all(url, file, archive, server, report, say)
+                    is_one_piece = _receive_all(url, file, archive, server, report, say)
                 os.fsync(file.fileno())
         except RefusedError:
-            part.unlink()
-            notes.unlink(missing_ok=True)
+            if not part.stat().st_size:
+                part.unlink()
+                notes.unlink(missing_ok=True)
             raise
         problem = problem_of(part, archive)
         if problem is None:
             break
         part.unlink()
         notes.unlink(missing_ok=True)
-        if not was_begun:
+        if is_one_piece:
             raise RefusedError(f"{url} is not the published file: it {problem}: nothing is kept")
-        say(f"{archive.name}: what was here before did not fit what came; from the start")
+        say(f"{archive.name}: its pieces do not fit together; from the start")
     os.replace(part, path)
     notes.unlink(missing_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)

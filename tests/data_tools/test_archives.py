@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,57 @@ def test_a_damaged_npz_is_refused_by_name(tmp_path: Path, rng: np.random.Generat
         else:
             np.testing.assert_array_equal(array, images)
     assert flips > 300
+
+
+def test_an_npz_with_two_arrays_of_that_name_or_a_huge_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = save_npz(tmp_path / "a.npz", np.zeros((1, 28, 28), np.uint8))
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("arr_0.npy", b"x")
+    with pytest.raises(ValueError, match="wanted one array, arr_0, got arr_0.npy, arr_0.npy"):
+        read_images(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(300):
+            archive.writestr(f"{number}.npy", b"")
+    monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 4_096)
+    monkeypatch.setattr(zipfile, "ZipFile", None)  # or it would make an object of each
+    with pytest.raises(ValueError, match="a.npz: lists .* bytes of files"):
+        archives.peek_array(path)
+
+
+def test_a_stream_takes_the_memory_of_a_block_however_long_it_is(tmp_path: Path):
+    path = write_npy_in_zip(tmp_path / "a.npz", (40_000, 28, 28), bytes(31_360_000))
+    (tmp_path / "a.gz").write_bytes(
+        gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 40_000, 28, 28) + bytes(31_360_000), 1)
+    )
+    for file in (path, tmp_path / "a.gz"):
+        tracemalloc.start()
+        try:
+            assert sum(len(block) for block in readers.iterate_images(file)) == 40_000
+            assert tracemalloc.get_traced_memory()[1] < 16_000_000
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("at", [0.05, 0.5, 0.95])
+def test_a_stream_that_is_damaged_anywhere_never_comes_to_its_end(
+    tmp_path: Path, rng: np.random.Generator, at: float, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(archives, "ROWS_PER_BLOCK", 200)
+    images = rng.integers(0, 256, (405, 28, 28), dtype=np.uint8)
+    for name, whole in (
+        ("a.npz", save_npz(tmp_path / "a.npz", images).read_bytes()),
+        ("a.gz", gzip.compress(to_idx(images), 1)),
+    ):
+        path = tmp_path / name
+        path.write_bytes(whole)
+        np.testing.assert_array_equal(read_images(path), images)
+        damaged = bytearray(whole)
+        damaged[int(len(whole) * at)] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=name):
+            read_images(path)
 
 
 # idx

@@ -1,7 +1,9 @@
 """Tar archives, sound and hostile: read without writing anything to disk."""
 
 import io
+import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -62,8 +64,42 @@ def test_a_hostile_member_refuses_the_whole_archive_and_writes_nothing(
     monkeypatch.chdir(inside)
     path = make_tar(inside / "k.tar", member("kkanji2/U+6625/good.png"), hostile)
     with pytest.raises(ValueError, match="k.tar .*refusing the whole archive"):
-        list(archives.iterate_tar(path))
+        next(archives.iterate_tar(path))  # before its first file, a good one, is given
     assert list(tmp_path.rglob("*")) == [inside, path]
+
+
+def test_a_sparse_member_is_refused(tmp_path: Path):
+    sparse = member("kkanji2/U+6625/hollow.png", b"x" * 512)
+    sparse[0].pax_headers = {"GNU.sparse.map": "0,1,400000,1", "GNU.sparse.size": "500000"}
+    path = make_tar(tmp_path / "k.tar", sparse)
+    with pytest.raises(ValueError, match="link or device|damaged"):
+        next(archives.iterate_tar(path))
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_states_a_huge_text_takes_no_memory(tmp_path: Path, kind: bytes):
+    info = tarfile.TarInfo("kkanji2/U+6625/a.png")
+    info.type, info.size = kind, 3 * 2**30
+    path = tmp_path / "k.tar"
+    with open(path, "wb") as file:  # three hollow gigabytes behind one header
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(3 * 2**30 + 512 + 1024)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="k.tar is damaged.*refusing the whole archive"):
+            next(archives.iterate_tar(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tar_that_changes_between_check_and_reading_is_refused(tmp_path: Path):
+    path = make_tar(tmp_path / "k.tar", member("a.png", b"x" * 900), member("b.png", b"y" * 900))
+    files = archives.iterate_tar(path)
+    assert next(files) == ("a.png", b"x" * 900)
+    os.truncate(path, 2000)
+    with pytest.raises(ValueError, match="k.tar changed while it was read"):
+        next(files)
 
 
 def test_an_archive_with_too_many_members_is_refused(

@@ -1,8 +1,9 @@
 """Bytes of CODH's formats, sound and hostile."""
 
 import io
-import resource
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -89,15 +90,73 @@ def test_another_size_is_told_apart_from_damage(size: tuple[int, int]):
         readers.decode_png(to_png(Image.new("L", size)))
 
 
-def test_a_decompression_bomb_is_refused_before_its_pixels_take_memory():
-    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 0, 0, 0, 0)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# In a process of its own, or the peak of an earlier test would hide this one's.
+OPEN_BOMB = """
+import pathlib, resource, sys
+from data_tools import readers
+def peak_kb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+bomb, small = map(pathlib.Path, sys.argv[1:])
+readers.read_glyph(small), readers.decode_png(small.read_bytes())
+before_kb = peak_kb()
+try:
+    readers.decode_png(bomb.read_bytes())
+except readers.WrongSizeError as err:
+    print(err)
+try:
+    readers.read_glyph(bomb)
+except ValueError as err:
+    print(err)
+print(peak_kb() - before_kb)
+"""
+
+
+def test_a_decompression_bomb_is_refused_before_its_pixels_take_memory(
+    tmp_path: Path, glyph: np.ndarray
+):
+    bomb, small = tmp_path / "bomb.png", tmp_path / "small.png"
+    small.write_bytes(gray_png(glyph))
+    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
+    deflate = zlib.compressobj()
+    pixels = b"".join([deflate.compress(bytes(10_001)) for _ in range(10_000)] + [deflate.flush()])
+    bomb.write_bytes(SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + END)
+    assert bomb.stat().st_size < 100_000  # a hundred megabytes of pixels
+    command = [sys.executable, "-c", OPEN_BOMB, str(bomb), str(small)]
+    result = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+    )
+    kkanji, other, growth_kb = result.stdout.splitlines()
+    assert kkanji == "is 10000x10000, not 64x64"
+    assert other.startswith("wanted at most 16777216 pixels, ") and "bomb.png has 10000" in other
+    assert int(growth_kb) < 10_000
+
+
+def test_a_header_that_states_more_pixels_than_there_are_is_refused(tmp_path: Path):
+    path = tmp_path / "a.png"
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    path.write_bytes(SIGNATURE + chunk(b"IHDR", header) + END)
     with pytest.raises(readers.WrongSizeError, match="30000x30000"):
-        readers.decode_png(to_png(Image.new("L", (4, 4)))[:8] + chunk(b"IHDR", header) + END)
-    bomb = to_png(Image.new("L", (10000, 10000)))
-    with pytest.raises(readers.WrongSizeError):
-        readers.decode_png(bomb)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # 100 MB to make
+        readers.decode_png(path.read_bytes())
+    with pytest.raises(ValueError, match="at most 16777216 pixels, .*a.png"):
+        readers.read_glyph(path)
+
+
+def test_a_photograph_on_its_side_is_turned_upright(tmp_path: Path, glyph: np.ndarray):
+    paper = Image.fromarray(255 - np.kron(glyph, np.ones((2, 2), np.uint8)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    paper.save(tmp_path / "upright.png")
+    paper.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "side.png", exif=exif)
+    upright, is_its_own = readers.read_glyph(tmp_path / "upright.png")
+    assert readers.read_glyph(tmp_path / "side.png") == (upright, is_its_own)
+    assert not is_its_own and len(upright) == 4096 and max(upright) == 255
+
+
+def test_a_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):
+    with open(tmp_path / "a.bmp", "wb") as file:
+        file.truncate(readers.MAX_FILE_BYTES + 1)
+    with pytest.raises(ValueError, match="a.bmp has 67,108,865 bytes, over 67,108,864"):
+        readers.read_glyph(tmp_path / "a.bmp")
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -105,22 +164,21 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + checksum
 
 
-END = chunk(b"IEND", b"")
+SIGNATURE, END = b"\x89PNG\r\n\x1a\n", chunk(b"IEND", b"")
 
 
 def test_what_is_no_sound_png_is_refused_with_the_reason(glyph: np.ndarray):
     jpeg = io.BytesIO()
     Image.fromarray(glyph).save(jpeg, "JPEG")
-    header = struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
-    start = b"\x89PNG\r\n\x1a\n"
+    start = SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0))
     for data, reason in (
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>", "is no PNG: it starts with b'<!DOCTYP'"),
         (jpeg.getvalue(), "is no PNG"),
-        (start + END, "has no header"),
-        (start + chunk(b"IHDR", header) + END, "cannot be decoded"),
-        (start + chunk(b"IHDR", header) + chunk(b"IDAT", b"no zlib") + END, "cannot be decoded"),
-        (start + chunk(b"IHDR", header) + chunk(b"acTL", bytes(8)) + END, "is an animation"),
+        (SIGNATURE + END, "has no header"),
+        (start + END, "cannot be decoded"),
+        (start + chunk(b"IDAT", b"no zlib") + END, "cannot be decoded"),
+        (start + chunk(b"acTL", bytes(8)) + END, "is an animation"),
     ):
         with pytest.raises(ValueError, match=reason):
             readers.decode_png(data)
