@@ -23,7 +23,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fetch_tar(server: Any, folder: Path, published: bytes, said: list[str]) -> bool:
     archive = Archive(TAR, len(published), None, hashlib.sha256(published).hexdigest())
-    patient = Server(server.url, retries=1, timeout_s=10)
+    patient = Server(server.url, retries=1, timeout_s=10.0)
     return fetch.fetch(archive, folder, patient, report=say_nothing, say=said.append)
 
 
