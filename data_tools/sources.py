@@ -5,12 +5,19 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from data_tools.layouts import find_layout
+
 LICENCE = "CC BY-SA 4.0"
 ATTRIBUTION = (
     '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
     "(created by NIJL and others), doi:10.20676/00000341"
 )
+CHAR_SHAPE_ATTRIBUTION = (
+    "『日本古典籍くずし字データセット』（国文学研究資料館ほか所蔵／人文学オープンデータ共同利用センター加工）"
+    "doi:10.20676/00000340"
+)
 RIGHTS_NAME = "rights.json"
+PAGE_URL = "http://codh.rois.ac.jp/kmnist/"
 BASE_URL = "http://codh.rois.ac.jp/kmnist/dataset/"
 
 
@@ -28,6 +35,7 @@ class Archive(NamedTuple):
 
 
 # fmt: off
+# The SHA-256 of kkanji.tar is from one public source; the others were checked on the files.
 ARCHIVES = (
     Archive("kkanji/kkanji.tar", 324290560, None,
             "6c65024b7b79de6661a049c89decfddae8bb908f71fcd7fdf1bd9a7f220a1cda"),
@@ -65,28 +73,52 @@ def sha256_of(path: Path) -> str:
 
 
 def read_rights(folder: Path) -> dict[str, str]:
-    """`licence` and `attribution` of the images in `folder`: CODH's, or what rights.json says.
+    """`licence` and `attribution` of the images in a source folder, for the manifest.
 
-    A folder of other images in CODH's formats states its own in rights.json, an object with these
-    two texts; they go into the manifest of what is built from it.
+    rights.json beside the images states both for all of them, in an object with these two texts.
+    Without it CODH's sets have CODH's, and other images are said to have none stated.
     """
     path = folder / RIGHTS_NAME
-    if not path.is_file():
-        return {"licence": LICENCE, "attribution": ATTRIBUTION}
-    try:
-        rights = json.loads(path.read_text(encoding="utf-8"))
-        return {"licence": str(rights["licence"]), "attribution": str(rights["attribution"])}
-    except (ValueError, KeyError, TypeError) as err:
-        raise ValueError(f"{path} wants the texts licence and attribution in JSON: {err}") from err
+    if path.is_file():
+        try:
+            rights = json.loads(path.read_text(encoding="utf-8"))
+            return {"licence": str(rights["licence"]), "attribution": str(rights["attribution"])}
+        except (ValueError, KeyError, TypeError) as err:
+            raise ValueError(
+                f"{path} wants the texts licence and attribution in JSON: {err}"
+            ) from err
+    layout = find_layout(folder)
+    licences: list[str] = []
+    attributions: list[str] = []
+    if layout.kkanji or layout.parts:
+        licences.append(LICENCE)
+        attributions.append(ATTRIBUTION)
+    if layout.books:
+        licences.append(LICENCE)
+        attributions.append(CHAR_SHAPE_ATTRIBUTION)
+    for name in layout.image_folders:
+        licences.append(f"not stated for {name}/")
+        attributions.append(f"not stated for {name}/ (no {RIGHTS_NAME})")
+    return {"licence": "; ".join(dict.fromkeys(licences)), "attribution": "; ".join(attributions)}
+
+
+def problem_of(path: Path, archive: Archive) -> str | None:
+    """In what a file differs from the published one (bytes, then every known digest), or None."""
+    num_bytes = path.stat().st_size
+    if num_bytes != archive.num_bytes:
+        return f"has {num_bytes} bytes, not {archive.num_bytes}"
+    for kind, wanted in (("sha256", archive.sha256), ("md5", archive.md5)):
+        if wanted is not None:
+            with open(path, "rb") as file:
+                found = hashlib.file_digest(file, kind).hexdigest()
+            if found != wanted:
+                return f"has the {kind} {found}, not {wanted}"
+    return None
 
 
 def is_published(path: Path) -> bool | None:
     """Whether a file is byte for byte the one of its name in ARCHIVES; None if none is listed."""
     for archive in ARCHIVES:
         if archive.name == path.name:
-            if archive.num_bytes != path.stat().st_size:
-                return False
-            kind, wanted = ("sha256", archive.sha256) if archive.sha256 else ("md5", archive.md5)
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, kind).hexdigest() == wanted
+            return problem_of(path, archive) is None
     return None

@@ -27,7 +27,8 @@ KKANJI_JAX = (
     "plots.*"  # one figure a file; they may share, but not in a circle
 ).split()
 DATA_TOOLS = (
-    "progress sources readers combine audit split host_augment "
+    "progress layouts sources fetch archives readers class_folders pixel_store combine "
+    "audit split host_augment "
     "build_state shards assemble contact_sheet dataset_view"
 ).split()
 DOORS = (
@@ -35,6 +36,7 @@ DOORS = (
     "kkanji_jax.evaluate",
     "kkanji_jax.predict",
     "kkanji_jax.plots.__main__",
+    "data_tools.download",
     "data_tools.build",
     "data_tools.verify",
     "data_tools.inspect",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,11 +37,22 @@ def test_a_file_is_told_from_the_published_one_of_its_name(
         assert is_published(path) is wanted
 
 
-def test_rights_are_codh_s_unless_the_folder_states_its_own(tmp_path: Path) -> None:
-    assert sources.read_rights(tmp_path)["licence"] == "CC BY-SA 4.0"
+def test_rights_are_codh_s_unless_the_folder_states_its_own(source: Any):
+    source.add_kanji("U+6625", 1)
+    rights = sources.read_rights(source.folder)
+    assert rights == {"licence": "CC BY-SA 4.0", "attribution": sources.ATTRIBUTION}
     stated = {"licence": "public domain", "attribution": "nobody"}
-    (tmp_path / "rights.json").write_text(json.dumps(stated))
-    assert sources.read_rights(tmp_path) == stated
-    (tmp_path / "rights.json").write_text("[]")
+    path = source.add_file("rights.json", json.dumps(stated).encode())
+    assert sources.read_rights(source.folder) == stated
+    path.write_text("[]")
     with pytest.raises(ValueError, match="rights.json"):
-        sources.read_rights(tmp_path)
+        sources.read_rights(source.folder)
+
+
+def test_codh_s_licence_is_not_claimed_for_the_images_of_others(source: Any):
+    png = source.png(source.draw(1))
+    source.add_file("brsk1/characters/U+6625/U+6625_brsk1_001_X1_Y1.png", png)
+    rights = sources.read_rights(source.folder)
+    assert rights["licence"] == "CC BY-SA 4.0" and "10.20676/00000340" in rights["attribution"]
+    source.add_file("mine/U+6625/a.png", png)
+    assert sources.read_rights(source.folder)["licence"] == "CC BY-SA 4.0; not stated for mine/"

@@ -1,12 +1,14 @@
 """Tar archives, sound and hostile: read without writing anything to disk."""
 
 import io
+import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from data_tools import readers
+from data_tools import archives
 
 
 def make_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
@@ -31,7 +33,7 @@ def test_files_of_a_tar_come_in_its_order_with_clean_names(tmp_path: Path):
         member("kkanji2/U+6625/a.png", b""),
         member("kkanji2/" + "長い" * 60 + ".png", b"x" * 1000),
     )
-    assert list(readers.iterate_tar(path)) == [
+    assert list(archives.iterate_tar(path)) == [
         ("kkanji2/U+6625/b.png", b"second"),
         ("kkanji2/U+6625/a.png", b""),
         ("kkanji2/" + "長い" * 60 + ".png", b"x" * 1000),
@@ -50,7 +52,7 @@ def test_files_of_a_tar_come_in_its_order_with_clean_names(tmp_path: Path):
         member("kkanji2/fifo", kind=tarfile.FIFOTYPE),
         member("kkanji2/device", kind=tarfile.CHRTYPE),
         member("kkanji2/U+6625/good.png"),  # a second time
-        member("kkanji2/large.png", bytes(readers.MAX_MEMBER_BYTES + 1)),
+        member("kkanji2/large.png", bytes(archives.MAX_MEMBER_BYTES + 1)),
     ],
     ids=lambda pair: pair[0].name,
 )
@@ -62,35 +64,69 @@ def test_a_hostile_member_refuses_the_whole_archive_and_writes_nothing(
     monkeypatch.chdir(inside)
     path = make_tar(inside / "k.tar", member("kkanji2/U+6625/good.png"), hostile)
     with pytest.raises(ValueError, match="k.tar .*refusing the whole archive"):
-        list(readers.iterate_tar(path))
+        next(archives.iterate_tar(path))  # before its first file, a good one, is given
     assert list(tmp_path.rglob("*")) == [inside, path]
+
+
+def test_a_sparse_member_is_refused(tmp_path: Path):
+    sparse = member("kkanji2/U+6625/hollow.png", b"x" * 512)
+    sparse[0].pax_headers = {"GNU.sparse.map": "0,1,400000,1", "GNU.sparse.size": "500000"}
+    path = make_tar(tmp_path / "k.tar", sparse)
+    with pytest.raises(ValueError, match="link or device|damaged"):
+        next(archives.iterate_tar(path))
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_states_a_huge_text_takes_no_memory(tmp_path: Path, kind: bytes):
+    info = tarfile.TarInfo("kkanji2/U+6625/a.png")
+    info.type, info.size = kind, 3 * 2**30
+    path = tmp_path / "k.tar"
+    with open(path, "wb") as file:  # three hollow gigabytes behind one header
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(3 * 2**30 + 512 + 1024)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="k.tar is damaged.*refusing the whole archive"):
+            next(archives.iterate_tar(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tar_that_changes_between_check_and_reading_is_refused(tmp_path: Path):
+    path = make_tar(tmp_path / "k.tar", member("a.png", b"x" * 900), member("b.png", b"y" * 900))
+    files = archives.iterate_tar(path)
+    assert next(files) == ("a.png", b"x" * 900)
+    os.truncate(path, 2000)
+    with pytest.raises(ValueError, match="k.tar changed while it was read"):
+        next(files)
 
 
 def test_an_archive_with_too_many_members_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(readers, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
     path = make_tar(tmp_path / "k.tar", *(member(f"kkanji2/{i}.png") for i in range(4)))
     with pytest.raises(ValueError, match="over 3 members"):
-        list(readers.iterate_tar(path))
+        list(archives.iterate_tar(path))
 
 
 def test_a_tar_cut_or_damaged_anywhere_is_refused(tmp_path: Path):
     members = [member(f"kkanji2/U+6625/{i}.png", bytes([i]) * 700) for i in range(5)]
     path = make_tar(tmp_path / "k.tar", *members)
     whole = path.read_bytes()
-    assert len(list(readers.iterate_tar(path))) == 5
+    assert len(list(archives.iterate_tar(path))) == 5
     ends_at = 5 * (512 + 1024)
     for length in (0, 100, 512, 1024, *range(512, ends_at + 513, 512)):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="k.tar"):
-            list(readers.iterate_tar(path))
+            list(archives.iterate_tar(path))
     for header_at in range(0, ends_at, 512 + 1024):
         damaged = bytearray(whole)
         damaged[header_at + 3] ^= 1
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="k.tar"):
-            list(readers.iterate_tar(path))
+            list(archives.iterate_tar(path))
     path.write_bytes(b"<html>" * 1000)
     with pytest.raises(ValueError, match="no tar file"):
-        list(readers.iterate_tar(path))
+        list(archives.iterate_tar(path))

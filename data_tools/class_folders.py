@@ -1,0 +1,154 @@
+"""Folders named by code points, full of images -> a stream of what is found in them.
+
+Three kinds: Kuzushiji-Kanji (kkanji2/ or its tar), any folder of U+XXXX/, and CODH's character
+shapes, <book>/characters/U+XXXX/.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from data_tools import archives, readers
+from data_tools.layouts import KKANJI, codepoint_problem, crop_problem, is_junk
+from data_tools.progress import Report
+from kkanji_jax.data.glyph_image import SUFFIXES
+
+
+class Finding(NamedTuple):
+    """One thing that a rule of the audit names: a sample or a file, and why."""
+
+    rule: str
+    name: str
+    detail: str
+
+
+class Found(NamedTuple):
+    """One sound image, 64x64 or 28x28; `is_its_own` says that the pixels are the file's."""
+
+    sample_id: str
+    codepoint: str
+    pixels: bytes
+    book: str = ""
+    is_its_own: bool = True
+
+
+def _iterate_folder(folder: Path, report: Report) -> Iterator[tuple[str, bytes | None]]:
+    """Path inside the source and bytes of every file; None for an empty class folder."""
+    class_folders = sorted(folder.iterdir())
+    for number, class_folder in enumerate(class_folders):
+        report("reading kkanji2", number, len(class_folders))
+        inside = f"{folder.name}/{class_folder.name}"
+        if is_junk(class_folder.name) or not class_folder.is_dir():
+            yield inside, b""
+            continue
+        files = sorted(class_folder.rglob("*"))
+        if not files:
+            yield inside + "/", None
+        for file in files:
+            if not file.is_dir():
+                name = f"{inside}/{file.relative_to(class_folder).as_posix()}"
+                is_wanted = file.suffix.lower() == ".png" and not is_junk(file.name)
+                yield name, file.read_bytes() if is_wanted else b""
+    report("reading kkanji2", len(class_folders), len(class_folders))
+
+
+def _iterate_tar(path: Path, report: Report) -> Iterator[tuple[str, bytes | None]]:
+    num_bytes, done = path.stat().st_size >> 20, 0
+    for name, data in archives.iterate_tar(path):
+        done += 512 + -(-len(data) // 512) * 512
+        report("reading kkanji.tar (MB)", min(done >> 20, num_bytes - 1), num_bytes)
+        yield name, data
+    report("reading kkanji.tar (MB)", num_bytes, num_bytes)
+
+
+def iterate_kkanji(path: Path, report: Report) -> Iterator[Found | Finding]:
+    """Kuzushiji-Kanji, from the folder kkanji2 or the tar of it; ids `kkanji/U+XXXX/<name>`."""
+    misnamed: set[str] = set()
+    seen: set[str] = set()
+    iterate = _iterate_folder if path.is_dir() else _iterate_tar
+    for file, data in iterate(path, report):
+        folder, _, name = file.removeprefix("kkanji2/").partition("/")
+        is_inside = file.startswith("kkanji2/") and bool(folder)
+        if data is None:
+            yield Finding("empty_class", file, "no file")
+            continue
+        is_png = name.lower().endswith(".png")
+        if not is_inside or not is_png or any(map(is_junk, file.split("/"))):
+            yield Finding("ignored", file, "no image of a class folder")
+            continue
+        if problem := codepoint_problem(folder):
+            if folder not in misnamed:
+                misnamed.add(folder)
+                yield Finding("wrong_name", f"kkanji2/{folder}", problem)
+            continue
+        sample_id = f"{KKANJI}/{folder}/{name[: -len('.png')]}"
+        try:
+            if "/" in name:
+                raise ValueError("is in a folder inside its class folder")
+            if sample_id in seen:
+                raise ValueError(f"has the same sample id as another file, {sample_id}")
+            pixels, mode = readers.decode_png(data)
+        except readers.WrongSizeError as err:
+            yield Finding("wrong_size", sample_id, str(err))
+        except ValueError as err:
+            yield Finding("unreadable", file, str(err))
+        else:
+            seen.add(sample_id)
+            if mode is not None:
+                yield Finding("converted", sample_id, f"mode {mode}")
+            yield Found(sample_id, folder, pixels)
+
+
+def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
+    """Why a file cannot be the sample that its path says, or None."""
+    if file.parent != class_folder:
+        return "is in a folder inside its class folder"
+    if not file.name.isprintable():
+        return "has a name that is no plain text"
+    return crop_problem(file.stem, class_folder.name, book) if book else None
+
+
+def iterate_images(
+    source: str, class_folders: list[Path], report: Report, book: str = ""
+) -> Iterator[Found | Finding]:
+    """Class folders of images in any raster format, each made a 64x64 white-on-black glyph.
+
+    Ids are `<source>/U+XXXX/<file name>`. With `book` the files are CODH's crops of that book,
+    whose names say so, and ids leave the suffix out.
+    """
+    what = f"reading {book or source}"
+    for number, class_folder in enumerate(class_folders):
+        report(what, number, len(class_folders))
+        codepoint, inside = class_folder.name, f"{source}/{class_folder.name}"
+        where = f"{book}/characters/{codepoint}" if book else inside
+        if is_junk(codepoint) or not class_folder.is_dir():
+            yield Finding("ignored", where, "no class folder")
+            continue
+        if problem := codepoint_problem(codepoint):
+            yield Finding("wrong_name", where, problem)
+            continue
+        files = [file for file in sorted(class_folder.rglob("*")) if not file.is_dir()]
+        if not files:
+            yield Finding("empty_class", where + "/", "no file")
+        seen: set[str] = set()
+        for file in files:
+            name = file.relative_to(class_folder).as_posix()
+            is_image = file.suffix.lower() in SUFFIXES
+            if not is_image or any(map(is_junk, name.split("/"))):
+                yield Finding("ignored", f"{where}/{name}", "no image of a class folder")
+                continue
+            sample_id = f"{inside}/{file.stem if book else name}"
+            problem = _name_problem(file, class_folder, book)
+            if problem is None and sample_id in seen:
+                problem = f"has the same sample id as another file, {sample_id}"
+            if problem:
+                yield Finding("wrong_name", f"{where}/{name}", problem)
+                continue
+            seen.add(sample_id)
+            try:
+                pixels, is_its_own = readers.read_glyph(file)
+            except ValueError as err:
+                yield Finding("unreadable", sample_id, str(err))
+            else:
+                yield Found(sample_id, codepoint, pixels, book, is_its_own)
+    report(what, len(class_folders), len(class_folders))

@@ -1,0 +1,140 @@
+"""python -m data_tools.download: CODH's files, resumed, verified, from CODH or a mirror."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools import sources
+from data_tools.fetch import (
+    RefusedError,
+    Server,
+    UnreachableError,
+    check_base_url,
+    fetch,
+    lock_folder,
+)
+from data_tools.progress import ProgressLines, accept_any_console
+
+SETS = ("kkanji", "k49", "kmnist")
+
+
+def _set_names(text: str) -> list[str]:
+    names = text.split(",")
+    if wrong := [name for name in names if name not in SETS]:
+        raise argparse.ArgumentTypeError(f"wanted some of {','.join(SETS)}, got {wrong[0]!r}")
+    return names
+
+
+def _base_url(text: str) -> str:
+    try:
+        return check_base_url(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.download",
+        description="Fetches CODH's files (444 MB) into a folder that data_tools.build reads. The "
+        "same command again goes on with a download that was stopped, and fetches nothing twice.",
+    )
+    add = parser.add_argument
+    add("--dest", type=Path, required=True, metavar="DIR", help="folder to put the files into")
+    add(
+        "--only",
+        type=_set_names,
+        default=list(SETS),
+        metavar="SETS",
+        help="some of kkanji,k49,kmnist (all of them)",
+    )
+    add(
+        "--base-url",
+        type=_base_url,
+        default=sources.BASE_URL,
+        metavar="URL",
+        help="a mirror laid out as CODH's server, http, https or file:///… (%(default)s)",
+    )
+    add("--retries", type=int, default=5, metavar="N", help="tries after failed ones (%(default)s)")
+    add(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds without a byte before a try is given up (%(default)s)",
+    )
+    return parser
+
+
+def _check_space(wanted: list[sources.Archive], dest: Path) -> None:
+    missing = 0
+    for archive in wanted:
+        part = dest / f"{archive.name}.part"
+        if not (dest / archive.name).exists():
+            missing += archive.num_bytes - (part.stat().st_size if part.exists() else 0)
+    free = shutil.disk_usage(dest).free
+    if missing > free:
+        raise OSError(f"{dest} wants {missing:,} bytes more and has {free:,} free: make room")
+
+
+def _advice(wanted: list[sources.Archive], args: argparse.Namespace) -> str:
+    """What to do without the server."""
+    missing = [each for each in wanted if not (args.dest / each.name).exists()]
+    return (
+        f"what came is kept and the same command goes on; or give --base-url of a mirror "
+        f"that has {missing[0].path} and so on; or get {', '.join(each.name for each in missing)} "
+        f"by hand, from {sources.PAGE_URL} or somebody's copy, put them into {args.dest} "
+        "under these names, and give the command again: it checks them"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 when every file is there, else 1 and a line on stderr for each."""
+    args = make_parser().parse_args(argv)
+    accept_any_console()
+    server = Server(args.base_url, args.retries, args.timeout)
+    wanted = [each for each in sources.ARCHIVES if each.path.partition("/")[0] in args.only]
+    num_refused = 0
+    try:
+        args.dest.mkdir(parents=True, exist_ok=True)
+        with lock_folder(args.dest):
+            _check_space(wanted, args.dest)
+            for archive in wanted:
+                try:
+                    is_new = fetch(
+                        archive,
+                        args.dest,
+                        server,
+                        report=ProgressLines(),
+                        say=lambda line: print(line, file=sys.stderr, flush=True),
+                    )
+                except RefusedError as err:
+                    num_refused += 1
+                    print(f"error: {err}", file=sys.stderr)
+                else:
+                    state = "fetched and verified" if is_new else "there already, as published"
+                    print(f"{args.dest / archive.name}: {state}", flush=True)
+    except UnreachableError as err:
+        print(f"error: {err}: {_advice(wanted, args)}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as err:
+        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped: the same command again goes on from here", file=sys.stderr)
+        return 130
+    if num_refused:
+        return 1
+    print(f"the images are under {sources.LICENCE}; attribute them as {sources.ATTRIBUTION}")
+    print(f"next: python -m data_tools.build --source {args.dest} --out DATASET")
+    return 0
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()
