@@ -47,6 +47,7 @@ class Original(NamedTuple):
     source: str
     pixels: bytes
     pixels_sha256: str
+    book: str = ""
 
 
 class Finding(NamedTuple):

@@ -27,8 +27,8 @@ KKANJI_JAX = (
     "plots.*"  # one figure a file; they may share, but not in a circle
 ).split()
 DATA_TOOLS = (
-    "progress sources readers combine audit split host_augment "
-    "build_state shards assemble contact_sheet dataset_view"
+    "progress sources readers combine audit split protocols audit_page host_augment "
+    "device_augment build_state shards workers build_plan assemble contact_sheet dataset_view"
 ).split()
 DOORS = (
     "kkanji_jax.train",
