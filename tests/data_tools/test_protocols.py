@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 
 from data_tools.combine import Original
 from data_tools.protocols import (
+    Ratios,
+    assign,
     assign_splits,
+    check_choice,
     parse_ratios,
+    split_copies,
     split_position,
 )
 from data_tools.split import check_rows, make_rows
@@ -147,3 +151,109 @@ def test_ratios_that_are_none_are_refused(text: str):
 def test_ratios_are_percentages():
     assert parse_ratios("80/10/10") == RATIOS
     assert parse_ratios("99.5/0.5/0") == (99.5, 0.5, 0.0)
+
+
+def halve(made: list[Original], seed: int = 0, ratios: Ratios = (45.0, 5.0, 50.0)):
+    return assign("5050", made, ratios=ratios, seed=seed)
+
+
+@given(originals(), st.integers(0, 5))
+def test_5050_halves_each_class_and_leaves_single_images_out(made: list[Original], seed: int):
+    splits, left_out = halve(made, seed)
+    check_rows(make_rows(made, splits))
+    for codepoint in {o.codepoint for o in made}:
+        mine = [s for o, s in zip(made, splits, strict=True) if o.codepoint == codepoint]
+        if len(mine) < 2:
+            assert codepoint in left_out
+            continue
+        assert codepoint not in left_out
+        assert mine.count("test") == len(mine) // 2
+        assert mine.count("train") >= 1
+
+
+def test_the_validation_images_of_5050_come_out_of_the_training_half():
+    made = [make_original(number) for number in range(2000)]
+    with_val, without = halve(made).splits, halve(made, ratios=(50.0, 0.0, 50.0)).splits
+    changed = {(a, b) for a, b in zip(without, with_val, strict=True) if a != b}
+    assert changed == {("train", "val")}
+    assert 60 < with_val.count("val") < 145  # of 1,000: 100 +- 5 standard deviations
+    assert halve(made[::-1]).splits[::-1] == with_val
+    assert halve(made, seed=1).splits != with_val
+
+
+def test_official_test_images_are_no_part_of_the_halves():
+    made = [make_original(number) for number in range(4)]
+    official = [make_original(number, source="k49-test") for number in range(10, 16)]
+    splits, left_out = halve(made + official)
+    assert splits[4:] == ["test"] * 6 and splits[:4].count("test") == 2 and not left_out
+    assert halve(made[:1] + official).left_out == {"U+6625": "fewer than 2 images to halve"}
+
+
+def in_books(num_books: int = 40, each: int = 6) -> list[Original]:
+    return [
+        make_original(book * 100 + number, CODEPOINTS[number % 3])._replace(book=f"book{book:02d}")
+        for book in range(num_books)
+        for number in range(each)
+    ]
+
+
+def test_by_book_holds_whole_books_out():
+    made = in_books()
+    splits, left_out = assign("by-book", made, ratios=RATIOS, seed=0)
+    found = {(o.book, split) for o, split in zip(made, splits, strict=True)}
+    assert len(found) == 40 and not left_out
+    assert {split for _, split in found} == {"train", "val", "test"}
+    check_rows(make_rows(made, splits, with_books=True))
+    # A book more moves none of them.
+    assert assign("by-book", in_books(41), ratios=RATIOS, seed=0).splits[: len(made)] == splits
+    assert assign("by-book", made, ratios=RATIOS, seed=1).splits != splits
+
+
+def test_a_class_of_held_out_books_alone_is_left_out_and_an_earlier_book_stays():
+    made = in_books()
+    splits, _ = assign("by-book", made, ratios=RATIOS, seed=0)
+    held_out = made[splits.index("test")].book
+    rare = make_original(99_999, "U+4E00")._replace(book=held_out)
+    assert assign("by-book", [*made, rare], ratios=RATIOS, seed=0).left_out == {
+        "U+4E00": "no training image: it is in held-out books only"
+    }
+    earlier = {made[splits.index("test")].sample_id: "train"}
+    moved = assign("by-book", [*made, rare], ratios=RATIOS, seed=0, earlier=earlier)
+    assert moved.splits[-1] == "train" and not moved.left_out
+    first, second = [o.sample_id for o in made if o.book == held_out][:2]
+    with pytest.raises(ValueError, match=f"earlier splits have the book {held_out} in"):
+        assign("by-book", made, ratios=RATIOS, seed=0, earlier={first: "train", second: "val"})
+
+
+def test_by_book_refuses_images_of_no_book_and_too_few_books():
+    with pytest.raises(ValueError, match="wants the book of every image.*kkanji;"):
+        assign("by-book", [*in_books(), make_original(1)], ratios=RATIOS, seed=0)
+    with pytest.raises(ValueError, match="none of the 1 books falls into"):
+        assign("by-book", in_books(1), ratios=RATIOS, seed=0)
+
+
+def test_legacy_splits_copies_of_one_image_apart():
+    ids = [f"kkanji/{number}" for number in range(20)]
+    rows = np.repeat(np.arange(20, dtype=np.int32), 50)
+    copies = np.tile(np.arange(50, dtype=np.int32), 20)
+    splits = np.array(split_copies(ids, rows, copies, ratios=(90.0, 10.0, 0.0), seed=0))
+    assert 60 < (splits == "val").sum() < 145 and (splits != "test").all()
+    shared = set(rows[splits == "train"]) & set(rows[splits == "val"])
+    assert len(shared) == 20  # every validation original is in training, too: the leak
+
+
+@pytest.mark.parametrize(
+    ("protocol", "ratios", "per_class", "has_earlier", "reason"),
+    [
+        ("dishonest", RATIOS, None, False, "wanted a protocol of honest, 5050, by-book, legacy"),
+        ("5050", RATIOS, None, False, "wants --ratios of 50 for test"),
+        ("5050", (45.0, 5.0, 50.0), None, True, "--splits-from goes with"),
+        ("legacy", (90.0, 10.0, 0.0), None, False, "say with --per-class N"),
+        ("legacy", (90.0, 10.0, 0.0), 5, True, "--splits-from goes with"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    protocol: str, ratios: tuple, per_class: int | None, has_earlier: bool, reason: str
+):
+    with pytest.raises(ValueError, match=reason):
+        check_choice(protocol, ratios, per_class=per_class, has_earlier=has_earlier)
