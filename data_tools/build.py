@@ -10,7 +10,7 @@ from pathlib import Path
 from data_tools.assemble import Outcome, assemble, assemble_slice, parse_slice
 from data_tools.build_plan import ENGINES, Options
 from data_tools.combine import BadFilesError
-from data_tools.progress import ProgressLines
+from data_tools.progress import ProgressLines, accept_any_console
 from data_tools.protocols import DEFAULT_RATIOS, PROTOCOLS, parse_ratios
 from kkanji_jax.data.policy import POLICIES
 
@@ -117,6 +117,7 @@ def _say(line: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 when the dataset is there, 1 with one line on stderr when not."""
     args = make_parser().parse_args(argv)
+    accept_any_console()
     started_s = time.monotonic()
     try:
         options = Options(

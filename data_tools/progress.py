@@ -1,5 +1,6 @@
 """Progress of long steps on stderr: counts and the time left."""
 
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,13 @@ Report = Callable[[str, int, int | None], None]
 
 def say_nothing(what: str, done: int, total: int | None) -> None:
     """A Report that shows nothing."""
+
+
+def accept_any_console() -> None:
+    """Lets a door print any character: what the console's encoding lacks comes as `\\uXXXX`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_tools import split
-from data_tools.progress import ProgressLines, Report, say_nothing
+from data_tools.progress import ProgressLines, Report, accept_any_console, say_nothing
 from data_tools.sources import sha256_of
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS, read_manifest, refuse_leaky
@@ -159,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="verify a dataset of that protocol, whose splits share originals on purpose",
     )
     options = parser.parse_args(argv)
+    accept_any_console()
     dataset = options.dataset
     num_problems = 0
     try:
