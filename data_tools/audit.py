@@ -40,6 +40,7 @@ class Audit(NamedTuple):
 
     kept: list[Original]
     report: dict[str, Any]
+    found: Counter[str]  # images of each class, before any rule
 
 
 def _border_median(original: Original) -> float:
@@ -67,6 +68,27 @@ def _drop_classes(
         elif counts[codepoint] < min_images:
             reasons[codepoint] = f"fewer than {min_images} images that passed the audit"
     return reasons
+
+
+def leave_out(audited: Audit, reasons: Mapping[str, str]) -> Audit:
+    """The audit without these classes, each listed with its reason."""
+    counts = Counter(o.codepoint for o in audited.kept)
+    listed = [
+        {
+            "codepoint": codepoint,
+            "character": character_of(codepoint),
+            "reason": reason,
+            "num_found": audited.found[codepoint],
+            "num_passed": counts[codepoint],
+        }
+        for codepoint, reason in reasons.items()
+    ]
+    dropped = sorted(
+        audited.report["dropped_classes"] + listed, key=lambda each: ord(each["character"])
+    )
+    kept = [o for o in audited.kept if o.codepoint not in reasons]
+    report = audited.report | {"num_kept": len(kept), "dropped_classes": dropped}
+    return audited._replace(kept=kept, report=report)
 
 
 def audit(
@@ -137,13 +159,11 @@ def audit(
         if finding.rule in ("wrong_size", "unreadable"):
             found[finding.name.split("/")[1]] += 1
     reasons = _drop_classes(found, passed, may_train, min_images)
-    kept = [o for o in passed if o.codepoint not in reasons]
-    passed_counts = Counter(o.codepoint for o in passed)
     report = {
         "version": AUDIT_VERSION,
         "num_found": sum(found.values()),
         "num_passed": len(passed),
-        "num_kept": len(kept),
+        "num_kept": len(passed),
         "min_images": min_images,
         "rules": {
             rule: {
@@ -154,15 +174,6 @@ def audit(
             }
             for rule, (finds, action) in RULES.items()
         },
-        "dropped_classes": [
-            {
-                "codepoint": codepoint,
-                "character": character_of(codepoint),
-                "reason": reason,
-                "num_found": found[codepoint],
-                "num_passed": passed_counts[codepoint],
-            }
-            for codepoint, reason in reasons.items()
-        ],
+        "dropped_classes": [],
     }
-    return Audit(kept, report)
+    return leave_out(Audit(passed, report, found), reasons)

@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.assemble import Options, Outcome, assemble
+from data_tools.assemble import Outcome, assemble, assemble_slice, parse_slice
+from data_tools.build_plan import ENGINES, Options
 from data_tools.combine import BadFilesError
-from data_tools.progress import ProgressLines
-from data_tools.split import parse_ratios
+from data_tools.progress import ProgressLines, accept_any_console
+from data_tools.protocols import DEFAULT_RATIOS, PROTOCOLS, parse_ratios
+from kkanji_jax.data.policy import POLICIES
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -22,8 +24,19 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--source", type=Path, required=True, metavar="DIR", help="folder of CODH's files")
     add("--out", type=Path, required=True, metavar="DATASET", help="folder to write")
-    add("--protocol", choices=["honest"], default="honest", help="how splits are made")
-    add("--ratios", default="80/10/10", help="train/val/test in percent (%(default)s)")
+    add(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="honest",
+        help="how splits are made: each original by the hash of its pixels (%(default)s); half "
+        "of each class; whole books held out; or, to show what leakage hides, legacy: augment, "
+        "then split",
+    )
+    defaults = ", ".join(
+        f"{name} {'/'.join(f'{ratio:g}' for ratio in ratios)}"
+        for name, ratios in DEFAULT_RATIOS.items()
+    )
+    add("--ratios", metavar="A/B/C", help=f"train/val/test in percent ({defaults})")
     add("--splits-from", type=Path, metavar="CSV", help="a splits.csv whose assignments stay")
     add(
         "--min-images",
@@ -39,6 +52,17 @@ def make_parser() -> argparse.ArgumentParser:
         help="write the balanced training set out, N examples of each class",
     )
     add(
+        "--policy",
+        choices=[name for name in POLICIES if name != "none"],
+        help="how --per-class varies its copies (glyph_safe; with --protocol legacy, legacy)",
+    )
+    add(
+        "--engine",
+        choices=ENGINES,
+        default="device",
+        help="what varies them: the JAX code that also trains, or albumentations (%(default)s)",
+    )
+    add(
         "--pool-official",
         action="append",
         choices=["kmnist", "k49"],
@@ -52,6 +76,15 @@ def make_parser() -> argparse.ArgumentParser:
         type=int,
         default=os.cpu_count() or 1,
         help="processes that write shards; the bytes do not depend on it (%(default)s)",
+    )
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
+        "--shards",
+        metavar="I:J",
+        help="write shards I to J - 1 only, beside other processes that write others",
+    )
+    part.add_argument(
+        "--finish", action="store_true", help="make a dataset of the shards that --shards wrote"
     )
     return parser
 
@@ -77,28 +110,53 @@ def _describe(out: Path, outcome: Outcome, elapsed_s: float) -> None:
     )
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 when the dataset is there, 1 with one line on stderr when not."""
     args = make_parser().parse_args(argv)
+    accept_any_console()
     started_s = time.monotonic()
     try:
         options = Options(
             protocol=args.protocol,
-            ratios=parse_ratios(args.ratios),
+            ratios=parse_ratios(args.ratios) if args.ratios else None,
             splits_from=args.splits_from,
             min_images=args.min_images,
             per_class=args.per_class,
+            policy=args.policy,
+            engine=args.engine,
             pool_official=tuple(sorted(set(args.pool_official))),
             skip_bad=args.skip_bad,
             seed=args.seed,
         )
+        report = ProgressLines()
+        if args.shards:
+            made = assemble_slice(
+                args.source,
+                args.out,
+                options,
+                parse_slice(args.shards),
+                workers=args.workers,
+                report=report,
+                say=_say,
+            )
+            kept = f", {made.num_resumed} of them from before" if made.num_resumed else ""
+            print(
+                f"{args.out}: {made.num_shards} of {made.num_all} shards are there{kept}; "
+                f"--finish makes a dataset of all {made.num_all}"
+            )
+            return 0
         outcome = assemble(
             args.source,
             args.out,
             options,
+            finish=args.finish,
             workers=args.workers,
-            report=ProgressLines(),
-            say=lambda line: print(line, flush=True),
+            report=report,
+            say=_say,
         )
     except (ValueError, OSError) as err:
         for problem in err.problems if isinstance(err, BadFilesError) else ():

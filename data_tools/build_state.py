@@ -7,10 +7,11 @@ the mark of each finished shard. Its last act is manifest.json, without which no
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from data_tools.sources import sha256_of
 from kkanji_jax.data.manifest import BUILD_STATE_NAME, MANIFEST_NAME, load_manifest, read_manifest
@@ -25,18 +26,23 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def unfinished_path(path: Path) -> Path:
-    """Where a file of DATASET is written before it is whole."""
-    return path.parent / BUILD_STATE_NAME / f"{path.name}.unfinished"
+def unfinished_path(path: Path, owner: str) -> Path:
+    """Where the build `owner` writes a file of DATASET before it is whole."""
+    return path.parent / BUILD_STATE_NAME / f"{path.name}.{owner}.unfinished"
 
 
-def write_file(path: Path, content: str) -> None:
-    """Writes a text file of DATASET, so that it is there whole or not at all."""
-    unfinished = unfinished_path(path)
-    unfinished.write_text(content, encoding="utf-8")
+def put_in_place(unfinished: Path, path: Path) -> None:
+    """Moves a whole file to its name, so that it is there after a power cut too."""
     sync(unfinished)
     os.replace(unfinished, path)
     sync(path.parent)
+
+
+def write_file(path: Path, content: bytes | str, owner: str) -> None:
+    """Writes a file of DATASET, so that it is there whole or not at all."""
+    unfinished = unfinished_path(path, owner)
+    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+    put_in_place(unfinished, path)
 
 
 def to_text(content: Any) -> str:
@@ -48,12 +54,12 @@ def _mark_path(out: Path, file: str) -> Path:
     return out / BUILD_STATE_NAME / f"{file}.finished.json"
 
 
-def mark_finished(out: Path, entry: dict[str, Any]) -> None:
+def mark_finished(out: Path, entry: dict[str, Any], owner: str) -> None:
     """Records that the shard of this manifest entry is in place."""
     mark = _mark_path(out, entry["file"])
-    unfinished = mark.with_name(mark.name + ".unfinished")
+    unfinished = mark.with_name(f"{mark.name}.{owner}.unfinished")
     unfinished.write_text(json.dumps(entry), encoding="utf-8")
-    os.replace(unfinished, mark)
+    put_in_place(unfinished, mark)
 
 
 def read_mark(out: Path, file: str) -> dict[str, Any] | None:
@@ -96,23 +102,71 @@ def check_out(out: Path, fingerprint: str | None = None) -> bool:
     return False
 
 
-@contextmanager
-def building(out: Path, fingerprint: str) -> Iterator[None]:
-    """Holds DATASET/.build for one process; removes it on success, leaves it for resuming else."""
+def sweep(out: Path) -> None:
+    """Removes what a build killed in its last moment left beside its finished dataset."""
+    shutil.rmtree(out / BUILD_STATE_NAME, ignore_errors=True)
+
+
+def _lock(path: Path, *, alone: bool, wait: bool = False) -> IO[str] | None:
+    """The open file, locked until it is closed or its process ends; None if others hold it."""
     import fcntl  # POSIX only, as ArrayRecord is
 
+    file = open(path, "a")
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    try:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _collect_garbage(folder: Path, *, is_alone: bool) -> None:
+    """Deletes what builds that have ended left unfinished, on whichever machine they ran."""
+    for alive in sorted(folder.glob("*.alive")):
+        lock = _lock(alive, alone=True)
+        if lock is not None:
+            with lock:
+                for unfinished in folder.glob(f"*.{alive.stem}.unfinished"):
+                    unfinished.unlink(missing_ok=True)
+                alive.unlink(missing_ok=True)
+    for unfinished in folder.glob("*.unfinished") if is_alone else ():
+        unfinished.unlink()
+
+
+@contextmanager
+def building(out: Path, fingerprint: str, *, is_slice: bool = False) -> Iterator[str]:
+    """Holds DATASET/.build, and gives the name under which this build writes unfinished files.
+
+    A whole build, or one that joins slices, holds it alone and removes it on success. Builds of
+    slices hold it together and leave it. After a failure it stays, for resuming.
+    """
     folder = out / BUILD_STATE_NAME
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is building {out}: wait for it") from None
-        for unfinished in folder.glob("*.unfinished"):
-            unfinished.unlink()
-        # Not through write_file: it would be `.build/.build`.
-        state = folder / "state.json.unfinished"
-        state.write_text(json.dumps({"fingerprint": fingerprint}), encoding="utf-8")
-        os.replace(state, folder / "state.json")
-        yield
-        shutil.rmtree(folder)
+    held = _lock(folder / "lock", alone=not is_slice)
+    if held is None:
+        raise ValueError(f"another process is building {out}: wait for it")
+    with held:
+        claim = _lock(folder / "claim", alone=True, wait=True)  # for a moment only
+        assert claim is not None
+        with claim:
+            check_out(out, fingerprint)  # again: of two that began at once, one was quicker
+            _collect_garbage(folder, is_alone=not is_slice)
+            descriptor, name = tempfile.mkstemp(suffix=".alive", prefix="", dir=folder)
+            os.close(descriptor)
+            alive, owner = _lock(Path(name), alone=True), Path(name).stem
+            assert alive is not None
+            state = folder / "state.json"
+            if not state.is_file():
+                unfinished = folder / f"state.json.{owner}.unfinished"
+                unfinished.write_text(json.dumps({"fingerprint": fingerprint}), encoding="utf-8")
+                put_in_place(unfinished, state)
+        with alive:
+            try:
+                yield owner
+            finally:
+                for unfinished in folder.glob(f"*.{owner}.unfinished"):
+                    unfinished.unlink(missing_ok=True)  # a full disk needs the room
+                Path(name).unlink(missing_ok=True)
+        if not is_slice:
+            shutil.rmtree(folder)

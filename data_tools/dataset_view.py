@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from data_tools.audit_page import PICTURES_NAME, class_size_rows
 from kkanji_jax.data.class_index import ClassIndex, codepoint_of, parse_codepoint
-from kkanji_jax.data.manifest import load_manifest, shard_paths
+from kkanji_jax.data.manifest import SPLITS, load_manifest, shard_paths
+from kkanji_jax.data.records import Chunk, decode
 
-CLASS_SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 500)  # a bucket reaches up to the next one
 SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}
 
 
@@ -52,17 +53,17 @@ class Dataset(NamedTuple):
         return self.manifest["splits"][split]["class_counts"].get(codepoint, 0)
 
     def examples(
-        self, splits: Sequence[str], class_ids: Collection[int] = (), sample_id: str = ""
+        self, splits: Sequence[str], class_ids: Collection[int] = (), parent_id: str = ""
     ) -> Iterator[Example]:
-        """The examples of these classes, or of that id, in shard order, a record at a time."""
+        """The examples of these classes, or made of that original, a record at a time."""
         from kkanji_jax.data.resident import read_chunks
 
         wanted = np.array(sorted(class_ids), np.int32)
         for split in splits:
             for path in shard_paths(self.folder, self.manifest, split):
                 for number, chunk in enumerate(read_chunks(path)):
-                    if sample_id:
-                        found = [r for r, name in enumerate(chunk.sample_ids) if name == sample_id]
+                    if parent_id:
+                        found = [r for r, name in enumerate(chunk.parent_ids) if name == parent_id]
                     else:
                         found = np.flatnonzero(np.isin(chunk.class_ids, wanted)).tolist()
                     for row in found:
@@ -104,29 +105,52 @@ def card(dataset: Dataset, splits: Sequence[str]) -> Iterator[str]:
             f"classes, {shards} shards"
         )
     yield f"class size, in training originals ({sum(sizes):,} in all)"
-    for low, high in zip(CLASS_SIZES, (*CLASS_SIZES[1:], None), strict=True):
-        inside = [size for size in sizes if low <= size and (high is None or size < high)]
-        last = f"-{high - 1}" if high and high > low + 1 else ""
-        label = f"{low}{last}" if high else f"{low} or more"
-        share = 100 * sum(inside) / max(sum(sizes), 1)
-        yield f"  {label:<12} {len(inside):>5,} classes {sum(inside):>9,} images {share:5.1f} %"
-    yield from audit_lines(dataset.folder / "audit.json")
+    for label, num_classes, num_images, share in class_size_rows(manifest):
+        yield f"  {label:<12} {num_classes:>5,} classes {num_images:>9,} images {share:>7}"
+    yield from audit_lines(dataset.folder)
     yield f"licence    {manifest['licence']}; {manifest['attribution']}"
 
 
-def audit_lines(path: Path) -> Iterator[str]:
-    """The rules of the audit that found something."""
+def count_lines(dataset: Dataset, splits: Sequence[str]) -> Iterator[str]:
+    """A CSV of every class: code point, character, images in each split, training originals."""
+    yield ",".join(("codepoint", "character", *splits, "training_originals"))
+    for class_id, codepoint in enumerate(dataset.index.codepoints):
+        counts = [str(dataset.count(split, class_id)) for split in splits]
+        originals = str(dataset.manifest["original_counts"][codepoint])
+        yield ",".join((codepoint, dataset.index.character(class_id), *counts, originals))
+
+
+def read_audit(folder: Path) -> dict[str, Any]:
+    """audit.json of a DATASET."""
+    path = folder / "audit.json"
     try:
         audit = json.loads(path.read_text(encoding="utf-8"))
-        yield (
-            f"audit      {audit['num_found']:,} images found, {audit['num_passed']:,} passed, "
-            f"{audit['num_kept']:,} kept; {len(audit['dropped_classes']):,} classes left out"
-        )
-        for name, rule in audit["rules"].items():
-            if rule["count"]:
-                yield f"  {rule['count']:>7,} {name}: {rule['finds']}; {rule['action']}"
-    except (KeyError, TypeError, json.JSONDecodeError) as err:
+        if not {"num_found", "num_passed", "num_kept", "rules", "dropped_classes"} <= audit.keys():
+            raise ValueError("it lacks its counts or rules")
+    except (AttributeError, ValueError) as err:
         raise ValueError(f"{path} is no audit of a dataset: {err}; build it anew") from err
+    return audit
+
+
+def read_pictures(folder: Path) -> Chunk | None:
+    """The images that the audit found; None for a dataset made before they were kept."""
+    path = folder / PICTURES_NAME
+    try:
+        return decode(path.read_bytes()) if path.is_file() else None
+    except ValueError as err:
+        raise ValueError(f"{path}: {err}") from err
+
+
+def audit_lines(folder: Path) -> Iterator[str]:
+    """The rules of the audit that found something."""
+    audit = read_audit(folder)
+    yield (
+        f"audit      {audit['num_found']:,} images found, {audit['num_passed']:,} passed, "
+        f"{audit['num_kept']:,} kept; {len(audit['dropped_classes']):,} classes left out"
+    )
+    for name, rule in audit["rules"].items():
+        if rule["count"]:
+            yield f"  {rule['count']:>7,} {name}: {rule['finds']}; {rule['action']}"
 
 
 def describe(dataset: Dataset, example: Example) -> Iterator[str]:
@@ -139,6 +163,13 @@ def describe(dataset: Dataset, example: Example) -> Iterator[str]:
     mean, num_ink = example.image.mean(), int((example.image > 127).sum())
     yield f"pixels     mean {mean:.1f}, {num_ink:,} of {example.image.size:,} over 127"
     yield f"sha256     {hashlib.sha256(example.image.tobytes()).hexdigest()}"
+
+
+def family_of(dataset: Dataset, sample_id: str, splits: Sequence[str] = SPLITS) -> list[Example]:
+    """The original of a sample first, then its written-out copies by number; [] if unknown."""
+    parent_id, _, _ = sample_id.partition("#")
+    found = list(dataset.examples(splits, parent_id=parent_id))
+    return sorted(found, key=lambda e: int(e.sample_id.partition("#")[2] or 0))
 
 
 def class_id_of(dataset: Dataset, text: str) -> int:

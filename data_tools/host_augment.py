@@ -7,10 +7,11 @@ import hashlib
 import math
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from kkanji_jax.data.policy import REFERENCE_PX, Policy
 
@@ -43,6 +44,16 @@ class HostAugmenter:
         for position, transform in enumerate(pipeline.transforms):
             transform.set_random_seed(_call_seed(self.seed, sample_id, copy, position))
         return pipeline(image=image)["image"]
+
+    def augment_all(
+        self,
+        images: UInt8[np.ndarray, "b h w"],
+        sample_ids: Sequence[str],
+        copies: Int32[np.ndarray, " b"],
+    ) -> UInt8[np.ndarray, "b h w"]:
+        """Each image's copy of that number."""
+        named = zip(images, sample_ids, copies.tolist(), strict=True)
+        return np.stack([self(image, sample_id, copy) for image, sample_id, copy in named])
 
     def _pipeline(self, image_px: int) -> Any:
         """This thread's own pipeline for images of that side."""

@@ -6,17 +6,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_tools.audit import RULES
+from data_tools.audit_page import NO_CLASS, ids_in, to_html
 from data_tools.contact_sheet import draw_augmented_sheet, draw_sheet
 from data_tools.dataset_view import (
     Dataset,
     Example,
     card,
     class_id_of,
+    count_lines,
     describe,
+    family_of,
     long_tail_figure,
     one_per_class,
+    read_audit,
+    read_pictures,
     spread,
 )
+from data_tools.progress import accept_any_console
 from kkanji_jax.data.manifest import SPLITS
 from kkanji_jax.data.policy import POLICIES, get_policy
 
@@ -33,10 +40,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--of", choices=SPLITS, help="look at this split only")
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--character", metavar="春|U+6625", help="list this character's examples")
-    one.add_argument("--sample", metavar="ID", help="show one example")
+    one.add_argument("--sample", metavar="ID", help="show one example, with its original or copies")
+    one.add_argument("--rule", choices=RULES, help="list what this rule of the audit found")
+    one.add_argument("--counts", action="store_true", help="images per class and split, as CSV")
     add("--sheet", type=Path, metavar="OUT.png", help="draw the examples, or one of many classes")
     add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")
     add("--seed", type=int, default=0, help="of the augmented copies (%(default)s)")
+    add("--audit", type=Path, metavar="OUT.html", help="the audit as a page, with small pictures")
     add("--long-tail", type=Path, metavar="OUT.png", help="plot the images per class")
     return parser
 
@@ -45,15 +55,20 @@ def select(dataset: Dataset, options: argparse.Namespace) -> tuple[list[Example]
     """Finds what was asked for, prints it, and gives it with the title of a sheet."""
     splits = (options.of,) if options.of else SPLITS
     if options.sample:
-        found = list(dataset.examples(splits, sample_id=options.sample))
-        if not found:
+        family = family_of(dataset, options.sample, splits)
+        mine = [example for example in family if example.sample_id == options.sample]
+        if not mine:
             raise ValueError(
                 f"no example {options.sample!r} in {', '.join(splits)} of {dataset.folder}; "
                 "--character lists the ids of one character"
             )
-        for example in found:
-            print("\n".join(describe(dataset, example)))
-        return found, options.sample
+        print("\n".join(describe(dataset, mine[0])))
+        if options.sample != mine[0].parent_id:
+            parents = [example for example in family if example.sample_id == example.parent_id]
+            return [*parents, *mine], options.sample
+        if len(family) > 1:
+            print(f"copies     {len(family) - 1:,} written out")
+        return family, options.sample
     if options.character:
         class_id = class_id_of(dataset, options.character)
         name = dataset.name_of(class_id)
@@ -65,7 +80,10 @@ def select(dataset: Dataset, options: argparse.Namespace) -> tuple[list[Example]
         if not found:
             raise ValueError(f"{name} has no example in {', '.join(splits)} of {dataset.folder}")
         return found, f"{name}: {counts}"
-    if not options.long_tail and not options.sheet:
+    if options.counts:
+        print("\n".join(count_lines(dataset, splits)))
+        return [], ""
+    if not options.long_tail and not options.sheet and not options.audit:
         print("\n".join(card(dataset, splits)))
     if not options.sheet:
         return [], ""
@@ -75,7 +93,27 @@ def select(dataset: Dataset, options: argparse.Namespace) -> tuple[list[Example]
     return found, f"{where}: {len(found)} of {num_classes:,} classes, the largest first"
 
 
+def select_rule(dataset: Dataset, rule: str) -> tuple[list[Example], str]:
+    """Prints what a rule of the audit found, and gives the pictures that were kept of it."""
+    found = read_audit(dataset.folder)["rules"][rule]
+    names = [ids_in(finding) for finding in found["samples"]]
+    print(f"{found['count']:,} {rule}: {found['finds']}; {found['action']}")
+    print("\n".join(" ".join(group) for group in names))
+    pictures = read_pictures(dataset.folder)
+    rows = {name: row for row, name in enumerate(pictures.sample_ids)} if pictures else {}
+    examples = [
+        Example(pictures.images[rows[name]], int(pictures.class_ids[rows[name]]), name, name,
+                "", "", "")
+        for group in names for name in group if pictures and name in rows
+    ]  # fmt: skip
+    return examples, f"{dataset.folder.name}, {rule}: {found['finds']}"
+
+
 def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) -> str:
+    if options.rule:
+        if example.class_id == NO_CLASS:
+            return f"left out\n{example.sample_id}"
+        return f"{dataset.name_of(example.class_id)}\n{example.sample_id.rpartition('/')[2]}"
     if options.character or options.sample:
         return f"{example.split}\n{example.sample_id.rpartition('/')[2]}"
     splits = (options.of,) if options.of else SPLITS
@@ -89,7 +127,12 @@ def inspect(options: argparse.Namespace) -> None:
     if policy and not options.sheet:
         raise ValueError("--augmented wants --sheet OUT.png as well, where its copies are drawn")
     dataset = Dataset.open(options.dataset)
-    examples, title = select(dataset, options)
+    if options.rule:
+        examples, title = select_rule(dataset, options.rule)
+        if options.sheet and not examples:
+            raise ValueError(f"{dataset.folder} has kept no picture of what {options.rule} found")
+    else:
+        examples, title = select(dataset, options)
     if policy:
         examples = [example for example in examples if example.sample_id == example.parent_id]
         if not examples:
@@ -106,6 +149,11 @@ def inspect(options: argparse.Namespace) -> None:
             sheet = draw_sheet(images, captions, 10, title)
         sheet.save(options.sheet)
         print(f"wrote {options.sheet}: {len(chosen):,} of {len(examples):,} examples")
+    if options.audit:
+        pictures = read_pictures(dataset.folder)
+        page = to_html(dataset.manifest, read_audit(dataset.folder), pictures)
+        options.audit.write_text(page, encoding="utf-8")
+        print(f"wrote {options.audit}: {len(page):,} bytes")
     if options.long_tail:
         long_tail_figure(dataset).savefig(options.long_tail, dpi=150)
         print(f"wrote {options.long_tail}")
@@ -114,6 +162,7 @@ def inspect(options: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 1 with one line on stderr."""
     options = make_parser().parse_args(argv)
+    accept_any_console()
     try:
         inspect(options)
         sys.stdout.flush()

@@ -1,15 +1,9 @@
 """Examples -> shards: chunked ArrayRecord files, whose bytes depend on nothing but the examples."""
 
 import hashlib
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +12,8 @@ from jaxtyping import Int32
 
 from data_tools import build_state
 from data_tools.combine import Original, stack_images
-from data_tools.progress import Report, say_nothing
 from data_tools.sources import sha256_of
 from kkanji_jax.data.balance import mix_address
-from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import Chunk, address_of, encode
 
 CHUNK_SIZE = 256  # examples a record
@@ -39,6 +31,15 @@ class Selection(NamedTuple):
     copies: Int32[np.ndarray, " n"]
 
 
+class Span(NamedTuple):
+    """Where one shard lies: examples `start` to `end` of a selection, by its place in a list."""
+
+    file: str
+    selection: int
+    start: int
+    end: int
+
+
 class Work(NamedTuple):
     """All that one shard is made of; a worker needs nothing else."""
 
@@ -47,6 +48,7 @@ class Work(NamedTuple):
     chunk_size: int
     seed: int
     policy: str | None
+    engine: str | None
     pixels: list[bytes]
     parent_ids: list[str]
     picks: Int32[np.ndarray, " n"]
@@ -74,62 +76,81 @@ def store_order(
     return Selection(split, rows[order], copies[order])
 
 
-def iterate_works(
-    selection: Selection,
+def layout(selections: Sequence[Selection], *, chunk_size: int, shard_examples: int) -> list[Span]:
+    """Every shard of a dataset: of whole records but for the last of a split, as even as can be."""
+    spans = []
+    for place, selection in enumerate(selections):
+        num_records = -(-len(selection.rows) // chunk_size)
+        num_shards = -(-len(selection.rows) // shard_examples)
+        for number in range(num_shards):
+            start = num_records * number // num_shards * chunk_size
+            end = num_records * (number + 1) // num_shards * chunk_size
+            file = f"{selection.split}-{number:05d}-of-{num_shards:05d}.array_record"
+            spans.append(Span(file, place, start, min(end, len(selection.rows))))
+    return spans
+
+
+def make_work(
+    span: Span,
+    selections: Sequence[Selection],
     originals: Sequence[Original],
     class_ids: Int32[np.ndarray, " n"],
     *,
     seed: int,
     policy: str | None,
+    engine: str | None,
     chunk_size: int,
-    shard_examples: int,
-) -> Iterator[Work]:
-    """The shards of a split, of whole records but for the last, as even as that allows."""
-    num_records = -(-len(selection.rows) // chunk_size)
-    num_shards = -(-len(selection.rows) // shard_examples)
-    for number in range(num_shards):
-        start = num_records * number // num_shards * chunk_size
-        end = num_records * (number + 1) // num_shards * chunk_size
-        rows, copies = selection.rows[start:end], selection.copies[start:end]
-        distinct, picks = np.unique(rows, return_inverse=True)
-        parents = [originals[row] for row in distinct]
-        yield Work(
-            file=f"{selection.split}-{number:05d}-of-{num_shards:05d}.array_record",
-            split=selection.split,
-            chunk_size=chunk_size,
-            seed=seed,
-            policy=policy,
-            pixels=[parent.pixels for parent in parents],
-            parent_ids=[parent.sample_id for parent in parents],
-            picks=picks.astype(np.int32),
-            copies=copies,
-            class_ids=class_ids[rows],
-        )
+) -> Work:
+    """The shard of a span, from the plan alone."""
+    selection = selections[span.selection]
+    rows = selection.rows[span.start : span.end]
+    distinct, picks = np.unique(rows, return_inverse=True)
+    parents = [originals[row] for row in distinct]
+    return Work(
+        file=span.file,
+        split=selection.split,
+        chunk_size=chunk_size,
+        seed=seed,
+        policy=policy,
+        engine=engine,
+        pixels=[parent.pixels for parent in parents],
+        parent_ids=[parent.sample_id for parent in parents],
+        picks=picks.astype(np.int32),
+        copies=selection.copies[span.start : span.end],
+        class_ids=class_ids[rows],
+    )
 
 
 @lru_cache(maxsize=1)
-def _make_augmenter(policy: str, seed: int) -> Callable[[Any, str, int], Any]:
-    from data_tools.host_augment import HostAugmenter
+def _make_augmenter(
+    engine: str | None, policy: str, seed: int
+) -> Callable[[Any, Sequence[str], Any], Any]:
     from kkanji_jax.data.policy import get_policy
 
-    return HostAugmenter(get_policy(policy), seed)
+    if engine == "device":
+        from data_tools.device_augment import DeviceAugmenter
+
+        return DeviceAugmenter(get_policy(policy), seed, CHUNK_SIZE)
+    from data_tools.host_augment import HostAugmenter
+
+    return HostAugmenter(get_policy(policy), seed).augment_all
 
 
 def _iterate_records(work: Work) -> Iterator[bytes]:
     images = stack_images(work.pixels)
     for start in range(0, len(work.picks), work.chunk_size):
         part = slice(start, start + work.chunk_size)
-        picks, copies = work.picks[part], work.copies[part].tolist()
+        picks, copies = work.picks[part], work.copies[part]
         parents = tuple(work.parent_ids[pick] for pick in picks)
         chunk_images = images[picks]
-        for place, copy in enumerate(copies):
-            if copy:
-                if work.policy is None:
-                    raise ValueError(f"copy {copy} of {parents[place]} wants a policy, got none")
-                augment = _make_augmenter(work.policy, work.seed)
-                chunk_images[place] = augment(chunk_images[place], parents[place], copy)
-        ids = (f"{p}#{c}" if c else p for p, c in zip(parents, copies, strict=True))
-        yield encode(Chunk(chunk_images, work.class_ids[part], tuple(ids), parents))
+        if copies.any():
+            if work.policy is None:
+                raise ValueError(f"copies of {parents[copies.argmax()]} want a policy, got none")
+            augment_all = _make_augmenter(work.engine, work.policy, work.seed)
+            chunk_images = augment_all(chunk_images, parents, copies)
+        named = zip(parents, copies.tolist(), strict=True)
+        ids = tuple(f"{parent}#{copy}" if copy else parent for parent, copy in named)
+        yield encode(Chunk(chunk_images, work.class_ids[part], ids, parents))
 
 
 @contextmanager
@@ -140,31 +161,37 @@ def _naming_in_errors(path: Path) -> Iterator[None]:
         raise OSError(f"cannot write {path}: {err}") from err
 
 
-def write_shard(out: Path, work: Work) -> dict[str, Any]:
+def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
     """Writes one shard, checks that it can be read, moves it into place, and marks it finished.
 
-    Returns its entry of the manifest. OSError when the disk is full or cannot be written.
+    Its bytes depend on `work` alone. Returns its entry of the manifest. OSError when the disk is
+    full or cannot be written.
     """
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
     path = out / work.file
-    unfinished = build_state.unfinished_path(path)
-    num_records = 0
+    unfinished = build_state.unfinished_path(path, owner)
+    records_sha256, num_records = hashlib.sha256(), 0
     with _naming_in_errors(path):
         writer = ArrayRecordWriter(str(unfinished), WRITER_OPTIONS)
     for record in _iterate_records(work):
         with _naming_in_errors(path):
             writer.write(record)
+        records_sha256.update(record)
         num_records += 1
     with _naming_in_errors(path):
         writer.close()
-        reader = ArrayRecordReader(str(unfinished), "readahead_buffer_size:0,max_parallelism:0")
-        # A broken file opens silently, with no record in it.
-        is_whole = reader.ok() and reader.num_records() == num_records
-        reader.close()
-    if not is_whole:
-        raise OSError(f"cannot write {path}: it does not read back; is the disk full?")
     build_state.sync(unfinished)
+    with _naming_in_errors(path):
+        found_sha256, num_found = hashlib.sha256(), 0
+        reader = ArrayRecordReader(str(unfinished), "readahead_buffer_size:0,max_parallelism:0")
+        if reader.ok():  # a broken file opens silently, with no record in it
+            num_found = reader.num_records()
+            for number in range(num_found):
+                found_sha256.update(reader.read([number])[0])
+        reader.close()
+    if (num_found, found_sha256.digest()) != (num_records, records_sha256.digest()):
+        raise OSError(f"cannot write {path}: it does not read back; is the disk full?")
     entry = {
         "file": work.file,
         "split": work.split,
@@ -173,115 +200,6 @@ def write_shard(out: Path, work: Work) -> dict[str, Any]:
         "bytes": unfinished.stat().st_size,
         "sha256": sha256_of(unfinished),
     }
-    os.replace(unfinished, path)
-    build_state.mark_finished(out, entry)
+    build_state.put_in_place(unfinished, path)
+    build_state.mark_finished(out, entry, owner)
     return entry
-
-
-def _start_worker() -> None:
-    """Ends this worker with its parent, however that ends."""
-    parent = parent_process()
-    if parent is not None:
-
-        def watch(sentinel: int) -> None:
-            connection.wait([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Holds Ctrl-C back meanwhile; a process started meanwhile never hears it at all.
-
-    A terminal sends it to the workers too, even while they are still importing, and it is the
-    parent's to answer. The mask of blocked signals, unlike a handler, is inherited.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def write_shards(
-    out: Path,
-    works: Iterable[Work],
-    *,
-    num_examples: int,
-    workers: int,
-    report: Report = say_nothing,
-) -> tuple[list[dict[str, Any]], int]:
-    """Writes every shard that is not finished; (manifest entries sorted by file, number kept).
-
-    The bytes do not depend on `workers`. At most workers + 1 shards are in memory.
-    """
-    entries: list[dict[str, Any]] = []
-    num_kept = done = 0
-
-    def add(entry: dict[str, Any]) -> None:
-        nonlocal done
-        entries.append(entry)
-        done += entry["num_examples"]
-        report("writing examples", done, num_examples)
-
-    def iterate_missing() -> Iterator[Work]:
-        nonlocal num_kept
-        for work in works:
-            entry = build_state.read_mark(out, work.file)
-            if entry is None:
-                yield work
-            else:
-                num_kept += 1
-                add(entry)
-
-    report("writing examples", 0, num_examples)
-    if workers == 1:
-        for work in iterate_missing():
-            add(write_shard(out, work))
-    else:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
-        pending: set[Future[dict[str, Any]]] = set()
-        try:
-            for work in iterate_missing():
-                with _interrupts_held():  # submitting is what starts the workers
-                    pending.add(pool.submit(write_shard, out, work))
-                if len(pending) > workers:
-                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        add(future.result())
-            for future in pending:
-                add(future.result())
-        except BrokenProcessPool as err:
-            raise OSError(
-                "a worker was killed, perhaps for memory: the same command again goes on where "
-                "this one stopped, --workers 1 needs the least memory"
-            ) from err
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return sorted(entries, key=lambda entry: entry["file"]), num_kept
-
-
-def catalogue_digest(originals: Iterable[Original]) -> str:
-    """SHA-256 of what the originals are: ids, code points and pixels."""
-    digest = hashlib.sha256()
-    for original in originals:
-        line = (original.sample_id, original.codepoint, original.pixels_sha256)
-        digest.update(("\t".join(line) + "\n").encode())
-    return digest.hexdigest()
-
-
-def count_splits(
-    selections: Iterable[Selection], class_ids: Int32[np.ndarray, " n"], index: ClassIndex
-) -> dict[str, dict[str, Any]]:
-    """The `splits` of a manifest: examples and classes of each split."""
-    splits = {}
-    for selection in selections:
-        ids, counts = np.unique(class_ids[selection.rows], return_counts=True)
-        class_counts = zip((index.codepoints[i] for i in ids), counts.tolist(), strict=True)
-        splits[selection.split] = {
-            "num_examples": len(selection.rows),
-            "num_classes": len(ids),
-            "class_counts": dict(class_counts),
-        }
-    return splits

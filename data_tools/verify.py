@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from data_tools import split
-from data_tools.progress import ProgressLines, Report, say_nothing
+from data_tools.progress import ProgressLines, Report, accept_any_console, say_nothing
 from data_tools.sources import sha256_of
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.manifest import SPLITS, read_manifest
+from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS, read_manifest, refuse_leaky
 from kkanji_jax.data.records import Chunk, address_of, decode
 
 
@@ -51,15 +51,19 @@ def _check_chunk(
 ) -> Iterator[str]:
     if chunk.images.shape[1:] != (manifest["image_px"],) * 2:
         yield f"images of {chunk.images.shape[1:]}, not {manifest['image_px']} px"
-    has_copies = manifest["per_class"] is not None and name == "train"
+    is_leaky = manifest["protocol"] == LEAKY_PROTOCOL
+    has_copies = manifest["per_class"] is not None and (name == "train" or is_leaky)
     fields = (chunk.images, chunk.class_ids.tolist(), chunk.sample_ids, chunk.parent_ids)
     for image, class_id, sample_id, parent_id in zip(*fields, strict=True):
-        row = rows.get(parent_id)
+        row = rows.get(sample_id if is_leaky else parent_id)
         copy = sample_id.removeprefix(parent_id)
         if row is None:
             yield f"{sample_id}: its original {parent_id} is not in splits.csv"
         elif row.split != name:
-            yield f"{sample_id} is in {name}, but splits.csv has its original in {row.split}"
+            leak = ": a leak" if "train" in (row.split, name) else ""
+            yield f"{sample_id} is in {name}, but splits.csv has its original in {row.split}{leak}"
+        elif row.parent_id != parent_id:
+            yield f"{sample_id} has the parent {parent_id}, but splits.csv has {row.parent_id}"
         elif not 0 <= class_id < len(index) or index.codepoints[class_id] != row.codepoint:
             yield f"{sample_id} has class id {class_id}, which is not {row.codepoint}"
         elif copy and not (has_copies and copy[0] == "#" and copy[1:].isdecimal()):
@@ -87,7 +91,8 @@ def _check_counts(
         if missing and not (name == "train" and manifest["per_class"] is not None):
             some = ", ".join(sorted(missing)[:3])
             yield f"{dataset / 'splits.csv'}: {len(missing)} of {name} are in no shard: {some}"
-    if manifest["original_counts"] != Counter(r.codepoint for r in rows if r.split == "train"):
+    parents = {(row.codepoint, row.parent_id) for row in rows if row.split == "train"}
+    if manifest["original_counts"] != Counter(codepoint for codepoint, _ in parents):
         yield f"{path}: original_counts are not those of splits.csv"
     if seen.addresses:
         words = np.concatenate(seen.addresses).astype(np.uint64)
@@ -104,7 +109,7 @@ def find_problems(dataset: Path, report: Report = say_nothing) -> Iterator[str]:
         yield f"{dataset / 'index.json'}: is not the index of this manifest"
     rows = split.read_splits(dataset / "splits.csv")
     try:
-        split.check_rows(rows)
+        split.check_rows(rows, allow_leaks=manifest["protocol"] == LEAKY_PROTOCOL)
         json.loads((dataset / "audit.json").read_text(encoding="utf-8"))
     except (ValueError, OSError) as err:
         yield f"{dataset}: splits.csv or audit.json: {err}"
@@ -148,9 +153,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Re-reads and recounts every shard of a DATASET against its manifest.",
     )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="a folder that build wrote")
-    dataset = parser.parse_args(argv).dataset
+    parser.add_argument(
+        "--allow-leaky-protocol",
+        choices=[LEAKY_PROTOCOL],
+        help="verify a dataset of that protocol, whose splits share originals on purpose",
+    )
+    options = parser.parse_args(argv)
+    accept_any_console()
+    dataset = options.dataset
     num_problems = 0
     try:
+        how = f"--allow-leaky-protocol {LEAKY_PROTOCOL}"
+        refuse_leaky(dataset, read_manifest(dataset), options.allow_leaky_protocol, how)
         for problem in find_problems(dataset, ProgressLines()):
             num_problems += 1
             if num_problems <= 50:

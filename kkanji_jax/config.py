@@ -29,6 +29,7 @@ def default_config() -> Config:
     config.data.per_class = config_dict.placeholder(int)  # examples of each class per epoch
     config.data.sampling_exponent = 0.5  # class share ~ size**x: 1 natural, 0 equal
     config.data.fresh_copies = True  # new augmentations in every epoch
+    config.data.allow_leaky_protocol = config_dict.placeholder(str)  # legacy: train on it anyway
 
     config.model = ConfigDict()
     config.model.variant = "b0"  # a row of kkanji_jax/variants.py
@@ -132,6 +133,8 @@ def validate(config: Config) -> None:
     _require(0 <= smoothing < 1, "loss.label_smoothing must be in [0, 1)", smoothing)
     if data.per_class is not None:
         _require(data.per_class > 0, "data.per_class must be positive", data.per_class)
+    leaky = data.allow_leaky_protocol
+    _require(leaky in (None, "legacy"), "data.allow_leaky_protocol must be legacy or unset", leaky)
     exponent = data.sampling_exponent
     _require(0 <= exponent <= 1, "data.sampling_exponent must be in [0, 1]", exponent)
     _require(optim.schedule in ("cosine", "constant"), "optim.schedule must be cosine or constant",

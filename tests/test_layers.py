@@ -28,8 +28,8 @@ KKANJI_JAX = (
 ).split()
 DATA_TOOLS = (
     "progress layouts sources fetch archives readers class_folders pixel_store combine "
-    "audit split host_augment "
-    "build_state shards assemble contact_sheet dataset_view"
+    "audit split protocols audit_page host_augment "
+    "device_augment build_state shards workers build_plan assemble contact_sheet dataset_view"
 ).split()
 DOORS = (
     "kkanji_jax.train",

@@ -9,6 +9,7 @@ from kkanji_jax.data.records import FORMAT_VERSION
 MANIFEST_NAME = "manifest.json"
 BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way
 SPLITS = ("train", "val", "test")
+LEAKY_PROTOCOL = "legacy"  # copies of one image stand in training and in validation
 _KEYS = {
     "format_version": int,
     "fingerprint": str,
@@ -105,6 +106,18 @@ def load_manifest(dataset: Path) -> dict[str, Any]:
                 "copy it again, or build the dataset anew"
             )
     return manifest
+
+
+def refuse_leaky(dataset: Path, manifest: dict[str, Any], allowed: str | None, how: str) -> None:
+    """ValueError for a dataset whose protocol leaks, unless `allowed` is that protocol's name.
+
+    `how` tells what the caller's user has to give to allow it.
+    """
+    if manifest["protocol"] == LEAKY_PROTOCOL != allowed:
+        raise ValueError(
+            f"{dataset} is of the protocol {LEAKY_PROTOCOL}: copies of its training images are in "
+            f"its other splits, so a score on them measures memory; give {how} to take it anyway"
+        )
 
 
 def shard_paths(dataset: Path, manifest: dict[str, Any], split: str) -> list[Path]:

@@ -71,6 +71,7 @@ def test_a_dataset_holds_every_kept_original_once_with_its_own_pixels(
     outcome = build(full_source, out)
     assert sorted(path.name for path in out.iterdir()) == [
         "audit.json",
+        "audit.record",
         "index.json",
         "manifest.json",
         "splits.csv",
@@ -183,11 +184,11 @@ def test_a_build_that_fails_while_writing_is_no_dataset_and_goes_on(
     out, write_shard = tmp_path / "out", shards.write_shard
     written: list[str] = []
 
-    def fail_at_the_second(out: Path, work: shards.Work) -> dict[str, Any]:
+    def fail_at_the_second(out: Path, work: shards.Work, owner: str) -> dict[str, Any]:
         if written:
             raise OSError("No space left on device")
         written.append(work.file)
-        return write_shard(out, work)
+        return write_shard(out, work, owner)
 
     monkeypatch.setattr(shards, "write_shard", fail_at_the_second)
     with pytest.raises(OSError, match="No space left"):
@@ -209,7 +210,7 @@ def test_bad_input_leaves_nothing_behind(full_source: Any, tmp_path: Path):
         ({"per_class": 0}, "per_class wants at least 1"),
         ({"seed": -1}, "seed"),
         ({"workers": 0}, "workers"),
-        ({"protocol": "dishonest"}, "honest"),
+        ({"protocol": "dishonest"}, "wanted a protocol of honest, 5050, by-book, legacy"),
         ({"skip_bad": True, "splits_from": tmp_path / "no.csv"}, "no file .*no.csv"),
     ):
         with pytest.raises(ValueError, match=reason):
@@ -220,10 +221,11 @@ def test_bad_input_leaves_nothing_behind(full_source: Any, tmp_path: Path):
 def test_a_balanced_set_is_the_plan_of_epoch_0_written_out(
     full_source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def augmenter(image: np.ndarray, sample_id: str, copy: int) -> np.ndarray:
-        return np.roll(image, copy, axis=0)
+    def augmenter(images: np.ndarray, ids: tuple[str, ...], copies: np.ndarray) -> np.ndarray:
+        rolled = [np.roll(image, n, axis=0) for image, n in zip(images, copies, strict=True)]
+        return np.stack(rolled)
 
-    monkeypatch.setattr(shards, "_make_augmenter", lambda policy, seed: augmenter)
+    monkeypatch.setattr(shards, "_make_augmenter", lambda engine, policy, seed: augmenter)
     plain, balanced = tmp_path / "plain", tmp_path / "balanced"
     build(full_source, plain, seed=5)
     manifest = build(full_source, balanced, per_class=15, seed=5).manifest
@@ -253,7 +255,8 @@ def test_a_balanced_set_is_the_plan_of_epoch_0_written_out(
 
 def test_written_out_copies_are_those_of_the_reference_augmenter(source: Any, tmp_path: Path):
     source.add_kanji("U+6625", 40)
-    build(source, tmp_path / "out", ratios=(10.0, 45.0, 45.0), per_class=20, seed=3)
+    options = {"ratios": (10.0, 45.0, 45.0), "per_class": 20, "engine": "host", "seed": 3}
+    build(source, tmp_path / "out", **options)
     train = read_dataset(tmp_path / "out")["train"]
     augment = HostAugmenter(get_policy("glyph_safe"), 3)
     clean = dict(zip(train.sample_ids, train.images, strict=True))

@@ -96,7 +96,11 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     "args",
-    [["--source", "x"], ["--source", "x", "--out", "y", "--protocol", "legacy"], ["--workers=two"]],
+    [
+        ["--source", "x"],
+        ["--source", "x", "--out", "y", "--protocol", "dishonest"],
+        ["--workers=two"],
+    ],
 )
 def test_a_wrong_command_line_is_usage(args: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.build_state import building, check_out, mark_finished, read_mark, write_file
+from data_tools.build_state import (
+    building,
+    check_out,
+    mark_finished,
+    read_mark,
+    sweep,
+    write_file,
+)
 
 
 def test_nothing_and_an_empty_folder_can_be_built_in(tmp_path: Path):
@@ -57,8 +64,8 @@ def test_two_processes_may_not_build_the_same(tmp_path: Path):
 
 
 def test_files_are_there_whole_or_not_at_all(tmp_path: Path):
-    with building(tmp_path, "print"):
-        write_file(tmp_path / "index.json", "{}")
+    with building(tmp_path, "print") as owner:
+        write_file(tmp_path / "index.json", "{}", owner)
         assert (tmp_path / "index.json").read_text() == "{}"
         assert not list((tmp_path / ".build").glob("index*"))
 
@@ -67,11 +74,11 @@ def test_a_mark_is_believed_only_while_the_bytes_are_the_same(tmp_path: Path):
     import hashlib
 
     shard = tmp_path / "a.array_record"
-    shard.write_bytes(b"content")
     digest = hashlib.sha256(b"content").hexdigest()
     entry = {"file": "a.array_record", "bytes": 7, "sha256": digest}
-    with building(tmp_path, "print"):
-        mark_finished(tmp_path, entry)
+    with building(tmp_path, "print") as owner:
+        shard.write_bytes(b"content")
+        mark_finished(tmp_path, entry, owner)
         assert read_mark(tmp_path, "a.array_record") == entry
         shard.write_bytes(b"CONTENT")
         assert read_mark(tmp_path, "a.array_record") is None
@@ -90,3 +97,37 @@ def test_a_dataset_of_something_else_is_refused(tmp_path: Path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(ValueError, match="manifest.json: wanted format version"):
         check_out(tmp_path)
+
+
+def test_slices_are_built_together_but_not_beside_a_whole_build(tmp_path: Path):
+    with building(tmp_path, "print", is_slice=True) as one:
+        with building(tmp_path, "print", is_slice=True) as two:
+            assert one != two
+            with pytest.raises(ValueError, match="another process is building"):
+                with building(tmp_path, "print"):
+                    pass
+        with pytest.raises(ValueError, match="unfinished build of other sources or options"):
+            with building(tmp_path, "another", is_slice=True):
+                pass
+    assert (tmp_path / ".build" / "state.json").is_file(), "the next slice must find it"
+
+
+def test_a_slice_sweeps_up_after_the_dead_and_not_after_the_living(tmp_path: Path):
+    folder = tmp_path / ".build"
+    with building(tmp_path, "print", is_slice=True) as living:
+        (folder / f"a.{living}.unfinished").write_text("at work")
+        (folder / "b.dead.unfinished").write_text("half")
+        (folder / "dead.alive").write_text("")
+        with building(tmp_path, "print", is_slice=True):
+            left = sorted(path.name for path in folder.glob("*.unfinished"))
+            assert left == [f"a.{living}.unfinished"]
+            assert not (folder / "dead.alive").exists()
+    assert not list(folder.glob("*.unfinished")) and not list(folder.glob("*.alive"))
+
+
+def test_what_a_killed_build_left_beside_its_dataset_is_swept(tmp_path: Path):
+    (tmp_path / ".build").mkdir()
+    (tmp_path / ".build" / "state.json").write_text("{}")
+    sweep(tmp_path)
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []

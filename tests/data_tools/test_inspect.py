@@ -138,7 +138,7 @@ def test_a_sample_is_told_with_where_it_lies_and_drawn(dataset: Path, capsys, tm
     assert status == 0
     assert "class      春 U+6625, id 1" in out and "split      train" in out
     assert "train-00000-of-00001.array_record, record 1, row 2" in out
-    (example,) = Dataset.open(dataset).examples(["train"], sample_id="kkanji/U+6625/train5")
+    (example,) = Dataset.open(dataset).examples(["train"], parent_id="kkanji/U+6625/train5")
     shown = pixels(sheet)
     found = [
         (shown[top : top + 128 : 2, left : left + 128 : 2] == example.image).all()

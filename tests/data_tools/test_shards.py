@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools import build_state, shards
+from data_tools import shards
 from data_tools.combine import Original, to_64px
-from data_tools.shards import Selection, Work, iterate_works, store_order, write_shard, write_shards
-from kkanji_jax.data.class_index import ClassIndex
+from data_tools.shards import Selection, Work, layout, make_work, store_order, write_shard
 from kkanji_jax.data.records import Chunk, decode
+
+OWNER = "me"
 
 
 @pytest.fixture
@@ -39,9 +40,12 @@ def out(tmp_path: Path) -> Path:
 def works_of(
     selection: Selection, made: list[Original], chunk_size: int = 256, **options: Any
 ) -> list[Work]:
-    options = {"policy": None, "shard_examples": 16_384} | options
-    class_ids = ids_of(made)
-    return list(iterate_works(selection, made, class_ids, seed=0, chunk_size=chunk_size, **options))
+    options = {"policy": None, "engine": "host"} | options
+    spans = layout(
+        [selection], chunk_size=chunk_size, shard_examples=options.pop("shard_examples", 16_384)
+    )
+    options |= {"seed": 0, "chunk_size": chunk_size}
+    return [make_work(span, [selection], made, ids_of(made), **options) for span in spans]
 
 
 def read_all(path: Path) -> list[Chunk]:
@@ -67,7 +71,7 @@ def test_a_shard_holds_its_examples_with_their_pixels_ids_and_classes(
     made: list[Original], out: Path
 ):
     (work,) = works_of(select(made), made, 16)
-    entry = write_shard(out, work)
+    entry = write_shard(out, work, OWNER)
     assert (entry["num_records"], entry["num_examples"]) == (3, 40)
     chunks = read_all(out / entry["file"])
     assert [len(chunk.images) for chunk in chunks] == [16, 16, 8]
@@ -86,20 +90,20 @@ def test_copies_are_augmented_by_address_and_originals_are_not(
 ):
     calls = []
 
-    def augmenter(image: np.ndarray, sample_id: str, copy: int) -> np.ndarray:
-        calls.append((sample_id, copy))
-        return 255 - image
+    def augmenter(images: np.ndarray, ids: tuple[str, ...], copies: np.ndarray) -> np.ndarray:
+        calls.extend(zip(ids, copies.tolist(), strict=True))
+        return np.where((copies > 0)[:, None, None], 255 - images, images)
 
-    monkeypatch.setattr(shards, "_make_augmenter", lambda policy, seed: augmenter)
+    monkeypatch.setattr(shards, "_make_augmenter", lambda engine, policy, seed: augmenter)
     rows = np.array([3, 3, 4, 3], np.int32)
     selection = Selection("train", rows, np.array([0, 2, 0, 1], np.int32))
     (work,) = works_of(selection, made, policy="glyph_safe")
     assert len(work.pixels) == 2  # each original once, however many copies
-    (chunk,) = read_all(out / write_shard(out, work)["file"])
+    (chunk,) = read_all(out / write_shard(out, work, OWNER)["file"])
     parent = made[3].sample_id
     assert chunk.sample_ids == (parent, f"{parent}#2", made[4].sample_id, f"{parent}#1")
     assert chunk.parent_ids == (parent, parent, made[4].sample_id, parent)
-    assert calls == [(parent, 2), (parent, 1)]
+    assert calls == [(parent, 0), (parent, 2), (made[4].sample_id, 0), (parent, 1)]
     np.testing.assert_array_equal(chunk.images[1], 255 - chunk.images[0])
     assert chunk.images[0].tobytes() == to_64px(made[3].pixels)
 
@@ -107,8 +111,8 @@ def test_copies_are_augmented_by_address_and_originals_are_not(
 def test_a_copy_without_a_policy_is_refused(made: list[Original], out: Path):
     selection = Selection("train", np.zeros(1, np.int32), np.ones(1, np.int32))
     (work,) = works_of(selection, made)
-    with pytest.raises(ValueError, match="wants a policy"):
-        write_shard(out, work)
+    with pytest.raises(ValueError, match="want a policy"):
+        write_shard(out, work, OWNER)
 
 
 @given(st.integers(1, 200), st.integers(1, 7), st.integers(1, 40))
@@ -156,55 +160,9 @@ def test_blocks_do_not_show_in_the_stored_order(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(whole.copies, parts.copies)
 
 
-def write(out: Path, made: list[Original], workers: int) -> tuple[list[dict[str, Any]], int]:
-    works = works_of(select(made), made, 4, shard_examples=8)
-    return write_shards(out, works, num_examples=len(made), workers=workers)
-
-
-def test_finished_shards_are_kept_and_changed_ones_are_written_again(
-    made: list[Original], out: Path
-):
-    entries, num_kept = write(out, made, 1)
-    assert num_kept == 0 and len(entries) == 5
-    contents = {entry["file"]: (out / entry["file"]).read_bytes() for entry in entries}
-    times = {name: (out / name).stat().st_mtime_ns for name in contents}
-    damaged, missing, kept = sorted(contents)[:3]
-    (out / damaged).write_bytes(b"damaged")
-    (out / missing).unlink()
-    again, num_kept = write(out, made, 1)
-    assert (again, num_kept) == (entries, 3)
-    assert {name: (out / name).read_bytes() for name in contents} == contents
-    assert (out / kept).stat().st_mtime_ns == times[kept]
-
-
-def test_two_workers_write_the_bytes_of_one(made: list[Original], tmp_path: Path):
-    written = []
-    for workers in (1, 2):
-        out = tmp_path / str(workers)
-        (out / ".build").mkdir(parents=True)
-        entries, _ = write(out, made, workers)
-        written.append((entries, [(out / entry["file"]).read_bytes() for entry in entries]))
-    assert written[0] == written[1]
-
-
 def test_what_cannot_be_written_is_an_os_error_that_names_the_shard(
     made: list[Original], tmp_path: Path
 ):
     (work,) = works_of(select(made), made)
     with pytest.raises(OSError, match=r"cannot write .*train-00000-of-00001.array_record"):
-        write_shard(tmp_path / "nowhere", work)
-
-
-def test_counts_of_splits_leave_absent_classes_out():
-    index = ClassIndex(("U+3042", "U+6625", "U+6765"))
-    class_ids = np.array([0, 2, 2, 1], np.int32)
-    selection = Selection("val", np.array([1, 2, 0], np.int32), np.zeros(3, np.int32))
-    assert shards.count_splits([selection], class_ids, index) == {
-        "val": {"num_examples": 3, "num_classes": 2, "class_counts": {"U+3042": 1, "U+6765": 2}}
-    }
-
-
-def test_a_mark_without_its_shard_counts_for_nothing(made: list[Original], out: Path):
-    entries, _ = write(out, made, 1)
-    assert build_state.read_mark(out, entries[0]["file"]) == entries[0]
-    assert build_state.read_mark(out, "train-00000-of-00009.array_record") is None
+        write_shard(tmp_path / "nowhere", work, OWNER)

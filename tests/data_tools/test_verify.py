@@ -215,3 +215,51 @@ def test_counts_that_the_shards_do_not_bear_out_are_found(dataset: Path):
     assert "wants 2 records, has 1 readable" in problems(dataset)
     edit(dataset, lambda m: m["shards"][0].update(num_records=1, num_examples=5))
     assert "wants 5 examples, has 6" in problems(dataset)
+
+
+def test_a_training_image_planted_among_the_held_out_is_found(dataset: Path):
+    rows = split.read_splits(dataset / "splits.csv")
+    stolen = next(row for row in rows if row.split == "train")
+
+    def openly(chunk: Chunk) -> Chunk:
+        return chunk._replace(parent_ids=(stolen.sample_id, *chunk.parent_ids[1:]))
+
+    whole = (dataset / VAL).read_bytes()
+    rewrite(dataset / VAL, openly)
+    assert "splits.csv has its original in train: a leak" in problems(dataset)
+    (dataset / VAL).write_bytes(whole)
+
+    def forged(chunk: Chunk) -> Chunk:
+        images = chunk.images.copy()
+        images[0] = train_image
+        return chunk._replace(images=images)
+
+    train_image = _image_of(dataset / TRAIN, stolen.sample_id)
+    rewrite(dataset / VAL, forged)
+    assert "has other pixels than splits.csv says" in problems(dataset)
+    # A splits.csv forged with it does not help: the pixels stand in two splits now.
+    replaced = _ids_of(dataset / VAL)[0]
+    rows = [
+        row._replace(pixels_sha256=stolen.pixels_sha256) if row.sample_id == replaced else row
+        for row in rows
+    ]
+    (dataset / "splits.csv").write_text(split.to_csv(rows), "utf-8")
+    assert "have the same pixels" in problems(dataset)
+
+
+def _chunk_of(path: Path) -> Chunk:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(str(path))
+    (record,) = reader.read_all()
+    reader.close()
+    return decode(record)
+
+
+def _ids_of(path: Path) -> tuple[str, ...]:
+    return _chunk_of(path).sample_ids
+
+
+def _image_of(path: Path, sample_id: str) -> np.ndarray:
+    chunk = _chunk_of(path)
+    return chunk.images[chunk.sample_ids.index(sample_id)]
