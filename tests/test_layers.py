@@ -15,14 +15,15 @@ import kkanji_jax
 KKANJI_JAX = (
     "variants "
     "data.class_index data.records data.manifest data.policy data.balance data.glyph_image "
-    "data.resident "
+    "data.resident data.outside "
     "config "
     "augment depthwise "
     "initial efficientnet "
     "losses metrics optim "
     "mesh state steps "
     "checkpoint pace metric_log workdir "
-    "scoring "
+    "calibrate intervals reliability open_set "
+    "scoring breakdown suspects scorecard score_files score_table "
     "recogniser "
     "plots.*"  # one figure a file; they may share, but not in a circle
 ).split()
