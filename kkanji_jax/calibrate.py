@@ -15,7 +15,7 @@ VERDICTS = (ACCEPT, ASK, UNKNOWN)
 ACCEPT_ACCURACY = 0.99  # that accepted readings are to have
 UNKNOWN_SHARE = 0.03  # of val, all of it in the index, that may be called unknown all the same
 LEAST_EXAMPLES = 20  # fewer say nothing of an accuracy of 99 %
-INVERSE_TEMPERATURES = (1e-2, 1e2)  # the search ends here where val is read without an error
+INVERSE_TEMPERATURES = (0.05, 5.0)  # the search ends here where val is read without an error
 TOP_K = 5
 _ROWS = 1024  # of logits at a time: memory stays small
 _STATED = {"threshold", "accuracy", "coverage", "n"}
@@ -147,7 +147,7 @@ def mean_loss(logits: Logits, labels: Int[np.ndarray, " n"], temperature: float 
 
 
 def fit_temperature(logits: Logits, labels: Int[np.ndarray, " n"]) -> float:
-    """The temperature in [0.01, 100] of least mean cross-entropy (Guo et al., arXiv:1706.04599).
+    """The temperature in [0.2, 20] of least mean cross-entropy (Guo et al., arXiv:1706.04599).
 
     The loss is convex in 1 / temperature, so Newton's step inside a shrinking bracket finds it.
     """

@@ -16,16 +16,15 @@ Confidences = Float[np.ndarray, " n"]
 Hits = Bool[np.ndarray, " n"]
 
 
-def bins_of(confidences: Confidences, hits: Hits) -> Int[np.ndarray, " n"]:
+def bins_of(confidences: Confidences) -> Int[np.ndarray, " n"]:
     """The bin of each example: NUM_BINS bins of equally many, in order of confidence.
 
-    Equal confidences are ordered by whether they are right, so that no order of the examples
-    changes a bin's sums.
+    Equal confidences are in one bin, that of their middle, so that no order of the examples
+    matters.
     """
-    bins = np.empty(len(confidences), np.int64)
-    order = np.lexsort((hits, confidences))
-    bins[order] = np.arange(len(confidences)) * NUM_BINS // len(confidences)
-    return bins
+    _, groups, counts = np.unique(confidences, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - counts + (counts - 1) // 2
+    return (middle * NUM_BINS // len(confidences))[groups]
 
 
 def calibration_error(
@@ -48,7 +47,7 @@ def reliability(
 ) -> dict[str, Any]:
     """{ece: {value, n, ci95, bins, binning}, bins: [{n, confidence, accuracy, ci95}]}."""
     confidences, n = confidences.astype(np.float64), len(confidences)
-    bins = bins_of(confidences, hits)
+    bins = bins_of(confidences)
     rng = np.random.default_rng(seed)
     samples = intervals.bootstrap(
         lambda times: {"ece": calibration_error(confidences, hits, bins, times.astype(float))},
@@ -129,7 +128,7 @@ def risk_coverage(
         num_bootstrap,
     )
     coverage, risk = risks(confidences, hits)
-    rows = np.unique(np.maximum(np.ceil(np.array(COVERAGES) * n).astype(int), 1)) - 1
+    rows = np.unique(np.maximum(np.ceil(np.array(COVERAGES) * n - 1e-9).astype(int), 1)) - 1
     kept = [coverage[1 - risk >= accuracy] for accuracy in ACCURACIES]
     return {
         "aurc": {

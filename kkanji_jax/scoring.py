@@ -271,7 +271,7 @@ def _cases_of(predictions: Predictions, num_classes: int) -> _Cases:
         top5_hits=(top_ids[:, :TOP_K] == labels[:, None]).any(axis=1),
         losses=losses.astype(np.float64),
         confidences=confidences,
-        bins=bins_of(confidences, hits),
+        bins=bins_of(confidences),
         num_classes=num_classes,
     )
 
