@@ -40,7 +40,8 @@ def reading(index: ClassIndex, pairs: list[tuple[str, str]]) -> Predictions:
 @pytest.mark.parametrize(
     ("character", "script"),
     [("あ", "kana"), ("ゝ", "kana"), ("ア", "kana"), ("\U0001b002", "kana"), ("春", "kanji"),
-     ("\U000241c6", "kanji"), ("\ufa1d", "kanji"), ("々", "kanji"), ("A", "other"), ("〓", "other")],
+     ("\U000241c6", "kanji"), ("\ufa1d", "kanji"), ("々", "kanji"), ("A", "other"), ("〓", "other"),
+    ],
 )  # fmt: skip
 def test_a_script_is_told_by_the_code_point(character: str, script: str):
     assert script_of(codepoint_of(character)) == script
