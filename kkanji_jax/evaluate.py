@@ -111,9 +111,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "dataset_fingerprint": manifest["fingerprint"],
     }
     calibration = None
-    is_fitting = args.of == "val"
-    if not is_fitting:
+    is_fitting = args.of == "val" and len(split.labels) >= calibrate.LEAST_EXAMPLES
+    if args.of != "val":
         calibration = _calibration_of(workdir, weights, stamp)
+    elif not is_fitting:
+        _warn(f"{calibrate.LEAST_EXAMPLES} examples are needed for a calibration: none fitted")
 
     def read(weights: str, images: Any, labels: Any, name: str, **more: Any) -> Any:
         print(

@@ -47,7 +47,7 @@ def score_table(content: dict[str, Any]) -> str:
     for row in content.get("unknown", {}).get("by_score", ()):
         for key in ("auroc", "fpr95"):
             score = row[key]
-            name = f"outside, {row['score'].split()[0]}: {key}"
+            name = f"outside, {row['score']}: {key}"
             lines.append(_row(name, score["value"], score["ci95"], score["n_unknown"]))
     return "\n".join(lines)
 

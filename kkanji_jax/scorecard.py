@@ -28,6 +28,7 @@ class Readings(NamedTuple):
 
     predictions: Predictions  # at temperature 1
     known_scores: Float64[np.ndarray, " n"]
+    largest_logits: Float64[np.ndarray, " n"]
     among: dict[str, Int32[np.ndarray, " n"]]  # official test -> best of its classes
     calibrated: Predictions | None  # at the calibration's temperature
     confidences: Float64[np.ndarray, " n"]  # highest probability, calibrated where possible
@@ -57,7 +58,7 @@ def read_split(
         for source in breakdown.OFFICIAL_TESTS
         if (found := breakdown.official_columns(source, class_index)) is not None
     }
-    plain, calibrated, confidences, known, kept = [], [], [], [], []
+    plain, calibrated, confidences, known, largest, kept = [], [], [], [], [], []
     among: dict[str, list[np.ndarray]] = {source: [] for source in columns}
     for rows, (logits, _) in run_split(
         logits_fn, params, batch_stats, (images,),
@@ -69,6 +70,7 @@ def read_split(
             calibrated.append(predictions_of(logits, labels[rows], temperature))
         confidences.append(calibrate.top_probability(logits, temperature or 1.0))
         known.append(calibrate.known_score(logits))
+        largest.append(logits.max(axis=1).astype(np.float64))
         for source, ids in columns.items():
             among[source].append(ids[logits[:, ids].argmax(axis=1)].astype(np.int32))
         if is_keeping_logits:
@@ -76,6 +78,7 @@ def read_split(
     return Readings(
         predictions=join_predictions(plain),
         known_scores=np.concatenate(known),
+        largest_logits=np.concatenate(largest),
         among={source: np.concatenate(parts) for source, parts in among.items()},
         calibrated=join_predictions(calibrated) if calibrated else None,
         confidences=np.concatenate(confidences),
@@ -191,6 +194,18 @@ def verdict_rows(
     return rows
 
 
+# What can tell a known character from others; the first is what verdicts go by.
+_KNOWN_SCORES: dict[str, Callable[[Readings], Float64[np.ndarray, " n"]]] = {
+    "known_score": lambda readings: readings.known_scores,
+    "top-1 probability": lambda readings: readings.confidences,
+    "largest logit": lambda readings: readings.largest_logits,
+    # log-sum-exp: the largest logit less the log of its probability
+    "energy": lambda readings: (
+        readings.largest_logits - np.log(readings.predictions.top_probs[:, 0].astype(np.float64))
+    ),
+}
+
+
 def unknown_scores(
     known: Readings,
     unknown: Readings,
@@ -207,10 +222,8 @@ def unknown_scores(
     """
     n = len(unknown.known_scores)
     rows = []
-    for name, of_known, of_unknown in (
-        ("known_score", known.known_scores, unknown.known_scores),
-        ("top-1 probability", known.confidences, unknown.confidences),
-    ):
+    for name, score in _KNOWN_SCORES.items():
+        of_known, of_unknown = score(known), score(unknown)
         scores = open_set.detection(of_known, of_unknown, seed=seed, num_bootstrap=num_bootstrap)
         rows.append({"score": name, **scores})
     verdicts = None

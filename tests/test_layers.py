@@ -25,7 +25,8 @@ KKANJI_JAX = (
     "calibrate intervals reliability open_set "
     "scoring breakdown suspects scorecard score_files score_table "
     "recogniser "
-    "plots.*"  # one figure a file; they may share, but not in a circle
+    "plots.* "  # one figure a file; they may share, but not in a circle
+    "report_page"
 ).split()
 DATA_TOOLS = (
     "progress sources readers combine audit split host_augment "
@@ -36,6 +37,7 @@ DOORS = (
     "kkanji_jax.evaluate",
     "kkanji_jax.predict",
     "kkanji_jax.plots.__main__",
+    "kkanji_jax.report",
     "data_tools.build",
     "data_tools.verify",
     "data_tools.inspect",
