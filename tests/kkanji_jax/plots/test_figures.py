@@ -5,10 +5,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from kkanji_jax import evaluate
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.plots import glyph_rows, reliability_diagram, style
 from kkanji_jax.plots.__main__ import main
@@ -16,23 +14,6 @@ from kkanji_jax.plots.evaluated import load_evaluated, load_pictures
 from kkanji_jax.plots.fonts import find_font
 
 OF_A_SPLIT = ("long_tail", "reliability", "risk_coverage", "confused_glyphs")
-
-
-@pytest.fixture(scope="module")
-def evaluated_run(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run with a log, evaluated on val and test."""
-    run = tmp_path_factory.mktemp("figures") / "run"
-    shutil.copytree(tiny_run.workdir, run)
-    line = {"kind": "eval", "step": 7, "epoch": 1.0, "weights": "ema", "val_num_examples": 10}
-    for split in ("train", "val"):
-        line |= {f"{split}_{name}": 0.5 for name in ("loss", "accuracy", "precision", "recall")}
-    matrix = [[true, read, 3] for true in range(6) for read in range(2)]
-    line |= {"val_macro_accuracy": 0.5, "val_confusion_matrix": matrix}
-    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    for split in ("val", "test"):
-        flags = ["--model", str(run), "--dataset", str(tiny_run.dataset), "--of", split]
-        assert evaluate.main(flags) == 0
-    return run
 
 
 def test_an_evaluated_run_gets_every_figure(evaluated_run: Path, tiny_run, tmp_path: Path):
