@@ -10,8 +10,9 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image, ImageFilter, ImageOps
+
+from kkanji_jax.data.shapes import Bool, Float, Shaped, UInt8
 
 GLYPH_PX, SMALL_PX = 64, 28  # Kuzushiji-Kanji's side; Kuzushiji-49's and Kuzushiji-MNIST's
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
