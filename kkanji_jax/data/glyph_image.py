@@ -4,10 +4,11 @@ Three steps, each usable alone: `load_image` (file, PIL image or array -> grey),
 (grey -> 64x64 glyph) and `is_blank`. `glyph_image` is the first two together.
 """
 
+import io
 import os
 import struct
 import warnings
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
@@ -22,7 +23,7 @@ SUFFIXES = frozenset(
     ".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .jp2 .avif".split(),
 )
 
-ImageSource = str | os.PathLike | BinaryIO | Image.Image | np.ndarray
+ImageSource = str | os.PathLike | io.BytesIO | Image.Image | np.ndarray
 
 # A published glyph is near-binary: 99.99 % of CODH's images have more than .72 of their pixels
 # outside [DARK_BELOW, BRIGHT_FROM), and none has paper at its border.
@@ -73,7 +74,7 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
 
 
 def open_image(
-    source: str | os.PathLike | BinaryIO, name: str, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike | io.BytesIO, name: str, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """A file or a stream as an image that is not decoded yet; ValueError as `load_image` says."""
     try:

@@ -72,7 +72,7 @@ def read_arrays(path: Path, dtype: str) -> dict[str, Float32[np.ndarray, "..."]]
     stored = np.dtype(np.float16 if dtype == "float16" else np.uint16)
     arrays = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for name in archive.files:
                 array = archive[name]
                 if array.dtype != stored:

@@ -70,7 +70,7 @@ class NeighbourIndex(NamedTuple):
     def load(cls, path: Path) -> "NeighbourIndex":
         """Reads an index; ValueError names the file and what to do."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 if archive["version"] != VERSION:
                     raise ValueError(f"version {archive['version']}, wanted {VERSION}")
                 return cls(**{name: archive[name] for name in cls._fields})
