@@ -8,21 +8,11 @@ from jaxtyping import Bool, Int, Int32
 
 from kkanji_jax import intervals
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.scripts import script_of
 from kkanji_jax.metrics import TOP_K
 from kkanji_jax.scoring import Predictions
 
 FormsOf = Callable[[str], Iterable[str]]  # code point -> code points that count as the same
-
-# Hiragana, katakana and hentaigana; ideographs with their iteration mark and zero.
-_KANA = ((0x3040, 0x30FF), (0x31F0, 0x31FF), (0x1AFF0, 0x1B16F))
-_KANJI = (
-    (0x3005, 0x3007),
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
-)
-SCRIPTS = ("kana", "kanji", "other")
 
 # Their own class maps, and the size of their official tests.
 K49 = (
@@ -31,15 +21,6 @@ K49 = (
 )
 KMNIST = "おきすつなはまやれを"
 OFFICIAL_TESTS = {"k49-test": (K49, 38_547, "balanced"), "kmnist-test": (KMNIST, 10_000, "top1")}
-
-
-def script_of(codepoint: str) -> str:
-    """kana, kanji or other."""
-    number = int(codepoint[2:], 16)
-    for name, blocks in zip(SCRIPTS, (_KANA, _KANJI), strict=False):
-        if any(low <= number <= high for low, high in blocks):
-            return name
-    return "other"
 
 
 def group_scores(

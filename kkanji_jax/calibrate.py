@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+
+from kkanji_jax.data.shapes import Bool, Float, Float64, Int
 
 VERSION = 1
 FILE_NAME = "calibration.json"

@@ -1,9 +1,7 @@
 """One Orbax step = `state` + `data` + `meta`, with our own digests, because Orbax restores
 flipped bits without a word."""
 
-import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,10 +18,10 @@ from orbax.checkpoint import checkpoint_managers
 
 from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.config import differences
+from kkanji_jax.digests import SUMS, check_sums, write_sums
 from kkanji_jax.state import TrainState, Variables, abstract_variables
 
 FORMAT_VERSION = 1
-_SUMS = "SHA256SUMS"
 
 
 class Loaded(NamedTuple):
@@ -36,40 +34,6 @@ class Loaded(NamedTuple):
     ema_params: Variables
     ema_batch_stats: Variables
     meta: dict[str, Any]
-
-
-# --- digests ---------------------------------------------------------------------------------
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_sums(folder: Path) -> None:
-    """Writes SHA256SUMS over all files below `folder`, atomically; its presence ends a save."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _SUMS)
-    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    unfinished = folder / f"{_SUMS}.unfinished"
-    with unfinished.open("w") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / _SUMS)
-
-
-def check_sums(folder: Path) -> None:
-    """Raises ValueError naming the first file below `folder` that is missing or has changed."""
-    sums = folder / _SUMS
-    if not sums.is_file():
-        raise ValueError(f"{folder} has no {_SUMS}: its save did not finish")
-    for line in sums.read_text().splitlines():
-        digest, name = line.split("  ", 1)
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"checkpoint file {path} is missing")
-        if _sha256(path) != digest:
-            raise ValueError(f"checkpoint file {path} is damaged: its SHA-256 has changed")
 
 
 # --- the steps in a workdir --------------------------------------------------------------------
@@ -85,7 +49,7 @@ def finished_steps(workdir: Path) -> list[int]:
     if not root.is_dir():
         return []
     return sorted(
-        int(path.name) for path in root.iterdir() if path.name.isdigit() and (path / _SUMS).exists()
+        int(path.name) for path in root.iterdir() if path.name.isdigit() and (path / SUMS).exists()
     )
 
 

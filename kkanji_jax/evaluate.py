@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kkanji_jax.calibrate import Calibration
     from kkanji_jax.data.class_index import ClassIndex
+    from kkanji_jax.trained import Trained
+
+_SAME_MODEL = ("checkpoint_step", "class_index_digest")  # what a calibration must have been of
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -25,12 +28,14 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", metavar="M", help="folder of a run, as runs/b0")
+    parser.add_argument("--model", metavar="M", help="folder of a run, or a bundle")
     parser.add_argument("--dataset", required=True, type=Path, help="folder of data_tools.build")
     parser.add_argument(
         "--of", choices=("train", "val", "test"), default="test", help="split (default: test)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default M/eval/SPLIT")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default M/eval/SPLIT; of a bundle, no default"
+    )
     parser.add_argument(
         "--weights",
         choices=("ema", "raw", "both"),
@@ -74,24 +79,24 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     from kkanji_jax import calibrate, scorecard
     from kkanji_jax import mesh as mesh_lib
-    from kkanji_jax.checkpoint import load_variables
+    from kkanji_jax.data.kanji_forms import forms_of
     from kkanji_jax.data.outside import load_outside
     from kkanji_jax.data.resident import load_split
-    from kkanji_jax.recogniser import check_model, choose_weights
     from kkanji_jax.score_files import write_tables
     from kkanji_jax.scoring import summarise
     from kkanji_jax.state import make_graphdef
     from kkanji_jax.steps import make_logits_fn
+    from kkanji_jax.trained import Trained, load_trained
     from kkanji_jax.workdir import write_json
 
-    workdir = check_model(args.model)
-    loaded = load_variables(workdir, args.which)
-    config = loaded.meta["config"]
-    weights = choose_weights(config, "ema" if args.weights == "both" else args.weights)
-    class_index = ClassIndex.from_json(loaded.meta["class_index"])
+    asked = "ema" if args.weights == "both" else args.weights
+    trained = load_trained(args.model, weights=asked, which=args.which)
+    if trained.is_bundle and not args.out:
+        raise ValueError(f"{trained.path} is a bundle, which is not written into: give --out DIR")
+    class_index, weights = trained.class_index, trained.weights
     _check_same_classes(class_index, ClassIndex.load(args.dataset / "index.json"), args)
     manifest_sha256 = hashlib.sha256((args.dataset / "manifest.json").read_bytes()).hexdigest()
-    is_same_dataset = manifest_sha256 == loaded.meta["manifest_sha256"]
+    is_same_dataset = manifest_sha256 == trained.manifest_sha256
     if not is_same_dataset and args.of != "train":
         _warn(
             f"{args.dataset} is not the build that this model was trained on: "
@@ -103,31 +108,32 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     split = load_split(args.dataset, args.of)
     mesh = mesh_lib.make_mesh()
     logits_fn = make_logits_fn(
-        make_graphdef(config["model"], len(class_index)), config["model"]["image_px"]
+        make_graphdef(trained.config["model"], len(class_index)),
+        trained.config["model"]["image_px"],
     )
     stamp = {
-        "checkpoint_step": loaded.step,
+        "checkpoint_step": trained.step,
         "class_index_digest": class_index.digest,
         "dataset_fingerprint": manifest["fingerprint"],
     }
     calibration = None
     is_fitting = args.of == "val" and len(split.labels) >= calibrate.LEAST_EXAMPLES
     if args.of != "val":
-        calibration = _calibration_of(workdir, weights, stamp)
+        calibration = _calibration_of(trained, stamp)
     elif not is_fitting:
         _warn(f"{calibrate.LEAST_EXAMPLES} examples are needed for a calibration: none fitted")
 
-    def read(weights: str, images: Any, labels: Any, name: str, **more: Any) -> Any:
+    def read(trained: Trained, images: Any, labels: Any, name: str, **more: Any) -> Any:
         print(
-            f"{name}: {len(images):,} images, {weights} weights of step {loaded.step}; compiling",
+            f"{name}: {len(images):,} images, {trained.weights} weights of step {trained.step}; "
+            "compiling",
             file=sys.stderr,
             flush=True,
         )
-        is_average = weights == "ema"
         return scorecard.read_split(
             logits_fn,
-            loaded.ema_params if is_average else loaded.params,
-            loaded.ema_batch_stats if is_average else loaded.batch_stats,
+            trained.params,
+            trained.batch_stats,
             images,
             labels,
             class_index,
@@ -139,14 +145,14 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     temperature = calibration.temperature if calibration else None
     name = f"{args.of} of {args.dataset}"
-    readings = read(weights, split.images, split.labels, name, temperature=temperature,
+    readings = read(trained, split.images, split.labels, name, temperature=temperature,
                     is_keeping_logits=is_fitting)  # fmt: skip
     if is_fitting and readings.logits is not None:
         calibration = calibrate.fit(
             readings.logits, split.labels, weights=weights, fitted_on={"split": "val", **stamp}
         )
         readings = scorecard.at_temperature(readings, calibration.temperature)
-    train_counts = loaded.meta["train_counts"]
+    train_counts = trained.train_counts
     content = scorecard.scorecard(
         readings,
         split.sample_ids,
@@ -156,8 +162,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         weights=weights,
         calibration=calibration,
         pooled=manifest["pool_official"],
+        forms_of=forms_of,
     ) | {
-        "model": str(workdir),
+        "model": str(trained.path),
         "checkpoint": args.which,
         **stamp,
         "dataset": str(args.dataset),
@@ -166,26 +173,25 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "is_dataset_of_training": is_same_dataset,
     }
     if args.weights == "both":
-        raw = read("raw", split.images, split.labels, name).predictions
+        other = load_trained(args.model, weights="raw", which=args.which)
+        raw = read(other, split.images, split.labels, name).predictions
         scores = summarise(raw, class_index, train_counts, split=args.of, weights="raw")
         content["raw"] = {key: scores[key] for key in ("top1", "top5", "macro", "loss", "ece")}
     if outside is not None:
         labels = np.zeros(len(outside.images), np.int32)
         unknown = read(
-            weights, outside.images, labels, f"outside the index, of {args.unknown}",
+            trained, outside.images, labels, f"outside the index, of {args.unknown}",
             temperature=calibration.temperature if calibration else None,
         )  # fmt: skip
         content["unknown"] = scorecard.unknown_scores(
             readings, unknown, outside.codepoints, calibration
         ) | {"source": str(args.unknown), "num_found": outside.num_found}
-    out = args.out or workdir / "eval" / args.of
+    out = args.out or trained.path / "eval" / args.of
     out.mkdir(parents=True, exist_ok=True)
     write_tables(out, readings.predictions, split.sample_ids, class_index, train_counts)
     write_json(out / "eval.json", content)
     if is_fitting and calibration is not None:
-        _write_calibration(
-            workdir, calibration, args, choose_weights(config, None), is_same_dataset
-        )
+        _write_calibration(trained, calibration, args, is_same_dataset)
     return content | {"out": str(out)}
 
 
@@ -222,43 +228,42 @@ def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def _calibration_of(workdir: Path, weights: str, stamp: dict[str, Any]) -> "Calibration | None":
-    """The run's calibration, if it was fitted on these very weights."""
+def _calibration_of(trained: "Trained", stamp: dict[str, Any]) -> "Calibration | None":
+    """The model's calibration, if it was fitted on these very weights."""
     from kkanji_jax.calibrate import FILE_NAME, Calibration
 
-    path = workdir / FILE_NAME
-    if not path.is_file():
-        _warn(f"{workdir} has no {FILE_NAME}: evaluate --of val first, for verdicts")
+    if trained.calibration is None:
+        _warn(f"no {FILE_NAME} for the {trained.weights} weights of {trained.path}: evaluate "
+              "--of val first, for verdicts")  # fmt: skip
         return None
-    found = Calibration.load(path)
-    fitted_on = {key: found.fitted_on.get(key) for key in ("checkpoint_step", "class_index_digest")}
-    if found.weights != weights or any(fitted_on[key] != stamp[key] for key in fitted_on):
+    found = Calibration.from_json(trained.calibration)
+    if any(found.fitted_on.get(key) != stamp[key] for key in _SAME_MODEL):
         _warn(
-            f"{path} was fitted on {found.weights} weights of step {fitted_on['checkpoint_step']}, "
-            f"not on {weights} weights of step {stamp['checkpoint_step']}: left out; "
-            "evaluate --of val again"
+            f"{FILE_NAME} of {trained.path} was fitted on step "
+            f"{found.fitted_on.get('checkpoint_step')}, not on {stamp['checkpoint_step']}: left "
+            "out; evaluate --of val again"
         )
         return None
     return found
 
 
 def _write_calibration(
-    workdir: Path,
-    calibration: "Calibration",
-    args: argparse.Namespace,
-    served: str,
-    is_same_dataset: bool,
+    trained: "Trained", calibration: "Calibration", args: argparse.Namespace, is_same_dataset: bool
 ) -> None:
     """Writes calibration.json, unless it would not be that of the model that is served."""
     from kkanji_jax.calibrate import FILE_NAME
+    from kkanji_jax.trained import choose_weights
     from kkanji_jax.workdir import write_json
 
-    if calibration.weights != served or args.which != "best":
+    served = choose_weights(trained.config, None)
+    if trained.is_bundle:
+        _warn(f"{FILE_NAME} not written: a bundle is complete; calibrate the run and export again")
+    elif calibration.weights != served or args.which != "best":
         _warn(f"{FILE_NAME} not written: predict uses the {served} weights of the best checkpoint")
     elif not is_same_dataset:
         _warn(f"{FILE_NAME} not written: this val is not that of the training dataset")
     else:
-        write_json(workdir / FILE_NAME, calibration.to_json())
+        write_json(trained.path / FILE_NAME, calibration.to_json())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Float64, Int, Int32, UInt8
 from kkanji_jax import breakdown, calibrate, intervals, open_set
 from kkanji_jax.calibrate import VERDICTS, Calibration
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.scripts import script_of
 from kkanji_jax.metrics import TOP_K
 from kkanji_jax.reliability import reliability, risk_coverage
 from kkanji_jax.scoring import (
@@ -268,7 +269,7 @@ def per_class(
         rows.append({
             "codepoint": codepoint,
             "character": class_index.character(i),
-            "script": breakdown.script_of(codepoint),
+            "script": script_of(codepoint),
             "train_images": train_counts[codepoint],
             "n": n,
             "hits": hits,

@@ -14,6 +14,8 @@ DOORS = (
     "kkanji_jax.evaluate",
     "kkanji_jax.plots",
     "kkanji_jax.predict",
+    "kkanji_jax.report",
+    "kkanji_jax.export",
     "data_tools.build",
     "data_tools.verify",
     "data_tools.inspect",

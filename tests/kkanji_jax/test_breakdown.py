@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ from kkanji_jax.breakdown import (
     group_scores,
     official_columns,
     official_tests,
-    script_of,
     variant_tolerant,
 )
 from kkanji_jax.data.class_index import ClassIndex, codepoint_of
+from kkanji_jax.data.scripts import script_of
 from kkanji_jax.scoring import Predictions
 
-QUICK = {"num_bootstrap": 20}
+QUICK: dict[str, Any] = {"num_bootstrap": 20}
 
 
 def index_of(characters: str) -> ClassIndex:

@@ -89,7 +89,7 @@ def test_verdicts_are_what_was_stated_on_the_examples_fitted_on(rng: np.random.G
         stated, inside = calibration.stated[name], verdicts == name
         assert stated["n"] == inside.sum() and stated["coverage"] == pytest.approx(inside.mean())
         assert calibration.accuracy_of(name) == pytest.approx(right[inside].mean())
-    assert calibration.accuracy_of(ACCEPT) >= 0.99
+    assert (calibration.accuracy_of(ACCEPT) or 0.0) >= 0.99
     assert sum(calibration.stated[name]["n"] for name in VERDICTS) == 900
     assert calibration.fitted_on == {"num_examples": 900} and calibration.weights == "raw"
     with pytest.raises(ValueError, match="accept, ask, unknown"):
