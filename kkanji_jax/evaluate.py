@@ -94,6 +94,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if trained.is_bundle and not args.out:
         raise ValueError(f"{trained.path} is a bundle, which is not written into: give --out DIR")
     class_index, weights = trained.class_index, trained.weights
+    other = None
+    if args.weights == "both":
+        other = load_trained(args.model, weights="raw", which=args.which)
     _check_same_classes(class_index, ClassIndex.load(args.dataset / "index.json"), args)
     manifest_sha256 = hashlib.sha256((args.dataset / "manifest.json").read_bytes()).hexdigest()
     is_same_dataset = manifest_sha256 == trained.manifest_sha256
@@ -172,8 +175,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "pool_official": manifest["pool_official"],
         "is_dataset_of_training": is_same_dataset,
     }
-    if args.weights == "both":
-        other = load_trained(args.model, weights="raw", which=args.which)
+    if other is not None:
         raw = read(other, split.images, split.labels, name).predictions
         scores = summarise(raw, class_index, train_counts, split=args.of, weights="raw")
         content["raw"] = {key: scores[key] for key in ("top1", "top5", "macro", "loss", "ece")}
