@@ -1,9 +1,7 @@
 """One Orbax step = `state` + `data` + `meta`, with our own digests, because Orbax restores
 flipped bits without a word. Here they are found, checked and read; checkpoint_store writes them."""
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +11,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from kkanji_jax.config import complete, differences
+from kkanji_jax.digests import SUMS, check_sums
 from kkanji_jax.state import Variables, abstract_variables
 
 FORMAT_VERSION = 2  # 1 held the position in Grain's file, one for each process
-_SUMS = "SHA256SUMS"
 
 
 class Loaded(NamedTuple):
@@ -29,40 +27,6 @@ class Loaded(NamedTuple):
     ema_params: Variables
     ema_batch_stats: Variables
     meta: dict[str, Any]
-
-
-# --- digests ---------------------------------------------------------------------------------
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_sums(folder: Path) -> None:
-    """Writes SHA256SUMS over all files below `folder`, atomically; its presence ends a save."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _SUMS)
-    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    unfinished = folder / f"{_SUMS}.unfinished"
-    with unfinished.open("w") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / _SUMS)
-
-
-def check_sums(folder: Path) -> None:
-    """Raises ValueError naming the first file below `folder` that is missing or has changed."""
-    sums = folder / _SUMS
-    if not sums.is_file():
-        raise ValueError(f"{folder} has no {_SUMS}: its save did not finish")
-    for line in sums.read_text().splitlines():
-        digest, name = line.split("  ", 1)
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"checkpoint file {path} is missing")
-        if _sha256(path) != digest:
-            raise ValueError(f"checkpoint file {path} is damaged: its SHA-256 has changed")
 
 
 # --- the steps in a workdir --------------------------------------------------------------------
@@ -78,7 +42,7 @@ def finished_steps(workdir: Path) -> list[int]:
     if not root.is_dir():
         return []
     return sorted(
-        int(path.name) for path in root.iterdir() if path.name.isdigit() and (path / _SUMS).exists()
+        int(path.name) for path in root.iterdir() if path.name.isdigit() and (path / SUMS).exists()
     )
 
 

@@ -19,13 +19,12 @@ from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.checkpoint import (
     FORMAT_VERSION,
     best_step,
-    check_sums,
     checkpoints_of,
     finished_steps,
     read_meta,
     read_position,
-    write_sums,
 )
+from kkanji_jax.digests import check_sums, write_sums
 from kkanji_jax.state import TrainState
 
 

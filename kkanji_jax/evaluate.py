@@ -1,23 +1,25 @@
 """Scores a model on a split: `python -m kkanji_jax.evaluate --model M --dataset DATASET`.
 
-One exact pass, every example once. Writes eval.json (each score with its n and a 95 % interval),
-predictions.csv (five candidates for each example) and confusions.csv (each error, most frequent
-first).
+One exact pass, every example once. Writes eval.json (each score with its n and a 95 % interval)
+and four tables: predictions.csv (five candidates for each example), confusions.csv (each error,
+most frequent first), per_class.csv and suspects.csv (likely label errors). `--of val` also fits
+temperature and verdicts and writes M/calibration.json, which later evaluations report on.
 """
 
 import argparse
-import csv
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kkanji_jax.calibrate import Calibration
     from kkanji_jax.data.class_index import ClassIndex
-    from kkanji_jax.scoring import Predictions
+    from kkanji_jax.trained import Trained
+
+_SAME_MODEL = ("checkpoint_step", "class_index_digest")  # what a calibration must have been of
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,14 +28,18 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", metavar="M", help="folder of a run, as runs/b0")
+    parser.add_argument("--model", metavar="M", help="folder of a run, or a bundle")
     parser.add_argument("--dataset", required=True, type=Path, help="folder of data_tools.build")
     parser.add_argument(
         "--of", choices=("train", "val", "test"), default="test", help="split (default: test)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default M/eval/SPLIT")
     parser.add_argument(
-        "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
+        "--out", type=Path, metavar="DIR", help="default M/eval/SPLIT; of a bundle, no default"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "raw", "both"),
+        help="default: ema where the run kept an average; both: the raw ones beside them",
     )
     parser.add_argument(
         "--which", choices=("best", "latest"), default="best", help="checkpoint (default: best)"
@@ -41,85 +47,153 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch-size", type=int, default=256, metavar="N", help="default: 256, over all devices"
     )
+    parser.add_argument(
+        "--unknown",
+        type=Path,
+        metavar="PATH",
+        help="also: are characters outside the index told from those inside? A DATASET of more "
+        "classes, or a folder of folders named by code point",
+    )
+    parser.add_argument(
+        "--most-unknown", type=int, default=5000, metavar="N", help="of them (default: 5000)"
+    )
     return parser
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the pass, writes the three files and returns the content of eval.json."""
+    """Runs the pass, writes eval.json and the tables; returns the content of eval.json."""
     from kkanji_jax.data.class_index import ClassIndex
     from kkanji_jax.data.manifest import load_manifest
 
-    if args.batch_size < 1:
-        raise ValueError(f"wanted a --batch-size of at least 1, got {args.batch_size}")
+    for flag in ("batch_size", "most_unknown"):
+        if getattr(args, flag) < 1:
+            name = "--" + flag.replace("_", "-")
+            raise ValueError(f"wanted a {name} of at least 1, got {getattr(args, flag)}")
     manifest = load_manifest(args.dataset)
     if not manifest["splits"][args.of]["num_examples"]:
         raise ValueError(
             f"{args.dataset} has no {args.of} examples; choose another split with --of"
         )
 
+    import numpy as np
+
+    from kkanji_jax import calibrate, scorecard
     from kkanji_jax import mesh as mesh_lib
-    from kkanji_jax.checkpoint import load_variables
+    from kkanji_jax.data.kanji_forms import forms_of
+    from kkanji_jax.data.outside import load_outside
     from kkanji_jax.data.resident import load_split
-    from kkanji_jax.recogniser import check_model, choose_weights
-    from kkanji_jax.scoring import predict_split, summarise
+    from kkanji_jax.score_files import write_tables
+    from kkanji_jax.scoring import summarise
     from kkanji_jax.state import make_graphdef
-    from kkanji_jax.steps import make_eval_step
+    from kkanji_jax.steps import make_logits_fn
+    from kkanji_jax.trained import Trained, load_trained
     from kkanji_jax.workdir import write_json
 
-    workdir = check_model(args.model)
-    loaded = load_variables(workdir, args.which)
-    config = loaded.meta["config"]
-    weights = choose_weights(config, args.weights)
-    class_index = ClassIndex.from_json(loaded.meta["class_index"])
+    asked = "ema" if args.weights == "both" else args.weights
+    trained = load_trained(args.model, weights=asked, which=args.which)
+    if trained.is_bundle and not args.out:
+        raise ValueError(f"{trained.path} is a bundle, which is not written into: give --out DIR")
+    class_index, weights = trained.class_index, trained.weights
+    other = None
+    if args.weights == "both":
+        other = load_trained(args.model, weights="raw", which=args.which)
     _check_same_classes(class_index, ClassIndex.load(args.dataset / "index.json"), args)
     manifest_sha256 = hashlib.sha256((args.dataset / "manifest.json").read_bytes()).hexdigest()
-    is_same_dataset = manifest_sha256 == loaded.meta["manifest_sha256"]
+    is_same_dataset = manifest_sha256 == trained.manifest_sha256
     if not is_same_dataset and args.of != "train":
-        print(
-            f"warning: {args.dataset} is not the build that this model was trained on: "
-            f"its {args.of} images may have been training images",
-            file=sys.stderr,
+        _warn(
+            f"{args.dataset} is not the build that this model was trained on: "
+            f"its {args.of} images may have been training images"
         )
+    outside = None
+    if args.unknown:
+        outside = load_outside(args.unknown, class_index, args.most_unknown)
     split = load_split(args.dataset, args.of)
     mesh = mesh_lib.make_mesh()
-    num_examples = len(split.labels)
-    batch_size = -(-args.batch_size // mesh.size) * mesh.size
-    print(
-        f"{args.of} of {args.dataset}: {num_examples:,} examples, {weights} weights of step "
-        f"{loaded.step}; compiling",
-        file=sys.stderr,
-        flush=True,
+    logits_fn = make_logits_fn(
+        make_graphdef(trained.config["model"], len(class_index)),
+        trained.config["model"]["image_px"],
     )
-    is_average = weights == "ema"
-    predictions = predict_split(
-        make_eval_step(make_graphdef(config["model"], len(class_index)), mesh,
-                       config["model"]["image_px"]),
-        loaded.ema_params if is_average else loaded.params,
-        loaded.ema_batch_stats if is_average else loaded.batch_stats,
-        split.images,
-        split.labels,
-        batch_size=batch_size,
-        mesh=mesh,
-        on_batch=_progress(num_examples),
-    )  # fmt: skip
-    content = summarise(
-        predictions, class_index, loaded.meta["train_counts"], split=args.of, weights=weights
-    ) | {
-        "model": str(workdir),
-        "checkpoint_step": loaded.step,
-        "checkpoint": args.which,
-        "dataset": str(args.dataset),
+    stamp = {
+        "checkpoint_step": trained.step,
+        "class_index_digest": class_index.digest,
         "dataset_fingerprint": manifest["fingerprint"],
+    }
+    calibration = None
+    is_fitting = args.of == "val" and len(split.labels) >= calibrate.LEAST_EXAMPLES
+    if args.of != "val":
+        calibration = _calibration_of(trained, stamp)
+    elif not is_fitting:
+        _warn(f"{calibrate.LEAST_EXAMPLES} examples are needed for a calibration: none fitted")
+
+    def read(trained: Trained, images: Any, labels: Any, name: str, **more: Any) -> Any:
+        print(
+            f"{name}: {len(images):,} images, {trained.weights} weights of step {trained.step}; "
+            "compiling",
+            file=sys.stderr,
+            flush=True,
+        )
+        return scorecard.read_split(
+            logits_fn,
+            trained.params,
+            trained.batch_stats,
+            images,
+            labels,
+            class_index,
+            batch_size=-(-args.batch_size // mesh.size) * mesh.size,
+            mesh=mesh,
+            on_batch=_progress(len(images)),
+            **more,
+        )
+
+    temperature = calibration.temperature if calibration else None
+    name = f"{args.of} of {args.dataset}"
+    readings = read(trained, split.images, split.labels, name, temperature=temperature,
+                    is_keeping_logits=is_fitting)  # fmt: skip
+    if is_fitting and readings.logits is not None:
+        calibration = calibrate.fit(
+            readings.logits, split.labels, weights=weights, fitted_on={"split": "val", **stamp}
+        )
+        readings = scorecard.at_temperature(readings, calibration.temperature)
+    train_counts = trained.train_counts
+    content = scorecard.scorecard(
+        readings,
+        split.sample_ids,
+        class_index,
+        train_counts,
+        split=args.of,
+        weights=weights,
+        calibration=calibration,
+        pooled=manifest["pool_official"],
+        forms_of=forms_of,
+    ) | {
+        "model": str(trained.path),
+        "checkpoint": args.which,
+        **stamp,
+        "dataset": str(args.dataset),
         "protocol": manifest["protocol"],
+        "pool_official": manifest["pool_official"],
         "is_dataset_of_training": is_same_dataset,
     }
-    out = args.out or workdir / "eval" / args.of
+    if other is not None:
+        raw = read(other, split.images, split.labels, name).predictions
+        scores = summarise(raw, class_index, train_counts, split=args.of, weights="raw")
+        content["raw"] = {key: scores[key] for key in ("top1", "top5", "macro", "loss", "ece")}
+    if outside is not None:
+        labels = np.zeros(len(outside.images), np.int32)
+        unknown = read(
+            trained, outside.images, labels, f"outside the index, of {args.unknown}",
+            temperature=calibration.temperature if calibration else None,
+        )  # fmt: skip
+        content["unknown"] = scorecard.unknown_scores(
+            readings, unknown, outside.codepoints, calibration
+        ) | {"source": str(args.unknown), "num_found": outside.num_found}
+    out = args.out or trained.path / "eval" / args.of
     out.mkdir(parents=True, exist_ok=True)
-    _write_csv(
-        out / "predictions.csv", _prediction_rows(predictions, split.sample_ids, class_index)
-    )
-    _write_csv(out / "confusions.csv", _confusion_rows(predictions, class_index))
+    write_tables(out, readings.predictions, split.sample_ids, class_index, train_counts)
     write_json(out / "eval.json", content)
+    if is_fitting and calibration is not None:
+        _write_calibration(trained, calibration, args, is_same_dataset)
     return content | {"out": str(out)}
 
 
@@ -136,7 +210,7 @@ def _check_same_classes(
     )
 
 
-def _progress(num_examples: int):  # noqa: ANN202
+def _progress(num_examples: int) -> Callable[[int], None]:
     step = max(num_examples // 10, 1)
     shown = 0
 
@@ -152,81 +226,46 @@ def _progress(num_examples: int):  # noqa: ANN202
     return tell
 
 
-def _prediction_rows(
-    predictions: "Predictions", sample_ids: Sequence[str], class_index: "ClassIndex"
-) -> Iterator[list[str]]:
-    ranks = range(1, predictions.top_ids.shape[1] + 1)
-    yield [
-        "sample_id",
-        "codepoint",
-        *(f"predicted_{rank}" for rank in ranks),
-        *(f"probability_{rank}" for rank in ranks),
-    ]
-    codepoints = class_index.codepoints
-    for sample_id, label, ids, probs in zip(
-        sample_ids, predictions.labels, predictions.top_ids, predictions.top_probs, strict=True
-    ):
-        yield [
-            sample_id,
-            codepoints[label],
-            *(codepoints[class_id] for class_id in ids),
-            *(f"{prob:.6g}" for prob in probs),
-        ]
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
-def _confusion_rows(predictions: "Predictions", class_index: "ClassIndex") -> Iterator[list[str]]:
-    from kkanji_jax.metrics import sparse_confusion
+def _calibration_of(trained: "Trained", stamp: dict[str, Any]) -> "Calibration | None":
+    """The model's calibration, if it was fitted on these very weights."""
+    from kkanji_jax.calibrate import FILE_NAME, Calibration
 
-    yield ["true", "predicted", "count", "true_character", "predicted_character"]
-    cells = sparse_confusion(predictions.labels, predictions.top_ids[:, 0], len(class_index))
-    errors = [cell for cell in cells if cell[0] != cell[1]]
-    for true, predicted, count in sorted(errors, key=lambda cell: (-cell[2], *cell[:2])):
-        yield [
-            class_index.codepoints[true],
-            class_index.codepoints[predicted],
-            str(count),
-            class_index.character(true),
-            class_index.character(predicted),
-        ]
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
-        yield file
-    unfinished.replace(path)
+    if trained.calibration is None:
+        _warn(f"no {FILE_NAME} for the {trained.weights} weights of {trained.path}: evaluate "
+              "--of val first, for verdicts")  # fmt: skip
+        return None
+    found = Calibration.from_json(trained.calibration)
+    if any(found.fitted_on.get(key) != stamp[key] for key in _SAME_MODEL):
+        _warn(
+            f"{FILE_NAME} of {trained.path} was fitted on step "
+            f"{found.fitted_on.get('checkpoint_step')}, not on {stamp['checkpoint_step']}: left "
+            "out; evaluate --of val again"
+        )
+        return None
+    return found
 
 
-def _write_csv(path: Path, rows: Iterable[list[str]]) -> None:
-    with _replacing(path) as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+def _write_calibration(
+    trained: "Trained", calibration: "Calibration", args: argparse.Namespace, is_same_dataset: bool
+) -> None:
+    """Writes calibration.json, unless it would not be that of the model that is served."""
+    from kkanji_jax.calibrate import FILE_NAME
+    from kkanji_jax.trained import choose_weights
+    from kkanji_jax.workdir import write_json
 
-
-def _table(content: dict[str, Any]) -> str:
-    """Every headline score with its n and interval, then the long tail."""
-    lines = [
-        f"{content['split']}  n={content['num_examples']:,}  {content['weights']} weights  "
-        f"step {content['checkpoint_step']}  {content['num_classes']:,} classes",
-        f"{'score':<22}{'value':>8}   {'95 % interval':<18}{'n':>8}",
-    ]
-    macro = f"macro ({content['macro']['classes']:,} classes)"
-    for name, key in (("top-1", "top1"), ("top-5", "top5"), (macro, "macro"), ("ece", "ece")):
-        score = content[key]
-        lines.append(_row(name, score["value"], score["ci95"], score["n"]))
-    lines.append("top-1 by training images of a class")
-    for row in content["by_class_size"]:
-        top = "" if row["max"] is None else f"-{row['max']}"
-        size = f"{row['min']}" if row["min"] == row["max"] else f"{row['min']}{top or '+'}"
-        name = f"  {size} ({row['classes']:,} classes)"
-        lines.append(_row(name, row["top1"], row["ci95"], row["n"]))
-    return "\n".join(lines)
-
-
-def _row(name: str, value: float | None, interval: Sequence[float] | None, n: int) -> str:
-    shown = "-" if value is None else f"{value:.4f}"
-    reach = "" if interval is None else f"[{interval[0]:.4f}, {interval[1]:.4f}]"
-    return f"{name:<22}{shown:>8}   {reach:<18}{n:>8,}"
+    served = choose_weights(trained.config, None)
+    if trained.is_bundle:
+        _warn(f"{FILE_NAME} not written: a bundle is complete; calibrate the run and export again")
+    elif calibration.weights != served or args.which != "best":
+        _warn(f"{FILE_NAME} not written: predict uses the {served} weights of the best checkpoint")
+    elif not is_same_dataset:
+        _warn(f"{FILE_NAME} not written: this val is not that of the training dataset")
+    else:
+        write_json(trained.path / FILE_NAME, calibration.to_json())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -239,8 +278,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
         return 1
-    print(_table(content))
-    print(f"wrote eval.json, predictions.csv, confusions.csv in {content['out']}")
+    from kkanji_jax.score_files import TABLES
+    from kkanji_jax.score_table import score_table
+
+    print(score_table(content))
+    print(f"wrote eval.json, {', '.join(TABLES)} in {content['out']}")
     return 0
 
 

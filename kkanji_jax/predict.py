@@ -1,47 +1,27 @@
-"""Reads images of single characters: `python -m kkanji_jax.predict PATH... --model M`.
+"""Reads images of single characters: `python -m kkanji_jax.predict PATH... [--model M]`.
 
-PATH is an image or a folder (all images in it and below, sorted). One row per candidate, best
-first: path, rank, character, codepoint, probability, verdict, error. What cannot be read is a row
-with its error, and the exit status is then 1. The verdict is `blank` for an image without ink and
-empty otherwise: models carry no calibration yet.
+PATH is an image, a folder (all images in it and below, sorted), or - for one image on standard
+input; with --boxes, a whole page. One row per candidate, best first. What cannot be read is a row
+with its error, and the exit status is then 1. The columns are documented in docs/predict.md.
+
+verdict: accept, ask or unknown where the model is calibrated; blank for an image without ink.
 """
 
 import argparse
 import contextlib
-import csv
 import io
 import itertools
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from kkanji_jax.reading.files import find_images
+from kkanji_jax.reading.rows import BATCH_SIZE, FORMATS, Asked, Row, predict_rows, write_rows
 
 if TYPE_CHECKING:
     from kkanji_jax.recogniser import Recogniser
-
-FORMATS = ("text", "csv", "json", "jsonl")
-BATCH_SIZE = 128  # images in memory at a time
-
-
-class Row(NamedTuple):
-    """One line of the answer; None where it does not apply."""
-
-    path: str
-    rank: int | None = None
-    character: str | None = None
-    codepoint: str | None = None
-    probability: float | None = None
-    verdict: str = ""
-    error: str = ""
-
-
-class Found(NamedTuple):
-    """A file to read, or why there is none."""
-
-    path: str
-    error: str = ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,132 +30,27 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="image, or folder of images")
-    parser.add_argument("--model", metavar="M", help="folder of a run, as runs/b0")
-    parser.add_argument(
-        "--top-k", type=int, default=5, metavar="K", help="candidates for each image (default: 5)"
-    )
-    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
-    parser.add_argument("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")
-    parser.add_argument(
-        "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
-    )
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="image, folder of images, or -")
+    add("--model", metavar="M", help="folder of a run, or a bundle (default: the package's)")
+    add("--backend", choices=("jax", "onnx"), default="jax",
+        help="default: jax; onnx is the quicker one on a CPU, and needs onnxruntime")  # fmt: skip
+    add("--weights", choices=("ema", "raw"), help="default: ema where the run kept an average")
+    add("--top-k", type=int, default=5, metavar="K", help="candidates an image (default: 5)")
+    add("--chars", metavar="WHICH",
+        help="answer only with kanji, kana, or the characters listed in a file")  # fmt: skip
+    add("--min-probability", type=float, default=0.0, metavar="P",
+        help="leave out candidates below P; an image without any left is unknown")  # fmt: skip
+    add("--neighbours", type=int, default=0, metavar="N",
+        help="also the N training images that look most alike, by sample id")  # fmt: skip
+    add("--dataset", type=Path, help="where --neighbours finds them, for the first time")
+    add("--boxes", type=Path, metavar="FILE",
+        help="PATH is a page: read its boxes, CSV with x,y,w,h or U+XXXX x y w h ...")  # fmt: skip
+    add("--annotate", type=Path, metavar="OUT.png", help="the page with its boxes and readings")
+    add("--format", choices=FORMATS, default="text", help="default: text")
+    add("--out", type=Path, metavar="FILE", help="default: standard output")
+    add("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")
     return parser
-
-
-# --- files -------------------------------------------------------------------------------------
-
-
-def find_images(paths: Iterable[str]) -> Iterator[Found]:
-    """Every image of the paths given, in sorted order; a path that yields none, with its error.
-
-    Folders are searched to the bottom; links to folders are not followed, hidden files and files
-    without an image's suffix are passed over.
-    """
-    for path in sorted(paths):
-        if os.path.isdir(path):
-            inside = _walk(path)
-            first = next(inside, Found(path, "no images in this folder"))
-            yield first
-            yield from inside
-        elif os.path.isfile(path):
-            yield Found(path)
-        else:
-            is_there = os.path.lexists(path)
-            yield Found(path, "neither a file nor a folder" if is_there else "no such file")
-
-
-def _walk(folder: str) -> Iterator[Found]:
-    from kkanji_jax.data.glyph_image import SUFFIXES
-
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as err:
-        yield Found(folder, f"cannot list this folder: {err.strerror}")
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
-            yield Found(entry.path)
-
-
-# --- rows --------------------------------------------------------------------------------------
-
-
-def predict_rows(recogniser: "Recogniser", found: Iterable[Found], top_k: int) -> Iterator[Row]:
-    """Rows of every file in order; at most BATCH_SIZE images are held at a time."""
-    import numpy as np
-
-    from kkanji_jax.data.glyph_image import glyph_image, is_blank
-
-    remaining = iter(found)
-    while batch := list(itertools.islice(remaining, BATCH_SIZE)):
-        glyphs: dict[int, Any] = {}
-        errors: dict[int, str] = {}
-        for position, (path, error) in enumerate(batch):
-            try:
-                if error:
-                    errors[position] = error
-                else:
-                    glyphs[position] = glyph_image(path)
-            except (ValueError, OSError) as err:
-                errors[position] = " ".join(str(err).split())
-        answers: dict[int, Any] = {}
-        if glyphs:
-            predicted = recogniser.predict_glyphs(np.stack(list(glyphs.values())), top_k)
-            answers = dict(zip(glyphs, predicted, strict=True))
-        for position, found_file in enumerate(batch):
-            # File names are UTF-8 here whatever the locale; other bytes show as \xff.
-            path = os.fsencode(found_file.path).decode("utf-8", "backslashreplace")
-            if position in errors:
-                yield Row(path, error=errors[position])
-                continue
-            verdict = "blank" if is_blank(glyphs[position]) else ""
-            for candidate in answers[position]:
-                yield Row(
-                    path,
-                    candidate.rank,
-                    candidate.character,
-                    candidate.codepoint,
-                    candidate.probability,
-                    verdict,
-                )
-
-
-def write_rows(rows: Iterable[Row], file: Any, form: str) -> None:
-    """Writes rows as they come: `text` (tab-separated), `csv`, `json` (one array) or `jsonl`."""
-    if form == "csv":
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        for row in rows:
-            shown = "" if row.probability is None else f"{row.probability:.6f}"
-            writer.writerow(row._replace(probability=shown))  # pyright: ignore[reportArgumentType]
-    elif form == "text":
-        for row in rows:
-            if row.error:
-                file.write(f"{_printable(row.path)}\terror: {_printable(row.error)}\n")
-            else:
-                told = [_printable(row.path), str(row.rank), row.character, row.codepoint,
-                        f"{row.probability:.4f}", row.verdict]  # fmt: skip
-                file.write("\t".join(str(field) for field in told).rstrip("\t") + "\n")
-    else:
-        before = "[\n" if form == "json" else ""
-        for row in rows:
-            text = json.dumps(row._asdict(), ensure_ascii=False)
-            file.write(f"{before}{text}" if form == "json" else f"{text}\n")
-            before = ",\n"
-        if form == "json":
-            file.write("[]\n" if before == "[\n" else "\n]\n")
-
-
-def _printable(text: str) -> str:
-    """Control characters escaped: a file's name must not drive the reader's terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Tally:
@@ -197,9 +72,6 @@ class _Tally:
             yield row
         if self._is_shown:
             print(f"\r{self.num_images:,} images", file=sys.stderr)
-
-
-# --- the door ----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -225,26 +97,69 @@ def _output(path: Path | None, has_bom: bool) -> Iterator[Any]:
         unfinished.unlink(missing_ok=True)
 
 
-def predict(args: argparse.Namespace) -> int:
-    """Writes the rows; returns how many files could not be read."""
+def _check(args: argparse.Namespace) -> None:
     if args.top_k < 1:
         raise ValueError(f"wanted a --top-k of at least 1, got {args.top_k}")
+    if args.neighbours < 0:
+        raise ValueError(f"wanted a --neighbours of at least 0, got {args.neighbours}")
+    if not 0 <= args.min_probability <= 1:
+        raise ValueError(f"wanted a --min-probability in [0, 1], got {args.min_probability}")
+    if args.annotate and (not args.boxes or len(args.paths) != 1 or os.path.isdir(args.paths[0])):
+        raise ValueError("--annotate wants one page, and --boxes with its boxes")
+    if args.annotate and args.annotate.suffix.lower() != ".png":
+        raise ValueError(f"wanted a file name that ends in .png, got --annotate {args.annotate}")
+
+
+def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
+    characters = index = None
+    if args.chars:
+        from kkanji_jax.reading.characters import characters_of
+
+        characters = characters_of(args.chars, recogniser.class_index)
+    if args.neighbours:
+        from kkanji_jax.reading.neighbours import cached_index
+
+        index = cached_index(recogniser, args.dataset)
+    return Asked(args.top_k, characters, args.min_probability, index, args.neighbours)
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Writes the rows; returns how many images could not be read."""
+    _check(args)
     found = find_images(args.paths)
     first = next(found)
     if first.error and len(args.paths) == 1:
         raise ValueError(f"{first.path}: {first.error}")
+    found = itertools.chain([first], found)
+    if args.boxes:
+        from kkanji_jax.reading.boxes import crops_of, read_boxes
+
+        found = crops_of(found, read_boxes(args.boxes))
 
     from kkanji_jax.recogniser import load
 
-    recogniser = load(args.model, weights=args.weights)
+    recogniser = load(args.model, weights=args.weights, backend=args.backend)
     tally = _Tally()
-    rows = predict_rows(recogniser, itertools.chain([first], found), args.top_k)
+    rows = tally.watch(predict_rows(recogniser, found, _asked(args, recogniser)))
+    drawn: list[Row] = []
     with _output(args.out, args.bom and args.format == "csv") as file:
-        write_rows(tally.watch(rows), file, args.format)
+        write_rows(_kept(rows, drawn) if args.annotate else rows, file, args.format)
+    if args.annotate:
+        from kkanji_jax.plots.fonts import font_files
+        from kkanji_jax.reading.annotate import annotate_page
+
+        annotate_page(args.paths[0], drawn, args.annotate, font_files())
     for count, what in ((tally.num_errors, "could not be read"), (tally.num_blank, "have no ink")):
         if count:
             print(f"{count:,} of {tally.num_images:,} images {what}", file=sys.stderr)
     return tally.num_errors
+
+
+def _kept(rows: Iterable[Row], kept: list[Row]) -> Iterator[Row]:
+    for row in rows:
+        if row.rank in (None, 1):
+            kept.append(row)
+        yield row
 
 
 def main(argv: Sequence[str] | None = None) -> int:

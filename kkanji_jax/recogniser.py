@@ -1,27 +1,23 @@
 """A trained model, loaded: images in, characters with probabilities out."""
 
 import os
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, overload
 
-import jax
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
 
-from kkanji_jax.checkpoint import load_variables
+from kkanji_jax.calibrate import Calibration
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.glyph_image import GLYPH_PX, ImageSource, glyph_image
-from kkanji_jax.state import make_graphdef
-from kkanji_jax.steps import make_logits_fn
+from kkanji_jax.data.glyph_image import GLYPH_PX, ImageSource, glyph_image, is_blank
+from kkanji_jax.data.shapes import Bool, Float, Float32, Shaped, UInt8
+from kkanji_jax.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
 
-# Every batch is padded to one of these, so that at most three programs are ever compiled.
-BATCH_SIZES = (1, 16, 128)
-WEIGHTS = ("ema", "raw")
-NO_MODEL = (
-    "no model ships with kkanji_jax yet: train one (python -m kkanji_jax.train --config "
-    "configs/b0.py) and name its folder, as in --model runs/b0"
-)
+__all__ = ["Candidate", "Reading", "Recogniser", "check_model", "choose_weights", "load"]
+
+BACKENDS = ("jax", "onnx")
+VERDICTS = ("accept", "ask", "unknown", "blank")
+
+Backend = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Candidate(NamedTuple):
@@ -33,67 +29,175 @@ class Candidate(NamedTuple):
     rank: int
 
 
+class Reading(Sequence[Candidate]):
+    """The candidates of one image, best first, and how far to rely on the first.
+
+    `verdict` is one of VERDICTS; empty where the model has no calibration, save for `blank`, an
+    image without ink. It equals another reading with the same candidates and verdict.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], verdict: str = "") -> None:
+        self._candidates = tuple(candidates)
+        self.verdict = verdict
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self._candidates[index]
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._candidates)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reading):
+            return NotImplemented
+        return (self._candidates, self.verdict) == (other._candidates, other.verdict)
+
+    def __hash__(self) -> int:
+        return hash((self._candidates, self.verdict))
+
+    def __repr__(self) -> str:
+        return f"Reading({list(self._candidates)!r}, verdict={self.verdict!r})"
+
+
 class Recogniser:
     """Reads images of single characters; made by `load`.
 
     Images are paths, PIL images or arrays of any size (see `data.glyph_image.load_image`), one or
     a list of them; an array uint8 [n h w], with w over 4, is n images. What cannot be read raises
-    ValueError. An image without ink gets candidates too: ask `data.glyph_image.is_blank`.
+    ValueError.
     """
 
     def __init__(
-        self,
-        config_model: dict[str, Any],
-        class_index: ClassIndex,
-        params: Any,
-        batch_stats: Any,
-        *,
-        weights: str,
-        step: int,
+        self, trained: Trained, run: Backend, calibration: Calibration | None = None
     ) -> None:
-        self.class_index = class_index
-        self.weights = weights
-        self.step = step
-        graphdef = make_graphdef(config_model, len(class_index))
-        self._logits_fn = make_logits_fn(graphdef, config_model["image_px"])
-        self._params, self._batch_stats = jax.device_put((params, batch_stats))
-        self._compiled: set[int] = set()
+        self.trained = trained
+        self._run = run
+        self._calibration = calibration
+
+    @property
+    def class_index(self) -> ClassIndex:
+        """The characters it can answer with."""
+        return self.trained.class_index
+
+    @property
+    def weights(self) -> str:
+        """`ema` or `raw`."""
+        return self.trained.weights
+
+    @property
+    def step(self) -> int:
+        """The training step of its weights."""
+        return self.trained.step
 
     def predict(
-        self, images: ImageSource | Iterable[ImageSource], top_k: int = 5
-    ) -> list[list[Candidate]]:
-        """The `top_k` most probable characters of each image, best first; all if there are fewer.
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        top_k: int = 5,
+        *,
+        characters: Iterable[str] | None = None,
+    ) -> list[Reading]:
+        """The `top_k` most probable characters of each image; all if there are fewer.
 
-        Probabilities are the network's own, uncalibrated; they sum to 1 over all classes.
+        Probabilities sum to 1 over all classes, or over those of `characters` when the answer is
+        restricted to them; they are calibrated where the model has a calibration. A verdict is of
+        the unrestricted answer: where the restriction changes the best reading, it is `unknown`.
         """
-        return self.predict_glyphs(self._glyphs_of(images), top_k)
+        return self.predict_glyphs(self._glyphs_of(images), top_k, characters=characters)
 
     def predict_glyphs(
-        self, glyphs: UInt8[np.ndarray, "n 64 64"], top_k: int = 5
-    ) -> list[list[Candidate]]:
+        self,
+        glyphs: UInt8[np.ndarray, "n 64 64"],
+        top_k: int = 5,
+        *,
+        characters: Iterable[str] | None = None,
+    ) -> list[Reading]:
         """`predict` for glyphs that already have the network's look."""
+        return self.readings_of(self._run(glyphs)[0], glyphs, top_k, characters=characters)
+
+    def readings_of(
+        self,
+        logits: Float[np.ndarray, "n k"],
+        glyphs: UInt8[np.ndarray, "n 64 64"],
+        top_k: int = 5,
+        *,
+        characters: Iterable[str] | None = None,
+    ) -> list[Reading]:
+        """`predict_glyphs` for logits that `outputs` gave."""
         if top_k < 1:
             raise ValueError(f"wanted top_k of at least 1, got {top_k}")
-        logits = self._run(glyphs)[0].astype(np.float64)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-        order = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]  # a tie: smaller id first
-        return [
-            [
+        logits = logits.astype(np.float64)
+        verdicts = [""] * len(logits)
+        if self._calibration is not None and len(logits):
+            verdicts = list(self._calibration.verdicts(logits))
+        chosen = self._class_ids_of(characters)
+        kept = logits[:, chosen]
+        probabilities = self._probabilities(kept)
+        order = np.argsort(-kept, axis=1, kind="stable")[:, :top_k]  # a tie: smaller id first
+        readings = []
+        for row, columns in enumerate(order):
+            verdict = verdicts[row]
+            if verdict and chosen[columns[0]] != logits[row].argmax():
+                verdict = "unknown"
+            if is_blank(glyphs[row]):
+                verdict = "blank"
+            candidates = [
                 Candidate(
-                    self.class_index.character(int(class_id)),
-                    self.class_index.codepoints[class_id],
-                    float(probabilities[row, class_id]),
+                    self.class_index.character(int(chosen[column])),
+                    self.class_index.codepoints[chosen[column]],
+                    float(probabilities[row, column]),
                     rank,
                 )
-                for rank, class_id in enumerate(ids, 1)
+                for rank, column in enumerate(columns, 1)
             ]
-            for row, ids in enumerate(order)
-        ]
+            readings.append(Reading(candidates, verdict))
+        return readings
 
     def embed(self, images: ImageSource | Iterable[ImageSource]) -> Float32[np.ndarray, "n d"]:
         """The network's pooled features of each image, the vector its classifier reads."""
-        return self._run(self._glyphs_of(images))[1]
+        return self.outputs(self._glyphs_of(images))[1]
+
+    def outputs(
+        self, glyphs: UInt8[np.ndarray, "n 64 64"]
+    ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
+        """Logits and features of glyphs, in one pass."""
+        return self._run(glyphs)
+
+    def accuracy_of(self, verdict: str) -> float | None:
+        """The top-1 accuracy of readings with this verdict, as measured on val; None if it was not.
+
+        It is of the split it was measured on: other books and photographs may be harder.
+        """
+        if verdict not in VERDICTS:
+            raise ValueError(f"wanted a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
+        if self._calibration is None or verdict == "blank":
+            return None
+        return self._calibration.accuracy_of(verdict)
+
+    def _probabilities(self, logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+        if self._calibration is not None:
+            return self._calibration.probabilities(logits)
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def _class_ids_of(self, characters: Iterable[str] | None) -> Shaped[np.ndarray, " k"]:
+        if characters is None:
+            return np.arange(len(self.class_index))
+        wanted = set(characters)
+        is_wanted: Bool[np.ndarray, " k"] = np.array(
+            [self.class_index.character(i) in wanted for i in range(len(self.class_index))]
+        )
+        if not is_wanted.any():
+            raise ValueError(
+                f"none of the {len(wanted)} characters asked for is among the model's "
+                f"{len(self.class_index)}"
+            )
+        return np.flatnonzero(is_wanted)
 
     def _glyphs_of(
         self, images: ImageSource | Iterable[ImageSource]
@@ -107,79 +211,45 @@ class Recogniser:
         glyphs = [glyph_image(image) for image in sources]
         return np.stack(glyphs) if glyphs else np.zeros((0, GLYPH_PX, GLYPH_PX), np.uint8)
 
-    def _run(
-        self, glyphs: UInt8[np.ndarray, "n 64 64"]
-    ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
-        parts = []
-        start = 0
-        while start < len(glyphs) or not parts:
-            batch = glyphs[start : start + BATCH_SIZES[-1]]
-            size = self._batch_size(len(batch))
-            padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0)))
-            outputs = self._logits_fn(self._params, self._batch_stats, jax.device_put(padded))
-            parts.append([np.asarray(o)[: len(batch)] for o in jax.device_get(outputs)])
-            start += len(batch)
-            if not len(batch):
-                break
-        logits, features = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return logits.astype(np.float32), features.astype(np.float32)
-
-    def _batch_size(self, n: int) -> int:
-        fitting = [size for size in BATCH_SIZES if size >= n]
-        # Compiling costs more than the padding of a program that is there already.
-        size = next((size for size in fitting if size in self._compiled), fitting[0])
-        self._compiled.add(size)
-        return size
-
 
 def load(
-    model: str | os.PathLike | None = None, *, weights: str | None = None, which: str = "best"
+    model: str | os.PathLike | None = None,
+    *,
+    weights: str | None = None,
+    which: str = "best",
+    backend: str = "jax",
 ) -> Recogniser:
-    """Loads the `best` or `latest` checkpoint of a run, for reading images.
+    """Loads a model for reading images: the folder of a run, a bundle, or (None) the package's own.
 
-    `model` is the folder of a run, as `runs/b0`. `weights` is `ema` or `raw`; by default the moving
-    average where the run kept one. ValueError says what is missing or damaged.
+    `weights` is `ema` or `raw`, `which` the `best` or `latest` checkpoint of a run; see
+    `trained.load_trained`. `backend` is `jax`, or `onnx`: the same answers, sooner, on the CPU.
+    ValueError says what is missing or damaged.
     """
-    workdir = check_model(model)
-    loaded = load_variables(workdir, which)
-    weights = choose_weights(loaded.meta["config"], weights)
-    is_average = weights == "ema"
-    return Recogniser(
-        loaded.meta["config"]["model"],
-        ClassIndex.from_json(loaded.meta["class_index"]),
-        loaded.ema_params if is_average else loaded.params,
-        loaded.ema_batch_stats if is_average else loaded.batch_stats,
-        weights=weights,
-        step=loaded.step,
-    )
+    if backend not in BACKENDS:
+        raise ValueError(f"wanted a backend of {' or '.join(BACKENDS)}, got {backend!r}")
+    trained = load_trained(model, weights=weights, which=which)
+    config_model = trained.config["model"]
+    if backend == "onnx":
+        from kkanji_jax.backends.onnx_backend import OnnxBackend
+
+        run: Backend = OnnxBackend(
+            config_model, trained.class_index, trained.params, trained.batch_stats
+        )
+    else:
+        from kkanji_jax.backends.jax_backend import JaxBackend
+
+        num_classes = len(trained.class_index)
+        run = JaxBackend(config_model, num_classes, trained.params, trained.batch_stats)
+    return Recogniser(trained, run, _calibration_of(trained))
 
 
-def check_model(model: str | os.PathLike | None) -> Path:
-    """The folder of a run, or ValueError saying what `model` is instead."""
-    if model is None:
-        raise ValueError(NO_MODEL)
-    path = Path(model)
-    if not path.is_dir():
-        raise ValueError(f"no model at {path}: wanted the folder of a run, as runs/b0")
-    if (path / "checkpoints").is_dir():
-        return path
-    if (path / "params.npz").exists():
-        raise ValueError(f"{path} is a bundle; this version reads only the folders of runs")
-    raise ValueError(
-        f"{path} is no model: neither a run (it has no checkpoints/) nor a bundle "
-        "(it has no params.npz); wanted the --workdir of kkanji_jax.train"
-    )
-
-
-def choose_weights(config: dict[str, Any], weights: str | None) -> str:
-    """`ema` or `raw`: as asked, or by default the moving average where the run kept one."""
-    if weights is None:
-        return "ema" if config["ema_decay"] else "raw"
-    if weights not in WEIGHTS:
-        raise ValueError(f"wanted weights {' or '.join(WEIGHTS)}, got {weights!r}")
-    if weights == "ema" and not config["ema_decay"]:
-        raise ValueError("this run kept no moving average (ema_decay 0): use --weights raw")
-    return weights
+def _calibration_of(trained: Trained) -> Calibration | None:
+    if trained.calibration is None:
+        return None
+    try:
+        return Calibration.from_json(trained.calibration)
+    except ValueError as err:
+        raise ValueError(f"{trained.path / CALIBRATION}: {err}") from err
 
 
 def _is_stack(array: Shaped[np.ndarray, "..."]) -> bool:

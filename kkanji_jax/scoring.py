@@ -1,20 +1,22 @@
 """One exact pass over a split, and its scores: each with the n it rests on and an interval."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Shaped, UInt8
 
+from kkanji_jax import intervals
 from kkanji_jax import mesh as mesh_lib
+from kkanji_jax.calibrate import softmax
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.metrics import TOP_K, weighted_and_macro
+from kkanji_jax.reliability import BINNING, NUM_BINS, bins_of, calibration_error
 
 CLASS_SIZES = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, 499), (500, None))
-NUM_BINS = 15
-CONFIDENCE = 0.95
+_SHARES = ("top1", "top5", "weighted_recall", "macro_recall")
 
 
 class Predictions(NamedTuple):
@@ -53,48 +55,93 @@ def predict_split(
     mesh: Mesh,
     on_batch: Callable[[int], None] | None = None,
 ) -> Predictions:
-    """Runs `eval_step` over all images, each exactly once and in order.
-
-    The last batch is padded, and its padding dropped; `batch_size` shrinks to a smaller split. All
-    copies between host and device are explicit. `on_batch` is told the number of examples done.
-    Raises ValueError on an empty split or a batch that does not divide by the devices of `mesh`.
-    """
-    num_examples = len(images)
-    if not num_examples or num_examples != len(labels):
-        raise ValueError(
-            f"wanted images, and a label for each, got {num_examples} and {len(labels)}"
+    """Runs `eval_step` over all images, each exactly once and in order; see `run_split`."""
+    if len(images) != len(labels):
+        raise ValueError(f"wanted a label for each of {len(images)} images, got {len(labels)}")
+    parts = [
+        results
+        for _, results in run_split(
+            eval_step,
+            params,
+            batch_stats,
+            (images, labels),
+            batch_size=batch_size,
+            mesh=mesh,
+            on_batch=on_batch,
         )
-    mesh_lib.check_divides(batch_size, mesh)
-    batch_size = min(batch_size, -(-num_examples // mesh.size) * mesh.size)
-    params, batch_stats = mesh_lib.replicate((params, batch_stats), mesh)
-    pending: list[tuple[Mapping[str, Array], int]] = []
-    fetched: list[dict[str, np.ndarray]] = []
-
-    def fetch() -> None:
-        results, num_valid = pending.pop(0)
-        host = jax.device_get(dict(results))
-        fetched.append({name: np.asarray(value)[:num_valid] for name, value in host.items()})
-        if on_batch:
-            on_batch(min(len(fetched) * batch_size, num_examples))
-
-    for start in range(0, num_examples, batch_size):
-        batch = _padded(images[start : start + batch_size], batch_size)
-        batch_labels = _padded(labels[start : start + batch_size], batch_size)
-        placed = mesh_lib.to_global((batch, batch_labels), mesh)
-        pending.append(
-            (eval_step(params, batch_stats, *placed), min(batch_size, num_examples - start))
-        )
-        if len(pending) > 1:  # fetch one batch while the device works on the next
-            fetch()
-    while pending:
-        fetch()
-    joined = {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
+    ]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Predictions(
         labels=np.asarray(labels, np.int32),
         top_ids=joined["top_ids"].astype(np.int32),
         top_probs=joined["top_probs"].astype(np.float32),
         losses=joined["loss"].astype(np.float32),
     )
+
+
+def run_split(
+    step: Callable[..., Any],
+    params: Any,
+    batch_stats: Any,
+    columns: tuple[Shaped[np.ndarray, "n ..."], ...],
+    *,
+    batch_size: int,
+    mesh: Mesh,
+    on_batch: Callable[[int], None] | None = None,
+) -> Iterator[tuple[slice, Any]]:
+    """Yields (rows, step(params, batch_stats, *columns[rows]) on the host), in order.
+
+    `columns` are images and whatever else `step` takes by example. The last batch is padded, and
+    its padding dropped; `batch_size` shrinks to a smaller split. All copies between host and device
+    are explicit. `on_batch` is told the number of examples done. Raises ValueError on an empty
+    split or a batch that does not divide by the devices of `mesh`.
+    """
+    num_examples = len(columns[0])
+    if not num_examples:
+        raise ValueError("wanted images to run the network on, got none")
+    mesh_lib.check_divides(batch_size, mesh)
+    batch_size = min(batch_size, -(-num_examples // mesh.size) * mesh.size)
+    params, batch_stats = mesh_lib.replicate((params, batch_stats), mesh)
+    pending: list[tuple[slice, Any]] = []
+
+    def fetch() -> tuple[slice, Any]:
+        rows, results = pending.pop(0)
+        num_valid = rows.stop - rows.start
+        host = jax.tree.map(lambda leaf: np.asarray(leaf)[:num_valid], jax.device_get(results))
+        if on_batch:
+            on_batch(rows.stop)
+        return rows, host
+
+    for start in range(0, num_examples, batch_size):
+        rows = slice(start, min(start + batch_size, num_examples))
+        batch = tuple(_padded(column[rows], batch_size) for column in columns)
+        pending.append((rows, step(params, batch_stats, *mesh_lib.to_global(batch, mesh))))
+        if len(pending) > 1:  # fetch one batch while the device works on the next
+            yield fetch()
+    while pending:
+        yield fetch()
+
+
+def predictions_of(
+    logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], temperature: float = 1.0
+) -> Predictions:
+    """What logits / `temperature` say; a tie goes to the smaller class id, as in argmax."""
+    top_ids = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_K]
+    probabilities = softmax(logits, temperature)
+    top_probs = np.take_along_axis(probabilities, top_ids, axis=1)
+    true = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0].astype(np.float64)
+    best = np.take_along_axis(logits, top_ids[:, :1], axis=1)[:, 0].astype(np.float64)
+    return Predictions(
+        labels=np.asarray(labels, np.int32),
+        top_ids=top_ids.astype(np.int32),
+        top_probs=top_probs.astype(np.float32),
+        losses=((best - true) / temperature - np.log(top_probs[:, 0])).astype(np.float32),
+    )
+
+
+def join_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """The parts of a split, one after the other."""
+    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _padded(rows: np.ndarray, size: int) -> np.ndarray:
@@ -125,14 +172,17 @@ def summarise(
     cases = _cases_of(predictions, len(class_index))
     num_examples = len(cases.labels)
     value = _scores(cases, np.ones(num_examples))
-    rng = np.random.default_rng(seed)
-    resampled = []
-    for _ in range(num_bootstrap):  # one at a time: memory stays O(examples + classes)
-        draws = rng.integers(0, num_examples, num_examples)
-        resampled.append(_scores(cases, np.bincount(draws, minlength=num_examples)))
+    samples = intervals.bootstrap(
+        lambda times: _scores(cases, times),
+        num_examples,
+        np.random.default_rng(seed),
+        num_bootstrap,
+    )
 
     def scored(name: str, n: int = num_examples, **more: Any) -> dict[str, Any]:
-        interval = _interval([sample[name] for sample in resampled], value[name], n, name)
+        interval = intervals.percentile_interval(samples[name])
+        if name in _SHARES:
+            interval = intervals.share_interval(samples[name], value[name], n)
         return {"value": _plain(value[name]), "n": n, "ci95": interval, **more}
 
     present = np.unique(cases.labels)
@@ -153,10 +203,10 @@ def summarise(
     content["by_class_size"] = by_class_size(
         cases.labels, cases.predicted, class_index, train_counts, seed, num_bootstrap
     )
-    content["ece"] = scored("ece", bins=NUM_BINS, binning="equal mass, by top-1 probability")
+    content["ece"] = scored("ece", bins=NUM_BINS, binning=BINNING)
     content["intervals"] = {
-        "level": CONFIDENCE,
-        "method": "percentile bootstrap over examples; exact binomial where all are right or wrong",
+        "level": intervals.LEVEL,
+        "method": intervals.METHOD,
         "num_bootstrap": num_bootstrap,
         "seed": seed,
     }
@@ -192,17 +242,16 @@ def by_class_size(
     rows = []
     for row, (least, most) in enumerate(CLASS_SIZES):
         is_inside = row_of_class[labels] == row
-        n, right = int(is_inside.sum()), int((is_inside & (labels == predicted)).sum())
-        # Drawing n examples again with replacement makes the number of hits binomial.
-        samples = rng.binomial(n, right / n, num_bootstrap) / n if n else []
+        right = int((is_inside & (labels == predicted)).sum())
+        score = intervals.share(right, int(is_inside.sum()), rng, num_bootstrap)
         rows.append({
             "min": least,
             "max": most,
             "classes": int((row_of_class == row).sum()),
             "classes_with_examples": len(np.unique(labels[is_inside])),
-            "n": n,
-            "top1": right / n if n else None,
-            "ci95": _interval(samples, right / n, n, "top1") if n else None,
+            "n": score["n"],
+            "top1": score["value"],
+            "ci95": score["ci95"],
         })  # fmt: skip
     return rows
 
@@ -214,21 +263,20 @@ def _cases_of(predictions: Predictions, num_classes: int) -> _Cases:
     if min(labels.min(), top_ids.min()) < 0 or max(labels.max(), top_ids.max()) >= num_classes:
         raise ValueError(f"wanted class ids in [0, {num_classes}), got others: another class index")
     confidences = top_probs[:, 0].astype(np.float64)
-    bins = np.empty(len(labels), np.int64)
-    bins[np.argsort(confidences, kind="stable")] = np.arange(len(labels)) * NUM_BINS // len(labels)
+    hits = top_ids[:, 0] == labels
     return _Cases(
         labels=labels,
         predicted=top_ids[:, 0],
-        hits=top_ids[:, 0] == labels,
+        hits=hits,
         top5_hits=(top_ids[:, :TOP_K] == labels[:, None]).any(axis=1),
         losses=losses.astype(np.float64),
         confidences=confidences,
-        bins=bins,
+        bins=bins_of(confidences),
         num_classes=num_classes,
     )
 
 
-def _scores(cases: _Cases, times: np.ndarray) -> dict[str, float]:
+def _scores(cases: _Cases, times: Shaped[np.ndarray, " n"]) -> dict[str, float]:
     """Every score with example i counted `times[i]` times."""
     times = times.astype(np.float64)
     hit_times = times * cases.hits
@@ -242,25 +290,8 @@ def _scores(cases: _Cases, times: np.ndarray) -> dict[str, float]:
     scores["top1"] = float(hit_times.sum() / total)
     scores["top5"] = float((times * cases.top5_hits).sum() / total)
     scores["loss"] = float((times * cases.losses).sum() / total)
-    gaps = np.bincount(cases.bins, times * cases.confidences - hit_times, minlength=NUM_BINS)
-    scores["ece"] = float(np.abs(gaps).sum() / total)
+    scores["ece"] = calibration_error(cases.confidences, cases.hits, cases.bins, times)
     return scores
-
-
-def _interval(
-    samples: Sequence[float] | np.ndarray, value: float, n: int, name: str
-) -> list[float] | None:
-    is_share = name in ("top1", "top5", "weighted_recall", "macro_recall")
-    tail = (1 - CONFIDENCE) / 2
-    if is_share and value in (0.0, 1.0):
-        # No resample varies here. Clopper and Pearson's bound is (1 - tail)-sure at k = 0 or n.
-        reach = tail ** (1 / n)
-        return [reach, 1.0] if value == 1.0 else [0.0, 1 - reach]
-    finite = np.asarray(samples)[np.isfinite(samples)]
-    if not finite.size:
-        return None
-    low, high = np.quantile(finite, [tail, 1 - tail])
-    return [float(low), float(high)]
 
 
 def _plain(value: float) -> float | None:

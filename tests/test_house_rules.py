@@ -22,7 +22,10 @@ BUSY_ROOTS = (
 BUSY_CALLS = ("open", "print", "jax.devices", "jax.config.update", "jax.device_put")
 BUSY_METHODS = ("read_text", "read_bytes", "write_text", "mkdir")
 IDLE_CALLS = ("np.dtype", "np.finfo", "np.iinfo", "jnp.dtype", "jnp.finfo")
-DOORS = ("train", "evaluate", "predict", "__main__", "download", "build", "verify", "inspect")
+DOORS = (
+    "train", "evaluate", "predict", "report", "__main__",
+    "download", "build", "verify", "inspect",
+)  # fmt: skip
 MAX_LINES, MAX_CONFIG_LINES = 300, 50
 
 ROOT = Path(__file__).resolve().parents[1]

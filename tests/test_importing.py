@@ -15,6 +15,8 @@ DOORS = (
     "kkanji_jax.plots",
     "kkanji_jax.predict",
     "data_tools.download",
+    "kkanji_jax.report",
+    "kkanji_jax.export",
     "data_tools.build",
     "data_tools.verify",
     "data_tools.inspect",

@@ -4,14 +4,16 @@ Three steps, each usable alone: `load_image` (file, PIL image or array -> grey),
 (grey -> 64x64 glyph) and `is_blank`. `glyph_image` is the first two together.
 """
 
+import io
 import os
 import struct
 import warnings
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image, ImageFilter, ImageOps
+
+from kkanji_jax.data.shapes import Bool, Float, Shaped, UInt8
 
 GLYPH_PX, SMALL_PX = 64, 28  # Kuzushiji-Kanji's side; Kuzushiji-49's and Kuzushiji-MNIST's
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
@@ -21,7 +23,7 @@ SUFFIXES = frozenset(
     ".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .jp2 .avif".split(),
 )
 
-ImageSource = str | os.PathLike | Image.Image | np.ndarray
+ImageSource = str | os.PathLike | io.BytesIO | Image.Image | np.ndarray
 
 # A published glyph is near-binary: 99.99 % of CODH's images have more than .72 of their pixels
 # outside [DARK_BELOW, BRIGHT_FROM), and none has paper at its border.
@@ -53,32 +55,39 @@ def glyph_image(source: ImageSource) -> UInt8[np.ndarray, "64 64"]:
     return normalise_glyph(load_image(source))
 
 
-def load_image(source: ImageSource) -> UInt8[np.ndarray, "h w"]:
+def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w"]:
     """8-bit luminance, upright (EXIF), transparency over white paper.
 
     Where what shows over white is flat (white ink on nothing) the paper is black instead.
     16-bit grey is divided by 257, palettes and CMYK go through RGB, 1-bit is 0 and 255. Refused
-    with ValueError: more than MAX_PIXELS, several frames, float images in files, no pixels.
+    with ValueError: more than `max_pixels`, several frames, float images in files, no pixels.
     Arrays are uint8 or bool [h w], [h w 1|3|4], uint16 [h w], or floats in [0, 1].
     """
     if isinstance(source, np.ndarray):
         return _to_grey(_image_of_array(source), "array")
     if isinstance(source, Image.Image):
-        return _read(source, f"{source.mode} image")
-    name = os.fspath(source)
+        return _read(source, f"{source.mode} image", max_pixels)
+    is_path = isinstance(source, str | os.PathLike)
+    name = os.fspath(source) if is_path else str(getattr(source, "name", "this stream"))
+    with open_image(source, name, max_pixels) as opened:
+        return _read(opened, name, max_pixels)
+
+
+def open_image(
+    source: str | os.PathLike | io.BytesIO, name: str, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """A file or a stream as an image that is not decoded yet; ValueError as `load_image` says."""
     try:
         with warnings.catch_warnings():
-            # MAX_PIXELS below is the stricter guard.
+            # `max_pixels` is the guard, here and in `_read`.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(name, formats=FORMATS)
+            return Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as err:
-        raise ValueError(f"wanted at most {MAX_PIXELS} pixels, {name} declares far more") from err
+        raise ValueError(f"wanted at most {max_pixels} pixels, {name} declares far more") from err
     except Image.UnidentifiedImageError as err:
         raise ValueError(f"wanted an image ({', '.join(FORMATS)}), cannot read {name}") from err
     except (SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as err:
         raise ValueError(f"wanted an image, {name} is damaged: {err}") from err
-    with opened:
-        return _read(opened, name)
 
 
 def normalise_glyph(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
@@ -115,10 +124,10 @@ def is_blank(glyph: UInt8[np.ndarray, "64 64"]) -> bool:
     return int(np.count_nonzero(glyph >= 128)) < MIN_INK_PX
 
 
-def _read(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w"]:
+def _read(image: Image.Image, name: str, max_pixels: int) -> UInt8[np.ndarray, "h w"]:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"wanted at most {MAX_PIXELS} pixels, {name} has {width} x {height}")
+    if width * height > max_pixels:
+        raise ValueError(f"wanted at most {max_pixels} pixels, {name} has {width} x {height}")
     num_frames = getattr(image, "n_frames", 1)
     # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.
     if num_frames > 1 and image.format != "MPO":

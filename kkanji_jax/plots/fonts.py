@@ -33,7 +33,7 @@ def find_font() -> Font:
 
     families: list[str] = []
     drawable: set[int] = set()
-    for path in _font_files():
+    for path in font_files():
         try:
             drawable |= ft2font.FT2Font(str(path)).get_charmap().keys()
             font_manager.fontManager.addfont(path)
@@ -43,7 +43,8 @@ def find_font() -> Font:
     return Font((LATIN_FAMILY, *dict.fromkeys(families)), frozenset(drawable))
 
 
-def _font_files() -> Sequence[Path]:
+def font_files() -> Sequence[Path]:
+    """The file named by KKANJI_FONT, or those of the package that brings a Japanese font."""
     named = os.environ.get(FONT_VARIABLE)
     if named:
         return [Path(named)]

@@ -118,6 +118,16 @@ def as_shares(axes: "Axes", values: Sequence[float], name: str) -> None:
     smallest = min(least_error, 0.1) * 0.7
     largest = min(1.0, max(1 - min(values), 0.02) * 1.25)
 
+    log_distance(axes, smallest, largest, "y")
+    axes.set_ylabel(f"{name} (log distance from 100 %)")
+
+
+def log_distance(axes: "Axes", smallest: float, largest: float, which: str = "xy") -> None:
+    """Axes of shares on which .9, .99 and .999 stand equally far apart; `which` of x and y.
+
+    They reach from 1 - largest to 1 - smallest, and values nearer to 1 are drawn there.
+    """
+
     def forward(share):  # noqa: ANN001, ANN202  (matplotlib hands over arrays of any shape)
         import numpy as np
 
@@ -128,12 +138,15 @@ def as_shares(axes: "Axes", values: Sequence[float], name: str) -> None:
 
         return 1 - 10.0 ** (-np.asarray(scaled, float))
 
-    axes.set_yscale("function", functions=(forward, inverse))
     ticks = _error_ticks(smallest, largest)
-    axes.set_yticks([1 - t for t in ticks], [_per_cent(1 - t) for t in ticks])
-    axes.set_yticks([], minor=True)
-    axes.set_ylim(1 - largest, 1 - smallest)
-    axes.set_ylabel(f"{name} (log distance from 100 %)")
+    for name in which:
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        (axes.set_xscale if name == "x" else axes.set_yscale)(
+            "function", functions=(forward, inverse)
+        )
+        axis.set_ticks([1 - t for t in ticks], [_per_cent(1 - t) for t in ticks])
+        axis.set_ticks([], minor=True)
+        (axes.set_xlim if name == "x" else axes.set_ylim)(1 - largest, 1 - smallest)
 
 
 def _error_ticks(smallest: float, largest: float) -> list[float]:

@@ -1,6 +1,8 @@
 """A run so small that every door can be tried on it, and that reads better than chance."""
 
 import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,25 @@ def tiny_run(
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     save_run(workdir, tiny_dataset)
     return TinyRun(workdir, tiny_dataset, tiny_source / "kkanji2")
+
+
+@pytest.fixture(scope="session")
+def evaluated_run(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run with a log, evaluated on val, then on test with both weights."""
+    from kkanji_jax import evaluate
+
+    run = tmp_path_factory.mktemp("evaluated") / "a <b> run"
+    shutil.copytree(tiny_run.workdir, run)
+    line = {"kind": "eval", "step": 7, "epoch": 1.0, "weights": "ema", "val_num_examples": 18}
+    for split in ("train", "val"):
+        line |= {f"{split}_{name}": 0.5 for name in ("loss", "accuracy", "precision", "recall")}
+    matrix = [[true, 0, 3] for true in range(6)]
+    line |= {"val_macro_accuracy": 0.5, "val_confusion_matrix": matrix}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    flags = ["--model", str(run), "--dataset", str(tiny_run.dataset)]
+    assert evaluate.main([*flags, "--of", "val"]) == 0
+    assert evaluate.main([*flags, "--of", "test", "--weights", "both"]) == 0
+    return run
 
 
 def save_run(workdir: Path, dataset: Path) -> None:

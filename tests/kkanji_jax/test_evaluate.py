@@ -10,8 +10,9 @@ import pytest
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.resident import load_split
-from kkanji_jax.evaluate import _table, main
+from kkanji_jax.evaluate import main
 from kkanji_jax.recogniser import load
+from kkanji_jax.score_table import score_table
 
 
 def evaluated(tiny_run, out: Path, *flags: str) -> tuple[dict, list[dict], list[dict]]:
@@ -74,7 +75,7 @@ def test_neither_batch_size_nor_padding_changes_a_score(tiny_run, told, tmp_path
 
 def test_the_table_on_screen_states_split_n_weights_and_interval(told):
     content = told[0]
-    text = _table(content)
+    text = score_table(content)
     assert f"test  n={content['num_examples']}  ema weights  step 7  6 classes" in text
     low, high = content["macro"]["ci95"]
     assert f"{content['macro']['value']:.4f}   [{low:.4f}, {high:.4f}]" in text

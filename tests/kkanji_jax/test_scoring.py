@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.mesh import make_mesh
+from kkanji_jax.reliability import NUM_BINS
 from kkanji_jax.scoring import (
     CLASS_SIZES,
-    NUM_BINS,
     Predictions,
     by_class_size,
     class_size_bucket,

@@ -1,0 +1,279 @@
+"""Honest probabilities, and verdicts with the accuracy they keep: fitted on val, NumPy only."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kkanji_jax.data.shapes import Bool, Float, Float64, Int
+
+VERSION = 1
+FILE_NAME = "calibration.json"
+ACCEPT, ASK, UNKNOWN = "accept", "ask", "unknown"
+VERDICTS = (ACCEPT, ASK, UNKNOWN)
+ACCEPT_ACCURACY = 0.99  # that accepted readings are to have
+UNKNOWN_SHARE = 0.03  # of val, all of it in the index, that may be called unknown all the same
+LEAST_EXAMPLES = 20  # fewer say nothing of an accuracy of 99 %
+INVERSE_TEMPERATURES = (0.05, 5.0)  # the search ends here where val is read without an error
+TOP_K = 5
+_ROWS = 1024  # of logits at a time: memory stays small
+_STATED = {"threshold", "accuracy", "coverage", "n"}
+
+Logits = Float[np.ndarray, "n k"]
+
+
+class Calibration(NamedTuple):
+    """Turns logits into probabilities and verdicts; made by `fit` or `load`.
+
+    `stated` has for each verdict {threshold, accuracy, top5_accuracy, coverage, n} as measured on
+    val. accept.threshold is the least calibrated probability (None: nothing is accepted), and
+    unknown.threshold the least `known_score` of a character taken to be in the index.
+    """
+
+    temperature: float
+    weights: str  # ema or raw: the weights that it was fitted on
+    stated: dict[str, dict[str, Any]]
+    fitted_on: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Calibration":
+        """Reads calibration.json. ValueError for a damaged file or another version."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except ValueError as err:
+            raise ValueError(
+                f"cannot read {path}: {err}; write it anew with kkanji_jax.evaluate --of val"
+            ) from err
+
+    @classmethod
+    def from_json(cls, content: Any) -> "Calibration":
+        """The inverse of `to_json`; ValueError names what is missing or impossible."""
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            found = content.get("version") if isinstance(content, dict) else content
+            raise ValueError(f"wanted a calibration of version {VERSION}, got {found!r}")
+        missing = {"temperature", "weights", "verdicts", "fitted_on"} - content.keys()
+        if missing:
+            raise ValueError(f"the calibration lacks {', '.join(sorted(missing))}")
+        temperature, stated = content["temperature"], content["verdicts"]
+        if not _is_number(temperature) or temperature <= 0:
+            raise ValueError(f"wanted a positive temperature, got {temperature!r}")
+        for name in VERDICTS:
+            if not isinstance(stated.get(name), dict) or not _STATED <= stated[name].keys():
+                raise ValueError(f"the calibration lacks {', '.join(sorted(_STATED))} of {name}")
+        accept, unknown = (stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
+        if not (accept is None or _is_number(accept)) or not _is_number(unknown):
+            raise ValueError(f"wanted numbers for thresholds, got {accept!r} and {unknown!r}")
+        return cls(float(temperature), content["weights"], stated, content["fitted_on"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of calibration.json."""
+        return {
+            "version": VERSION,
+            "temperature": self.temperature,
+            "weights": self.weights,
+            "verdicts": self.stated,
+            "fitted_on": self.fitted_on,
+        }
+
+    def probabilities(self, logits: Logits) -> Float64[np.ndarray, "n k"]:
+        """Softmax of logits / temperature; rows sum to 1."""
+        return softmax(logits, self.temperature)
+
+    def verdicts(self, logits: Logits) -> list[str]:
+        """One of accept, ask and unknown for each row."""
+        return self.verdicts_at(top_probability(logits, self.temperature), known_score(logits))
+
+    def verdicts_at(
+        self, confidences: Float[np.ndarray, " n"], known_scores: Float[np.ndarray, " n"]
+    ) -> list[str]:
+        """`verdicts` of the highest calibrated probabilities and the known scores of logits."""
+        accept, unknown = (self.stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
+        return _decide(confidences, known_scores, accept, unknown)
+
+    def accuracy_of(self, verdict: str) -> float | None:
+        """Top-1 accuracy on val of the examples with this verdict; None where there were none."""
+        if verdict not in VERDICTS:
+            raise ValueError(f"wanted a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
+        return self.stated[verdict]["accuracy"]
+
+
+# --- what logits say ---------------------------------------------------------------------------
+
+
+def softmax(logits: Logits, temperature: float = 1.0) -> Float64[np.ndarray, "n k"]:
+    """Probabilities of logits / temperature."""
+    shifted = _centred(logits) / temperature
+    np.exp(shifted, out=shifted)
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def top_probability(logits: Logits, temperature: float = 1.0) -> Float64[np.ndarray, " n"]:
+    """The highest of the probabilities of each row."""
+    found = np.empty(len(logits))
+    for rows in _slices(len(logits)):
+        # The largest logit is 0 once centred, and exp(0) is 1.
+        found[rows] = 1 / np.exp(_centred(logits[rows]) / temperature).sum(axis=1)
+    return found
+
+
+def known_score(logits: Logits) -> Float64[np.ndarray, " n"]:
+    """How much a row looks like a character of the index: its largest logit, standardised.
+
+    That is (largest - mean) / standard deviation over the row; 0 for a row of equal logits. On
+    characters outside the index it told more than the largest logit, the log-sum-exp or the
+    highest probability (docs/RESULTS.md).
+    """
+    found = np.zeros(len(logits))
+    for rows in _slices(len(logits)):
+        wide = logits[rows].astype(np.float64)
+        spread = wide.std(axis=1)
+        above = wide.max(axis=1) - wide.mean(axis=1)
+        np.divide(above, spread, out=found[rows], where=spread > 0)
+    return found
+
+
+def mean_loss(logits: Logits, labels: Int[np.ndarray, " n"], temperature: float = 1.0) -> float:
+    """Mean cross-entropy of the labels in nats."""
+    total = 0.0
+    for rows in _slices(len(logits)):
+        scaled = _centred(logits[rows]) / temperature
+        true = np.take_along_axis(scaled, labels[rows, None], axis=1)[:, 0]
+        total += float((np.log(np.exp(scaled).sum(axis=1)) - true).sum())
+    return total / len(logits)
+
+
+# --- fitting -----------------------------------------------------------------------------------
+
+
+def fit_temperature(logits: Logits, labels: Int[np.ndarray, " n"]) -> float:
+    """The temperature in [0.2, 20] of least mean cross-entropy (Guo et al., arXiv:1706.04599).
+
+    The loss is convex in 1 / temperature, so Newton's step inside a shrinking bracket finds it.
+    """
+    low, high = INVERSE_TEMPERATURES
+    inverse = 1.0
+    for _ in range(100):
+        slope, curvature = _loss_slope(logits, labels, inverse)
+        low, high = (low, inverse) if slope > 0 else (inverse, high)
+        following = inverse - slope / curvature if curvature > 0 else low
+        if not low < following < high:
+            following = float(np.sqrt(low * high))
+        if abs(following - inverse) <= 1e-9 * inverse:
+            break
+        inverse = following
+    return 1 / inverse
+
+
+def fit(
+    logits: Logits,
+    labels: Int[np.ndarray, " n"],
+    *,
+    weights: str,
+    fitted_on: Mapping[str, Any],
+    accept_accuracy: float = ACCEPT_ACCURACY,
+    unknown_share: float = UNKNOWN_SHARE,
+) -> Calibration:
+    """Fits temperature and thresholds to held-out examples at their natural frequency.
+
+    `unknown` goes to the share of `unknown_share` with the lowest known scores. Of the rest, as
+    many as possible are accepted, by their probability, while `accept_accuracy` of them are right;
+    what remains is to be asked. `fitted_on` tells whose examples these are; n is added to it.
+    """
+    if len(logits) < LEAST_EXAMPLES or len(logits) != len(labels):
+        raise ValueError(
+            f"a calibration needs {LEAST_EXAMPLES} labelled examples or more, got {len(logits)} "
+            f"and {len(labels)} labels: build the dataset with a larger share of val"
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError("wanted finite logits, got others: the model is damaged")
+    temperature = fit_temperature(logits, labels)
+    confidences, known_scores = top_probability(logits, temperature), known_score(logits)
+    is_right = logits.argmax(axis=1) == labels
+    unknown = float(np.quantile(known_scores, unknown_share, method="higher"))
+    is_candidate = known_scores >= unknown
+    accept = accept_threshold(confidences[is_candidate], is_right[is_candidate], accept_accuracy)
+    verdicts = np.array(_decide(confidences, known_scores, accept, unknown))
+    stated = verdict_scores(verdicts, is_right, _in_top5(logits, labels))
+    stated[ACCEPT] |= {"threshold": accept, "aims_at_accuracy": accept_accuracy}
+    stated[ASK] |= {"threshold": None}
+    stated[UNKNOWN] |= {"threshold": unknown, "aims_at_share": unknown_share}
+    return Calibration(temperature, weights, stated, {**fitted_on, "num_examples": len(labels)})
+
+
+def accept_threshold(
+    confidences: Float[np.ndarray, " n"], is_right: Bool[np.ndarray, " n"], accuracy: float
+) -> float | None:
+    """The least confidence such that those with it or more are right as often as `accuracy`.
+
+    None if no threshold is high enough. Equal confidences are accepted together or not at all.
+    """
+    order = np.argsort(-confidences, kind="stable")
+    sorted_confidences = confidences[order]
+    shares = np.cumsum(is_right[order]) / np.arange(1, len(order) + 1)
+    is_last_of_equals = np.append(sorted_confidences[1:] != sorted_confidences[:-1], True)
+    (passing,) = np.nonzero(is_last_of_equals & (shares >= accuracy))
+    return float(sorted_confidences[passing[-1]]) if passing.size else None
+
+
+def verdict_scores(
+    verdicts: np.ndarray, is_right: Bool[np.ndarray, " n"], is_in_top5: Bool[np.ndarray, " n"]
+) -> dict[str, dict[str, Any]]:
+    """For each verdict the n that got it, their share, top-1 and top-5 accuracy."""
+    found = {}
+    for name in VERDICTS:
+        chosen = verdicts == name
+        n = int(chosen.sum())
+        found[name] = {
+            "n": n,
+            "coverage": n / len(verdicts),
+            "accuracy": float(is_right[chosen].mean()) if n else None,
+            "top5_accuracy": float(is_in_top5[chosen].mean()) if n else None,
+        }
+    return found
+
+
+def _decide(
+    confidences: Float[np.ndarray, " n"],
+    known_scores: Float[np.ndarray, " n"],
+    accept: float | None,
+    unknown: float,
+) -> list[str]:
+    is_sure = confidences >= (np.inf if accept is None else accept)
+    known = np.where(is_sure, ACCEPT, ASK)
+    return np.where(known_scores < unknown, UNKNOWN, known).tolist()
+
+
+def _loss_slope(
+    logits: Logits, labels: Int[np.ndarray, " n"], inverse: float
+) -> tuple[float, float]:
+    """First and second derivative of the summed loss by the inverse temperature."""
+    slope = curvature = 0.0
+    for rows in _slices(len(logits)):
+        centred = _centred(logits[rows])
+        weights = np.exp(centred * inverse)
+        weights /= weights.sum(axis=1, keepdims=True)
+        mean = (weights * centred).sum(axis=1)
+        true = np.take_along_axis(centred, labels[rows, None], axis=1)[:, 0]
+        slope += float((mean - true).sum())
+        curvature += float(((weights * centred**2).sum(axis=1) - mean**2).sum())
+    return slope, curvature
+
+
+def _in_top5(logits: Logits, labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    true = np.take_along_axis(logits, labels[:, None], axis=1)
+    return (logits > true).sum(axis=1) < TOP_K
+
+
+def _centred(logits: Logits) -> Float64[np.ndarray, "n k"]:
+    wide = logits.astype(np.float64)
+    return wide - wide.max(axis=1, keepdims=True, initial=-np.inf)
+
+
+def _slices(n: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, n, _ROWS))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))

@@ -1,0 +1,23 @@
+"""jaxtyping's array types; where it is not installed, names that stand for the array alone.
+
+For the rooms that read images with ONNX Runtime, NumPy and Pillow and nothing else installed.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped, UInt8
+else:
+    try:
+        from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped, UInt8
+    except ModuleNotFoundError:
+
+        class _Unchecked:
+            """`Float[np.ndarray, "n k"]` is then `np.ndarray`."""
+
+            def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
+                return item[0]
+
+        Bool = Float = Float32 = Float64 = Int = Shaped = UInt8 = _Unchecked
+
+__all__ = ["Bool", "Float", "Float32", "Float64", "Int", "Shaped", "UInt8"]

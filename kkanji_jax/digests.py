@@ -1,0 +1,47 @@
+"""SHA256SUMS of a folder: written when it is whole, checked before it is used."""
+
+import hashlib
+import os
+from pathlib import Path
+
+SUMS = "SHA256SUMS"
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Writes SHA256SUMS over all files below `folder`, atomically; its presence ends a save."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    unfinished = folder / f"{SUMS}.unfinished"
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(folder / SUMS)
+
+
+def check_sums(folder: Path, what: str = "checkpoint") -> list[str]:
+    """The names of the files that SHA256SUMS lists, relative to `folder`, all of them whole.
+
+    Raises ValueError naming the first that is missing or has changed; `what` says whose it is.
+    """
+    sums = folder / SUMS
+    if not sums.is_file():
+        raise ValueError(f"{folder} has no {SUMS}: its save did not finish")
+    names = []
+    for line in sums.read_text(encoding="utf-8").splitlines():
+        digest, separator, name = line.partition("  ")
+        if not separator:
+            raise ValueError(f"{sums} is damaged: {line[:80]!r} is no digest and name")
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{what} file {path} is missing")
+        if sha256_of(path) != digest:
+            raise ValueError(f"{what} file {path} is damaged: its SHA-256 has changed")
+        names.append(name)
+    return names

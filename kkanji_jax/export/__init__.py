@@ -1,0 +1,1 @@
+"""A trained model as a bundle of plain files, readable without JAX."""

@@ -1,0 +1,134 @@
+"""Makes a bundle of a trained model: `python -m kkanji_jax.export --model runs/b0 --out BUNDLE`.
+
+A bundle is a folder of plain files: weights in half precision, the characters, the run's config,
+calibration and model card, and the digests of them all. Every command that takes --model reads it.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kkanji_jax.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", required=True, metavar="M", help="folder of a run, or a bundle")
+    parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="a new folder")
+    parser.add_argument(
+        "--dtype", choices=("float16", "bfloat16"), default="float16", help="default: float16"
+    )
+    parser.add_argument(
+        "--onnx", action="store_true", help="also model.onnx, for browsers and other programs"
+    )
+    parser.add_argument(
+        "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
+    )
+    parser.add_argument(
+        "--which", choices=("best", "latest"), default="best", help="checkpoint (default: best)"
+    )
+    return parser
+
+
+def export(args: argparse.Namespace) -> None:
+    """Writes the bundle."""
+    from kkanji_jax import __version__
+    from kkanji_jax.config import fingerprint
+    from kkanji_jax.export import bundle as bundle_lib
+    from kkanji_jax.export.model_card import model_card
+    from kkanji_jax.trained import load_trained
+
+    trained = load_trained(args.model, weights=args.weights, which=args.which)
+    environment = _json_in(trained.path / "env.json")
+    about = {
+        "weights": trained.weights,
+        "step": trained.step,
+        "manifest_sha256": trained.manifest_sha256,
+        "dataset_fingerprint": environment.get("dataset_fingerprint"),
+        "config_fingerprint": fingerprint(trained.config),
+        "package_version": __version__,
+    }
+    if trained.is_bundle:
+        about = _about_of(trained.path)
+        card = (trained.path / bundle_lib.CARD).read_text(encoding="utf-8")
+    else:
+        card = model_card(
+            about=about,
+            config=trained.config,
+            class_index=trained.class_index,
+            train_counts=trained.train_counts,
+            environment=environment,
+            scores=_scores_in(trained.path / "eval"),
+            calibration=trained.calibration,
+            dtype=args.dtype,
+        )
+    bundle_lib.write_bundle(
+        args.out,
+        about=about,
+        config=_without_machine(trained.config),
+        class_index=trained.class_index,
+        variables=bundle_lib.flatten(trained.params, "params")
+        | bundle_lib.flatten(trained.batch_stats, "batch_stats"),
+        train_counts=trained.train_counts,
+        calibration=trained.calibration,
+        model_card=card,
+        dtype=args.dtype,
+        with_onnx=args.onnx,
+    )
+
+
+def _without_machine(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with each absolute path cut to its last part: a bundle travels."""
+    cut: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            cut[name] = _without_machine(value)
+        else:
+            is_absolute = isinstance(value, str) and os.path.isabs(value)
+            cut[name] = os.path.basename(value.rstrip("/")) if is_absolute else value
+    return cut
+
+
+def _about_of(bundle: Path) -> dict[str, Any]:
+    content = _json_in(bundle / "config.json")
+    return {k: v for k, v in content.items() if k not in ("config", "dtype")}
+
+
+def _json_in(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _scores_in(folder: Path) -> dict[str, Any]:
+    """eval.json by the name of its folder."""
+    return {path.parent.name: _json_in(path) for path in sorted(folder.glob("*/eval.json"))}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exports; 0, or 1 with one line on stderr."""
+    args = _parser().parse_args(argv)
+    try:
+        export(args)
+    except (ValueError, OSError) as err:
+        if "KKANJI_TRACEBACK" in os.environ:
+            raise
+        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
+        return 1
+    files = sorted(path for path in args.out.iterdir())
+    size = sum(path.stat().st_size for path in files)
+    print(f"wrote {args.out}: {', '.join(path.name for path in files)}; {size / 1e6:.1f} MB")
+    return 0
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

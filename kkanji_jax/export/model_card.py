@@ -1,0 +1,129 @@
+"""The model card of a bundle, written from what the run recorded of itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kkanji_jax.data.class_index import ClassIndex
+
+ATTRIBUTION = (
+    '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
+    "(created by NIJL and others), doi:10.20676/00000341"
+)
+# What a reader of old books would want to know, by the folder of M/eval that would tell it.
+MEASURABLE = {
+    "test": "its accuracy on images it has never seen (`evaluate --of test`)",
+    "page_crops": "its accuracy on crops from photographs of pages, and on books outside the data",
+    "open_set": "how well it tells characters it does not know",
+}
+
+
+def model_card(
+    *,
+    about: Mapping[str, Any],
+    config: Mapping[str, Any],
+    class_index: ClassIndex,
+    train_counts: Mapping[str, int],
+    environment: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Any]],
+    calibration: Mapping[str, Any] | None,
+    dtype: str,
+) -> str:
+    """Markdown. `environment` is a run's env.json, `scores` its eval.json by evaluation."""
+    model = config["model"]
+    num_images = sum(train_counts[codepoint] for codepoint in class_index.codepoints)
+    parts = [
+        f"# kkanji_jax {model['variant']}: {len(class_index):,} characters",
+        "Names the character in a 64x64 image of one handwritten Japanese character of before "
+        "1900, white ink on black. It reads no lines and no pages, and names nothing outside its "
+        "`index.json`: shown another character it answers with one of its own.",
+        "## Data and licence",
+        f"Trained on {num_images:,} images of {len(class_index):,} characters (code points), "
+        f"from {ATTRIBUTION}, under CC BY-SA 4.0. These weights are an adaptation of that data "
+        "and come under the same licence, with the same attribution.",
+        _table(_origin_rows(about, config, environment)),
+        "## Scores",
+        *(_scores_of(name, score) for name, score in sorted(scores.items())),
+        *([] if scores else ["None: the run was exported without an evaluation."]),
+        f"Weights are stored as {dtype}; the scores above are of the model each names, and a "
+        "run's own are in float32.",
+        "## Not measured",
+        _list(_unknowns(scores, calibration)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _origin_rows(
+    about: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any]
+) -> list[tuple[str, Any]]:
+    versions = environment.get("versions") or {}
+    command = environment.get("command")
+    return [
+        ("dataset fingerprint", about.get("dataset_fingerprint")),
+        ("manifest SHA-256", about.get("manifest_sha256")),
+        ("weights", f"{about['weights']}, step {about['step']}"),
+        ("config fingerprint", about.get("config_fingerprint")),
+        ("seed", config["seed"]),
+        ("command", f"`{' '.join(_public(command))}`" if command else None),
+        ("commit", environment.get("commit")),
+        ("hardware", _hardware(environment)),
+        ("software", ", ".join(f"{name} {v}" for name, v in versions.items() if v) or None),
+    ]
+
+
+def _public(command: Sequence[str]) -> list[str]:
+    """A command without the folders of the machine it ran on."""
+    program, *rest = command
+    shown = []
+    for word in rest:
+        flag, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+        shown.append(f"{flag}{equals}{value.rpartition('/')[2] if value[:1] == '/' else value}")
+    module = program.rpartition("/")[2].removesuffix(".py")
+    return ["python", "-m", f"kkanji_jax.{module}", *shown]
+
+
+def _hardware(environment: Mapping[str, Any]) -> str | None:
+    devices = environment.get("devices")
+    if not devices:
+        return None
+    return f"{', '.join(devices)}; {environment.get('processors')} processors"
+
+
+def _scores_of(name: str, score: Mapping[str, Any]) -> str:
+    of = f"`{name}`: {score.get('split')} split, n = {score.get('num_examples'):,}"
+    of += f", {score.get('weights')} weights, protocol {score.get('protocol')}"
+    lines = [of, "", "| score | value | 95 % interval | n |", "|---|---|---|---|"]
+    for key, value in score.items():
+        if isinstance(value, Mapping) and {"value", "n", "ci95"} <= value.keys():
+            lines.append(_score_row(key, value["value"], value["ci95"], value["n"]))
+    for row in score.get("by_class_size", ()):
+        if not row["n"]:
+            continue
+        size = f"{row['min']}" + ("+" if row["max"] is None else f"-{row['max']}")
+        label = f"top-1 in classes of {size} training images"
+        lines.append(_score_row(label, row["top1"], row["ci95"], row["n"]))
+    return "\n".join(lines)
+
+
+def _score_row(name: str, value: float | None, interval: Sequence[float] | None, n: int) -> str:
+    shown = "-" if value is None else f"{value:.4f}"
+    reach = "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+    return f"| {name} | {shown} | {reach} | {n:,} |"
+
+
+def _unknowns(
+    scores: Mapping[str, Mapping[str, Any]], calibration: Mapping[str, Any] | None
+) -> list[str]:
+    unknowns = [what for name, what in MEASURABLE.items() if name not in scores]
+    if calibration is None:
+        unknowns.append("what its probabilities are worth: they are not calibrated")
+    unknowns.append("hands, periods and prints that the Kuzushiji dataset does not hold")
+    return unknowns
+
+
+def _table(rows: Sequence[tuple[str, Any]]) -> str:
+    told = [f"| {name} | {'not recorded' if value is None else value} |" for name, value in rows]
+    return "\n".join(["| | |", "|---|---|", *told])
+
+
+def _list(items: Sequence[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)

@@ -1,0 +1,63 @@
+"""A number with the n it rests on and a 95 % interval: how every score is written down."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+LEVEL = 0.95
+NUM_BOOTSTRAP = 1000
+METHOD = "percentile bootstrap over examples; exact binomial where all are right or wrong"
+_TAIL = (1 - LEVEL) / 2
+
+Interval = list[float] | None
+
+
+def percentile_interval(samples: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:
+    """The middle 95 % of resampled values; None where no value is finite."""
+    values = np.asarray(samples, np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return None
+    low, high = np.quantile(finite, [_TAIL, 1 - _TAIL])
+    return [float(low), float(high)]
+
+
+def share_interval(
+    samples: Sequence[float] | Float[np.ndarray, " s"], value: float, n: int
+) -> Interval:
+    """`percentile_interval` of a share of n; where no resample can vary, the exact bound."""
+    if value in (0.0, 1.0):
+        # Clopper and Pearson's bound is (1 - tail)-sure at 0 or n of n.
+        reach = _TAIL ** (1 / n)
+        return [reach, 1.0] if value == 1.0 else [0.0, 1 - reach]
+    return percentile_interval(samples)
+
+
+def share(
+    right: int, n: int, rng: np.random.Generator, num_bootstrap: int = NUM_BOOTSTRAP
+) -> dict[str, Any]:
+    """{value, n, ci95} of `right` of n examples; value and ci95 are None for none."""
+    if not n:
+        return {"value": None, "n": 0, "ci95": None}
+    # Drawing n examples again with replacement makes the number of hits binomial.
+    samples = rng.binomial(n, right / n, num_bootstrap) / n
+    return {"value": right / n, "n": n, "ci95": share_interval(samples, right / n, n)}
+
+
+def bootstrap(
+    score: Callable[[Int[np.ndarray, " n"]], dict[str, float]],
+    n: int,
+    rng: np.random.Generator,
+    num_bootstrap: int = NUM_BOOTSTRAP,
+) -> dict[str, Float[np.ndarray, " s"]]:
+    """Each value of `score` under resampling; it is told how often each of n examples counts.
+
+    One resample at a time: memory stays O(n).
+    """
+    resampled = [
+        score(np.bincount(rng.integers(0, n, n), minlength=n)) for _ in range(num_bootstrap)
+    ]
+    names = score(np.ones(n, np.int64))
+    return {name: np.array([sample[name] for sample in resampled]) for name in names}

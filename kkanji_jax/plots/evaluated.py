@@ -1,0 +1,70 @@
+"""What an evaluation left in a folder, with its images where the dataset is at hand."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.manifest import load_manifest
+from kkanji_jax.data.resident import load_split
+from kkanji_jax.plots.run_log import describe_split
+from kkanji_jax.score_files import read_csv
+
+
+class Evaluated(NamedTuple):
+    """One evaluated split of a run."""
+
+    folder: Path
+    content: dict[str, Any]  # of eval.json
+    subtitle: str
+
+    @property
+    def split(self) -> str:
+        return self.content["split"]
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """The rows of a table beside eval.json; none where an older version wrote no such table."""
+        path = self.folder / name
+        return read_csv(path) if path.is_file() else []
+
+
+class Pictures(NamedTuple):
+    """The images of an evaluated split, with what each is and what it was read as."""
+
+    images: UInt8[np.ndarray, "n h w"]
+    labels: Int[np.ndarray, " n"]
+    predicted: Int[np.ndarray, " n"]
+    row_of: dict[str, int]  # sample id -> row
+
+
+def load_evaluated(workdir: Path) -> list[Evaluated]:
+    """Every eval/*/eval.json of a run, by the name of its folder."""
+    found = []
+    for path in sorted(workdir.glob("eval/*/eval.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        subtitle = describe_split(
+            workdir.resolve().name, content["split"], content["num_examples"], content["weights"]
+        )
+        found.append(Evaluated(path.parent, content, subtitle))
+    return found
+
+
+def load_pictures(evaluated: Evaluated, dataset: Path, class_index: ClassIndex) -> Pictures:
+    """The split's images, from the very dataset that was evaluated; ValueError for another."""
+    fingerprint = load_manifest(dataset)["fingerprint"]
+    wanted = evaluated.content["dataset_fingerprint"]
+    if fingerprint != wanted:
+        raise ValueError(
+            f"{evaluated.folder} is of the dataset {wanted[:12]}, {dataset} is {fingerprint[:12]}: "
+            "evaluate on it first, or name the other dataset"
+        )
+    split = load_split(dataset, evaluated.split)
+    rows = evaluated.table("predictions.csv")
+    if [row["sample_id"] for row in rows] != list(split.sample_ids):
+        raise ValueError(f"{evaluated.folder}/predictions.csv is not of {dataset}: evaluate again")
+    predicted = np.array([class_index.id_of(row["predicted_1"]) for row in rows])
+    row_of = {sample_id: row for row, sample_id in enumerate(split.sample_ids)}
+    return Pictures(split.images, split.labels, predicted, row_of)

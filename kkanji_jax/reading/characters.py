@@ -1,0 +1,45 @@
+"""The characters an answer is restricted to: a script, or a list in a file."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from kkanji_jax.data.class_index import ClassIndex, character_of
+from kkanji_jax.data.scripts import script_of
+
+NAMED = ("kanji", "kana")
+_CODEPOINT = re.compile(r"U\+[0-9A-F]{4,6}")
+
+
+def characters_of(wanted: str, class_index: ClassIndex) -> frozenset[str]:
+    """Those of `wanted`: `kanji`, `kana`, or a UTF-8 file of characters or U+XXXX, in any layout.
+
+    ValueError if the file holds nothing that the model knows.
+    """
+    if wanted in NAMED:
+        known = (c for c in class_index.codepoints if script_of(c) == wanted)
+        chosen = frozenset(character_of(codepoint) for codepoint in known)
+        if not chosen:
+            raise ValueError(f"this model knows no {wanted}")
+        return chosen
+    path = Path(wanted)
+    if not path.is_file():
+        raise ValueError(f"wanted kanji, kana or a file of characters for --chars, got {wanted!r}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise ValueError(f"{path} is not UTF-8: save the list of characters as UTF-8") from err
+    listed = frozenset(_listed(text))
+    known = frozenset(character_of(codepoint) for codepoint in class_index.codepoints)
+    if not listed & known:
+        raise ValueError(
+            f"none of the {len(listed)} characters in {path} is among the model's {len(known)}"
+        )
+    return listed & known
+
+
+def _listed(text: str) -> Iterable[str]:
+    yield from (character_of(codepoint) for codepoint in _CODEPOINT.findall(text))
+    for character in _CODEPOINT.sub(" ", text):
+        if not character.isspace():
+            yield character

@@ -1,0 +1,134 @@
+"""A trained network by name: the folder of a run, a bundle, or the one in the package.
+
+Bundles are read by NumPy alone; the checkpoints of a run need JAX and Orbax.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.export import bundle as bundle_lib
+
+WEIGHTS = ("ema", "raw")
+CALIBRATION = "calibration.json"
+NO_MODEL = (
+    "no model ships with kkanji_jax yet: train one (python -m kkanji_jax.train --config "
+    "configs/b0.py) and name its folder, as in --model runs/b0"
+)
+
+
+class Trained(NamedTuple):
+    """One set of weights with everything that says what its outputs mean.
+
+    `params` and `batch_stats` are nested as the network wants them, float32 on the host.
+    `calibration` is the content of calibration.json, where there is one for these weights.
+    """
+
+    path: Path
+    is_bundle: bool
+    config: dict[str, Any]
+    class_index: ClassIndex
+    params: Any
+    batch_stats: Any
+    weights: str
+    step: int
+    train_counts: dict[str, int]
+    manifest_sha256: str
+    calibration: dict[str, Any] | None
+
+
+def load_trained(
+    model: str | os.PathLike | None = None, *, weights: str | None = None, which: str = "best"
+) -> Trained:
+    """Loads a model for reading or scoring; ValueError says what is missing or damaged.
+
+    Of a run, the `best` or the `latest` checkpoint, and its `ema` or `raw` weights: by default the
+    moving average where the run kept one. A bundle holds one set, and is refused if another is
+    asked for.
+    """
+    path = check_model(model)
+    if bundle_lib.is_bundle(path):
+        return _of_bundle(path, weights)
+
+    from kkanji_jax.checkpoint import load_variables
+
+    loaded = load_variables(path, which)
+    weights = choose_weights(loaded.meta["config"], weights)
+    is_average = weights == "ema"
+    return Trained(
+        path=path,
+        is_bundle=False,
+        config=loaded.meta["config"],
+        class_index=ClassIndex.from_json(loaded.meta["class_index"]),
+        params=loaded.ema_params if is_average else loaded.params,
+        batch_stats=loaded.ema_batch_stats if is_average else loaded.batch_stats,
+        weights=weights,
+        step=loaded.step,
+        train_counts=loaded.meta["train_counts"],
+        manifest_sha256=loaded.meta["manifest_sha256"],
+        calibration=_calibration_of(path, weights),
+    )
+
+
+def check_model(model: str | os.PathLike | None) -> Path:
+    """The folder of a run or a bundle, or ValueError saying what `model` is instead."""
+    if model is None:
+        pretrained = Path(__file__).parent / "pretrained" / "b0"
+        if not pretrained.is_dir():
+            raise ValueError(NO_MODEL)
+        return pretrained
+    path = Path(model)
+    if not path.is_dir():
+        raise ValueError(f"no model at {path}: wanted the folder of a run, as runs/b0, or a bundle")
+    if not (path / "checkpoints").is_dir() and not bundle_lib.is_bundle(path):
+        raise ValueError(
+            f"{path} is no model: neither a run (it has no checkpoints/) nor a bundle "
+            "(it has no params.npz); wanted the --workdir of kkanji_jax.train or the --out of "
+            "kkanji_jax.export"
+        )
+    return path
+
+
+def choose_weights(config: dict[str, Any], weights: str | None) -> str:
+    """`ema` or `raw`: as asked, or by default the moving average where the run kept one."""
+    if weights is None:
+        return "ema" if config["ema_decay"] else "raw"
+    if weights not in WEIGHTS:
+        raise ValueError(f"wanted weights {' or '.join(WEIGHTS)}, got {weights!r}")
+    if weights == "ema" and not config["ema_decay"]:
+        raise ValueError("this run kept no moving average (ema_decay 0): use --weights raw")
+    return weights
+
+
+def _of_bundle(path: Path, weights: str | None) -> Trained:
+    bundle = bundle_lib.read_bundle(path)
+    held = bundle.about["weights"]
+    if weights is not None and choose_weights(bundle.config, weights) != held:
+        raise ValueError(f"{path} holds the {held} weights only, got --weights {weights}")
+    return Trained(
+        path=path,
+        is_bundle=True,
+        config=bundle.config,
+        class_index=bundle.class_index,
+        params=bundle_lib.nest(bundle.variables, "params"),
+        batch_stats=bundle_lib.nest(bundle.variables, "batch_stats"),
+        weights=held,
+        step=bundle.about["step"],
+        train_counts=bundle.train_counts,
+        manifest_sha256=bundle.about["manifest_sha256"],
+        calibration=bundle.calibration,
+    )
+
+
+def _calibration_of(workdir: Path, weights: str) -> dict[str, Any] | None:
+    path = workdir / CALIBRATION
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise ValueError(f"{path} is damaged: {err}") from err
+    # Fitted on one set of weights, it says nothing of the other.
+    return content if content.get("weights") == weights else None

@@ -1,0 +1,79 @@
+"""Figures of an evaluation: drawn from what evaluate wrote, with ink where the images are."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kkanji_jax.data.resident import load_split
+from kkanji_jax.plots import glyph_rows, reliability_diagram, style
+from kkanji_jax.plots.__main__ import main
+from kkanji_jax.plots.evaluated import load_evaluated, load_pictures
+from kkanji_jax.plots.fonts import find_font
+
+OF_A_SPLIT = ("long_tail", "reliability", "risk_coverage", "confused_glyphs")
+
+
+def test_an_evaluated_run_gets_every_figure(evaluated_run: Path, tiny_run, tmp_path: Path):
+    flags = ["--model", str(evaluated_run), "--dataset", str(tiny_run.dataset)]
+    assert main([*flags, "--out", str(tmp_path)]) == 0
+    for split in ("val", "test"):
+        for name in OF_A_SPLIT:
+            image = np.asarray(Image.open(tmp_path / f"{name}_{split}.png").convert("L"))
+            assert 0.005 < (image < 250).mean() < 0.6, name
+
+
+def test_pictures_are_refused_for_a_dataset_that_was_not_evaluated(
+    evaluated_run: Path, tiny_run, tmp_path: Path, capsys
+):
+    shutil.copytree(tiny_run.dataset, tmp_path / "other")
+    manifest = json.loads((tmp_path / "other/manifest.json").read_text())
+    (tmp_path / "other/manifest.json").write_text(json.dumps(manifest | {"fingerprint": "0" * 64}))
+    flags = ["--model", str(evaluated_run), "--dataset", str(tmp_path / "other")]
+    assert main([*flags, "--out", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert "evaluate on it first" in err and err.count("\n") == 1
+
+
+def test_pictures_are_those_of_the_predictions(evaluated_run: Path, tiny_run):
+    from kkanji_jax.data.class_index import ClassIndex
+
+    index = ClassIndex.load(tiny_run.dataset / "index.json")
+    for split in load_evaluated(evaluated_run):
+        pictures = load_pictures(split, tiny_run.dataset, index)
+        shards = load_split(tiny_run.dataset, split.split)
+        np.testing.assert_array_equal(pictures.images, shards.images)
+        for row in split.table("predictions.csv"):
+            place = pictures.row_of[row["sample_id"]]
+            assert index.codepoints[pictures.labels[place]] == row["codepoint"]
+            assert index.codepoints[pictures.predicted[place]] == row["predicted_1"]
+
+
+def test_glyphs_stand_where_their_row_says_black_on_white(tmp_path: Path):
+    black, white = np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8)
+    row = glyph_rows.GlyphRow(("春", "夏"), "x", ([white], [black, white]))
+    font = find_font()
+    with style.house_style(font):
+        figure = glyph_rows.draw("t", "s", ("a", "b"), (1, 2), [row], font)
+        path = style.save(figure, tmp_path / "rows.png")
+    grey = np.asarray(Image.open(path).convert("L"))
+    pitch = glyph_rows._GLYPH_INCHES * style.DPI
+    first = glyph_rows._TEXT_INCHES * style.DPI
+    second = first + pitch + glyph_rows._GAP_INCHES * style.DPI
+    y = int((1.05 + 0.3) * style.DPI)
+    # White strokes of the set become ink; a black image is paper.
+    inks = [grey[y, int(x + pitch / 2)] for x in (first, second, second + pitch)]
+    assert inks == [0, 255, 0]
+
+
+def test_a_perfect_model_and_one_without_calibration_are_drawn_too(tmp_path: Path):
+    rows = [{"n": 9, "confidence": 1.0, "accuracy": 1.0, "ci95": [0.66, 1.0]}]
+    content = {
+        "reliability": {"before": rows, "after": None},
+        "ece": {"value": 0.0, "ci95": [0.0, 0.0]},
+    }
+    with style.house_style(find_font()):
+        path = style.save(reliability_diagram.draw(content, "s"), tmp_path / "a.png")
+    assert (np.asarray(Image.open(path).convert("L")) < 250).mean() > 0.005
