@@ -236,7 +236,10 @@ def load(
             config_model, trained.class_index, trained.params, trained.batch_stats
         )
     else:
-        from kkanji_jax.backends.jax_backend import JaxBackend
+        try:
+            from kkanji_jax.backends.jax_backend import JaxBackend
+        except ModuleNotFoundError as err:
+            raise ValueError(f"{err}, which the JAX backend needs: use --backend onnx") from err
 
         num_classes = len(trained.class_index)
         run = JaxBackend(config_model, num_classes, trained.params, trained.batch_stats)
