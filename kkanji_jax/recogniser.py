@@ -202,6 +202,7 @@ class Recogniser:
     def _glyphs_of(
         self, images: ImageSource | Iterable[ImageSource]
     ) -> UInt8[np.ndarray, "n 64 64"]:
+        sources: Iterable[Any]
         if isinstance(images, np.ndarray):
             sources = list(images) if _is_stack(images) else [images]
         elif isinstance(images, Iterable) and not isinstance(images, str):
@@ -236,7 +237,10 @@ def load(
             config_model, trained.class_index, trained.params, trained.batch_stats
         )
     else:
-        from kkanji_jax.backends.jax_backend import JaxBackend
+        try:
+            from kkanji_jax.backends.jax_backend import JaxBackend
+        except ModuleNotFoundError as err:
+            raise ValueError(f"{err}, which the JAX backend needs: use --backend onnx") from err
 
         num_classes = len(trained.class_index)
         run = JaxBackend(config_model, num_classes, trained.params, trained.batch_stats)

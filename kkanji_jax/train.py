@@ -26,7 +26,7 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax import __version__, hosts
     from kkanji_jax import mesh as mesh_lib
     from kkanji_jax import workdir as workdir_lib
-    from kkanji_jax.checkpoint import finished_steps, load_variables, refuse_other_run
+    from kkanji_jax.checkpoint import finished_steps, refuse_other_run
     from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.data import resident
     from kkanji_jax.data.balance import Plan
@@ -42,6 +42,7 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax.scoring import predict_split
     from kkanji_jax.state import create_state, make_graphdef
     from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_steps
+    from kkanji_jax.trained import load_trained
     from kkanji_jax.warm_start import warm_state
 
     # --- the data, and the plan of which example comes when
@@ -139,7 +140,7 @@ def train(config: Any, workdir: Path) -> None:
     if resumed is None:
         carried, meta["warm_start"] = None, None
         if config.init_from is not None:
-            source = load_variables(Path(config.init_from))
+            source = load_trained(config.init_from)
             fresh, meta["warm_start"] = warm_state(fresh, source, class_index)
             _say(f"starting from the weights of {source.path}")
             if meta["warm_start"]["manifest_sha256"] != meta["manifest_sha256"]:

@@ -52,7 +52,12 @@ def load_trained(
     if bundle_lib.is_bundle(path):
         return _of_bundle(path, weights)
 
-    from kkanji_jax.checkpoint import load_variables
+    try:
+        from kkanji_jax.checkpoint import load_variables
+    except ModuleNotFoundError as err:
+        raise ValueError(
+            f"{err}, which a run's checkpoints need: export {path} to a bundle where it was trained"
+        ) from err
 
     loaded = load_variables(path, which)
     weights = choose_weights(loaded.meta["config"], weights)

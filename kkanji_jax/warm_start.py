@@ -6,47 +6,45 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from kkanji_jax.checkpoint import Loaded
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.state import TrainState, Variables
+from kkanji_jax.trained import Trained
 
 
 def warm_state(
-    fresh: TrainState, source: Loaded, class_index: ClassIndex
+    fresh: TrainState, source: Trained, class_index: ClassIndex
 ) -> tuple[TrainState, dict[str, Any]]:
     """(`fresh` with the weights of `source`, what to record of it). The optimizer starts anew.
 
-    The moving average of `source` is taken where it kept one. Its classifier's columns follow
-    their code points, so classes may come, go and move; a new class keeps its fresh column.
-    ValueError if the networks differ in anything but that; the input side is free.
+    The classifier's columns follow their code points, so classes may come, go and move; a new class
+    keeps its fresh column. ValueError if the networks differ in anything but that; the input side
+    is free.
     """
-    is_average = bool(source.meta["config"]["ema_decay"])
-    params = source.ema_params if is_average else source.params
-    batch_stats = source.ema_batch_stats if is_average else source.batch_stats
-    earlier = ClassIndex.from_json(source.meta["class_index"])
-    column_of = {codepoint: column for column, codepoint in enumerate(earlier.codepoints)}
+    column_of = {codepoint: i for i, codepoint in enumerate(source.class_index.codepoints)}
     kept = [column_of.get(codepoint, -1) for codepoint in class_index.codepoints]
     columns = np.asarray(kept, np.int32)
-    params = dict(params) | {
+    params = dict(source.params) | {
         "classifier": {
-            name: _take(value, params["classifier"][name], columns)
+            name: _take(value, source.params["classifier"][name], columns)
             for name, value in fresh.params["classifier"].items()
         }
     }
     _check_same_shapes(fresh.params, params, source)
-    _check_same_shapes(fresh.batch_stats, batch_stats, source)
+    _check_same_shapes(fresh.batch_stats, source.batch_stats, source)
     record = {
         "folder": str(source.path),
         "step": source.step,
-        "weights": "ema" if is_average else "raw",
+        "weights": source.weights,
         "classes_kept": int((columns >= 0).sum()),
         "classes_new": int((columns < 0).sum()),
-        "config": source.meta["config"],
-        "manifest_sha256": source.meta["manifest_sha256"],
-        "warm_start": source.meta.get("warm_start"),
+        "config": source.config,
+        "manifest_sha256": source.manifest_sha256,
     }
     state = fresh._replace(
-        params=params, batch_stats=batch_stats, ema_params=params, ema_batch_stats=batch_stats
+        params=params,
+        batch_stats=source.batch_stats,
+        ema_params=params,
+        ema_batch_stats=source.batch_stats,
     )
     return state, record
 
@@ -62,7 +60,7 @@ def _take(
     return np.where(columns >= 0, earlier[..., np.maximum(columns, 0)], fresh)
 
 
-def _check_same_shapes(wanted: Variables, got: Variables, source: Loaded) -> None:
+def _check_same_shapes(wanted: Variables, got: Variables, source: Trained) -> None:
     paths = [
         {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(tree)}
         for tree in (wanted, got)
@@ -73,6 +71,6 @@ def _check_same_shapes(wanted: Variables, got: Variables, source: Loaded) -> Non
         name = differing[0]
         raise ValueError(
             f"cannot start from {source.path}: it is another network "
-            f"({source.meta['config']['model']['variant']}): {name} is {paths[1].get(name)} there, "
+            f"({source.config['model']['variant']}): {name} is {paths[1].get(name)} there, "
             f"{paths[0].get(name)} here; choose the same model.variant"
         )

@@ -23,9 +23,7 @@ PROSE = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    "docs/parity.md",
-    "docs/kuzushiji.md",
-    "docs/data.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 )
 MAX_README_LINES = 150
 MAX_FILE_BYTES, MAX_GOLDEN_BYTES = 3_000_000, 100_000

@@ -6,7 +6,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,3 +64,59 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
     )
     made = run(site, tmp_path, "-c", program)
     assert made.stdout.split() == ["224", "(1,", "10)"], made.stderr
+
+
+READ = """
+import json, sys
+sys.path[:0] = sys.argv[1:3]
+sys.argv = ["predict", *sys.argv[3:]]
+from kkanji_jax.predict import main
+status = main()
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(json.dumps(sorted(loaded & {"jax", "flax", "orbax", "jaxtyping", "matplotlib", "grain"})))
+sys.exit(status)
+"""
+ALONE = ("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime")
+
+
+def test_onnxruntime_numpy_and_pillow_alone_read_an_image(site: Path, tmp_path: Path) -> None:
+    from kkanji_jax.config import default_config
+    from kkanji_jax.data.class_index import ClassIndex
+    from kkanji_jax.export.bundle import flatten, write_bundle
+    from kkanji_jax.state import init_variables
+
+    config = default_config().to_dict()
+    config["model"] |= {"variant": "nano"}
+    params, stats = init_variables(config["model"], 3, 0)
+    index = ClassIndex.from_codepoints(["U+6625", "U+590F", "U+56FD"])
+    write_bundle(
+        tmp_path / "bundle",
+        about={"weights": "ema", "step": 1, "manifest_sha256": ""},
+        config=config,
+        class_index=index,
+        variables=flatten(params, "params") | flatten(stats, "batch_stats"),
+        train_counts=dict.fromkeys(index.codepoints, 1),
+        calibration=None,
+        model_card="",
+    )
+    Image.new("L", (64, 64), 255).save(tmp_path / "a.png")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ALONE:  # as if nothing else were installed
+        found = Path(np.__file__).parents[1] / name
+        if found.exists():
+            (alone / name).symlink_to(found)
+
+    def read(backend: str) -> subprocess.CompletedProcess[str]:
+        arguments = [site, alone, tmp_path / "a.png", "--model", tmp_path / "bundle", "--top-k", 3]
+        # -I and -S: no folder but the two, and no site-packages.
+        return run(site, tmp_path, "-I", "-S", "-c", READ, *arguments, "--backend", backend)
+
+    told = read("onnx")
+    assert told.returncode == 0, told.stderr
+    *rows, loaded = told.stdout.splitlines()
+    assert loaded == "[]" and len(rows) == 3
+    assert "國 U+570B old" in told.stdout  # the table of forms is in the wheel
+    refused = read("jax")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    assert "No module named 'jax'" in refused.stderr and "--backend onnx" in refused.stderr

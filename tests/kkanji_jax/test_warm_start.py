@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from kkanji_jax.checkpoint import Loaded
 from kkanji_jax.config import default_config
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.state import create_state, init_variables
+from kkanji_jax.trained import Trained
 from kkanji_jax.warm_start import warm_state
 
 EARLIER = ClassIndex.from_codepoints(["U+4E00", "U+4E8C", "U+4E09"])
@@ -21,15 +21,21 @@ def model(variant: str = "nano") -> dict:
     return default_config().model.to_dict() | {"variant": variant}
 
 
-def loaded(*, ema_decay: float = 0.9, variant: str = "nano") -> Loaded:
-    raw = init_variables(model(variant), len(EARLIER), seed=1)
-    ema = init_variables(model(variant), len(EARLIER), seed=2)
-    meta = {
-        "config": {"ema_decay": ema_decay, "model": model(variant)},
-        "class_index": EARLIER.to_json(),
-        "manifest_sha256": "0" * 64,
-    }
-    return Loaded(7, Path("runs/earlier"), *raw, *ema, meta=meta)
+def trained(variant: str = "nano") -> Trained:
+    params, batch_stats = init_variables(model(variant), len(EARLIER), seed=1)
+    return Trained(
+        path=Path("runs/earlier"),
+        is_bundle=False,
+        config={"model": model(variant)},
+        class_index=EARLIER,
+        params=params,
+        batch_stats=batch_stats,
+        weights="ema",
+        step=7,
+        train_counts={},
+        manifest_sha256="0" * 64,
+        calibration=None,
+    )
 
 
 def fresh():
@@ -37,10 +43,10 @@ def fresh():
 
 
 def test_columns_follow_their_code_points_and_new_classes_stay_fresh() -> None:
-    source, start = loaded(), fresh()
+    source, start = trained(), fresh()
     state, record = warm_state(start, source, LATER)
     for name in ("kernel", "bias"):
-        before, now = source.ema_params["classifier"][name], state.params["classifier"][name]
+        before, now = source.params["classifier"][name], state.params["classifier"][name]
         for codepoint in ("U+4E00", "U+4E09"):
             np.testing.assert_array_equal(
                 now[..., LATER.id_of(codepoint)], before[..., EARLIER.id_of(codepoint)]
@@ -52,22 +58,15 @@ def test_columns_follow_their_code_points_and_new_classes_stay_fresh() -> None:
 
 
 def test_the_rest_of_the_network_is_the_earlier_one_and_the_optimizer_is_new() -> None:
-    source, start = loaded(), fresh()
+    source, start = trained(), fresh()
     state, _ = warm_state(start, source, LATER)
     for tree in (state.params, state.ema_params):
-        np.testing.assert_array_equal(tree["stem_kernel"], source.ema_params["stem_kernel"])
-    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, source.ema_batch_stats)
+        np.testing.assert_array_equal(tree["stem_kernel"], source.params["stem_kernel"])
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, source.batch_stats)
     jax.tree.map(np.testing.assert_array_equal, state.opt_state, start.opt_state)
     assert int(state.step) == 0
 
 
-def test_a_run_without_an_average_gives_its_raw_weights() -> None:
-    source = loaded(ema_decay=0.0)
-    state, record = warm_state(fresh(), source, LATER)
-    np.testing.assert_array_equal(state.params["stem_kernel"], source.params["stem_kernel"])
-    assert record["weights"] == "raw"
-
-
 def test_another_network_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"cannot start from runs/earlier: it is another network"):
-        warm_state(fresh(), loaded(variant="b0"), LATER)
+        warm_state(fresh(), trained("b0"), LATER)
