@@ -23,7 +23,7 @@ BUSY_CALLS = ("open", "print", "jax.devices", "jax.config.update", "jax.device_p
 BUSY_METHODS = ("read_text", "read_bytes", "write_text", "mkdir")
 IDLE_CALLS = ("np.dtype", "np.finfo", "np.iinfo", "jnp.dtype", "jnp.finfo")
 DOORS = (
-    "train", "evaluate", "predict", "report", "__main__",
+    "train", "command_line", "evaluate", "predict", "report", "__main__",
     "download", "build", "verify", "inspect",
 )  # fmt: skip
 MAX_LINES, MAX_CONFIG_LINES = 300, 50

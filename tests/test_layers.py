@@ -39,17 +39,9 @@ DATA_TOOLS = (
     "audit split protocols audit_page host_augment "
     "device_augment build_state shards workers build_plan assemble contact_sheet dataset_view"
 ).split()
-DOORS = (
-    "kkanji_jax.train",
-    "kkanji_jax.evaluate",
-    "kkanji_jax.predict",
-    "kkanji_jax.plots.__main__",
-    "data_tools.download",
-    "kkanji_jax.report",
-    "kkanji_jax.export.__main__",
-    "data_tools.build",
-    "data_tools.verify",
-    "data_tools.inspect",
+DOORS = tuple(
+    "kkanji_jax.train kkanji_jax.evaluate kkanji_jax.predict kkanji_jax.plots.__main__ kkanji_jax.report kkanji_jax.export.__main__ "
+    "data_tools.download data_tools.build data_tools.verify data_tools.inspect".split()
 )
 ORDER = (
     *(f"kkanji_jax.{name}" for name in KKANJI_JAX),
