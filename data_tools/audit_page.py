@@ -82,7 +82,10 @@ def _caption(sample_id: str) -> str:
 
 def _iterate_rule(name: str, rule: dict[str, Any], images: dict[str, Any]) -> Iterator[str]:
     yield f'<h3 id="{name}">{html.escape(name.replace("_", " "))}: {rule["count"]:,}</h3>'
-    yield f"<p>{html.escape(rule['finds'])}. {html.escape(rule['action'])}.</p>"
+    finds, action = (
+        html.escape(rule[key][:1].upper() + rule[key][1:]) for key in ("finds", "action")
+    )
+    yield f"<p>{finds}. {action}.</p>"
     listed = 0
     yield '<div class="pictures">'
     without: list[str] = []

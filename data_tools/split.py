@@ -9,7 +9,7 @@ import lzma
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from data_tools.combine import Original
 from kkanji_jax.data.class_index import parse_codepoint
@@ -86,9 +86,9 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _open_text(path: Path) -> IO[str]:
+def _open_text(path: Path) -> io.TextIOWrapper:
     if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8-sig", newline="")
+        return io.TextIOWrapper(lzma.open(path), encoding="utf-8-sig", newline="")
     return open(path, encoding="utf-8-sig", newline="")
 
 

@@ -40,7 +40,8 @@ DATA_TOOLS = (
     "device_augment build_state shards workers build_plan assemble contact_sheet dataset_view"
 ).split()
 DOORS = tuple(
-    "kkanji_jax.train kkanji_jax.evaluate kkanji_jax.predict kkanji_jax.plots.__main__ kkanji_jax.report kkanji_jax.export.__main__ "
+    "kkanji_jax.train kkanji_jax.evaluate kkanji_jax.predict kkanji_jax.plots.__main__ "
+    "kkanji_jax.report kkanji_jax.export.__main__ "
     "data_tools.download data_tools.build data_tools.verify data_tools.inspect".split()
 )
 ORDER = (

@@ -64,7 +64,6 @@ def test_the_commands_of_the_kubernetes_jobs_make_the_dataset(
     blocks = re.findall(r"^( +)args:\n +- \|\n((?:\1   +.*\n)+)", text, re.M)
     build, finish = ("\n".join(line.strip() for line in block.splitlines()) for _, block in blocks)
     assert "completionMode: Indexed" in text and "Never run on a real cluster" in text
-    (tmp_path / "bin" / "python").symlink_to(sys.executable)
     python = f"exec {sys.executable} -m"  # an image has the environment's python first in PATH
     environment |= {"OPTIONS": "--min-images 3", "SHARDS_PER_POD": "2"}
     for index in ("0", "1"):
