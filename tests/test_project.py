@@ -19,7 +19,14 @@ import kkanji_jax
 from kkanji_jax.config import default_config
 
 ROOT = Path(__file__).resolve().parents[1]
-PROSE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/parity.md", "docs/kuzushiji.md")
+PROSE = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/parity.md",
+    "docs/kuzushiji.md",
+    "docs/RESULTS.md",
+)
 MAX_README_LINES = 150
 MAX_FILE_BYTES, MAX_GOLDEN_BYTES = 3_000_000, 100_000
 LARGE_FOLDERS = ("kkanji_jax/demo/", "kkanji_jax/pretrained/")
