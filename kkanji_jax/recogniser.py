@@ -1,5 +1,6 @@
 """A trained model, loaded: images in, characters with probabilities out."""
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
@@ -205,7 +206,7 @@ class Recogniser:
         sources: Iterable[Any]
         if isinstance(images, np.ndarray):
             sources = list(images) if _is_stack(images) else [images]
-        elif isinstance(images, Iterable) and not isinstance(images, str):
+        elif isinstance(images, Iterable) and not isinstance(images, str | io.BytesIO):
             sources = images
         else:
             sources = [images]

@@ -30,7 +30,8 @@ def test_json_has_the_documented_types(tiny_run, tmp_path: Path):
     (tmp_path / "broken.png").write_text("no image")
     good = sorted((tiny_run.source / "U+6625").iterdir())[0]
     out = tmp_path / "out.json"
-    arguments = [str(good), str(tmp_path / "broken.png"), "--model", str(tiny_run.workdir)]
+    run = shutil.copytree(tiny_run.workdir, tmp_path / "run")  # its index is written there
+    arguments = [str(good), str(tmp_path / "broken.png"), "--model", str(run)]
     arguments += ["--backend", "onnx", "--neighbours", "1", "--dataset", str(tiny_run.dataset)]
     assert main([*arguments, "--format", "json", "--out", str(out)]) == 1
     rows = json.loads(out.read_text(encoding="utf-8"))
