@@ -14,9 +14,11 @@ def get_config(variant: str = "full") -> Config:
     config = default_config()
     config.data.dataset = "data/demo"
     config.batch_size = 16
-    config.epochs = 8.0
+    config.epochs = 13.0
     config.ema_decay = 0.995
-    config.optim.lr_peak = 1.5e-3
+    config.optim.lr_peak = 3e-3
+    config.loss.label_smoothing = 0.0
+    config.model.dropout = 0.0
     config.model.drop_path = 0.0
     config.log_every_steps = 20
     return config
