@@ -114,11 +114,11 @@ def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) 
         if example.class_id == NO_CLASS:
             return f"left out\n{example.sample_id}"
         return f"{dataset.name_of(example.class_id)}\n{example.sample_id.rpartition('/')[2]}"
-    original, _, copy = example.sample_id.rpartition("/")[2].partition("#")
+    copy = example.sample_id.removeprefix(example.parent_id)
     if copy:
-        return f"{example.split}\ncopy {copy}"
+        return f"{example.split}\ncopy {copy[1:]}"
     if options.character or options.sample:
-        return f"{example.split}\n{original}"
+        return f"{example.split}\n{example.sample_id.rpartition('/')[2]}"
     splits = (options.of,) if options.of else SPLITS
     size = sum(dataset.count(split, example.class_id) for split in splits)
     return f"{dataset.name_of(example.class_id)}\n{size:,} images"
