@@ -167,9 +167,10 @@ def describe(dataset: Dataset, example: Example) -> Iterator[str]:
 
 def family_of(dataset: Dataset, sample_id: str, splits: Sequence[str] = SPLITS) -> list[Example]:
     """The original of a sample first, then its written-out copies by number; [] if unknown."""
-    parent_id, _, _ = sample_id.partition("#")
-    found = list(dataset.examples(splits, parent_id=parent_id))
-    return sorted(found, key=lambda e: int(e.sample_id.partition("#")[2] or 0))
+    found = list(dataset.examples(splits, parent_id=sample_id))
+    if not found:
+        found = list(dataset.examples(splits, parent_id=sample_id.rpartition("#")[0] or sample_id))
+    return sorted(found, key=lambda e: int(e.sample_id.removeprefix(e.parent_id)[1:] or 0))
 
 
 def class_id_of(dataset: Dataset, text: str) -> int:

@@ -114,6 +114,9 @@ def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) 
         if example.class_id == NO_CLASS:
             return f"left out\n{example.sample_id}"
         return f"{dataset.name_of(example.class_id)}\n{example.sample_id.rpartition('/')[2]}"
+    copy = example.sample_id.removeprefix(example.parent_id)
+    if copy:
+        return f"{example.split}\ncopy {copy[1:]}"
     if options.character or options.sample:
         return f"{example.split}\n{example.sample_id.rpartition('/')[2]}"
     splits = (options.of,) if options.of else SPLITS

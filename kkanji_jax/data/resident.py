@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,9 +75,11 @@ def _digests_of(images: UInt8[np.ndarray, "n h w"]) -> list[bytes]:
     return [hashlib.blake2b(image.data, digest_size=16).digest() for image in images]
 
 
-def _originals_of(sample_ids: Iterable[str]) -> set[str]:
-    """What the samples are copies of, as their own ids say: `<original>#<copy>`."""
-    return {sample_id.partition("#")[0] for sample_id in sample_ids}
+def _originals_of(sample_id: str, parent_id: str) -> set[str]:
+    """What a sample is made of, by its parent id and, if it is a copy, by its own."""
+    if sample_id == parent_id:  # an original, though a file name may look like a copy's
+        return {sample_id}
+    return {parent_id, sample_id.rpartition("#")[0] or sample_id}
 
 
 def check_no_leak(dataset: Path, train: Split, splits: Sequence[str] = ("val", "test")) -> None:
@@ -87,7 +89,8 @@ def check_no_leak(dataset: Path, train: Split, splits: Sequence[str] = ("val", "
     digest of the pixels: the held-out shards are read once for it.
     """
     manifest = load_manifest(dataset)
-    parents = set(train.parent_ids) | _originals_of(train.sample_ids)
+    known = map(_originals_of, train.sample_ids, train.parent_ids)
+    parents = set().union(*known)
     digests: set[bytes] = set()
     for name in splits:
         shared: set[str] = set()
@@ -100,7 +103,7 @@ def check_no_leak(dataset: Path, train: Split, splits: Sequence[str] = ("val", "
                 shared |= {
                     sample_id
                     for sample_id, parent_id, digest in rows
-                    if not parents.isdisjoint({parent_id, *_originals_of([sample_id])})
+                    if not parents.isdisjoint(_originals_of(sample_id, parent_id))
                     or digest in digests
                 }
         if shared:

@@ -57,6 +57,7 @@ def test_the_slurm_array_and_its_finish_make_the_dataset(
     check(environment, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_kubernetes_jobs_make_the_dataset(
     environment: dict[str, str], tmp_path: Path
 ):

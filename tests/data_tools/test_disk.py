@@ -60,7 +60,7 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
     assert "are free" in error and list(disk.iterdir()) == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_disk_that_fills_up_leaves_no_dataset_and_no_garbage_and_the_build_goes_on(
     arguments: list[str], mount: Mount, tmp_path: Path, workers: int
 ):

@@ -107,3 +107,9 @@ def test_training_takes_a_leaky_protocol_only_by_name(dataset: Path, tmp_path: P
     config.epochs = -1  # so that what comes next is another refusal
     with pytest.raises(ValueError, match="epochs must be positive"):
         train(config, tmp_path / "run")
+
+
+def test_a_file_name_that_looks_like_a_copy_is_no_leak(dataset: Path):
+    trained = resident.load_split(dataset, "train").sample_ids[5]
+    plant(dataset, VAL, f"{trained}#2", f"{trained}#2", is_warped=True)
+    check(dataset)
