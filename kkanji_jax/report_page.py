@@ -17,16 +17,16 @@ font-family:system-ui,"Noto Sans JP","Noto Sans CJK JP","Hiragino Sans","IPAexGo
 h1{font-size:1.6rem;margin:.4rem 0}h2{margin:2.2rem 0 .6rem;border-top:2px solid var(--ink);
 padding-top:.6rem}h3{margin:1.4rem 0 .4rem}p{max-width:46rem}
 nav a{margin-right:1rem}a{color:var(--accent)}
-.faint,figcaption,caption{color:var(--faint);font-size:.9rem}
+.faint{color:var(--faint);font-size:.9rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));
 gap:.6rem;margin:1rem 0}
 .tile{border:1px solid var(--line);border-radius:.4rem;padding:.6rem .8rem}
 .tile b{display:block;font-size:1.5rem;color:var(--accent)}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;padding:.2rem 0}th,td{padding:.25rem .7rem .25rem 0;text-align:right;
+th,td{padding:.25rem .7rem .25rem 0;text-align:right;
 border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left}
+th:first-child,td:first-child{text-align:left;white-space:normal}
 td.text,th.text{text-align:left}td.glyph{font-size:1.25rem;text-align:left}
 figure{margin:1.2rem 0;overflow-x:auto}img{max-width:100%;height:auto}
 @media(max-width:34rem){table{font-size:.8rem}th,td{padding-right:.45rem}
@@ -116,7 +116,7 @@ def _split_section(split: Evaluated, pictures: Sequence[Picture]) -> str:
     rows = [_score_row(_said(name), content[name]) for name in names]
     tolerant = content.get("variant_tolerant")
     if tolerant:
-        label = f"top-1, any form of the character counts ({tolerant['classes']} classes have one)"
+        label = f"top-1, any form counts ({tolerant['classes']} classes)"
         rows.append(_score_row(label, tolerant["top1"]))
     for name, score in content.get("raw", {}).items():
         if name != "loss":
