@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 # Every network call ends the process; what was tried is named.
 OFFLINE = """
@@ -82,15 +83,18 @@ def test_a_console_of_another_encoding_gets_utf8(console: dict, tiny_run):
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand(tiny_run, tmp_path: Path):
-    one = sorted((tiny_run.source / "U+6625").iterdir())[0]
+def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand(tmp_path: Path):
     used_kb = {}
     for count in (1_000, 100_000):
         folder = tmp_path / str(count)
         for number in range(count):
             inside = folder / f"{number // 10_000:02d}"
-            inside.mkdir(parents=True, exist_ok=True)
-            os.link(one, inside / f"{number:06d}.png")
+            if number % 10_000 == 0:  # file systems allow a file some tens of thousands of links
+                inside.mkdir(parents=True)
+                Image.new("L", (64, 64)).save(inside / f"{number:06d}.png")
+            else:
+                first = inside / f"{number // 10_000 * 10_000:06d}.png"
+                os.link(first, inside / f"{number:06d}.png")
         told = run(MANY, folder, "--format", "jsonl", "--out", tmp_path / "out")
         assert told.returncode == 0, told.stderr.decode()
         used_kb[count] = int(told.stderr.split()[-1])
