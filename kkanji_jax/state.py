@@ -36,7 +36,7 @@ def build_network(model: Mapping[str, Any], num_classes: int, rngs: nnx.Rngs) ->
         stem_stride=model["stem_stride"],
         dropout=model["dropout"],
         drop_path=model["drop_path"],
-        norm_group=model["norm_group"],
+        norm_group=model.get("norm_group"),  # older bundles lack it
         dtype=jnp.dtype(model["dtype"]),
         rngs=rngs,
     )

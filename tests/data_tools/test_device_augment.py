@@ -38,7 +38,7 @@ def test_a_written_out_set_holds_the_pixels_that_training_would_make(source: Any
     seen = {}
     for number in range(4):
         batch = batches[number]
-        rows, copies = batch["rows"][0], batch["copies"][0]
+        rows, copies = batch["rows"][0, 0], batch["copies"][0, 0]
         keys = sample_keys(SEED, jnp.asarray(addresses[rows]), jnp.asarray(copies))
         images = vary(jnp.asarray(train.images[rows]), keys, jnp.asarray(copies))
         for row, copy, image in zip(rows, copies, np.asarray(images), strict=True):
