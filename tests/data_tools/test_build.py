@@ -172,7 +172,7 @@ def wait_for_group(process: subprocess.Popen[str]) -> None:
 @pytest.fixture
 def long_build(source: Any, tmp_path: Path) -> Iterator[list[object]]:
     """The arguments of a build of some hundred shards."""
-    source.add_kanji("U+6625", 400)
+    source.add_kanji("U+6625", 800)
     yield ["--source", source.folder, "--out", tmp_path / "out"]
 
 

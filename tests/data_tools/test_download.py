@@ -278,9 +278,11 @@ def test_a_killed_download_goes_on_and_two_at_once_do_not_meet(server: Any, dest
         process = start(server, dest)
         wait_for_part(part, process, before + 50_000)
         if number == 2:
+            process.send_signal(signal.SIGSTOP)  # else it may be done before the other has begun
             other = start(server, dest)
             assert "another process is fetching into" in other.communicate(timeout=60)[1]
             assert other.returncode == 1
+            process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGKILL if number < 3 else signal.SIGINT)
         output, errors = process.communicate(timeout=60)
         assert list(contents(dest)) and "kkanji.tar" not in contents(dest)
