@@ -37,7 +37,7 @@ def test_a_value_out_of_range_is_named(field: str, value: object, message: str) 
         config_lib.validate(config)
 
 
-@pytest.mark.parametrize("variant", ["full", "cpu", "smoke"])
+@pytest.mark.parametrize("variant", ["full", "cpu", "open_set", "smoke"])
 def test_every_variant_of_b0_is_valid(variant: str) -> None:
     config_lib.validate(b0.get_config(variant))
 
