@@ -36,8 +36,8 @@ def get_config(variant: str = "gpu") -> Config:
         config.optim.lr_peak = 1.5e-3
     elif variant == "cpu":
         config.init_from = "runs/release-cpu_48px"
-        config.epochs = 2.0
-        config.optim.lr_peak = 7e-4
+        config.epochs = 4.0
+        config.optim.lr_peak = 1e-3
         config.optim.warmup_epochs = 0.1
     else:
         raise ValueError(
