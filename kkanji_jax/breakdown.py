@@ -67,7 +67,8 @@ def macro_recall(
         return {"macro": float((right[present] / true[present]).mean())}
 
     value = mean_recall(np.ones(n, np.int64))["macro"]
-    samples = intervals.bootstrap(mean_recall, n, rng, num_bootstrap)["macro"]
+    drawn = intervals.bootstrap(mean_recall, n, rng, num_bootstrap)["macro"]
+    samples = intervals.recentred(drawn, value)
     return {
         "value": value,
         "n": n,

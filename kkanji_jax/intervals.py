@@ -8,20 +8,36 @@ from jaxtyping import Float, Int
 
 LEVEL = 0.95
 NUM_BOOTSTRAP = 1000
-METHOD = "percentile bootstrap over examples; exact binomial where all are right or wrong"
+METHOD = (
+    "percentile bootstrap over examples, recentred for means over classes; exact binomial where "
+    "all are right or wrong"
+)
 _TAIL = (1 - LEVEL) / 2
 
 Interval = list[float] | None
 
 
 def percentile_interval(samples: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:
-    """The middle 95 % of resampled values; None where no value is finite."""
+    """The middle 95 % of resampled values; None where none is finite."""
     values = np.asarray(samples, np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
         return None
     low, high = np.quantile(finite, [_TAIL, 1 - _TAIL])
     return [float(low), float(high)]
+
+
+def recentred(
+    samples: Sequence[float] | Float[np.ndarray, " s"], value: float
+) -> Float[np.ndarray, " s"]:
+    """Resampled means over classes, shifted so that their own mean is `value`; within [0, 1].
+
+    A resample loses classes of few examples, the hard ones, and so overrates the mean: with many
+    such classes the interval of the samples as they are would not even hold `value`.
+    """
+    values = np.asarray(samples, np.float64)
+    finite = values[np.isfinite(values)]
+    return np.clip(finite - finite.mean() + value, 0.0, 1.0) if finite.size else finite
 
 
 def share_interval(

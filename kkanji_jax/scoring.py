@@ -180,9 +180,12 @@ def summarise(
     )
 
     def scored(name: str, n: int = num_examples, **more: Any) -> dict[str, Any]:
-        interval = intervals.percentile_interval(samples[name])
+        drawn = samples[name]
+        if name.startswith("macro_"):
+            drawn = intervals.recentred(drawn, value[name])
+        interval = intervals.percentile_interval(drawn)
         if name in _SHARES:
-            interval = intervals.share_interval(samples[name], value[name], n)
+            interval = intervals.share_interval(drawn, value[name], n)
         return {"value": _plain(value[name]), "n": n, "ci95": interval, **more}
 
     present = np.unique(cases.labels)
