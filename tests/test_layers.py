@@ -25,7 +25,7 @@ KKANJI_JAX = (
     "checkpoint pace metric_log workdir "
     "scoring "
     "calibrate "
-    "export.arrays export.protobuf export.onnx export.bundle export.model_card "
+    "export.arrays export.protobuf export.onnx export.web export.bundle export.model_card "
     "trained "
     "backends.* "
     "recogniser "
