@@ -4,8 +4,7 @@
 
 import { GLYPH_PX } from "./glyph_image.js";
 
-const f = Math.fround;
-const LANES = 4; // output channels that one pass of `dense` computes side by side
+const LANES = 4; // output channels side by side in `dense`, whose sums are float64: V8 is thrice as fast
 
 /** Every float16 or bfloat16 by its bits. */
 function halves(dtype) {
@@ -26,7 +25,7 @@ function halves(dtype) {
 }
 
 function silu(values) {
-  for (let i = 0; i < values.length; i++) values[i] /= 1 + Math.exp(-values[i]);
+  for (let i = 0; i < values.length; i++) values[i] = values[i] / (1 + Math.exp(-values[i]));
   return values;
 }
 
@@ -37,13 +36,22 @@ function dense(x, { packed, bias, numIn, numOut }) {
   const even = pixels & ~1;
   for (let first = 0; first < numOut; first += LANES) {
     const start = first * numIn;
-    const [b0, b1, b2, b3] = bias.subarray(first, first + LANES);
+    const b0 = bias[first];
+    const b1 = bias[first + 1];
+    const b2 = bias[first + 2];
+    const b3 = bias[first + 3];
     const lanes = Math.min(LANES, numOut - first);
     for (let pixel = 0; pixel < pixels; pixel += 2) {
       const upper = pixel * numIn;
       const lower = pixel < even ? upper + numIn : upper;
-      let [s0, s1, s2, s3] = [b0, b1, b2, b3];
-      let [t0, t1, t2, t3] = [b0, b1, b2, b3];
+      let s0 = b0;
+      let s1 = b1;
+      let s2 = b2;
+      let s3 = b3;
+      let t0 = b0;
+      let t1 = b1;
+      let t2 = b2;
+      let t3 = b3;
       for (let i = 0, at = start; i < numIn; i++, at += LANES) {
         const a = x[upper + i];
         const b = x[lower + i];
@@ -51,14 +59,14 @@ function dense(x, { packed, bias, numIn, numOut }) {
         const w1 = packed[at + 1];
         const w2 = packed[at + 2];
         const w3 = packed[at + 3];
-        s0 = f(s0 + f(a * w0));
-        s1 = f(s1 + f(a * w1));
-        s2 = f(s2 + f(a * w2));
-        s3 = f(s3 + f(a * w3));
-        t0 = f(t0 + f(b * w0));
-        t1 = f(t1 + f(b * w1));
-        t2 = f(t2 + f(b * w2));
-        t3 = f(t3 + f(b * w3));
+        s0 += a * w0;
+        s1 += a * w1;
+        s2 += a * w2;
+        s3 += a * w3;
+        t0 += b * w0;
+        t1 += b * w1;
+        t2 += b * w2;
+        t3 += b * w3;
       }
       const rows = pixel < even ? 2 : 1;
       for (let row = 0; row < rows; row++) {
@@ -119,7 +127,10 @@ export class Network {
     this.read = (name) => {
       const { offset, shape } = model.arrays[name];
       const size = shape.reduce((product, side) => product * side, 1);
-      return Float32Array.from(new Uint16Array(buffer, offset, size), (bits) => table[bits]);
+      const bits = new Uint16Array(buffer, offset, size);
+      const values = new Float32Array(size);
+      for (let i = 0; i < size; i++) values[i] = table[bits[i]];
+      return values;
     };
     this.stem = this.filters("params/stem_kernel", "stem_norm", model.stem);
     this.stem.numIn = 1;

@@ -10,7 +10,7 @@ const MIN_BOX_PX = 4;
 export const decode = (blob) =>
   createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
 
-function pixelsOf(bitmap, { left, top, width, height }) {
+export function pixelsOf(bitmap, { left, top, width, height }) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -38,7 +38,8 @@ class Browser:
         # Descriptors 3 and 4 must be these very numbers, and only a process of its own can say so.
         launch = (
             f"import os,sys; r,w=os.dup({to_them}),os.dup({from_them}); "
-            "os.dup2(r,3); os.dup2(w,4); os.execv(sys.argv[1], sys.argv[1:])"
+            "os.dup2(r,3); os.dup2(w,4); os.set_inheritable(3,True); os.set_inheritable(4,True); "
+            "os.execv(sys.argv[1], sys.argv[1:])"
         )
         command = [sys.executable, "-c", launch, program, *FLAGS, f"--user-data-dir={profile}"]
         self._process = subprocess.Popen(
@@ -55,16 +56,10 @@ class Browser:
 
     def send(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         """Does one command and returns its result; events that come meanwhile are kept."""
-        self._last_id += 1
-        message: dict[str, Any] = {"id": self._last_id, "method": method, "params": params}
-        if session:
-            message["sessionId"] = session
-        content = json.dumps(message).encode() + b"\0"
-        while content:
-            content = content[os.write(self._out, content) :]
+        own_id = self._post(method, session, params)
         while True:
             answer = self._next()
-            if answer.get("id") == self._last_id:
+            if answer.get("id") == own_id:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
@@ -72,14 +67,21 @@ class Browser:
 
     def _take(self, event: dict[str, Any]) -> None:
         self.events.append(event)
-        if event.get("method") == "Target.attachedToTarget":  # the page's worker
-            self._post("Network.enable", event["params"]["sessionId"])
-            self._post("Runtime.runIfWaitingForDebugger", event["params"]["sessionId"])
+        if event.get("method") == "Target.attachedToTarget":
+            found = event["params"]
+            if found["targetInfo"]["type"] == "worker":  # it waits: record its requests too
+                self._post("Network.enable", found["sessionId"], {})
+                self._post("Runtime.runIfWaitingForDebugger", found["sessionId"], {})
 
-    def _post(self, method: str, session: str) -> None:
+    def _post(self, method: str, session: str | None, params: dict[str, Any]) -> int:
         self._last_id += 1
-        message = {"id": self._last_id, "method": method, "params": {}, "sessionId": session}
-        os.write(self._out, json.dumps(message).encode() + b"\0")
+        message: dict[str, Any] = {"id": self._last_id, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        content = json.dumps(message).encode() + b"\0"
+        while content:
+            content = content[os.write(self._out, content) :]
+        return self._last_id
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
