@@ -64,9 +64,7 @@ def write_web(
     (out / MODEL).write_text(text + "\n", encoding="utf-8")
 
 
-def network_plan(
-    model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Any]:
+def network_plan(model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """What a forward pass needs to know beside the weights, whose `shapes` it is told."""
     variant, blocks = get_variant(model["variant"]), []
     channels = shapes["params/stem_kernel"][3]

@@ -63,15 +63,21 @@ export class Picture {
     this.scale = fit * this.zoom;
     const focus = this.box
       ? { x: this.box.left + this.box.width / 2, y: this.box.top + this.box.height / 2 }
-      : {
-          x: (this.viewer.scrollLeft + clientWidth / 2) / old,
-          y: (this.viewer.scrollTop + clientHeight / 2) / old,
-        };
+      : this.centreAt(old);
     this.sheet.style.width = `${width * this.scale}px`;
     this.sheet.style.height = `${height * this.scale}px`;
     this.viewer.scrollLeft = focus.x * this.scale - clientWidth / 2;
     this.viewer.scrollTop = focus.y * this.scale - clientHeight / 2;
     this.drawBox();
+  }
+
+  /** The middle of what is seen of the picture, in its pixels. */
+  centreAt(scale) {
+    const { scrollLeft, scrollTop, clientWidth, clientHeight } = this.viewer;
+    return {
+      x: Math.min(scrollLeft / scale + clientWidth / scale / 2, this.size.width / 2 + scrollLeft / scale),
+      y: Math.min(scrollTop / scale + clientHeight / scale / 2, this.size.height / 2 + scrollTop / scale),
+    };
   }
 
   enlarge = () => this.setZoom(this.zoom * ZOOM_STEP);
@@ -172,8 +178,7 @@ export class Picture {
     const side = Math.max(this.size.width, this.size.height);
     if (!this.box) {
       const half = Math.max(1, side / 40);
-      const x = (this.viewer.scrollLeft + this.viewer.clientWidth / 2) / this.scale;
-      const y = (this.viewer.scrollTop + this.viewer.clientHeight / 2) / this.scale;
+      const { x, y } = this.centreAt(this.scale);
       this.place(x - half, y - half, x + half, y + half);
       return;
     }

@@ -36,7 +36,7 @@ export function tableOf({ candidates, verdict }) {
 }
 
 export class Results {
-  /** `tell(text)` says something to the reader, aloud for those who listen. */
+  /** `tell(make)` says what `make()` gives, aloud for those who listen. */
   constructor(elements, tell) {
     Object.assign(this, elements, { tell, answer: null, isLong: false });
     this.copyTable.addEventListener("click", () => this.copied(tableOf(this.answer.reading)));
@@ -51,9 +51,11 @@ export class Results {
     this.render();
     const { candidates, verdict } = answer.reading;
     const { character, probability } = candidates[0];
-    const told = verdict ? say(verdict) : "";
-    if (verdict === "blank") this.tell(told);
-    else this.tell(say("told", { character, probability: percent(probability), verdict: told }));
+    this.tell(() => {
+      const told = verdict ? say(verdict) : "";
+      const values = { character, probability: percent(probability), verdict: told };
+      return verdict === "blank" ? told : say("told", values);
+    });
   }
 
   hide() {
@@ -64,9 +66,9 @@ export class Results {
   async copied(text) {
     try {
       await copy(text);
-      this.tell(say("copied"));
+      this.tell(() => say("copied"));
     } catch {
-      this.tell(say("notCopied"));
+      this.tell(() => say("notCopied"));
     }
   }
 

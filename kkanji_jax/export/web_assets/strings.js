@@ -136,8 +136,12 @@ export function say(key, values = {}) {
   return STRINGS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-export const percent = (share, digits = 1) =>
-  new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: digits }).format(share);
+/** A share in per cent, to a tenth; what is less is said to be less. */
+export function percent(share) {
+  const style = { style: "percent", maximumFractionDigits: 1 };
+  const told = new Intl.NumberFormat(language, style).format(Math.max(share, 0.001));
+  return share > 0 && share < 0.001 ? `< ${told}` : share === 0 ? "0%" : told;
+}
 
 export const count = (n) => new Intl.NumberFormat(language).format(n);
 
