@@ -25,7 +25,7 @@ KKANJI_JAX = (
     "checkpoint checkpoint_store pace metric_log profiler workdir "
     "calibrate intervals reliability open_set "
     "scoring breakdown suspects scorecard score_files score_table "
-    "export.arrays export.protobuf export.onnx export.bundle export.model_card "
+    "export.arrays export.protobuf export.onnx export.web export.bundle export.model_card "
     "trained warm_start "
     "backends.* "
     "recogniser "

@@ -28,6 +28,9 @@ def _parser() -> argparse.ArgumentParser:
         "--onnx", action="store_true", help="also model.onnx, for browsers and other programs"
     )
     parser.add_argument(
+        "--web", action="store_true", help="also web/, a page that reads in the browser, offline"
+    )
+    parser.add_argument(
         "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
     )
     parser.add_argument(
@@ -80,6 +83,7 @@ def export(args: argparse.Namespace) -> None:
         model_card=card,
         dtype=args.dtype,
         with_onnx=args.onnx,
+        with_web=args.web,
     )
 
 
@@ -120,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
         return 1
     files = sorted(path for path in args.out.iterdir())
-    size = sum(path.stat().st_size for path in files)
+    size = sum(path.stat().st_size for path in files if path.is_file())
     print(f"wrote {args.out}: {', '.join(path.name for path in files)}; {size / 1e6:.1f} MB")
     return 0
 

@@ -7,6 +7,7 @@ train_counts.json  training images of each code point
 calibration.json   temperature and verdicts, where the run has them
 model_card.md      what it is, what it scores, and what nobody has measured
 model.onnx         optional; its weights are those in params.npz
+web/               optional; a page that reads characters in a browser, see web.py
 SHA256SUMS         of all of them
 """
 
@@ -28,6 +29,7 @@ FORMAT = "kkanji_jax bundle"
 FORMAT_VERSION = 1
 PARAMS, CONFIG, INDEX, COUNTS = "params.npz", "config.json", "index.json", "train_counts.json"
 CALIBRATION, CARD, ONNX = "calibration.json", "model_card.md", "model.onnx"
+WEB = "web"
 FILES = (PARAMS, CONFIG, INDEX, COUNTS, CARD)  # what no bundle is without
 
 FlatVariables = Mapping[str, Float32[np.ndarray, "..."]]
@@ -84,6 +86,7 @@ def write_bundle(
     model_card: str,
     dtype: str = "float16",
     with_onnx: bool = False,
+    with_web: bool = False,
 ) -> None:
     """Writes the folder `out`, which appears when whole; ValueError if something is there."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -107,6 +110,19 @@ def write_bundle(
             from kkanji_jax.export.onnx import write_onnx
 
             write_onnx(unfinished / ONNX, config["model"], class_index, unfinished / PARAMS, dtype)
+        if with_web:
+            from kkanji_jax.export.web import write_web
+
+            write_web(
+                unfinished / WEB,
+                params=unfinished / PARAMS,
+                dtype=dtype,
+                about=about,
+                model=config["model"],
+                class_index=class_index,
+                train_counts=train_counts,
+                calibration=calibration,
+            )
         write_sums(unfinished)
         if out.is_dir():
             out.rmdir()

@@ -1,0 +1,28 @@
+// Logits -> candidates and a verdict: the rules of kkanji_jax/recogniser.py and calibrate.py.
+
+export const TOP_K = 10;
+
+/** The best candidates, and how far to rely on the first. */
+export function readingOf(logits, model, isBlank) {
+  const { temperature = 1, verdicts = null } = model.calibration ?? {};
+  const best = logits.reduce((most, value) => Math.max(most, value), -Infinity);
+  const weights = Float64Array.from(logits, (value) => Math.exp((value - best) / temperature));
+  const total = weights.reduce((sum, value) => sum + value, 0);
+  const order = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
+  const candidates = order.slice(0, TOP_K).map((classId, i) => {
+    const codepoint = model.codepoints[classId];
+    const character = String.fromCodePoint(parseInt(codepoint.slice(2), 16));
+    const forms = model.forms[codepoint] ?? [];
+    const trained = model.train_counts[classId];
+    return { rank: i + 1, classId, character, codepoint, probability: weights[classId] / total, forms, trained };
+  });
+  let verdict = "";
+  if (verdicts) {
+    const { accept, unknown } = verdicts;
+    const isSure = accept.threshold !== null && candidates[0].probability >= accept.threshold;
+    verdict = best < unknown.threshold ? "unknown" : isSure ? "accept" : "ask";
+  }
+  if (isBlank) verdict = "blank";
+  const stated = verdicts && verdict !== "blank" ? verdicts[verdict] : null;
+  return { candidates, verdict, accuracy: stated?.accuracy ?? null, n: stated?.n ?? null };
+}

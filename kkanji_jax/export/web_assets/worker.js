@@ -1,0 +1,61 @@
+// Reads pictures off the page's own thread. In: {id, image}, pixels as getImageData gives them.
+// Out: {progress}, {ready}, {id, glyph, reading, milliseconds}, or {failed: code, detail}.
+
+import { greyOf, isBlank, normaliseGlyph } from "./glyph_image.js";
+import { Network } from "./network.js";
+import { readingOf } from "./reading.js";
+
+async function fetched(name) {
+  const answer = await fetch(new URL(name, import.meta.url));
+  if (!answer.ok) throw new Error(`${name}: ${answer.status}`);
+  return answer;
+}
+
+async function bytesOf(answer, total) {
+  const bytes = new Uint8Array(total);
+  let read = 0;
+  for (const reader = answer.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (read + value.length > total) throw new Error(`params.npz: longer than ${total} bytes`);
+    bytes.set(value, read);
+    read += value.length;
+    postMessage({ progress: read / total });
+  }
+  if (read !== total) throw new Error(`params.npz: ${read} of ${total} bytes`);
+  return bytes.buffer;
+}
+
+/** A stroke on paper, read before anybody asks: compiled code is several times as fast. */
+function sample() {
+  const [width, height] = [512, 512];
+  const data = new Uint8ClampedArray(4 * width * height).fill(255);
+  for (let y = 200; y < 300; y++) data.fill(0, 4 * (y * width + y), 4 * (y * width + y + 100));
+  for (let at = 3; at < data.length; at += 4) data[at] = 255;
+  return { data, width, height };
+}
+
+async function load() {
+  const model = await (await fetched("./model.json")).json();
+  const weights = await fetched(`./params.npz?${model.params_sha256.slice(0, 16)}`);
+  const network = new Network(model, await bytesOf(weights, model.params_bytes));
+  for (let i = 0; i < 3; i++) network.run(normaliseGlyph(greyOf(sample())).data); // compiled by now
+  return { model, network };
+}
+
+const loaded = load();
+loaded.then(
+  ({ model }) => {
+    const { codepoints, about, calibration } = model;
+    postMessage({ ready: { classes: codepoints.length, about, calibration } });
+  },
+  (error) => postMessage({ failed: "load", detail: error.message }),
+);
+
+addEventListener("message", async ({ data: { id, image } }) => {
+  const { model, network } = await loaded;
+  const start = performance.now();
+  const glyph = normaliseGlyph(greyOf(image));
+  const reading = readingOf(network.run(glyph.data), model, isBlank(glyph));
+  postMessage({ id, glyph: glyph.data, reading, milliseconds: performance.now() - start });
+});

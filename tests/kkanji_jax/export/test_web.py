@@ -1,0 +1,221 @@
+"""The page's own arithmetic, run by node: it sees what Python sees, and says what Python says."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from kkanji_jax.data.glyph_image import glyph_image, is_blank
+from kkanji_jax.export import web
+from kkanji_jax.export.__main__ import main
+from kkanji_jax.export.bundle import read_bundle
+from kkanji_jax.recogniser import load
+
+Node = Callable[..., Any]
+
+READ_IMAGES = """
+const bytes = fs.readFileSync(folder + "/images.bin");
+const images = [];
+for (let at = 0; at < bytes.length; ) {
+  const [width, height] = [bytes.readUInt32LE(at), bytes.readUInt32LE(at + 4)];
+  const data = new Uint8ClampedArray(bytes.subarray(at + 8, at + 8 + 4 * width * height));
+  images.push({ width, height, data });
+  at += 8 + 4 * width * height;
+}
+"""
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    """Runs an ES module beside the assets; its last expression, `answer`, comes back."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("no node on the path: nothing to run the page's JavaScript with")
+    folder = tmp_path / "page"
+    shutil.copytree(web.ASSETS, folder)
+    (folder / "package.json").write_text('{"type": "module"}')
+
+    def run(script: str, images: Sequence[np.ndarray] = (), model: Path | None = None) -> Any:
+        content = b"".join(np.array(i.shape[1::-1], "<u4").tobytes() + i.tobytes() for i in images)
+        (folder / "images.bin").write_bytes(content)
+        head = f'import fs from "node:fs";\nconst folder = {json.dumps(str(folder))};\n'
+        head += f"const model = {json.dumps(str(model))};\n"
+        (folder / "script.js").write_text(head + script + "\nconsole.log(JSON.stringify(answer));")
+        done = subprocess.run(
+            [program, str(folder / "script.js")], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def photographs(rng: np.random.Generator, n: int) -> list[np.ndarray]:
+    """RGBA pictures of strokes on uneven paper, of all sizes, some the other way round."""
+    found = []
+    for number in range(n):
+        width, height = (int(side) for side in rng.integers(9, 330, 2))
+        base = Image.fromarray(rng.integers(170, 240, (4, 3, 3), np.uint8))
+        paper = base.resize((width, height), Image.Resampling.BICUBIC)
+        pen = ImageDraw.Draw(paper)
+        for _ in range(int(rng.integers(1, 5))):
+            points = rng.uniform(0.15, 0.85, (4, 2)) * (width, height)
+            tone = tuple(int(value) for value in rng.integers(0, 110, 3))
+            thick = max(1, int(min(width, height) * rng.uniform(0.03, 0.14)))
+            pen.line([(float(x), float(y)) for x, y in points], fill=tone, width=thick)
+        paper = paper.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 2))))
+        pixels = np.array(paper.convert("RGBA"))
+        pixels[..., :3] = np.clip(pixels[..., :3] + rng.normal(0, 4, (height, width, 1)), 0, 255)
+        if number % 4 == 0:
+            pixels[..., :3] = 255 - pixels[..., :3]
+        if number % 5 == 0:
+            pixels[..., 3] = rng.integers(0, 256, (height, width))
+        found.append(pixels)
+    return found
+
+
+def odd_pictures(rng: np.random.Generator) -> list[np.ndarray]:
+    """What has rules of its own: published glyphs, blanks, one pixel, white ink on nothing."""
+    glyph = np.zeros((64, 64), np.uint8)
+    glyph[20:26, 8:56] = 255
+    small = np.zeros((28, 28), np.uint8)
+    small[9:12, 4:24] = 255
+    greys = [glyph, 255 - glyph, small, 255 - small, np.full((40, 30), 200, np.uint8),
+             np.zeros((1, 1), np.uint8), np.zeros((64, 64), np.uint8),
+             rng.integers(0, 256, (3, 200), np.uint8)]  # fmt: skip
+    pictures = [np.dstack([grey, grey, grey, np.full_like(grey, 255)]) for grey in greys]
+    white = np.full((64, 64, 4), 255, np.uint8)
+    white[..., 3] = glyph
+    return [*pictures, white]
+
+
+def crops_at_hand() -> list[np.ndarray]:
+    """Photographed crops in the folder that KKANJI_CROPS names, if it does."""
+    folder = os.environ.get("KKANJI_CROPS")
+    paths = sorted(Path(folder).rglob("*.jpg"))[:60] if folder else []
+    return [np.asarray(Image.open(path).convert("RGBA")) for path in paths]
+
+
+def test_the_page_prepares_pictures_as_python_does(node: Node, rng: np.random.Generator):
+    pictures = [*photographs(rng, 50), *odd_pictures(rng), *crops_at_hand()]
+    told = node(
+        'import { greyOf, isBlank, normaliseGlyph } from "./glyph_image.js";'
+        + READ_IMAGES
+        + "const glyphs = images.map((image) => normaliseGlyph(greyOf(image)));"
+        "const answer = glyphs.map((g) => ({ data: [...g.data], blank: isBlank(g) }));",
+        pictures,
+    )
+    glyphs = [glyph_image(Image.fromarray(picture)) for picture in pictures]
+    assert sum(not is_blank(glyph) for glyph in glyphs) >= 45
+    for picture, glyph, ours in zip(pictures, glyphs, told, strict=True):
+        theirs = np.array(ours["data"]).reshape(64, 64)
+        # Pillow's arithmetic is copied bit by bit; 2 grey levels leave room for its next version.
+        assert np.abs(theirs - glyph).max() <= 2, f"a picture of {picture.shape}"
+        assert ours["blank"] == is_blank(glyph)
+
+
+@pytest.fixture(scope="module", params=["float16", "bfloat16"])
+def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("web") / "bundle"
+    calibration = {
+        "version": 1, "temperature": 0.8, "weights": "ema", "fitted_on": {"split": "val"},
+        "verdicts": {
+            "accept": {"threshold": 0.9, "accuracy": 0.99, "coverage": 0.5, "n": 50},
+            "ask": {"threshold": None, "accuracy": 0.7, "coverage": 0.4, "n": 40},
+            "unknown": {"threshold": 0.5, "accuracy": None, "coverage": 0.1, "n": 0},
+        },
+    }  # fmt: skip
+    workdir = tmp_path_factory.mktemp("run") / "tiny"
+    shutil.copytree(tiny_run.workdir, workdir)
+    (workdir / "calibration.json").write_text(json.dumps(calibration))
+    arguments = ["--model", str(workdir), "--out", str(out), "--web"]
+    assert main([*arguments, "--dtype", request.param]) == 0
+    return out
+
+
+def test_the_page_says_what_predict_says(node: Node, tiny_run, exported: Path):
+    files = sorted(tiny_run.source.rglob("*.png"))[::9]
+    told = node(
+        'import { greyOf, isBlank, normaliseGlyph } from "./glyph_image.js";'
+        'import { Network } from "./network.js"; import { readingOf } from "./reading.js";'
+        + READ_IMAGES
+        + 'const plan = JSON.parse(fs.readFileSync(model + "/model.json"));'
+        'const file = fs.readFileSync(model + "/params.npz");'
+        "const start = file.byteOffset;"
+        "const weights = file.buffer.slice(start, start + file.length);"
+        "const network = new Network(plan, weights);"
+        "const answer = images.map((image) => { const glyph = normaliseGlyph(greyOf(image));"
+        "return readingOf(network.run(glyph.data), plan, isBlank(glyph)); });",
+        [np.asarray(Image.open(path).convert("RGBA")) for path in [*files]]
+        + [np.full((50, 50, 4), 255, np.uint8)],
+        model=exported / "web",
+    )
+    wanted = load(exported, backend="onnx").predict(
+        [*files, Image.new("L", (50, 50), 255)], top_k=6
+    )
+    assert {reading.verdict for reading in wanted} >= {"accept", "blank"}
+    for theirs, ours in zip(told, wanted, strict=True):
+        assert theirs["verdict"] == ours.verdict
+        for candidate, own in zip(theirs["candidates"], ours, strict=True):
+            assert (candidate["codepoint"], candidate["character"]) == own[1::-1]
+            # Sums of float32 products in another order, through some ten layers.
+            assert abs(candidate["probability"] - own.probability) < 1e-4
+
+
+def test_the_page_is_part_of_the_bundle_and_its_weights_are_on_disk_once(exported: Path):
+    assert read_bundle(exported).calibration
+    listed = (exported / "SHA256SUMS").read_text()
+    assert all(f"web/{name}" in listed for name in ("index.html", "app.js", "model.json"))
+    inner, outer = exported / "web" / "params.npz", exported / "params.npz"
+    assert inner.samefile(outer)
+    (exported / "web" / "app.js").write_text("tampered")
+    with pytest.raises(ValueError, match=r"web/app\.js is damaged"):
+        read_bundle(exported)
+
+
+def test_it_names_no_address_but_those_it_cites_and_allows_only_its_own_files():
+    cited = {"https://doi.org/10.20676/00000341", "https://creativecommons.org/licenses/by-sa/4.0/",
+             "http://www.w3.org/2000/svg"}  # fmt: skip
+    for path in web.ASSETS.iterdir():
+        named = set(re.findall(r"https?://[^\s\"'<>)]+", path.read_text()))
+        assert named <= cited, path.name
+    html = (web.ASSETS / "index.html").read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert policy and policy[1].startswith("default-src 'none'; script-src 'self';")
+    assert "unsafe" not in policy[1]
+    attribution = "“KMNIST Dataset” (created by CODH), adapted from “Kuzushiji Dataset”"
+    assert attribution in html
+
+
+def test_both_languages_say_everything(node: Node):
+    told = node('import { STRINGS } from "./strings.js"; const answer = STRINGS;')
+    english, japanese = told["en"], told["ja"]
+    assert english.keys() == japanese.keys()
+    for key, text in english.items():
+        assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", japanese[key])), key
+    html = (web.ASSETS / "index.html").read_text()
+    used = set(re.findall(r'data-(?:text|label)="(\w+)"', html))
+    assert used <= english.keys()
+    for key, text in re.findall(r'data-text="(\w+)"[^>]*>([^<]+)<', html):
+        assert text == english[key], key  # what stands there before a script runs
+
+
+def test_a_page_half_made_leaves_nothing(tiny_run, tmp_path: Path, monkeypatch):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(web, "network_plan", full)
+    out = tmp_path / "bundle"
+    errors = io.StringIO()
+    monkeypatch.setattr("sys.stderr", errors)
+    assert main(["--model", str(tiny_run.workdir), "--out", str(out), "--web"]) == 1
+    assert "No space left" in errors.getvalue() and list(tmp_path.iterdir()) == []
