@@ -19,8 +19,10 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = [
     "--config.model.variant=nano",
     "--config.model.image_px=16",
-    "--config.batch_size=16",
+    "--config.model.dtype=float32",
+    "--config.batch_size=32",
     "--config.microbatches=2",
+    "--config.steps_per_dispatch=2",
     "--config.epochs=1",
     "--config.optim.eps=1e-3",  # with less, Adam makes steps of rounding noise
     "--config.log_every_steps=2",
@@ -62,7 +64,7 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
         script, env=cluster, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("steps of 16 on 8 x cpu") == 1, done.stderr  # one of them speaks
+    assert done.stderr.count("steps of 32 on 8 x cpu") == 1, done.stderr  # one of them speaks
     one = [
         sys.executable, "-m", "kkanji_jax.train", "--config", str(ROOT / "configs/b0.py"),
         "--workdir", str(tmp_path / "one"), f"--config.data.dataset={tiny_dataset}", *SETTINGS,

@@ -62,10 +62,12 @@ def test_it_says_what_jax_says(difference: dict, rng: np.random.Generator):
     onnx.checker.check_model(content, full_check=True)
     session = onnxruntime.InferenceSession(content)
     told: Any = session.run(["logits", "features"], {"images": glyphs})
-    # Float32 sums in another order, through some ten layers.
-    np.testing.assert_allclose(told[0], logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max())
-    np.testing.assert_allclose(told[1], features, rtol=1e-4, atol=1e-4 * np.abs(features).max())
-    assert np.ptp(logits, axis=0).min() > 1000 * np.abs(told[0] - logits).max()
+    # Float32 sums in another order, through some ten layers; through B0's eighty, whose random
+    # weights multiply a difference from block to block, ten times as much.
+    reach = 1e-3 if model["variant"] == "b0" else 1e-4
+    np.testing.assert_allclose(told[0], logits, rtol=reach, atol=reach * np.abs(logits).max())
+    np.testing.assert_allclose(told[1], features, rtol=reach, atol=reach * np.abs(features).max())
+    assert np.ptp(logits, axis=0).min() > 0.1 / reach * np.abs(told[0] - logits).max()
     one: Any = session.run(["logits"], {"images": glyphs[:1]})[0]
     np.testing.assert_allclose(one, told[0][:1], rtol=1e-4, atol=1e-5 * np.abs(logits).max())
 
