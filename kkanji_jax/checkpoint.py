@@ -2,6 +2,7 @@
 flipped bits without a word. Here they are found, checked and read; checkpoint_store writes them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +116,7 @@ def load_variables(workdir: Path, which: str = "best") -> Loaded:
 _FREE_FIELDS = ("data.dataset:", "log_every_steps:", "max_checkpoints:", "tensorboard:", "profile:")
 
 
-def refuse_other_run(saved: dict[str, Any], current: dict[str, Any], workdir: Path) -> None:
+def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any], workdir: Path) -> None:
     """Raises ValueError with the differences unless `current` continues the `saved` run.
 
     Both are the `meta` of a checkpoint: config, class index and dataset manifest decide.

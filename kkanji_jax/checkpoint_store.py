@@ -23,6 +23,7 @@ from kkanji_jax.checkpoint import (
     finished_steps,
     read_meta,
     read_position,
+    refuse_other_run,
 )
 from kkanji_jax.digests import check_sums, write_sums
 from kkanji_jax.state import TrainState
@@ -128,12 +129,13 @@ class CheckpointStore:
             saving.result()
 
     def restore_latest(
-        self, abstract_state: TrainState, batches: Any, mesh: Mesh
+        self, abstract_state: TrainState, batches: Any, mesh: Mesh, current: Mapping[str, Any]
     ) -> tuple[TrainState, dict[str, Any]] | None:
         """Restores the newest whole checkpoint onto `mesh`, and the position into `batches`.
 
-        A damaged one is reported, removed and passed over for the one before it. None if none is
-        left because there was none; ValueError if all are damaged.
+        ValueError with the differences, before anything is read, if its run is not the one of
+        `current`, the `meta` that this run would save. A damaged one is reported, removed and
+        passed over for the one before it. None if there was none; ValueError if all are damaged.
         """
         steps = finished_steps(self._workdir)
         sharding = mesh_lib.replicated(mesh)
@@ -148,6 +150,8 @@ class CheckpointStore:
                 print(f"warning: {err}; falling back to an earlier checkpoint", file=sys.stderr)
                 self._manager.delete(step)
                 continue
+            meta = read_meta(self._workdir, step)
+            refuse_other_run(meta, current, self._workdir)
             with jax.transfer_guard("allow"):
                 restored = self._manager.restore(
                     step,
@@ -156,7 +160,7 @@ class CheckpointStore:
                     ),
                 )
             batches.set_state(read_position(checkpoints_of(self._workdir) / str(step)))
-            return restored["state"], read_meta(self._workdir, step)
+            return restored["state"], meta
         if steps:
             raise ValueError(
                 f"every checkpoint in {checkpoints_of(self._workdir)} is damaged; "

@@ -26,7 +26,7 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax import __version__, hosts
     from kkanji_jax import mesh as mesh_lib
     from kkanji_jax import workdir as workdir_lib
-    from kkanji_jax.checkpoint import finished_steps, refuse_other_run
+    from kkanji_jax.checkpoint import finished_steps
     from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.data import resident
     from kkanji_jax.data.balance import Plan
@@ -136,7 +136,7 @@ def train(config: Any, workdir: Path) -> None:
     }
     store = CheckpointStore(workdir, max_to_keep=config.max_checkpoints)
     fresh = create_state(model, num_classes, optimizer, config.seed)
-    resumed = store.restore_latest(fresh, batches, mesh)
+    resumed = store.restore_latest(fresh, batches, mesh, meta)
     if resumed is None:
         carried, meta["warm_start"] = None, None
         if config.init_from is not None:
@@ -154,7 +154,6 @@ def train(config: Any, workdir: Path) -> None:
             class_index.save(workdir / "index.json")
     else:
         state, saved = resumed
-        refuse_other_run(saved, meta, workdir)
         carried, meta["warm_start"] = saved["log"], saved.get("warm_start")
         _say(f"resuming {workdir} at step {int(state.step)}")
     step = int(state.step)

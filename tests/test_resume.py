@@ -155,6 +155,10 @@ def test_another_config_is_refused_with_the_difference(
     done = run(command(tiny_dataset, undisturbed, "--config.optim.lr_peak=0.5"), environment)
     assert done.returncode == 1
     assert "optim.lr_peak: 0.001 -> 0.5" in done.stderr and len(done.stderr.splitlines()) < 4
+    # Another network, whose weights could not even be restored, is told the same way.
+    done = run(command(tiny_dataset, undisturbed, "--config.model.variant=b0"), environment)
+    assert done.returncode == 1
+    assert "model.variant: 'nano' -> 'b0'" in done.stderr and len(done.stderr) < 1000
 
 
 def test_a_second_trainer_is_kept_out(
