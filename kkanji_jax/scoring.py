@@ -180,9 +180,8 @@ def summarise(
     )
 
     def scored(name: str, n: int = num_examples, **more: Any) -> dict[str, Any]:
-        drawn = samples[name]
-        if name.startswith("macro_"):
-            drawn = intervals.recentred(drawn, value[name])
+        is_mean = name.startswith("macro_")
+        drawn = intervals.recentred(samples[name], value[name]) if is_mean else samples[name]
         interval = intervals.percentile_interval(drawn)
         if name in _SHARES:
             interval = intervals.share_interval(drawn, value[name], n)
