@@ -24,4 +24,5 @@ py="$venv/bin/python"
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/pyright" --pythonpath "$py"
-"$py" -m pytest -q -m "$marks" --durations=15
+# A file's tests share their runs, so each file stays with one worker.
+"$py" -m pytest -q -m "$marks" --durations=15 --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -9,6 +9,8 @@ os.environ.setdefault(
 )
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,10 @@ import pytest
 from absl import flags
 from hypothesis import settings
 from PIL import Image, ImageDraw
+
+# Started in the background, a shell's children ignore Ctrl-C, and so would all that is tested here.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, and pytest parses none
