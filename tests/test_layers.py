@@ -15,8 +15,8 @@ import kkanji_jax
 KKANJI_JAX = (
     "variants digests data.shapes "
     "data.class_index data.scripts data.kanji_forms "
-    "data.records data.manifest data.policy data.balance data.glyph_image "
-    "data.resident data.outside "
+    "data.records data.manifest data.policy data.balance data.image_files data.ink_parts "
+    "data.glyph_image data.resident data.outside "
     "config command_line "
     "augment depthwise "
     "initial efficientnet "
