@@ -30,6 +30,7 @@ KKANJI_JAX = (
     "backends.* "
     "recogniser "
     "reading.files reading.boxes reading.characters reading.neighbours reading.rows "
+    "reading.table reading.steps_sheet "
     "reading.annotate "
     "plots.* "  # one figure a file; they may share, but not in a circle
     "report_page"

@@ -37,6 +37,20 @@ class Inked(NamedTuple):
     ink_mean: float
 
 
+class Steps(NamedTuple):
+    """What each step made of a picture, in order; None for a step that it did not need.
+
+    A published glyph needs none but the last, and a picture without ink has none to show.
+    """
+
+    grey: UInt8[np.ndarray, "h w"]
+    ink: UInt8[np.ndarray, "y x"] | None  # the paper subtracted
+    strokes: UInt8[np.ndarray, "y x"] | None  # stretched from paper to ink
+    own_strokes: UInt8[np.ndarray, "y x"] | None  # without other characters' at the border
+    glyph: UInt8[np.ndarray, "64 64"]
+    is_ink_bright: bool  # as found, or as told
+
+
 def glyph_image(source: ImageSource) -> UInt8[np.ndarray, "64 64"]:
     """Ink 255 on 0. A blank image gives zeros; what cannot be read raises ValueError."""
     return normalise_glyph(load_image(source))
@@ -51,28 +65,34 @@ def normalise_glyph(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"
     paper and ink, other characters' strokes removed from its border, a crop to the ink, and is
     padded to a square, never squashed. Without ink: zeros.
     """
-    return glyph_steps(grey)["glyph"]
+    return glyph_steps(grey).glyph
 
 
-def glyph_steps(grey: UInt8[np.ndarray, "h w"]) -> dict[str, UInt8[np.ndarray, "y x"]]:
-    """What each step of `normalise_glyph` makes of a picture, in order; the last is `glyph`.
-
-    `grey` as given, `ink` with the paper removed, `strokes` between paper and ink, `own strokes`
-    without strays; a picture that is a glyph already, or has no ink, skips what it does not need.
-    """
-    steps = {"grey": grey}
-    if is_published_form(grey):
-        return steps | {"glyph": grey if len(grey) == GLYPH_PX else _enlarge(grey)}
-    if np.median(_border(grey)) >= 255 - BLACK_TO and is_published_form(255 - grey):
-        return steps | {"glyph": normalise_glyph(255 - grey)}
-    inked = _find_ink(_to_work_size(_dark_on_bright(grey)))
+def glyph_steps(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None = None) -> Steps:
+    """`normalise_glyph` step by step; `is_ink_bright` says what it would else find out."""
+    published = _published(grey, is_ink_bright)
+    if published is not None:
+        glyph = published if len(grey) == GLYPH_PX else _enlarge(published)
+        return Steps(grey, None, None, None, glyph, published is grey)
+    is_bright = _is_ink_bright(grey) if is_ink_bright is None else is_ink_bright
+    inked = _find_ink(_to_work_size(255 - grey if is_bright else grey))
     if inked is None:
-        return steps | {"glyph": np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)}
+        nothing = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
+        return Steps(grey, None, None, None, nothing, is_bright)
     strokes = _stretch(inked)
     own = without_strays(strokes)
     rows, columns = _ink_box(own)
-    glyph = _fit_square(own[rows, columns])
-    return steps | {"ink": inked.ink, "strokes": strokes, "own strokes": own, "glyph": glyph}
+    return Steps(grey, inked.ink, strokes, own, _fit_square(own[rows, columns]), is_bright)
+
+
+def _published(
+    grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None
+) -> UInt8[np.ndarray, "h w"] | None:
+    """The picture, or its negative, if that is a published glyph already."""
+    if is_ink_bright is not False and is_published_form(grey):
+        return grey
+    is_negative = np.median(_border(grey)) >= 255 - BLACK_TO and is_published_form(255 - grey)
+    return 255 - grey if is_negative and not is_ink_bright else None
 
 
 def is_published_form(grey: UInt8[np.ndarray, "h w"]) -> bool:
@@ -97,9 +117,9 @@ def _border(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, " n"]:
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
-def _dark_on_bright(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """The border is paper more often than ink: paper brighter than the mean needs no turning."""
-    return grey if np.median(_border(grey)) >= grey.mean() else 255 - grey
+def _is_ink_bright(grey: UInt8[np.ndarray, "h w"]) -> bool:
+    """The border is paper more often than ink: paper brighter than the mean holds dark ink."""
+    return bool(np.median(_border(grey)) < grey.mean())
 
 
 def _to_work_size(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
