@@ -4,6 +4,8 @@ import copy
 import importlib.util
 import json
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -16,12 +18,14 @@ pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="the source tree is
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
+def script() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(SCRIPT.parent))  # as `python scripts/results.py` has it
     spec = importlib.util.spec_from_file_location("results", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.path.remove(str(SCRIPT.parent))
 
 
 def test_the_committed_page_is_what_the_summaries_give(script: ModuleType):
