@@ -175,6 +175,32 @@ def draw_misread(wrong: Sequence[tuple[Crop, str, np.ndarray]], out: Path) -> No
     sheet.save(out)
 
 
+def card_of(summary: dict[str, Any]) -> dict[str, Any]:
+    """The scores of the reporting half, as a model card takes them."""
+    report = summary["halves"]["report"]
+    score = report["kanji_by_step"]["cropped to the ink: glyph_image"]
+    named = {"top-1, kanji it knows": score}
+    for name, key in (
+        ("top-1, kanji unlike any training image", "kanji_unlike_training"),
+        ("top-1, kana it knows", "kana"),
+    ):
+        if key in report:
+            named[name] = report[key]
+    return {
+        "split": "photographed crops of one book, half of its pages:",
+        "num_examples": score["n"],
+        "weights": summary["weights"],
+        "protocol": "pages by digest",
+        **named,
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -183,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", metavar="M", help="a run or a bundle (default: the package's)")
     parser.add_argument("--dataset", type=Path, help="what the model was trained on")
     parser.add_argument("--add", metavar="NAME", help="keep the summary under this name")
+    parser.add_argument("--card", type=Path, metavar="DIR", help="M/eval, for the model card")
     parser.add_argument("--sheet", type=Path, metavar="OUT.png", help="the crops that were misread")
     args = parser.parse_args(argv)
     try:
@@ -202,10 +229,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             low, high = score["ci95"]
             told = f"{100 * score['value']:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
             print(f"{half:8s}{name:44s}{told}  n={score['n']}")
+    if args.card:
+        _write(args.card / "page_crops" / "eval.json", card_of(summary))
     if args.add:
-        SUMMARIES.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-        (SUMMARIES / f"{args.add}.json").write_text(text, encoding="utf-8")
+        _write(SUMMARIES / f"{args.add}.json", summary)
     return 0
 
 

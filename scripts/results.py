@@ -50,7 +50,7 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
     test = splits["test"]
     return {
         "version": VERSION,
-        "name": workdir.name,
+        "name": args.name or workdir.name,
         "title": args.title,
         "axis": args.axis,
         "remarks": args.remark,
@@ -99,12 +99,18 @@ def load_summaries(folder: Path = SUMMARIES) -> list[dict[str, Any]]:
     return found
 
 
+def load_crops(folder: Path = SUMMARIES / "page_crops") -> dict[str, dict[str, Any]]:
+    """The summaries of scripts/page_crops.py, by name."""
+    return {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if it differs")
     parser.add_argument("--add", type=Path, metavar="WORKDIR", help="an evaluated run")
+    parser.add_argument("--name", help="of the run (default: its folder's)")
     parser.add_argument("--title", default="", help="what the run shows, in a sentence")
     parser.add_argument("--hardware", default="not recorded", help="as a reader would say it")
     parser.add_argument("--axis", choices=AXES, help="what the run varies, if it is a comparison")
@@ -115,8 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.add:
             SUMMARIES.mkdir(parents=True, exist_ok=True)
             summary = json.dumps(summary_of(args.add, args), indent=1, ensure_ascii=False)
-            (SUMMARIES / f"{args.add.name}.json").write_text(summary + "\n", encoding="utf-8")
-        text = page(load_summaries())
+            (SUMMARIES / f"{args.name or args.add.name}.json").write_text(
+                summary + "\n", encoding="utf-8"
+            )
+        text = page(load_summaries(), load_crops())
     except (ValueError, OSError, KeyError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1

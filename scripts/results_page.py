@@ -1,6 +1,6 @@
 """The text of docs/RESULTS.md, from the summaries that scripts/results.py gathers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # What a recipe can vary. An axis is tested by a run whose summary names it, and not before.
@@ -22,14 +22,20 @@ AXES = {
 }
 
 
-def page(summaries: Sequence[dict[str, Any]]) -> str:
-    """The whole of docs/RESULTS.md; summaries in the order of their names."""
+def page(
+    summaries: Sequence[dict[str, Any]], crops: Mapping[str, dict[str, Any]] | None = None
+) -> str:
+    """The whole of docs/RESULTS.md; summaries in the order of their names.
+
+    `crops` are the summaries of scripts/page_crops.py, by model.
+    """
     tested = {summary["axis"] for summary in summaries}
     unknown = sorted(tested - AXES.keys() - {None})
     if unknown:
         raise ValueError(f"no such axis: {unknown[0]}; wanted one of {', '.join(AXES)}")
     parts = [_HEAD, _overview(summaries)]
     parts += [_section(summary) for summary in summaries]
+    parts += [_crops_section(name, summary) for name, summary in (crops or {}).items()]
     missing = [f"- {name}: {what}" for name, what in AXES.items() if name not in tested]
     parts.append("## Not tested\n\nNo run here varies any of these, so nothing is known of them:")
     parts.append("\n".join(missing) or "Nothing: every axis has a run.")
@@ -114,6 +120,36 @@ def _section(summary: dict[str, Any]) -> str:
 
 _COLUMNS = {"top1": "top-1", "top5": "top-5", "macro": "macro", "macro_f1": "macro F1",
             "ece": "ECE", "ece_calibrated": "ECE, calibrated"}  # fmt: skip
+
+
+def _crops_section(name: str, summary: dict[str, Any]) -> str:
+    report, tuning = summary["halves"]["report"], summary["halves"]["tuning"]
+    rows = [
+        [step, _score(tuning["kanji_by_step"][step]), _score(score)]
+        for step, score in report["kanji_by_step"].items()
+    ]
+    for key, what in (
+        ("kanji_unlike_training", "of these, kanji unlike any training image (correlation ≤ 0.9)"),
+        ("kana", "kana that the model knows"),
+    ):
+        if key in report:
+            n = f", n = {tuning[key]['n']} and {report[key]['n']}"
+            rows.append([what + n, _score(tuning[key]), _score(report[key])])
+    nums = [next(iter(half["kanji_by_step"].values()))["n"] for half in (tuning, report)]
+    misread = [f"{pair} ({count})" for pair, count in report["misread"].items()]
+    return "\n\n".join([
+        f"## Photographed crops: {name}",
+        f"{summary['num_crops']:,} crops of {summary['num_pages']} pages of one book (200010454), "
+        f"as a reader would cut them; {summary['num_known']:,} show a character that the model "
+        "knows. Half of the pages, by the digest of their names, served to tune `glyph_image`; the "
+        "other half reports. Each row adds a step.",
+        "```bash\npython scripts/page_crops.py CROPS --model M --dataset data/release\n```",
+        _table(
+            ["top-1 of kanji", f"tuning half, n = {nums[0]}", f"reporting half, n = {nums[1]}"],
+            rows,
+        ),
+        f"Misread in the reporting half: {', '.join(misread)}.",
+    ])  # fmt: skip
 
 
 def _official(row: dict[str, Any]) -> str:

@@ -70,6 +70,8 @@ def export(args: argparse.Namespace) -> None:
             scores=_scores_in(trained.path / "eval"),
             calibration=trained.calibration,
             dtype=args.dtype,
+            last_line=_last_line(trained.path / "metrics.jsonl"),
+            confusions=_table_in(trained.path / "eval" / "test" / "confusions.csv"),
         )
     bundle_lib.write_bundle(
         args.out,
@@ -106,6 +108,17 @@ def _about_of(bundle: Path) -> dict[str, Any]:
 
 def _json_in(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return json.loads(lines[-1]) if lines else {}
+
+
+def _table_in(path: Path) -> list[dict[str, str]]:
+    from kkanji_jax.score_files import read_csv
+
+    return read_csv(path) if path.exists() else []
 
 
 def _scores_in(folder: Path) -> dict[str, Any]:
