@@ -50,8 +50,9 @@ def model_card(
         "## Scores",
         *(_scores_of(name, score) for name, score in sorted(scores.items())),
         *([] if scores else ["None: the run was exported without an evaluation."]),
-        f"Weights are stored as {dtype}; `bundle` above is the score with these, and a run's own "
-        "are in float32.",
+        f"Weights are stored as {dtype}, which `bundle` above scores; a run's own are float32."
+        if "bundle" in scores
+        else f"Weights are stored as {dtype}; the scores above are of float32.",
         *_failures(scores.get("test"), confusions),
         "## Not measured",
         _list(_unknowns(scores, calibration)),
