@@ -31,6 +31,11 @@ def _parser() -> argparse.ArgumentParser:
         "--web", action="store_true", help="also web/, a page that reads in the browser, offline"
     )
     parser.add_argument(
+        "--dataset",
+        type=Path,
+        help="with --web: show written examples from its training images beside each candidate",
+    )
+    parser.add_argument(
         "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
     )
     parser.add_argument(
@@ -41,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def export(args: argparse.Namespace) -> None:
     """Writes the bundle."""
+    if args.dataset and not args.web:
+        raise ValueError("--dataset gives a page its examples: it wants --web beside it")
+
     from kkanji_jax import __version__
     from kkanji_jax.config import fingerprint
     from kkanji_jax.export import bundle as bundle_lib
@@ -86,6 +94,7 @@ def export(args: argparse.Namespace) -> None:
         dtype=args.dtype,
         with_onnx=args.onnx,
         with_web=args.web,
+        dataset=args.dataset,
     )
 
 
