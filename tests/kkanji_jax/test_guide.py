@@ -59,8 +59,8 @@ def test_the_commands_of_the_guide_lead_from_a_page_to_a_table(here: Path, model
     page = np.asarray(Image.open(here / "page" / "page.jpg").convert("RGB")).astype(int)
     read = np.asarray(Image.open(here / "page" / "read.png").convert("RGB")).astype(int)
     assert read.shape == page.shape and np.abs(read - page).max() > 100
-    steps = Image.open(here / "page" / "steps.png")
-    assert steps.height > len(boxes) * 100
+    with Image.open(here / "page" / "steps.png") as steps:
+        assert steps.height > len(boxes) * 100
 
 
 def test_the_guides_example_of_boxes_is_what_the_page_has(here: Path):
