@@ -51,6 +51,11 @@ def parse_slice(text: str) -> tuple[int, int]:
     return start, end
 
 
+def _nearest_folder(out: Path) -> Path:
+    """`out`, or what there is of the path to it: it is on the same disk."""
+    return next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+
+
 def check_space(
     out: Path,
     spans: list[shards.Span],
@@ -67,7 +72,7 @@ def check_space(
     )
     needed = (num_examples - num_copies) * BYTES_PER_ORIGINAL + num_copies * BYTES_PER_COPY
     needed += num_rows * BYTES_PER_ROW
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    there = _nearest_folder(out)
     free = shutil.disk_usage(there).free
     amounts = f"some {needed / 1e9:,.2f} GB, {free / 1e9:,.2f} GB are free"
     if needed > free:
@@ -179,7 +184,8 @@ def _start(
     if workers < 1:
         raise ValueError(f"workers want at least 1, got {workers}")
     build_state.check_out(out)
-    decided = build_plan.decide(source, options, report, say)
+    # What is refused must leave nothing behind, so `out` itself may not be there yet.
+    decided = build_plan.decide(source, options, report, say, scratch=_nearest_folder(out))
     is_there = build_state.check_out(out, decided.fingerprint)
     if is_there:
         build_state.sweep(out)

@@ -12,12 +12,18 @@ from kkanji_jax.data.class_index import character_of
 AUDIT_VERSION = 1
 # Every rule, in the order applied: what it finds, and what becomes of it.
 RULES = {
-    "ignored": ("a file or folder that is none of CODH's images", "not read"),
+    "ignored": ("a file or folder that is no image of any source", "not read"),
     "empty_class": ("a class folder without a file", "reported"),
-    "wrong_name": ("a folder that is not named by a code point", "dropped, with --skip-bad"),
-    "unreadable": ("a file that is no sound PNG", "dropped, with --skip-bad"),
+    "wrong_name": (
+        "a folder or file whose name does not say the character",
+        "dropped, with --skip-bad",
+    ),
+    "unreadable": ("a file that is no sound image", "dropped, with --skip-bad"),
     "wrong_size": ("an image of Kuzushiji-Kanji that is not 64x64", "dropped"),
-    "converted": ("an image that is not 8-bit gray", "kept, converted to 8-bit gray"),
+    "converted": (
+        "an image of Kuzushiji-Kanji that is not 8-bit grey",
+        "kept, white on black by the rule of predict",
+    ),
     "blank": ("an image whose pixels are all alike", "dropped"),
     "inverted": ("an image whose border is bright: the median is over 127", "kept"),
     "conflicting": (

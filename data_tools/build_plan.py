@@ -19,7 +19,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 from kkanji_jax.data.records import FORMAT_VERSION, Chunk, address_of
 
-BUILD_VERSION = 2  # raised by any change of this code that changes the files it writes
+BUILD_VERSION = 2  # raised by any change of the files written, but for words in audit.json
 MAX_LEAKY_EXAMPLES = 2_000_000  # each has a row in splits.csv; it is a demonstration, no data set
 ENGINES = ("device", "host")
 
@@ -145,9 +145,14 @@ def decide(
     options: Options,
     report: Report = say_nothing,
     say: Callable[[str], None] = lambda line: None,
+    *,
+    scratch: Path | None = None,
 ) -> Decided:
-    """Reads `source`, audits it and splits it; `options` are completed ones."""
-    catalogue = combine.combine(source, skip_bad=options.skip_bad, report=report)
+    """Reads `source`, audits it and splits it; `options` are completed ones.
+
+    Its pixels go to a file without a name in the folder `scratch`.
+    """
+    catalogue = combine.combine(source, skip_bad=options.skip_bad, scratch=scratch, report=report)
     for note in catalogue.notes:
         say(note)
     earlier: dict[str, str] = {}

@@ -154,19 +154,25 @@ class _Gathering:
         )
 
 
-def combine(folder: Path, *, skip_bad: bool = False, report: Report = say_nothing) -> Catalogue:
+def combine(
+    folder: Path,
+    *,
+    skip_bad: bool = False,
+    scratch: Path | None = None,
+    report: Report = say_nothing,
+) -> Catalogue:
     """Reads every source in `folder`: see `layouts.find_layout` for what they are.
 
     Refuses a folder without any, half of an images-labels pair, and damaged archives. Files of
     class folders that cannot be used stop it with a list of them all (BadFilesError); with
     `skip_bad` they become findings. Files that are no source's are ignored, and are findings.
-    Pixels are not kept in memory but in a PixelStore, a scratch file where TMPDIR says.
+    Pixels are not kept in memory but in a PixelStore in the folder `scratch`.
     """
     layout = find_layout(folder)
     if layout.image_folders and not (folder / RIGHTS_NAME).is_file():
         names = ", ".join(f"{name}/" for name in layout.image_folders)
         layout.notes.append(f"no {RIGHTS_NAME} states licence and attribution of {names}")
-    gathering = _Gathering(PixelStore(), skip_bad)
+    gathering = _Gathering(PixelStore(scratch), skip_bad)
     if layout.kkanji:
         files = [layout.kkanji] if layout.kkanji.is_file() else []
         gathering.take(KKANJI, iterate_kkanji(layout.kkanji, report), files)

@@ -73,7 +73,7 @@ class PixelStore:
         except OSError as err:
             raise OSError(
                 f"cannot keep pixels in a scratch file in {self.folder}: {err.strerror}: "
-                "set TMPDIR to a folder with more space"
+                "it takes 4,096 bytes an image; make room there, or build elsewhere"
             ) from err
         self._num_written += done
         self._buffer.clear()

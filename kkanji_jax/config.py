@@ -12,6 +12,7 @@ Config = Any  # a locked ml_collections.ConfigDict, whose fields no type checker
 
 POLICY_NAMES = ("glyph_safe", "legacy", "none")
 DTYPE_NAMES = ("float32", "bfloat16")
+READINGS = ("resident", "streamed")
 BEST_METRICS = ("val_accuracy", "val_macro_accuracy", "val_loss")
 
 
@@ -26,6 +27,8 @@ def default_config() -> Config:
 
     config.data = ConfigDict()
     config.data.dataset = "data/kuzushiji"  # folder written by data_tools.build
+    config.data.reading = "resident"  # or "streamed", for what is larger than memory
+    config.data.pool_examples = 65_536  # streamed: mixed at a time, 4 KB of memory each
     config.data.per_class = config_dict.placeholder(int)  # examples of each class per epoch
     config.data.sampling_exponent = 0.5  # class share ~ size**x: 1 natural, 0 equal
     config.data.fresh_copies = True  # new augmentations in every epoch
@@ -131,6 +134,8 @@ def validate(config: Config) -> None:
     _require(policy in POLICY_NAMES, f"augment.policy must be one of {POLICY_NAMES}", policy)
     smoothing = config.loss.label_smoothing
     _require(0 <= smoothing < 1, "loss.label_smoothing must be in [0, 1)", smoothing)
+    _require(data.reading in READINGS, f"data.reading must be one of {READINGS}", data.reading)
+    _require(data.pool_examples > 0, "data.pool_examples must be positive", data.pool_examples)
     if data.per_class is not None:
         _require(data.per_class > 0, "data.per_class must be positive", data.per_class)
     leaky = data.allow_leaky_protocol

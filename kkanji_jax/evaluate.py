@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the pass, writes eval.json and the tables; returns the content of eval.json."""
     from kkanji_jax.data.class_index import ClassIndex
-    from kkanji_jax.data.manifest import load_manifest
+    from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, load_manifest
 
     for flag in ("batch_size", "most_unknown"):
         if getattr(args, flag) < 1:
@@ -74,6 +74,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(
             f"{args.dataset} has no {args.of} examples; choose another split with --of"
         )
+    if manifest["protocol"] == LEAKY_PROTOCOL and args.of != "train":
+        _warn(f"{args.dataset}: {LEAK_WARNING}")
 
     import numpy as np
 

@@ -99,7 +99,7 @@ def _headline(split: Evaluated) -> str:
     said = (
         f"{content['split']} split, n = {content['num_examples']:,} images of "
         f"{content['num_classes']:,} classes, {content['weights'].upper()} weights of step "
-        f"{content['checkpoint_step']:,}, {content['protocol']} protocol"
+        f"{content['checkpoint_step']:,}, {split.protocol}"
     )
     return f'<p class="faint">{escape(said)}</p><div class="tiles">{"".join(boxes)}</div>'
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL
+
 
 def score_table(content: dict[str, Any]) -> str:
     """Every headline score with its n and interval, then the parts that it is made of."""
@@ -11,6 +13,8 @@ def score_table(content: dict[str, Any]) -> str:
         f"step {content['checkpoint_step']}  {content['num_classes']:,} classes",
         f"{'score':<30}{'value':>8}   {'95 % interval':<18}{'n':>8}",
     ]
+    if content["protocol"] == LEAKY_PROTOCOL:
+        lines.insert(0, LEAK_WARNING)
     macro = f"macro ({content['macro']['classes']:,} classes)"
     rows = [("top-1", content["top1"]), ("top-5", content["top5"]), (macro, content["macro"])]
     for average in ("macro", "weighted"):

@@ -19,7 +19,7 @@ from kkanji_jax.state import TrainState, Variables, moving_average
 
 
 class Resident(NamedTuple):
-    """A training split held on every device."""
+    """A training split held on every device, for batches of indices to point into."""
 
     images: UInt8[AnyArray, "n h w"]
     labels: Int[AnyArray, " n"]
@@ -31,6 +31,34 @@ class IndexBatch(NamedTuple):
 
     rows: Int[AnyArray, "s m b"]
     copies: Int[AnyArray, "s m b"]
+
+
+class PixelBatch(NamedTuple):
+    """The examples themselves: `[s m b]` of a dispatch, or `[b]` of one microbatch."""
+
+    images: UInt8[AnyArray, "*b h w"]
+    labels: Int[AnyArray, "*b"]
+    addresses: UInt32[AnyArray, "*b 2"]  # of each sample's randomness
+    copies: Int[AnyArray, "*b"]
+
+
+Data = Resident | None
+Batch = IndexBatch | PixelBatch
+
+
+def _first(batch: Batch) -> Batch:
+    """The only batch, or microbatch, along the first axis."""
+    return jax.tree.map(lambda column: column[0], batch)
+
+
+def _gather(data: Data, batch: Batch) -> PixelBatch:
+    """The examples of a microbatch [b], from the device's own where it holds them."""
+    if isinstance(batch, PixelBatch):
+        return batch
+    assert data is not None
+    rows, copies = jnp.asarray(batch.rows), jnp.asarray(batch.copies)
+    images, labels, addresses = (jnp.asarray(column)[rows] for column in data)
+    return PixelBatch(images, labels, addresses, copies)
 
 
 def network_input(images: UInt8[Array, "b h w"], image_px: int) -> Float[Array, "b x x 1"]:
@@ -51,16 +79,14 @@ def _make_one_step(
     image_px: int,
     label_smoothing: float,
     ema_decay: float,
-) -> Callable[[Resident, TrainState, IndexBatch], tuple[TrainState, Sums]]:
+) -> Callable[[Data, TrainState, Batch], tuple[TrainState, Sums]]:
     def gradients(
-        data: Resident, params: Variables, batch_stats: Variables, batch: IndexBatch, key: Array
+        data: Data, params: Variables, batch_stats: Variables, batch: Batch, key: Array
     ) -> tuple[Variables, Variables, Sums]:
         """Gradient of the mean loss, new statistics, and sums, of one microbatch [b]."""
-        rows, copies = jnp.asarray(batch.rows), jnp.asarray(batch.copies)
-        labels = jnp.asarray(data.labels)[rows]
-        keys = sample_keys(seed, jnp.asarray(data.addresses)[rows], copies)
-        images = augment(jnp.asarray(data.images)[rows], keys, copies, policy)
-        inputs = network_input(images, image_px)
+        images, labels, addresses, copies = map(jnp.asarray, _gather(data, batch))
+        keys = sample_keys(seed, addresses, copies)
+        inputs = network_input(augment(images, keys, copies, policy), image_px)
         valid = jnp.ones(labels.shape, bool)
 
         def loss_fn(params: Variables) -> tuple[Array, tuple[Variables, Array]]:
@@ -74,18 +100,18 @@ def _make_one_step(
         return grads, batch_stats, batch_sums(logits, labels, example_losses(logits, labels))
 
     def accumulated(
-        data: Resident, state: TrainState, batch: IndexBatch, key: Array
+        data: Data, state: TrainState, batch: Batch, key: Array
     ) -> tuple[Variables, Variables, Sums]:
         """`gradients` averaged over the microbatches; the statistics pass from one to the next."""
-        num = batch.rows.shape[0]
+        num = batch.copies.shape[0]
 
         def body(
-            carry: tuple[Variables, Variables], part: tuple[IndexBatch, Array]
+            carry: tuple[Variables, Variables], part: tuple[Batch, Array]
         ) -> tuple[tuple[Variables, Variables], Sums]:
             total, batch_stats = carry
-            rows, number = part
+            microbatch, number = part
             grads, batch_stats, sums = gradients(
-                data, state.params, batch_stats, rows, jax.random.fold_in(key, number)
+                data, state.params, batch_stats, microbatch, jax.random.fold_in(key, number)
             )
             return (jax.tree.map(jnp.add, total, grads), batch_stats), sums
 
@@ -96,11 +122,11 @@ def _make_one_step(
         mean = jax.tree.map(lambda grad: grad / num, total)
         return mean, batch_stats, Sums(*(value.sum(axis=0) for value in sums))
 
-    def one_step(data: Resident, state: TrainState, batch: IndexBatch) -> tuple[TrainState, Sums]:
+    def one_step(data: Data, state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         step = jnp.asarray(state.step)
         key = jax.random.fold_in(jax.random.key(seed), step)
-        if batch.rows.shape[0] == 1:
-            only = IndexBatch(batch.rows[0], batch.copies[0])
+        if batch.copies.shape[0] == 1:
+            only = _first(batch)
             grads, batch_stats, sums = gradients(data, state.params, state.batch_stats, only, key)
         else:
             grads, batch_stats, sums = accumulated(data, state, batch, key)
@@ -121,24 +147,23 @@ def _make_one_step(
 
 def make_train_steps(
     graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, mesh: Mesh, **settings: Any
-) -> Callable[[TrainState, Resident, IndexBatch], tuple[TrainState, Sums]]:
+) -> Callable[[TrainState, Data, Batch], tuple[TrainState, Sums]]:
     """Returns jitted f(state, data, batch) that learns from s batches, one after the other.
 
-    Settings: policy, seed, image_px, label_smoothing, ema_decay. Images are gathered, augmented and
-    learnt from on the device; the batch is split over the mesh on its last axis, the rest is
-    replicated. A step's microbatches follow one another on the same weights; their gradients are
-    averaged, so only batch statistics, which are those of a microbatch (or of the network's groups
-    in it), tell it from one whole batch. The state is donated.
+    Settings: policy, seed, image_px, label_smoothing, ema_decay. Images are gathered from `data`,
+    or come in the batch (`data` is then None); they are augmented and learnt from on the device.
+    The batch is split over the mesh on its axis b, the rest is replicated. A step's microbatches
+    follow one another on the same weights; their gradients are averaged, so only batch statistics,
+    which are those of a microbatch (or of the network's groups in it), tell it from one whole
+    batch. The state is donated.
     """
     one_step = _make_one_step(graphdef, optimizer, **settings)
 
-    def train_steps(
-        state: TrainState, data: Resident, batch: IndexBatch
-    ) -> tuple[TrainState, Sums]:
-        if batch.rows.shape[0] == 1:
-            return one_step(data, state, IndexBatch(batch.rows[0], batch.copies[0]))
+    def train_steps(state: TrainState, data: Data, batch: Batch) -> tuple[TrainState, Sums]:
+        if batch.copies.shape[0] == 1:
+            return one_step(data, state, _first(batch))
 
-        def body(state: TrainState, batch: IndexBatch) -> tuple[TrainState, Sums]:
+        def body(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
             return one_step(data, state, batch)
 
         state, sums = jax.lax.scan(body, state, batch)

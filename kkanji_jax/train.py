@@ -28,12 +28,11 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax import workdir as workdir_lib
     from kkanji_jax.checkpoint import finished_steps
     from kkanji_jax.checkpoint_store import CheckpointStore
-    from kkanji_jax.data import resident
-    from kkanji_jax.data.balance import Plan
     from kkanji_jax.data.class_index import ClassIndex
     from kkanji_jax.data.manifest import load_manifest, refuse_leaky
     from kkanji_jax.data.policy import get_policy
-    from kkanji_jax.data.records import address_of
+    from kkanji_jax.data.resident import load_split
+    from kkanji_jax.feed import open_resident, open_streamed
     from kkanji_jax.metric_log import MetricLog
     from kkanji_jax.metrics import evaluation_scores
     from kkanji_jax.optim import learning_rate_schedule, make_optimizer
@@ -41,7 +40,7 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax.profiler import Profiler
     from kkanji_jax.scoring import predict_split
     from kkanji_jax.state import create_state, make_graphdef
-    from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_steps
+    from kkanji_jax.steps import make_eval_step, make_train_steps
     from kkanji_jax.trained import load_trained
     from kkanji_jax.warm_start import warm_state
 
@@ -57,24 +56,22 @@ def train(config: Any, workdir: Path) -> None:
     lock = workdir_lib.lock(workdir) if hosts.is_first() else None
     hosts.meet("locked")
     _say(f"reading {dataset}")
-    train_split = resident.load_split(dataset, "train")
-    val_split = resident.load_split(dataset, "val")
+    choice: dict[str, Any] = {
+        "per_class": config.data.per_class,
+        "sampling_exponent": config.data.sampling_exponent,
+        "fresh_copies": config.data.fresh_copies,
+        "seed": config.seed,
+        "may_leak": allowed is not None,
+    }
+    if config.data.reading == "streamed":
+        feed = open_streamed(dataset, pool_examples=config.data.pool_examples, **choice)
+    else:
+        feed = open_resident(dataset, **choice)
+    val_split = load_split(dataset, "val")
     if not len(val_split.labels):
         raise ValueError(f"{dataset} has no validation images; build it with other --ratios")
-    if not allowed:
-        resident.check_no_leak(dataset, train_split)
-    addresses = address_of(train_split.sample_ids)
-    # A written-out set holds its copies already: each row is taken once, as it is.
-    is_written_out = manifest["per_class"] is not None
-    plan = Plan(
-        train_split.labels,
-        per_class=None if is_written_out else config.data.per_class,
-        sampling_exponent=1.0 if is_written_out else config.data.sampling_exponent,
-        seed=config.seed,
-        addresses=addresses,
-    )
     pace = Pace.of(
-        len(plan),
+        feed.num_examples,
         batch_size=config.batch_size,
         epochs=config.epochs,
         per_dispatch=config.steps_per_dispatch,
@@ -82,18 +79,13 @@ def train(config: Any, workdir: Path) -> None:
         eval_every=config.eval_every_steps,
         ckpt_every=config.ckpt_every_steps,
     )
-    batches = resident.index_iterator(
-        resident.IndexBatches(
-            plan,
-            batch_size=config.batch_size,
-            steps_per_dispatch=pace.per_dispatch,
-            num_dispatches=pace.total_steps // pace.per_dispatch,
-            microbatches=config.microbatches,
-            seed=config.seed,
-            fresh_copies=config.data.fresh_copies and not is_written_out,
-            process_index=jax.process_index(),
-            num_processes=jax.process_count(),
-        )
+    batches = feed.make_iterator(
+        batch_size=config.batch_size,
+        steps_per_dispatch=pace.per_dispatch,
+        num_dispatches=pace.total_steps // pace.per_dispatch,
+        microbatches=config.microbatches,
+        process_index=jax.process_index(),
+        num_processes=jax.process_count(),
     )
 
     # --- the network, the optimizer, the compiled steps
@@ -177,10 +169,10 @@ def train(config: Any, workdir: Path) -> None:
     num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
     _say(
         f"{config.model.variant}: {num_params:,} parameters, {num_classes} classes, "
-        f"{len(train_split.labels):,} training images, {pace.total_steps} steps of "
+        f"{feed.num_images:,} training images, {pace.total_steps} steps of "
         f"{config.batch_size} on {mesh.size} x {jax.devices()[0].platform}; compiling"
     )
-    data = mesh_lib.replicate(Resident(train_split.images, train_split.labels, addresses), mesh)
+    data = mesh_lib.replicate(feed.data, mesh)
 
     # --- the loop
     weights = "ema" if config.ema_decay else "raw"
@@ -208,7 +200,7 @@ def train(config: Any, workdir: Path) -> None:
         with jax.transfer_guard("disallow"):
             while step < pace.total_steps and not is_stopping:
                 with log.waiting_for_data():
-                    batch = mesh_lib.to_global(IndexBatch(**next(batches)), mesh, axis=2)
+                    batch = mesh_lib.to_global(feed.batch(**next(batches)), mesh, axis=2)
                 state, sums = train_steps(state, data, batch)
                 step += pace.per_dispatch
                 log.add(sums)

@@ -1,8 +1,7 @@
 """A split held in memory, and the index batches that Grain draws from its plan."""
 
-import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,13 +41,28 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
         ) from err
 
 
+def _free_bytes() -> int | None:
+    """Memory that a program may still take; None where the system does not tell."""
+    path = Path("/proc/meminfo")  # Linux
+    lines = path.read_text().splitlines() if path.is_file() else []
+    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((int(each) * 1024 for each in kilobytes), None)
+
+
 def load_split(dataset: Path, split: str) -> Split:
     """Reads a split of a DATASET into memory: 4,096 bytes an image.
 
-    Raises ValueError where a shard is damaged or holds other counts than the manifest states.
+    Raises ValueError where the memory is too small, or a shard is damaged or holds other counts
+    than the manifest states.
     """
     manifest = load_manifest(dataset)
     num_examples = manifest["splits"][split]["num_examples"]
+    needed, free = num_examples * IMAGE_PX * IMAGE_PX, _free_bytes()
+    if free is not None and needed > free:
+        raise ValueError(
+            f"{split} of {dataset} wants {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB "
+            "are free; training can read it as a stream: --config.data.reading=streamed"
+        )
     images = np.empty((num_examples, IMAGE_PX, IMAGE_PX), np.uint8)
     labels = np.empty((num_examples,), np.int32)
     sample_ids: list[str] = []
@@ -69,48 +83,6 @@ def load_split(dataset: Path, split: str) -> Split:
             "run data_tools.verify"
         )
     return Split(images, labels, sample_ids, parent_ids)
-
-
-def _digests_of(images: UInt8[np.ndarray, "n h w"]) -> list[bytes]:
-    return [hashlib.blake2b(image.data, digest_size=16).digest() for image in images]
-
-
-def _originals_of(sample_id: str, parent_id: str) -> set[str]:
-    """What a sample is made of, by its parent id and, if it is a copy, by its own."""
-    if sample_id == parent_id:  # an original, though a file name may look like a copy's
-        return {sample_id}
-    return {parent_id, sample_id.rpartition("#")[0] or sample_id}
-
-
-def check_no_leak(dataset: Path, train: Split, splits: Sequence[str] = ("val", "test")) -> None:
-    """Raises ValueError if a held-out example of a DATASET shares its original with training.
-
-    The original is known by the parent id, by the sample id, and, should both be forged, by the
-    digest of the pixels: the held-out shards are read once for it.
-    """
-    manifest = load_manifest(dataset)
-    known = map(_originals_of, train.sample_ids, train.parent_ids)
-    parents = set().union(*known)
-    digests: set[bytes] = set()
-    for name in splits:
-        shared: set[str] = set()
-        for path in shard_paths(dataset, manifest, name):
-            digests = digests or set(_digests_of(train.images))
-            for chunk in read_chunks(path):
-                rows = zip(
-                    chunk.sample_ids, chunk.parent_ids, _digests_of(chunk.images), strict=True
-                )
-                shared |= {
-                    sample_id
-                    for sample_id, parent_id, digest in rows
-                    if not parents.isdisjoint(_originals_of(sample_id, parent_id))
-                    or digest in digests
-                }
-        if shared:
-            raise ValueError(
-                f"{len(shared)} {name} examples of {dataset} come from training images, first "
-                f"{min(shared)}: their score would measure memory; build the dataset anew"
-            )
 
 
 class IndexBatches:

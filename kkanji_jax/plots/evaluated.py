@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.manifest import load_manifest
+from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, load_manifest
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.plots.run_log import describe_split
 from kkanji_jax.score_files import read_csv
@@ -24,6 +24,12 @@ class Evaluated(NamedTuple):
     @property
     def split(self) -> str:
         return self.content["split"]
+
+    @property
+    def protocol(self) -> str:
+        """How the splits were made, for a subtitle; a leaky one is said to leak."""
+        name = self.content["protocol"]
+        return LEAK_WARNING if name == LEAKY_PROTOCOL else f"{name} protocol"
 
     def table(self, name: str) -> list[dict[str, str]]:
         """The rows of a table beside eval.json; none where an older version wrote no such table."""
@@ -48,6 +54,8 @@ def load_evaluated(workdir: Path) -> list[Evaluated]:
         subtitle = describe_split(
             workdir.resolve().name, content["split"], content["num_examples"], content["weights"]
         )
+        if content["protocol"] == LEAKY_PROTOCOL:
+            subtitle = f"{subtitle}\n{LEAK_WARNING}"
         found.append(Evaluated(path.parent, content, subtitle))
     return found
 

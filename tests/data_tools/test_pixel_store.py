@@ -59,7 +59,7 @@ def test_a_full_disk_is_told_with_its_folder_and_the_remedy(tmp_path: Path):
     )
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"OSError: cannot keep pixels in a scratch file in {tmp_path}: ")
-    assert last.endswith("set TMPDIR to a folder with more space")
+    assert last.endswith("make room there, or build elsewhere")
 
 
 def test_only_images_of_the_two_sizes_are_taken(store: PixelStore):

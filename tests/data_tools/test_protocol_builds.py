@@ -12,9 +12,10 @@ from data_tools.build import main as build
 from data_tools.split import read_splits
 from data_tools.verify import find_problems
 from data_tools.verify import main as verify
-from kkanji_jax.data import resident
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.leaks import check_no_leak
 from kkanji_jax.data.manifest import SPLITS, load_manifest
+from kkanji_jax.data.resident import load_split
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_5050_dataset_halves_every_class_and_lists_the_singletons(kanji: Path,
     assert dropped["reason"] == "fewer than 2 images to halve"
     assert outcome.audit["num_kept"] == 29 and outcome.audit["num_passed"] == 30
     assert list(find_problems(out)) == []
-    resident.check_no_leak(out, resident.load_split(out, "train"))
+    check_no_leak(out, [load_split(out, "train")])
 
 
 def test_a_by_book_dataset_shares_no_book_between_splits(
@@ -90,7 +91,7 @@ def test_a_legacy_dataset_leaks_says_so_and_is_verified_by_name_only(
     lone = {row["split"] for row in rows if row["codepoint"] == "U+20B9F"}
     assert lone == {"train", "val"}, "one image, and it is trained on and scored"
     with pytest.raises(ValueError, match="val examples of .* come from training images"):
-        resident.check_no_leak(out, resident.load_split(out, "train"))
+        check_no_leak(out, [load_split(out, "train")])
     capsys.readouterr()
     assert verify([str(out)]) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -11,7 +11,9 @@ import pytest
 
 from kkanji_jax.config import default_config
 from kkanji_jax.data import resident
+from kkanji_jax.data.leaks import check_no_leak
 from kkanji_jax.data.records import Chunk, decode, encode
+from kkanji_jax.data.streamed import Records
 from kkanji_jax.train import train
 
 ROOT = Path(__file__).parents[3]
@@ -56,7 +58,16 @@ def plant(dataset: Path, file: str, sample_id: str, parent_id: str, *, is_warped
 
 
 def check(dataset: Path) -> None:
-    resident.check_no_leak(dataset, resident.load_split(dataset, "train"))
+    """Finds the same whether the training split is in memory or comes record by record."""
+    raised = []
+    for train_split in ([resident.load_split(dataset, "train")], Records(dataset, "train")):
+        try:
+            check_no_leak(dataset, train_split)
+        except ValueError as err:
+            raised.append(err)
+    if raised:
+        assert len(raised) == 2 and str(raised[0]) == str(raised[1])
+        raise raised[0]
 
 
 @pytest.mark.parametrize(("file", "name"), [(VAL, "val"), (TEST, "test")])

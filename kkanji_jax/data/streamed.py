@@ -1,0 +1,219 @@
+"""A split too large for memory: pixel batches from its shards, shuffled through a bounded pool."""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, Int64, Shaped, UInt8, UInt32
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.manifest import load_manifest, shard_paths
+from kkanji_jax.data.records import Chunk, address_of, decode
+
+MAX_OPEN_SHARDS = 128  # far below the files a process may open
+_POOL_SALT = 0x9001  # so that a pool's order is not that of the records
+
+
+class Pool(NamedTuple):
+    """The examples of some records, and the order in which a stream takes them."""
+
+    images: UInt8[np.ndarray, "n h w"]
+    labels: Int32[np.ndarray, " n"]
+    addresses: UInt32[np.ndarray, "n 2"]
+    order: Int64[np.ndarray, " n"]
+
+
+class Records:
+    """The records of a split, by number over all its shards; any of them, one at a time."""
+
+    def __init__(self, dataset: Path, split: str) -> None:
+        """Opens no shard. What a record should hold is known from the manifest."""
+        manifest = load_manifest(dataset)
+        entries = {entry["file"]: entry for entry in manifest["shards"]}
+        self._paths = shard_paths(dataset, manifest, split)
+        if not self._paths:
+            raise ValueError(f"{dataset} has no {split} examples to stream")
+        self.image_px: int = manifest["image_px"]
+        self._num_classes = len(ClassIndex.load(Path(dataset) / "index.json"))
+        sizes = []
+        for path in self._paths:
+            num_records, rest = (entries[path.name][key] for key in ("num_records", "num_examples"))
+            whole = np.full(num_records, manifest["chunk_size"], np.int64)
+            whole[-1] = rest - (num_records - 1) * manifest["chunk_size"]
+            sizes.append(whole)
+        self.sizes: Int64[np.ndarray, " r"] = np.concatenate(sizes)  # examples in each
+        self._ends = np.cumsum([len(each) for each in sizes])
+        self._readers: OrderedDict[int, Any] = OrderedDict()  # the least used first
+
+    def _reader(self, shard: int) -> Any:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        if shard not in self._readers:
+            while len(self._readers) >= MAX_OPEN_SHARDS:
+                self._readers.popitem(last=False)[1].close()
+            options = "readahead_buffer_size:0,max_parallelism:0"
+            self._readers[shard] = ArrayRecordReader(str(self._paths[shard]), options)
+        self._readers.move_to_end(shard)
+        return self._readers[shard]
+
+    def read(self, number: int) -> Chunk:
+        """Record `number`; ValueError names shard and record where it is not as it should be."""
+        shard = int(np.searchsorted(self._ends, number, side="right"))
+        place = number - (int(self._ends[shard - 1]) if shard else 0)
+        try:
+            chunk = decode(self._reader(shard).read([place])[0])
+        except (RuntimeError, ValueError, IndexError) as err:
+            reason = str(err).splitlines()[0] if str(err) else "not a complete ArrayRecord file"
+            raise ValueError(
+                f"cannot read record {place} of shard {self._paths[shard]}: {reason}; rebuild it "
+                "with data_tools.build"
+            ) from err
+        if not 0 <= chunk.class_ids.min() <= chunk.class_ids.max() < self._num_classes:
+            raise ValueError(
+                f"record {place} of shard {self._paths[shard]} has class ids outside "
+                f"0..{self._num_classes - 1}; build the dataset anew"
+            )
+        wanted = (int(self.sizes[number]), self.image_px, self.image_px)
+        if chunk.images.shape != wanted:
+            raise ValueError(
+                f"record {place} of shard {self._paths[shard]} should hold {wanted} pixels by "
+                f"manifest.json, has {chunk.images.shape}; run data_tools.verify"
+            )
+        return chunk
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """All records in order, one in memory at a time."""
+        return (self.read(number) for number in range(len(self.sizes)))
+
+
+class PixelBatches:
+    """A Grain source whose element is one dispatch: pixels of s batches of m microbatches.
+
+    An epoch takes the records in a seeded order, a pool of some `pool_examples` at a time, and the
+    examples of a pool in a seeded order, so each example comes once. Position p of the endless
+    stream depends on the seed and p alone. Of n processes each reads every record and keeps its
+    part of the batches. One pool is in memory, of whole records and at least one of them; read in
+    turn, the stream reads each record once an epoch.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        batch_size: int,
+        steps_per_dispatch: int,
+        num_dispatches: int,
+        microbatches: int = 1,
+        pool_examples: int,
+        seed: int,
+        fresh_copies: bool = True,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        """With `fresh_copies` epoch k shows copy k of each example, else every epoch copy 0."""
+        if batch_size % (microbatches * num_processes):
+            raise ValueError(
+                f"batch_size must divide by {microbatches} microbatches x {num_processes} "
+                f"processes, got {batch_size}"
+            )
+        self._records = records
+        self._shape = (steps_per_dispatch, microbatches, batch_size // microbatches)
+        self._num_dispatches = num_dispatches
+        self._seed = seed
+        self._fresh_copies = fresh_copies
+        share = batch_size // (microbatches * num_processes)  # of each microbatch
+        self._columns = slice(process_index * share, (process_index + 1) * share)
+        self._num_examples = int(records.sizes.sum())
+        self._pool_records = max(1, pool_examples // int(records.sizes.max()))
+        self._num_pools = -(-len(records.sizes) // self._pool_records)
+        self._pool: tuple[int, Pool] | None = None
+        self._lock = threading.Lock()  # Grain reads ahead in a thread
+
+    def __len__(self) -> int:
+        return self._num_dispatches
+
+    def __repr__(self) -> str:
+        shape, seed = self._shape, self._seed
+        return f"PixelBatches(examples={self._num_examples}, shape={shape}, seed={seed})"
+
+    def _records_of(self, epoch: int) -> Int64[np.ndarray, " r"]:
+        bits = np.random.Philox(key=[self._seed, epoch])
+        return np.random.Generator(bits).permutation(len(self._records.sizes))
+
+    def _pool_starts(self, epoch: int) -> Int64[np.ndarray, " p"]:
+        """The first position of each pool of an epoch; only a split's last record is short."""
+        sizes = self._records.sizes[self._records_of(epoch)]
+        return (np.cumsum(sizes) - sizes)[:: self._pool_records]
+
+    def _read_pool(self, epoch: int, number: int) -> Pool:
+        """Pool `number` of an epoch, from the shards."""
+        first = number * self._pool_records
+        chosen = self._records_of(epoch)[first : first + self._pool_records]
+        num_examples, px = int(self._records.sizes[chosen].sum()), self._records.image_px
+        bits = np.random.Philox(key=[self._seed ^ _POOL_SALT, epoch], counter=[0, 0, 0, number])
+        pool = Pool(
+            np.empty((num_examples, px, px), np.uint8),
+            np.empty(num_examples, np.int32),
+            np.empty((num_examples, 2), np.uint32),
+            np.random.Generator(bits).permutation(num_examples),
+        )
+        start = 0
+        for record in np.sort(chosen):  # in the order of the files, which disks like
+            chunk = self._records.read(int(record))
+            part = slice(start, start + len(chunk.images))
+            pool.images[part], pool.labels[part] = chunk.images, chunk.class_ids
+            pool.addresses[part] = address_of(chunk.sample_ids)
+            start = part.stop
+        return pool
+
+    def _pool_at(self, key: int) -> Pool:
+        if self._pool is None or self._pool[0] != key:
+            self._pool = None  # first, or two would be in memory
+            self._pool = key, self._read_pool(*divmod(key, self._num_pools))
+        return self._pool[1]
+
+    def __getitem__(self, index: int) -> dict[str, Shaped[np.ndarray, "s m b ..."]]:
+        size = math.prod(self._shape)
+        stream = np.arange(size, dtype=np.int64) + int(index) * size
+        stream = stream.reshape(self._shape)[..., self._columns]
+        epochs, slots = np.divmod(stream.ravel(), self._num_examples)
+        keys = np.empty_like(slots)  # which pool; they only grow along the stream
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            starts = self._pool_starts(int(epoch))
+            numbers = np.searchsorted(starts, slots[chosen], side="right") - 1
+            slots[chosen] -= starts[numbers]
+            keys[chosen] = epoch * self._num_pools + numbers
+        px = self._records.image_px
+        images = np.empty((len(slots), px, px), np.uint8)
+        labels = np.empty(len(slots), np.int32)
+        addresses = np.empty((len(slots), 2), np.uint32)
+        with self._lock:
+            for key in np.unique(keys):
+                part = slice(*np.searchsorted(keys, [key, key + 1]))
+                pool = self._pool_at(int(key))
+                rows = pool.order[slots[part]]
+                np.take(pool.images, rows, axis=0, out=images[part], mode="clip")  # no copy
+                labels[part], addresses[part] = pool.labels[rows], pool.addresses[rows]
+        copies = epochs if self._fresh_copies else np.zeros_like(epochs)
+        columns = {"images": images, "labels": labels, "addresses": addresses}
+        columns["copies"] = copies.astype(np.int32)
+        return {
+            name: column.reshape(*stream.shape, *column.shape[1:])
+            for name, column in columns.items()
+        }
+
+
+def pixel_iterator(batches: PixelBatches) -> Any:
+    """A Grain iterator over the dispatches, one of them read ahead in a thread.
+
+    Its state is {"next_index": n}: what was read ahead is not part of it.
+    """
+    import grain
+
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    return iter(grain.MapDataset.source(batches).to_iter_dataset(options))

@@ -1,0 +1,99 @@
+"""What a run learns from: a plan over a split in memory, or a stream of its shards."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kkanji_jax.data import resident, streamed
+from kkanji_jax.data.balance import Plan
+from kkanji_jax.data.leaks import check_no_leak
+from kkanji_jax.data.manifest import load_manifest
+from kkanji_jax.data.records import address_of
+from kkanji_jax.steps import IndexBatch, PixelBatch, Resident
+
+
+class Feed(NamedTuple):
+    """The training split of a DATASET, and how batches come from it."""
+
+    num_images: int  # in the split
+    num_examples: int  # of an epoch
+    data: Resident | None  # what index batches point into; None: batches bring their pixels
+    batch: type[IndexBatch] | type[PixelBatch]  # what the iterator's elements are fields of
+    make_iterator: Callable[..., Any]  # (batch_size, num_dispatches, ...) -> a Grain iterator
+
+
+def open_resident(
+    dataset: Path,
+    *,
+    per_class: int | None,
+    sampling_exponent: float,
+    fresh_copies: bool,
+    seed: int,
+    may_leak: bool = False,
+) -> Feed:
+    """All images in memory, drawn by a plan; what `build --per-class` wrote is taken as it is.
+
+    ValueError where a held-out image comes from training, unless it `may_leak`.
+    """
+    split = resident.load_split(dataset, "train")
+    if not may_leak:
+        check_no_leak(dataset, [split])
+    addresses = address_of(split.sample_ids)
+    is_written_out = _is_written_out(dataset)
+    plan = Plan(
+        split.labels,
+        per_class=None if is_written_out else per_class,
+        sampling_exponent=1.0 if is_written_out else sampling_exponent,
+        seed=seed,
+        addresses=addresses,
+    )
+
+    def make_iterator(**shape: Any) -> Any:
+        is_fresh = fresh_copies and not is_written_out
+        batches = resident.IndexBatches(plan, seed=seed, fresh_copies=is_fresh, **shape)
+        return resident.index_iterator(batches)
+
+    data = Resident(split.images, split.labels, addresses)
+    return Feed(len(split.labels), len(plan), data, IndexBatch, make_iterator)
+
+
+def open_streamed(
+    dataset: Path,
+    *,
+    pool_examples: int,
+    per_class: int | None,
+    sampling_exponent: float,
+    fresh_copies: bool,
+    seed: int,
+    may_leak: bool = False,
+) -> Feed:
+    """Some `pool_examples` in memory at a time; each example once an epoch.
+
+    ValueError for a balance that is not written out, and as `open_resident` for a leak: the shards
+    are then read through once before training.
+    """
+    is_written_out = _is_written_out(dataset)
+    if not is_written_out and (per_class is not None or sampling_exponent != 1.0):
+        raise ValueError(
+            "config: a streamed dataset gives each example once an epoch, so it cannot be balanced "
+            "as it is read; write it out (data_tools.build --per-class N), or take the classes as "
+            "found (--config.data.sampling_exponent=1, no data.per_class)"
+        )
+    records = streamed.Records(dataset, "train")
+    if not may_leak:
+        check_no_leak(dataset, records)
+
+    def make_iterator(**shape: Any) -> Any:
+        is_fresh = fresh_copies and not is_written_out
+        batches = streamed.PixelBatches(
+            records, pool_examples=pool_examples, seed=seed, fresh_copies=is_fresh, **shape
+        )
+        return streamed.pixel_iterator(batches)
+
+    num_examples = int(records.sizes.sum())
+    return Feed(num_examples, num_examples, None, PixelBatch, make_iterator)
+
+
+def _is_written_out(dataset: Path) -> bool:
+    """Whether the split holds its copies already: each row is then taken once, as it is."""
+    return load_manifest(dataset)["per_class"] is not None

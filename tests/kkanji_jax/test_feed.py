@@ -1,0 +1,82 @@
+"""What a run learns from: the same examples and copies from memory and from a stream."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kkanji_jax.config import default_config, validate
+from kkanji_jax.data import resident
+from kkanji_jax.feed import Feed, open_resident, open_streamed
+
+CHOICE: dict[str, Any] = {
+    "per_class": None, "sampling_exponent": 1.0, "fresh_copies": True, "seed": 3,
+}  # fmt: skip
+
+
+def examples_of(feed: Feed, num_epochs: int) -> list[tuple]:
+    """All that a whole number of epochs shows, in an order of its own."""
+    iterator = feed.make_iterator(
+        batch_size=feed.num_examples, steps_per_dispatch=1, num_dispatches=num_epochs
+    )
+    found = []
+    for element in iterator:
+        if feed.data is not None:
+            rows = element["rows"]
+            element |= {name: getattr(feed.data, name)[rows] for name in feed.data._fields}
+        flat = {name: column.reshape(-1, *column.shape[3:]) for name, column in element.items()}
+        assert set(feed.batch._fields) <= set(flat)
+        for image, label, address, copy in zip(
+            flat["images"], flat["labels"], flat["addresses"], flat["copies"], strict=True
+        ):
+            found.append((*address.tolist(), int(copy), int(label), image.tobytes()))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_a_stream_shows_what_memory_does(tiny_dataset: Path, is_fresh: bool):
+    choice: dict[str, Any] = CHOICE | {"fresh_copies": is_fresh}
+    from_memory = open_resident(tiny_dataset, **choice)
+    stream = open_streamed(tiny_dataset, pool_examples=50, **choice)
+    assert stream.num_images == from_memory.num_images == stream.num_examples
+    assert stream.data is None
+    found = examples_of(stream, 3)
+    assert found == examples_of(from_memory, 3)
+    assert {example[2] for example in found} == ({0, 1, 2} if is_fresh else {0})
+
+
+def test_a_balance_that_is_not_written_out_is_no_stream(tiny_dataset: Path):
+    for balance in ({"sampling_exponent": 0.5}, {"per_class": 10}):
+        choice: dict[str, Any] = CHOICE | balance
+        with pytest.raises(ValueError, match="data_tools.build --per-class N") as err:
+            open_streamed(tiny_dataset, pool_examples=50, **choice)
+        assert "\n" not in str(err.value) and "sampling_exponent=1, no data.per" in str(err.value)
+    config = default_config()
+    config.data.reading = "lazily"
+    with pytest.raises(ValueError, match="data.reading must be one of"):
+        validate(config)
+
+
+def test_a_set_that_was_written_out_is_streamed_as_it_is(tiny_source: Path, tmp_path: Path):
+    from data_tools import build
+
+    out = tmp_path / "balanced"
+    command = ["--source", str(tiny_source), "--out", str(out), "--workers", "1"]
+    assert build.main([*command, "--per-class", "30", "--engine", "host"]) == 0
+    choice: dict[str, Any] = CHOICE | {"sampling_exponent": 0.5}  # what a balance would need
+    found = examples_of(open_streamed(out, pool_examples=50, **choice), 2)
+    assert found == examples_of(open_resident(out, **choice), 2)
+    assert len(found) == 2 * 6 * 30 and {copy for _, _, copy, *_ in found} == {0}
+    assert sorted(np.bincount([label for *_, label, _ in found])) == [60] * 6
+
+
+def test_a_split_larger_than_memory_is_refused_with_the_remedy(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(resident, "_free_bytes", lambda: 4096 * 20)
+    with pytest.raises(ValueError, match="--config.data.reading=streamed") as err:
+        open_resident(tiny_dataset, **CHOICE)
+    assert "wants 0.0 GB of memory" in str(err.value)
+    stream = open_streamed(tiny_dataset, pool_examples=50, **CHOICE)  # val is small enough, too
+    assert stream.num_examples > 80
