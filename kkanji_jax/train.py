@@ -4,6 +4,7 @@ The same command again resumes from the last checkpoint, to the bit on the same 
 is overridden as --config.FIELD=VALUE. SIGTERM and Ctrl-C save and exit; a second one exits at once.
 """
 
+import contextlib
 import hashlib
 import sys
 from pathlib import Path
@@ -15,7 +16,15 @@ from kkanji_jax import command_line
 
 
 def train(config: Any, workdir: Path) -> None:
-    """Runs or resumes the training that `config` describes, in `workdir`."""
+    """Runs or resumes the training that `config` describes, in `workdir`.
+
+    However it ends, the workdir is free again, and no save is under way.
+    """
+    with contextlib.ExitStack() as held:
+        _train(config, workdir, held)
+
+
+def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     from kkanji_jax.config import validate
 
     validate(config)
@@ -30,14 +39,13 @@ def train(config: Any, workdir: Path) -> None:
     from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.data import resident
     from kkanji_jax.data.balance import Plan
-    from kkanji_jax.data.class_index import ClassIndex
-    from kkanji_jax.data.manifest import load_manifest, refuse_leaky
+    from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
     from kkanji_jax.data.policy import get_policy
     from kkanji_jax.data.records import address_of
     from kkanji_jax.metric_log import MetricLog
     from kkanji_jax.metrics import evaluation_scores
     from kkanji_jax.optim import learning_rate_schedule, make_optimizer
-    from kkanji_jax.pace import Pace
+    from kkanji_jax.pace import Pace, check_batch_fits
     from kkanji_jax.profiler import Profiler
     from kkanji_jax.scoring import predict_split
     from kkanji_jax.state import create_state, make_graphdef
@@ -51,10 +59,15 @@ def train(config: Any, workdir: Path) -> None:
     manifest = load_manifest(dataset)
     allowed = config.data.allow_leaky_protocol
     refuse_leaky(dataset, manifest, allowed, "--config.data.allow_leaky_protocol=legacy")
-    class_index = ClassIndex.load(dataset / "index.json")
+    class_index = load_index(dataset, manifest)
+    # A written-out set holds its copies already: each row is taken once, as it is.
+    is_written_out = manifest["per_class"] is not None
+    per_class = None if is_written_out else config.data.per_class
+    check_batch_fits(config.batch_size, manifest["splits"]["train"], per_class)
     mesh = mesh_lib.make_mesh()
     mesh_lib.check_divides(config.batch_size, mesh, config.microbatches)
-    lock = workdir_lib.lock(workdir) if hosts.is_first() else None
+    if hosts.is_first():
+        held.enter_context(workdir_lib.lock(workdir))
     hosts.meet("locked")
     _say(f"reading {dataset}")
     train_split = resident.load_split(dataset, "train")
@@ -64,11 +77,9 @@ def train(config: Any, workdir: Path) -> None:
     if not allowed:
         resident.check_no_leak(dataset, train_split)
     addresses = address_of(train_split.sample_ids)
-    # A written-out set holds its copies already: each row is taken once, as it is.
-    is_written_out = manifest["per_class"] is not None
     plan = Plan(
         train_split.labels,
-        per_class=None if is_written_out else config.data.per_class,
+        per_class=per_class,
         sampling_exponent=1.0 if is_written_out else config.data.sampling_exponent,
         seed=config.seed,
         addresses=addresses,
@@ -135,6 +146,7 @@ def train(config: Any, workdir: Path) -> None:
         "package_version": __version__,
     }
     store = CheckpointStore(workdir, max_to_keep=config.max_checkpoints)
+    held.callback(store.close)
     fresh = create_state(model, num_classes, optimizer, config.seed)
     resumed = store.restore_latest(fresh, batches, mesh, meta)
     if resumed is None:
@@ -201,7 +213,7 @@ def train(config: Any, workdir: Path) -> None:
             predictions.labels, predictions.top_ids, predictions.losses, num_classes
         )
 
-    stop = workdir_lib.StopSignal()
+    stop = held.enter_context(contextlib.closing(workdir_lib.StopSignal()))
     profiler = Profiler(workdir / "profile", config.profile)
     is_stopping = False
     try:
@@ -237,8 +249,6 @@ def train(config: Any, workdir: Path) -> None:
             f"--config.init_from={workdir}"
         ) from err
     store.close()
-    if lock is not None:
-        lock.close()
     done = "trained" if step == pace.total_steps else "told to stop; saved"
     _say(f"{done} {step} of {pace.total_steps} steps: {workdir}")
 
@@ -269,6 +279,8 @@ def run() -> None:
         app.run(main, flags_parser=lambda argv: command_line.parse(argv, __doc__))
     except (ValueError, OSError, FloatingPointError) as err:
         command_line.fail(err, 1)
+    except KeyboardInterrupt:
+        command_line.fail(ValueError("interrupted; the same command goes on or starts"), 130)
 
 
 if __name__ == "__main__":
