@@ -181,7 +181,7 @@ class Trainer(NamedTuple):
 @pytest.fixture(scope="session")
 def trainer(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     environment = os.environ | {
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("xla")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

@@ -124,7 +124,7 @@ def test_eight_devices_take_the_steps_of_one(
         np.testing.assert_array_equal(ours.hits, theirs.hits)
 
 
-@pytest.mark.parametrize(("before", "after"), [(8, 1), (1, 8), (4, 1)])
+@pytest.mark.parametrize(("before", "after"), [(8, 1), (1, 8)])
 def test_a_run_goes_on_on_another_number_of_devices(
     before: int,
     after: int,
