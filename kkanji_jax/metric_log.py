@@ -128,8 +128,14 @@ class MetricLog:
             self._events.flush()
         if not self._is_writer:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as err:  # a failing write does not tell its file
+            raise OSError(
+                f"cannot write {self._path}: {err.strerror}; mend this (the disk may be full), "
+                "then the same command goes on from the last checkpoint"
+            ) from err
 
     def _common(self, kind: str, step: int) -> dict[str, Any]:
         elapsed_s = self._elapsed_before_s + time.monotonic() - self._start_s
