@@ -268,8 +268,9 @@ def _sample(
         padded[:-1, :-1] | (padded[:-1, 1:] << 8) | (padded[1:, :-1] << 16) | (padded[1:, 1:] << 24)
     )
     index = ((y_q8 >> 8) + 1) * (n + 2) + (x_q8 >> 8) + 1
-    word = packed.reshape(-1).at[index].get(mode="promise_in_bounds")
-    right, down = (x_q8 & 255).astype(jnp.uint32), (y_q8 & 255).astype(jnp.uint32)
+    place = (index << 16) | ((y_q8 & 255) << 8) | (x_q8 & 255)
+    word = packed.reshape(-1).at[place >> 16].get(mode="promise_in_bounds")
+    right, down = (place & 255).astype(jnp.uint32), ((place >> 8) & 255).astype(jnp.uint32)
     top = (word & 255) * (256 - right) + ((word >> 8) & 255) * right
     bottom = ((word >> 16) & 255) * (256 - right) + (word >> 24) * right
     return ((top * (256 - down) + bottom * down + 2**15) >> 16).astype(jnp.int32)
