@@ -32,7 +32,7 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     import jax
     import jax.numpy as jnp
 
-    from kkanji_jax import __version__, hosts
+    from kkanji_jax import __version__, hosts, roofline
     from kkanji_jax import mesh as mesh_lib
     from kkanji_jax import workdir as workdir_lib
     from kkanji_jax.checkpoint import finished_steps
@@ -176,6 +176,9 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
         batch_size=config.batch_size,
         steps_per_epoch=pace.steps_per_epoch,
         learning_rates=jax.device_get(jax.vmap(schedule)(jnp.arange(pace.total_steps))),
+        images_per_s_limit=roofline.images_per_s_limit(
+            model, jax.devices()[0].device_kind, mesh.size
+        ),
         carried=carried,
     )
     num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))

@@ -22,7 +22,7 @@ KKANJI_JAX = (
     "initial efficientnet "
     "losses metrics optim "
     "hosts mesh state steps feed "
-    "checkpoint checkpoint_store pace metric_log profiler workdir "
+    "checkpoint checkpoint_store pace roofline metric_log profiler workdir "
     "calibrate intervals reliability open_set "
     "scoring breakdown suspects scorecard score_files score_table "
     "export.arrays export.protobuf export.onnx export.lookalikes export.web "

@@ -77,7 +77,7 @@ def take_turns(
     finally:
         for worker in workers.values():
             worker.kill()
-            worker.wait()
+            worker.communicate()  # waits, and closes the pipes
     return turns
 
 
