@@ -11,7 +11,7 @@ from typing import NamedTuple
 from data_tools import archives, readers
 from data_tools.layouts import KKANJI, codepoint_problem, crop_problem, is_junk
 from data_tools.progress import Report
-from kkanji_jax.data.glyph_image import SUFFIXES
+from kkanji_jax.data.image_files import SUFFIXES
 
 
 class Finding(NamedTuple):

@@ -13,7 +13,8 @@ from PIL import Image
 
 from data_tools import archives
 from kkanji_jax.data.class_index import character_of, parse_codepoint
-from kkanji_jax.data.glyph_image import load_image, normalise_glyph
+from kkanji_jax.data.glyph_image import normalise_glyph
+from kkanji_jax.data.image_files import load_image
 from kkanji_jax.data.records import IMAGE_PX
 
 SMALL_PX = 28

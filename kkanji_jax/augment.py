@@ -7,12 +7,15 @@ compiler's order of operations or the platform.
 Fixed-point numbers carry their number of fractional bits in their name: `x_q8` is x * 2**8.
 """
 
+import functools
 import math
+import operator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
 
 from kkanji_jax.data.policy import NONE, REFERENCE_PX, Policy
@@ -55,8 +58,12 @@ def augment(
     if policy._replace(name=NONE.name) == NONE:
         return images
     tables = make_tables(policy, width)
-    varied = jax.vmap(lambda image, key: _augment_image(image, key, policy, tables))(images, keys)
-    return jnp.where((copies == 0)[:, None, None], images, varied)
+    with jax.named_scope("augment"):
+        vary = jax.vmap(lambda image, key: _augment_image(image, key, policy, tables))
+        varied = jnp.where((copies == 0)[:, None, None], images, vary(images, keys))
+        # Else XLA would compute the coordinates in one kernel, and the pixels in those that read
+        # them, several times over.
+        return lax.optimization_barrier(varied)
 
 
 class Tables(NamedTuple):
@@ -109,7 +116,7 @@ def _augment_image(
     rank = tables.elastic_basis.shape[1]
     words = jax.random.bits(key, (NUM_PARAMETERS + 2 * rank * rank,), jnp.uint32)
     parameters, field_words = words[:NUM_PARAMETERS], words[NUM_PARAMETERS:]
-    ink = image.astype(jnp.int32)
+    ink = image
     pivot_q8 = _centroid_q8(ink) if policy.pivot == "ink" else jnp.zeros(2, jnp.int32)
     if policy.stroke_max_px:
         ink = _change_stroke_width(ink, _pick(tables.stroke_q8, parameters[6]))
@@ -143,9 +150,9 @@ def _byte_sums(words: UInt32[Array, "..."]) -> Int32[Array, "..."]:
     return total.astype(jnp.int32) - 510
 
 
-def _centroid_q8(ink: Int32[Array, "n n"]) -> Int32[Array, "2"]:
+def _centroid_q8(image: UInt8[Array, "n n"]) -> Int32[Array, "2"]:
     """(x, y) of the ink's centre of mass; the middle of the frame when there is none."""
-    n = ink.shape[0]
+    n, ink = image.shape[0], image.astype(jnp.int32)
     total = jnp.sum(ink)
     coords = jnp.arange(n, dtype=jnp.int32)
     moments = jnp.stack([jnp.sum(jnp.sum(ink, axis) * coords) for axis in (0, 1)])
@@ -154,17 +161,17 @@ def _centroid_q8(ink: Int32[Array, "n n"]) -> Int32[Array, "2"]:
 
 
 def _change_stroke_width(
-    ink: Int32[Array, "n n"], amount_q8: Int32[Array, ""]
-) -> Int32[Array, "n n"]:
+    image: UInt8[Array, "n n"], amount_q8: Int32[Array, ""]
+) -> UInt8[Array, "n n"]:
     """Moves edges outwards (amount > 0) or inwards by blending with the 3x3 dilation or erosion."""
     flip = jnp.where(amount_q8 < 0, 255, 0)  # erosion is the dilation of the paper
-    bright = jnp.abs(ink - flip)
+    bright = jnp.abs(image.astype(jnp.int32) - flip)
     rows = jnp.pad(bright, ((1, 1), (0, 0)))
     rows = jnp.maximum(jnp.maximum(rows[:-2], rows[2:]), bright)
     columns = jnp.pad(rows, ((0, 0), (1, 1)))
     dilated = jnp.maximum(jnp.maximum(columns[:, :-2], columns[:, 2:]), rows)
     blended = bright + ((jnp.abs(amount_q8) * (dilated - bright) + 128) >> 8)
-    return jnp.abs(blended - flip)
+    return jnp.abs(blended - flip).astype(jnp.uint8)
 
 
 def _elastic_basis(policy: Policy, image_px: int) -> tuple[np.ndarray, float]:
@@ -204,7 +211,17 @@ def _elastic_q8(words: UInt32[Array, "2 rank rank"], tables: Tables) -> Int32[Ar
         "ir,crs->cis", basis, coefficients, precision="highest"
     )
     rows = jnp.round(rows * 2.0**-tables.elastic_shift)
-    field = jnp.einsum("cis,js->cij", rows, basis, precision="highest")
+
+    def by_product(rows: Float32[Array, "2 n rank"]) -> Float32[Array, "2 n n"]:
+        return jnp.einsum("cis,js->cij", rows, basis, precision="highest")
+
+    def by_terms(rows: Float32[Array, "2 n rank"]) -> Float32[Array, "2 n n"]:
+        terms = (rows[:, :, None, s] * basis[None, None, :, s] for s in range(basis.shape[1]))
+        return functools.reduce(operator.add, terms)
+
+    # A GPU computes the terms where they are used, instead of writing the field to memory. The
+    # sums are exact, so both are the same bits.
+    field = lax.platform_dependent(rows, cpu=by_product, default=by_terms)
     return jnp.round(field * np.float32(tables.elastic_gain_q8)).astype(jnp.int32)
 
 
@@ -236,23 +253,24 @@ def _source_q8(
 
 
 def _sample(
-    ink: Int32[Array, "n n"], x_q8: Int32[Array, "n n"], y_q8: Int32[Array, "n n"], border: str
+    image: UInt8[Array, "n n"], x_q8: Int32[Array, "n n"], y_q8: Int32[Array, "n n"], border: str
 ) -> Int32[Array, "n n"]:
     """Bilinear, rounded. Four neighbours travel in one 32-bit word: one gather a pixel."""
-    n = ink.shape[0]
+    n = image.shape[0]
     if border == "reflect":
         x_q8, y_q8 = (_reflect_q8(coord, n) for coord in (x_q8, y_q8))
-        padded = jnp.pad(ink, ((1, 2), (1, 2)), mode="edge")
+        padded = jnp.pad(image, ((1, 2), (1, 2)), mode="edge")
     else:
         x_q8, y_q8 = (jnp.clip(coord, -256, 256 * n) for coord in (x_q8, y_q8))
-        padded = jnp.pad(ink, ((1, 2), (1, 2)))
+        padded = jnp.pad(image, ((1, 2), (1, 2)))
     padded = padded.astype(jnp.uint32)
     packed = (
         padded[:-1, :-1] | (padded[:-1, 1:] << 8) | (padded[1:, :-1] << 16) | (padded[1:, 1:] << 24)
     )
     index = ((y_q8 >> 8) + 1) * (n + 2) + (x_q8 >> 8) + 1
-    word = packed.reshape(-1).at[index].get(mode="promise_in_bounds")
-    right, down = (x_q8 & 255).astype(jnp.uint32), (y_q8 & 255).astype(jnp.uint32)
+    place = (index << 16) | ((y_q8 & 255) << 8) | (x_q8 & 255)
+    word = packed.reshape(-1).at[place >> 16].get(mode="promise_in_bounds")
+    right, down = (place & 255).astype(jnp.uint32), ((place >> 8) & 255).astype(jnp.uint32)
     top = (word & 255) * (256 - right) + ((word >> 8) & 255) * right
     bottom = ((word >> 16) & 255) * (256 - right) + (word >> 24) * right
     return ((top * (256 - down) + bottom * down + 2**15) >> 16).astype(jnp.int32)

@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.config import complete, differences
 from kkanji_jax.digests import SUMS, check_sums
 from kkanji_jax.state import Variables, abstract_variables
@@ -38,7 +39,7 @@ def checkpoints_of(workdir: Path) -> Path:
 
 
 def finished_steps(workdir: Path) -> list[int]:
-    """Steps whose save finished, ascending. Whether their files are whole, `check_sums` tells."""
+    """Steps whose save finished, ascending. Whether their files are whole, `check_step` tells."""
     root = checkpoints_of(workdir)
     if not root.is_dir():
         return []
@@ -47,9 +48,22 @@ def finished_steps(workdir: Path) -> list[int]:
     )
 
 
+def check_step(workdir: Path, step: int) -> None:
+    """Raises ValueError naming the first file of a step that is missing, changed or unlisted."""
+    folder = checkpoints_of(workdir) / str(step)
+    listed = {SUMS, *check_sums(folder)}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.relative_to(folder).as_posix() not in listed:
+            raise ValueError(f"{folder / SUMS} is damaged: it does not list {path}")
+
+
 def read_meta(workdir: Path, step: int) -> dict[str, Any]:
     """The `meta` item of a step: config, class index, manifest digest, scores, versions."""
-    meta = json.loads((checkpoints_of(workdir) / str(step) / "meta" / "metadata").read_text())
+    path = checkpoints_of(workdir) / str(step) / "meta" / "metadata"
+    try:
+        meta = json.loads(path.read_text())
+    except (OSError, ValueError) as err:
+        raise ValueError(f"checkpoint file {path} is damaged: {err}") from err
     if meta["format_version"] > FORMAT_VERSION:
         raise ValueError(
             f"checkpoint {step} in {workdir} has format {meta['format_version']}, this version of "
@@ -64,23 +78,28 @@ def read_position(folder: Path) -> dict[str, Any]:
     return json.loads(next(file for file in files if file.exists()).read_text())
 
 
+def score_of(workdir: Path, step: int) -> float | None:
+    """The step's score by its run's `best_metric`, more is better; None if it was not scored."""
+    meta = read_meta(workdir, step)
+    if not meta["scores"]:
+        return None
+    value = meta["scores"][meta["config"]["best_metric"]]
+    return -value if meta["config"]["best_metric"] == "val_loss" else value
+
+
 def best_step(workdir: Path) -> int | None:
     """The finished step with the best score by the run's `best_metric`; None if none is scored."""
-    scored = []
-    for step in finished_steps(workdir):
-        meta = read_meta(workdir, step)
-        if meta["scores"]:
-            value = meta["scores"][meta["config"]["best_metric"]]
-            better = -value if meta["config"]["best_metric"] == "val_loss" else value
-            scored.append((better, step))
+    scores = {step: score_of(workdir, step) for step in finished_steps(workdir)}
+    scored = [(score, step) for step, score in scores.items() if score is not None]
     return max(scored)[1] if scored else None
 
 
 def load_variables(workdir: Path, which: str = "best") -> Loaded:
     """Loads weights and statistics onto the host from the `best` or the `latest` checkpoint.
 
-    Raises ValueError if there is none, or a file is damaged.
+    Raises ValueError if there is none, or a file is damaged, or JAX has no device.
     """
+    mesh_lib.devices()  # Orbax asks for them, and would not say what is missing
     steps = finished_steps(workdir)
     if not steps:
         raise ValueError(
@@ -90,7 +109,7 @@ def load_variables(workdir: Path, which: str = "best") -> Loaded:
     scored = best_step(workdir) if which == "best" else None
     step = steps[-1] if scored is None else scored
     folder = checkpoints_of(workdir) / str(step)
-    check_sums(folder)
+    check_step(workdir, step)
     meta = read_meta(workdir, step)
     num_classes = len(meta["class_index"]["codepoint_to_id"])
     params, batch_stats = abstract_variables(meta["config"]["model"], num_classes)

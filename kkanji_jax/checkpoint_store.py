@@ -1,6 +1,8 @@
 """Saves the checkpoints of one run and resumes from them; writing goes on beside training."""
 
 import contextlib
+import errno
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +20,18 @@ from kkanji_jax import hosts
 from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.checkpoint import (
     FORMAT_VERSION,
-    best_step,
+    check_step,
     checkpoints_of,
     finished_steps,
     read_meta,
     read_position,
     refuse_other_run,
+    score_of,
 )
-from kkanji_jax.digests import check_sums, write_sums
+from kkanji_jax.digests import write_sums
 from kkanji_jax.state import TrainState
+
+_BEING_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a step that Orbax has not finished
 
 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):
@@ -42,8 +47,20 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         """One decision a checkpoint; `checkpoints` come from Orbax in step order."""
         del context
-        kept = {info.step for info in checkpoints[-self._num_latest :]} | {best_step(self._workdir)}
+        kept = {info.step for info in checkpoints[-self._num_latest :]} | {self._best_step()}
         return [info.step in kept for info in checkpoints]
+
+    def _best_step(self) -> int | None:
+        scored = []
+        for step in finished_steps(self._workdir):
+            try:
+                score = score_of(self._workdir, step)
+            except ValueError as err:  # an old one, damaged since: no reason to stop the run
+                print(f"warning: {err}; it cannot be the best", file=sys.stderr)
+                continue
+            if score is not None:
+                scored.append((score, step))
+        return max(scored)[1] if scored else None
 
 
 class CheckpointStore:
@@ -52,16 +69,15 @@ class CheckpointStore:
     def __init__(self, workdir: Path, *, max_to_keep: int) -> None:
         self._workdir = workdir
         self._saving: Future[None] | None = None
+        self._is_closed = False
         # Processes that save together must take turns with their training collectives.
         self._thread = ThreadPoolExecutor(1) if jax.process_count() == 1 else None
         root = checkpoints_of(workdir)
         if hosts.is_first():
             root.mkdir(parents=True, exist_ok=True)
-            finished = {str(step) for step in finished_steps(workdir)}
-            for path in sorted(root.iterdir()):
-                if path.is_dir() and path.name not in finished:
-                    print(f"removing {path}: its save did not finish", file=sys.stderr)
-                    shutil.rmtree(path)
+            for path in _unfinished(workdir):
+                print(f"removing {path}: its save did not finish", file=sys.stderr)
+                shutil.rmtree(path)
         hosts.meet("checkpoints cleared")
         self._manager = ocp.CheckpointManager(
             root.resolve(),
@@ -102,7 +118,7 @@ class CheckpointStore:
     def _write(
         self, step: int, state: TrainState, position: Mapping[str, Any], meta: Mapping[str, Any]
     ) -> None:
-        with jax.transfer_guard("allow"), _disk_errors_named(self._workdir):
+        with jax.transfer_guard("allow"), _failure_named(self._workdir):
             saved = self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -134,8 +150,8 @@ class CheckpointStore:
         """Restores the newest whole checkpoint onto `mesh`, and the position into `batches`.
 
         ValueError with the differences, before anything is read, if its run is not the one of
-        `current`, the `meta` that this run would save. A damaged one is reported, removed and
-        passed over for the one before it. None if there was none; ValueError if all are damaged.
+        `current`, the `meta` that this run would save. A damaged one is reported, and removed once
+        one before it proves whole. None if there was none; ValueError if all are damaged.
         """
         steps = finished_steps(self._workdir)
         sharding = mesh_lib.replicated(mesh)
@@ -143,12 +159,13 @@ class CheckpointStore:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             abstract_state,
         )
+        damaged = []
         for step in reversed(steps):
             try:
-                check_sums(checkpoints_of(self._workdir) / str(step))
+                check_step(self._workdir, step)
             except ValueError as err:
                 print(f"warning: {err}; falling back to an earlier checkpoint", file=sys.stderr)
-                self._manager.delete(step)
+                damaged.append(step)
                 continue
             meta = read_meta(self._workdir, step)
             refuse_other_run(meta, current, self._workdir)
@@ -160,6 +177,9 @@ class CheckpointStore:
                     ),
                 )
             batches.set_state(read_position(checkpoints_of(self._workdir) / str(step)))
+            hosts.meet("checkpoints checked")
+            for number in damaged:  # their steps will be saved again
+                self._manager.delete(number)
             return restored["state"], meta
         if steps:
             raise ValueError(
@@ -169,25 +189,64 @@ class CheckpointStore:
         return None
 
     def close(self) -> None:
-        """Waits for the save in progress, and releases Orbax."""
+        """Waits for the save in progress, and releases Orbax. A second call does nothing."""
         try:
             self.wait()
         finally:
             if self._thread is not None:
                 self._thread.shutdown()
-            self._manager.close()
+            if not self._is_closed:
+                self._is_closed = True
+                self._manager.close()
+
+
+def _unfinished(workdir: Path) -> list[Path]:
+    """What saves that did not finish left in a workdir; folders of other names are not ours."""
+    finished = {str(step) for step in finished_steps(workdir)}
+    return [
+        path
+        for path in sorted(checkpoints_of(workdir).iterdir())
+        if path.is_dir()
+        and path.name not in finished
+        and (path.name.isdigit() or _BEING_WRITTEN in path.name)
+    ]
+
+
+def _is_disk_full(err: BaseException | None) -> bool:
+    """Whether a full disk (or quota) is what `err` comes from, by its number or by its words."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    while err is not None:
+        if isinstance(err, OSError) and err.errno in numbers:
+            return True
+        if any(os.strerror(number) in str(err) for number in numbers):  # TensorStore has only words
+            return True
+        err = err.__cause__ or err.__context__
+    return False
 
 
 @contextlib.contextmanager
-def _disk_errors_named(workdir: Path) -> Iterator[None]:
-    """Turns what the storage libraries raise on a full disk into one OSError that says so."""
+def _failure_named(workdir: Path) -> Iterator[None]:
+    """Turns what stops a save into one OSError that names what is kept; frees what it took.
+
+    A full disk is called one only where the failure says so; what is no failure of a disk passes.
+    """
     try:
         yield
     except (OSError, ValueError) as err:
+        is_full = _is_disk_full(err)
+        if not is_full and not isinstance(err, OSError):
+            raise
         free = shutil.disk_usage(workdir).free
+        if hosts.is_first():
+            for path in _unfinished(workdir):
+                shutil.rmtree(path, ignore_errors=True)
         last = finished_steps(workdir)[-1:]
         kept = f"checkpoint {last[0]} is whole" if last else "no checkpoint is whole yet"
+        reason = " ".join(str(err).split())[:200]
+        if is_full:
+            remedy = f"the disk is full ({free / 1e6:.0f} MB free); {kept}: make room, then"
+        else:
+            remedy = f"{kept}: mend this, then"
         raise OSError(
-            f"cannot save a checkpoint in {workdir}, {free / 1e6:.0f} MB are free there; {kept}: "
-            f"make room, then the same command goes on ({' '.join(str(err).split())[:200]})"
+            f"cannot save a checkpoint in {workdir}, {remedy} the same command goes on ({reason})"
         ) from err

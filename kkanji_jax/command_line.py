@@ -26,11 +26,14 @@ def parse(argv: list[str], description: str | None) -> list[str]:
         print(default_config())
         sys.exit(0)
     try:
-        rest = flags.FLAGS(argv)
-        if flags.FLAGS["config"].present:
-            file, _, _ = flags.FLAGS["config"].config_filename.partition(":")  # pyright: ignore
-            if not Path(file).is_file():
+        # Looked for here: with a field overridden, ml_collections would tell of that instead.
+        words = [*argv[1:], ""]
+        for word, next_word in zip(words, words[1:], strict=False):
+            flag, _, value = word.lstrip("-").partition("=")
+            file = (value or next_word).partition(":")[0]
+            if word.startswith("-") and flag == "config" and not Path(file).is_file():
                 raise FileNotFoundError(f"no config file {file}; see the folder configs/")
+        rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as err:
         fail(err, 2)
     return rest
@@ -41,6 +44,8 @@ def fail(err: Exception, status: int) -> NoReturn:
     text = str(err).strip()
     if "Traceback" in text:
         text = text.splitlines()[-1].partition(": ")[2]
-    text = text.replace("\\n", ". ").replace("\\'", "").strip("'")  # ml_collections quotes twice
+    elif isinstance(err, KeyError | AttributeError):  # of ml_collections, which quotes twice
+        name, _, suggestion = text.replace("\\'", "").strip("\"'").partition("\\n")
+        text = f"no config field {name}: {suggestion or '--help lists all of them'}"
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
     sys.exit(status)

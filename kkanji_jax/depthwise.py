@@ -1,7 +1,8 @@
 """Depthwise convolution with TensorFlow's "SAME" padding, in the form that suits each platform.
 
 `conv` is XLA's grouped convolution. `taps` adds up shifted, scaled copies of the image: on a CPU
-XLA runs those as fused vector loops, and a grouped convolution as something far slower.
+XLA runs those as fused vector loops, and a grouped convolution as something far slower. `hybrid`,
+for CUDA, is `conv` save for the two gradients that XLA hands to cuDNN in a wasteful shape.
 """
 
 import functools
@@ -14,13 +15,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-FORMS = ("taps", "conv")
+FORMS = ("taps", "conv", "hybrid")
 
 # The kernel's gradient sums a product over images and positions, once a tap. XLA would write each
 # tap's products to memory before it adds them up, so a scan takes a few images at a time, which
 # stay in the cache, and adds this many products by hand, in one loop.
 PRODUCTS_PER_LOOP = 16
 MAX_ROW_BLOCKS = 4
+GROUPS_PER_SUM = 64
 
 
 class _Axis(NamedTuple):
@@ -89,6 +91,36 @@ def _taps(plan: _Plan, x: Array, kernel: Array) -> Array:
     return _correlate(padded, _live(plan, kernel), plan.rows.out, plan.cols.out, plan.stride)
 
 
+def _phased_image_gradient(plan: _Plan, kernel: Array, dy: Array) -> Array:
+    """`_image_gradient` without zeros to multiply by.
+
+    Pixels that lie alike in the stride meet the same taps, every `stride`-th of the kernel's: one
+    small correlation with dy for each of the stride's places, and the results laced together.
+    """
+    stride, live = plan.stride, _live(plan, kernel)
+    reaches = [-(-(axis.size + axis.before) // stride) for axis in (plan.rows, plan.cols)]
+
+    def phase(row: int, col: int) -> Array:
+        part = live[row::stride, col::stride][::-1, ::-1]
+        if not part.size:
+            return jnp.zeros((dy.shape[0], *reaches, dy.shape[3]), dy.dtype)
+        edges = [
+            (num_taps - 1, reach - axis.out, 0)
+            for num_taps, reach, axis in zip(
+                part.shape, reaches, (plan.rows, plan.cols), strict=False
+            )
+        ]
+        padded = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+        return _correlate(padded, part, *reaches, 1)
+
+    places = range(stride)
+    lines = [jnp.stack([phase(row, col) for col in places], axis=3) for row in places]
+    laced = jnp.stack(lines, axis=2)  # [b reach stride reach stride c]
+    laced = laced.reshape(dy.shape[0], reaches[0] * stride, reaches[1] * stride, dy.shape[3])
+    rows, cols = (slice(axis.before, axis.before + axis.size) for axis in (plan.rows, plan.cols))
+    return laced[:, rows, cols]
+
+
 def _taps_gradients(plan: _Plan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
     return _image_gradient(plan, kernel, dy), _kernel_gradient(plan, x, kernel, dy)
 
@@ -133,12 +165,39 @@ def _kernel_gradient(plan: _Plan, x: Array, kernel: Array, dy: Array) -> Array:
 
     zeros = [jnp.zeros((1, block, cols.out, c), jnp.float32) for _ in taps]
     sums, _ = lax.scan(add_chunk, zeros, (chunked(_pad(plan, x)), chunked(dy)))
-    live = jnp.stack([jnp.sum(total, axis=(0, 1, 2)) for total in sums])
+    return _as_kernel(plan, jnp.stack([jnp.sum(total, (0, 1, 2)) for total in sums]), kernel)
+
+
+def _summed_kernel_gradient(plan: _Plan, x: Array, kernel: Array, dy: Array) -> Array:
+    """`_kernel_gradient` as one sum over images and positions, of all taps at once.
+
+    Summed tap by tap, XLA:GPU writes each tap's products to memory first. Groups of images come
+    before the taps, so that what several taps read is still in the cache.
+    """
+    groups = _largest_divisor(x.shape[0], GROUPS_PER_SUM)
+    padded, (rows, cols, stride) = _pad(plan, x), plan
+    windows = [
+        _window(padded, i, j, rows.out, cols.out, stride)
+        for i in range(rows.taps)
+        for j in range(cols.taps)
+    ]
+    products = jnp.stack([_grouped(window, groups) for window in windows], axis=1)
+    products *= _grouped(dy.astype(jnp.float32), groups)[:, None]
+    return _as_kernel(plan, jnp.sum(jnp.sum(products, axis=(2, 3, 4)), axis=0), kernel)
+
+
+def _grouped(images: Array, groups: int) -> Array:
+    return images.reshape(groups, -1, *images.shape[1:])
+
+
+def _as_kernel(plan: _Plan, sums: Array, kernel: Array) -> Array:
+    """The live taps' gradients, row by row, in the kernel's place and dtype."""
+    rows, cols, _ = plan
+    live = sums.reshape(rows.taps, cols.taps, 1, -1).astype(kernel.dtype)
     dead_rows, dead_cols = (
         (axis.first, num_taps - axis.first - axis.taps)
-        for axis, num_taps in ((rows, kernel.shape[0]), (cols, kernel.shape[1]))
+        for axis, num_taps in zip((rows, cols), kernel.shape[:2], strict=True)
     )
-    live = live.reshape(rows.taps, cols.taps, 1, c).astype(kernel.dtype)
     return jnp.pad(live, (dead_rows, dead_cols, (0, 0), (0, 0)))
 
 
@@ -147,11 +206,12 @@ def _largest_divisor(number: int, limit: int) -> int:
 
 
 def _conv(plan: _Plan, x: Array, kernel: Array) -> Array:
+    """XLA's grouped convolution, of the live taps."""
     return lax.conv_general_dilated(
         x,
-        kernel.astype(x.dtype),
+        _live(plan, kernel).astype(x.dtype),
         (plan.stride, plan.stride),
-        "SAME",
+        [(axis.before, axis.after) for axis in (plan.rows, plan.cols)],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
     )
@@ -161,21 +221,42 @@ def _conv_gradients(plan: _Plan, x: Array, kernel: Array, dy: Array) -> tuple[Ar
     return jax.vjp(functools.partial(_conv, plan), x, kernel)[1](dy)
 
 
-def _run(form: str | None, taps: Callable, conv: Callable, *operands: Array):
-    """`taps` or `conv` of the operands, by form, or by platform where form is None.
+def _hybrid_gradients(plan: _Plan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    """Those of `conv`, but for two shapes.
+
+    XLA would run the image's gradient of a stride on an image of mostly zeros. And the kernel's
+    gradient of a map no larger than the kernel looks to it like a convolution forwards, with the
+    batch for channels: one output a group, which no cuDNN kernel is made for.
+    """
+    rows, cols, stride = plan
+    if stride > 1:
+        image_gradient = _phased_image_gradient(plan, kernel, dy)
+    else:
+        (image_gradient,) = jax.linear_transpose(lambda x: _conv(plan, x, kernel), x)(dy)
+    if stride == 1 and rows.out <= rows.taps and cols.out <= cols.taps:
+        kernel_gradient = _summed_kernel_gradient(plan, x, kernel, dy)
+    else:
+        (kernel_gradient,) = jax.linear_transpose(lambda k: _conv(plan, x, k), kernel)(dy)
+    return image_gradient, kernel_gradient
+
+
+def _run(form: str | None, forms: dict[str, Callable], *operands: Array):
+    """A form's function of the operands, or the platform's where form is None.
 
     The platform is looked up when the program is lowered, not when it is traced, so that one trace
     exports to any; the compiler sees one branch only. The choice stands inside the custom gradient,
-    where nothing differentiates it: a gradient through it would keep both branches' residuals.
+    where nothing differentiates it: a gradient through it would keep all branches' residuals.
     """
-    if form is None:
-        return lax.platform_dependent(*operands, cpu=taps, default=conv)
-    return {"taps": taps, "conv": conv}[form](*operands)
+    if form is not None:
+        return forms[form](*operands)
+    cpu, default, cuda = (forms[name] for name in FORMS)
+    return lax.platform_dependent(*operands, cpu=cpu, cuda=cuda, default=default)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _depthwise(plan: _Plan, form: str | None, x: Array, kernel: Array) -> Array:
-    return _run(form, functools.partial(_taps, plan), functools.partial(_conv, plan), x, kernel)
+    taps, conv = (functools.partial(run, plan) for run in (_taps, _conv))
+    return _run(form, {"taps": taps, "conv": conv, "hybrid": conv}, x, kernel)
 
 
 def _forward(plan: _Plan, form: str | None, x: Array, kernel: Array):
@@ -183,8 +264,9 @@ def _forward(plan: _Plan, form: str | None, x: Array, kernel: Array):
 
 
 def _backward(plan: _Plan, form: str | None, operands: tuple[Array, Array], dy: Array):
-    gradients = functools.partial(_taps_gradients, plan), functools.partial(_conv_gradients, plan)
-    return _run(form, *gradients, *operands, dy)
+    gradients = (_taps_gradients, _conv_gradients, _hybrid_gradients)
+    forms = {name: functools.partial(run, plan) for name, run in zip(FORMS, gradients, strict=True)}
+    return _run(form, forms, *operands, dy)
 
 
 _depthwise.defvjp(_forward, _backward)
@@ -199,8 +281,9 @@ def depthwise_conv(
 ) -> Float[Array, "b oh ow c"]:
     """Each channel of `x` correlated with its own k x k kernel; oh = ceil(h / stride).
 
-    `form` is "taps" or "conv"; None takes "taps" on a CPU and "conv" elsewhere. All give the same
-    values and gradients to rounding. The kernel is rounded to x's dtype, the result has it.
+    `form` is one of FORMS; None takes "taps" on a CPU, "hybrid" on CUDA and "conv" elsewhere. All
+    give the same values and gradients to rounding. The kernel is rounded to x's dtype, which the
+    result has.
     """
     if form not in (None, *FORMS):
         raise ValueError(f"form must be one of {', '.join(FORMS)} or None, got {form!r}")

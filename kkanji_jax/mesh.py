@@ -1,5 +1,6 @@
 """One mesh axis over all devices, and the two shardings that the project uses."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,23 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 AXIS = "data"
 
 
-def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A one-dimensional mesh over `devices`, or over all of them."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+def devices() -> list[Any]:
+    """JAX's devices; ValueError if there are none of the platform that JAX_PLATFORMS names."""
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as err:  # JAX asserts where it finds no platform at all
+        named = os.environ.get("JAX_PLATFORMS", "")
+        reason = f" ({' '.join(str(err).split())[:200]})" if str(err) else ""
+        raise ValueError(
+            f"JAX finds no device here for JAX_PLATFORMS={named!r}{reason}; unset it, set it to "
+            "cpu, or install JAX for the GPU (pip install 'kkanji_jax[cuda12]')"
+        ) from err
+
+
+def make_mesh(chosen: Sequence[Any] | None = None) -> Mesh:
+    """A one-dimensional mesh over the `chosen` devices, or over all of them."""
+    chosen = devices() if chosen is None else chosen
+    return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -50,8 +50,9 @@ class MetricLog:
     """Collects sums on the device and writes them where `step` says.
 
     Lines after the resumed step are dropped on opening, so a repeated stretch is not in the file
-    twice; `carried` is what `carry` gave when the checkpoint was made. Only the writer, one process
-    of several, writes and speaks; all of them must call alike.
+    twice; `carried` is what `carry` gave when the checkpoint was made. Where `images_per_s_limit`
+    is known, lines tell the share of it that is reached. Only the writer, one process of several,
+    writes and speaks; all of them must call alike.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class MetricLog:
         batch_size: int,
         steps_per_epoch: float,
         learning_rates: Float[np.ndarray, " steps"],
+        images_per_s_limit: float | None = None,
         carried: Mapping[str, Any] | None = None,
     ) -> None:
         path = workdir / "metrics.jsonl"
@@ -75,6 +77,7 @@ class MetricLog:
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
         self._learning_rates = learning_rates
+        self._images_per_s_limit = images_per_s_limit
         kept = [line for line in read_lines(path) if line["step"] <= resumed_step]
         # Time spent before an interruption counts; time since the kept step was lost.
         self._elapsed_before_s = kept[-1]["elapsed_s"] if kept else 0.0
@@ -128,8 +131,14 @@ class MetricLog:
             self._events.flush()
         if not self._is_writer:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as err:  # a failing write does not tell its file
+            raise OSError(
+                f"cannot write {self._path}: {err.strerror}; mend this (the disk may be full), "
+                "then the same command goes on from the last checkpoint"
+            ) from err
 
     def _common(self, kind: str, step: int) -> dict[str, Any]:
         elapsed_s = self._elapsed_before_s + time.monotonic() - self._start_s
@@ -166,6 +175,8 @@ class MetricLog:
         accuracy = float(total.hits.sum() / total.count)
         line = self._common("train", step) | {"loss": loss, "accuracy": accuracy}
         line |= {"data_wait": round(waited, 4)} | _device_memory()
+        if self._images_per_s_limit:
+            line["roofline"] = round(self.images_per_s / self._images_per_s_limit, 4)
         self._append(line)
         if not self._is_writer:
             return

@@ -1,6 +1,20 @@
 """How long a run is, in steps, and what falls due when."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+def check_batch_fits(batch_size: int, train: Mapping[str, Any], per_class: int | None) -> None:
+    """Raises ValueError if a batch holds more examples than an epoch.
+
+    `train` is what the manifest says of that split; `per_class` None where the plan has no quota.
+    """
+    examples = per_class * len(train["class_counts"]) if per_class else train["num_examples"]
+    if batch_size > examples:
+        raise ValueError(
+            f"batch_size {batch_size:,} is more than the {examples:,} examples of an epoch; give "
+            f"--config.batch_size of {examples // 4 or 1:,} or less, or build a larger dataset"
+        )
 
 
 class Pace(NamedTuple):

@@ -8,17 +8,16 @@ verdict: accept, ask or unknown where the model is calibrated; blank for an imag
 """
 
 import argparse
-import contextlib
-import io
 import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kkanji_jax.reading.files import find_images
-from kkanji_jax.reading.rows import BATCH_SIZE, FORMATS, Asked, Row, predict_rows, write_rows
+from kkanji_jax.reading.rows import BATCH_SIZE, SEVERAL, Asked, Row, predict_rows
+from kkanji_jax.reading.table import FORMATS, open_output, write_rows
 
 if TYPE_CHECKING:
     from kkanji_jax.recogniser import Recogniser
@@ -47,6 +46,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--boxes", type=Path, metavar="FILE",
         help="PATH is a page: read its boxes, CSV with x,y,w,h or U+XXXX x y w h ...")  # fmt: skip
     add("--annotate", type=Path, metavar="OUT.png", help="the page with its boxes and readings")
+    add(
+        "--invert",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="yes: the ink is brighter than the paper (default: auto, found for each image)",
+    )
+    add("--show-steps", type=Path, metavar="OUT.png",
+        help="how each image became what the network sees; the first 40")  # fmt: skip
     add("--format", choices=FORMATS, default="text", help="default: text")
     add("--out", type=Path, metavar="FILE", help="default: standard output")
     add("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")
@@ -57,7 +64,7 @@ class _Tally:
     """Counts images and errors as rows pass; shows progress on a terminal."""
 
     def __init__(self) -> None:
-        self.num_images = self.num_errors = self.num_blank = 0
+        self.num_images = self.num_errors = self.num_blank = self.num_several = 0
         # Rows that go to the same terminal are progress enough.
         self._is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
 
@@ -67,34 +74,12 @@ class _Tally:
                 self.num_images += 1
                 self.num_errors += bool(row.error)
                 self.num_blank += row.verdict == "blank"
+                self.num_several += row.remark == SEVERAL
                 if self._is_shown and self.num_images % BATCH_SIZE == 0:
                     print(f"\r{self.num_images:,} images", end="", file=sys.stderr, flush=True)
             yield row
         if self._is_shown:
             print(f"\r{self.num_images:,} images", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _output(path: Path | None, has_bom: bool) -> Iterator[Any]:
-    """Standard output or a file that appears when whole; UTF-8 whatever the locale."""
-    if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-        if has_bom:
-            sys.stdout.write("\ufeff")
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    unfinished = path.with_name(path.name + ".unfinished")
-    encoding = "utf-8-sig" if has_bom else "utf-8"
-    try:
-        with unfinished.open(
-            "w", encoding=encoding, errors="backslashreplace", newline="\n"
-        ) as file:
-            yield file
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -106,8 +91,9 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"wanted a --min-probability in [0, 1], got {args.min_probability}")
     if args.annotate and (not args.boxes or len(args.paths) != 1 or os.path.isdir(args.paths[0])):
         raise ValueError("--annotate wants one page, and --boxes with its boxes")
-    if args.annotate and args.annotate.suffix.lower() != ".png":
-        raise ValueError(f"wanted a file name that ends in .png, got --annotate {args.annotate}")
+    for flag, path in (("--annotate", args.annotate), ("--show-steps", args.show_steps)):
+        if path and path.suffix.lower() != ".png":
+            raise ValueError(f"wanted a file name that ends in .png, got {flag} {path}")
 
 
 def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
@@ -120,7 +106,14 @@ def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
         from kkanji_jax.reading.neighbours import cached_index
 
         index = cached_index(recogniser, args.dataset)
-    return Asked(args.top_k, characters, args.min_probability, index, args.neighbours)
+    return Asked(
+        args.top_k,
+        characters,
+        args.min_probability,
+        index,
+        args.neighbours,
+        is_ink_bright={"auto": None, "yes": True, "no": False}[args.invert],
+    )
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -139,17 +132,28 @@ def predict(args: argparse.Namespace) -> int:
     from kkanji_jax.recogniser import load
 
     recogniser = load(args.model, weights=args.weights, backend=args.backend)
-    tally = _Tally()
-    rows = tally.watch(predict_rows(recogniser, found, _asked(args, recogniser)))
+    tally, asked, sheet = _Tally(), _asked(args, recogniser), None
+    if args.show_steps:
+        from kkanji_jax.reading.steps_sheet import StepsSheet
+
+        sheet = StepsSheet()
+        asked = asked._replace(on_steps=sheet.add)
+    rows = tally.watch(predict_rows(recogniser, found, asked))
     drawn: list[Row] = []
-    with _output(args.out, args.bom and args.format == "csv") as file:
+    with open_output(args.out, args.bom and args.format == "csv") as file:
         write_rows(_kept(rows, drawn) if args.annotate else rows, file, args.format)
     if args.annotate:
         from kkanji_jax.plots.fonts import font_files
         from kkanji_jax.reading.annotate import annotate_page
 
         annotate_page(args.paths[0], drawn, args.annotate, font_files())
-    for count, what in ((tally.num_errors, "could not be read"), (tally.num_blank, "have no ink")):
+    if sheet is not None:
+        sheet.save(args.show_steps)
+    for count, what in (
+        (tally.num_errors, "could not be read"),
+        (tally.num_blank, "have no ink"),
+        (tally.num_several, "seem to hold several characters: cut them apart, or use --boxes"),
+    ):
         if count:
             print(f"{count:,} of {tally.num_images:,} images {what}", file=sys.stderr)
     return tally.num_errors

@@ -9,7 +9,8 @@ import numpy as np
 
 from kkanji_jax.calibrate import Calibration
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.glyph_image import GLYPH_PX, ImageSource, glyph_image, is_blank
+from kkanji_jax.data.glyph_image import GLYPH_PX, glyph_image, is_blank
+from kkanji_jax.data.image_files import ImageSource
 from kkanji_jax.data.shapes import Bool, Float, Float32, Shaped, UInt8
 from kkanji_jax.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
 
@@ -69,7 +70,7 @@ class Reading(Sequence[Candidate]):
 class Recogniser:
     """Reads images of single characters; made by `load`.
 
-    Images are paths, PIL images or arrays of any size (see `data.glyph_image.load_image`), one or
+    Images are paths, PIL images or arrays of any size (see `data.image_files.load_image`), one or
     a list of them; an array uint8 [n h w], with w over 4, is n images. What cannot be read raises
     ValueError.
     """

@@ -4,6 +4,7 @@ The same command again resumes from the last checkpoint, to the bit on the same 
 is overridden as --config.FIELD=VALUE. SIGTERM and Ctrl-C save and exit; a second one exits at once.
 """
 
+import contextlib
 import hashlib
 import sys
 from pathlib import Path
@@ -15,7 +16,15 @@ from kkanji_jax import command_line
 
 
 def train(config: Any, workdir: Path) -> None:
-    """Runs or resumes the training that `config` describes, in `workdir`."""
+    """Runs or resumes the training that `config` describes, in `workdir`.
+
+    However it ends, the workdir is free again, and no save is under way.
+    """
+    with contextlib.ExitStack() as held:
+        _train(config, workdir, held)
+
+
+def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     from kkanji_jax.config import validate
 
     validate(config)
@@ -23,20 +32,19 @@ def train(config: Any, workdir: Path) -> None:
     import jax
     import jax.numpy as jnp
 
-    from kkanji_jax import __version__, hosts
+    from kkanji_jax import __version__, hosts, roofline
     from kkanji_jax import mesh as mesh_lib
     from kkanji_jax import workdir as workdir_lib
     from kkanji_jax.checkpoint import finished_steps
     from kkanji_jax.checkpoint_store import CheckpointStore
-    from kkanji_jax.data.class_index import ClassIndex
-    from kkanji_jax.data.manifest import load_manifest, refuse_leaky
+    from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
     from kkanji_jax.data.policy import get_policy
     from kkanji_jax.data.resident import load_split
     from kkanji_jax.feed import open_resident, open_streamed
     from kkanji_jax.metric_log import MetricLog
     from kkanji_jax.metrics import evaluation_scores
     from kkanji_jax.optim import learning_rate_schedule, make_optimizer
-    from kkanji_jax.pace import Pace
+    from kkanji_jax.pace import Pace, check_batch_fits
     from kkanji_jax.profiler import Profiler
     from kkanji_jax.scoring import predict_split
     from kkanji_jax.state import create_state, make_graphdef
@@ -50,10 +58,13 @@ def train(config: Any, workdir: Path) -> None:
     manifest = load_manifest(dataset)
     allowed = config.data.allow_leaky_protocol
     refuse_leaky(dataset, manifest, allowed, "--config.data.allow_leaky_protocol=legacy")
-    class_index = ClassIndex.load(dataset / "index.json")
+    class_index = load_index(dataset, manifest)
+    per_class = config.data.per_class if manifest["per_class"] is None else None
+    check_batch_fits(config.batch_size, manifest["splits"]["train"], per_class)
     mesh = mesh_lib.make_mesh()
     mesh_lib.check_divides(config.batch_size, mesh, config.microbatches)
-    lock = workdir_lib.lock(workdir) if hosts.is_first() else None
+    if hosts.is_first():
+        held.enter_context(workdir_lib.lock(workdir))
     hosts.meet("locked")
     _say(f"reading {dataset}")
     choice: dict[str, Any] = {
@@ -127,6 +138,7 @@ def train(config: Any, workdir: Path) -> None:
         "package_version": __version__,
     }
     store = CheckpointStore(workdir, max_to_keep=config.max_checkpoints)
+    held.callback(store.close)
     fresh = create_state(model, num_classes, optimizer, config.seed)
     resumed = store.restore_latest(fresh, batches, mesh, meta)
     if resumed is None:
@@ -164,6 +176,9 @@ def train(config: Any, workdir: Path) -> None:
         batch_size=config.batch_size,
         steps_per_epoch=pace.steps_per_epoch,
         learning_rates=jax.device_get(jax.vmap(schedule)(jnp.arange(pace.total_steps))),
+        images_per_s_limit=roofline.images_per_s_limit(
+            model, jax.devices()[0].device_kind, mesh.size
+        ),
         carried=carried,
     )
     num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
@@ -193,7 +208,7 @@ def train(config: Any, workdir: Path) -> None:
             predictions.labels, predictions.top_ids, predictions.losses, num_classes
         )
 
-    stop = workdir_lib.StopSignal()
+    stop = held.enter_context(contextlib.closing(workdir_lib.StopSignal()))
     profiler = Profiler(workdir / "profile", config.profile)
     is_stopping = False
     try:
@@ -229,8 +244,6 @@ def train(config: Any, workdir: Path) -> None:
             f"--config.init_from={workdir}"
         ) from err
     store.close()
-    if lock is not None:
-        lock.close()
     done = "trained" if step == pace.total_steps else "told to stop; saved"
     _say(f"{done} {step} of {pace.total_steps} steps: {workdir}")
 
@@ -261,6 +274,8 @@ def run() -> None:
         app.run(main, flags_parser=lambda argv: command_line.parse(argv, __doc__))
     except (ValueError, OSError, FloatingPointError) as err:
         command_line.fail(err, 1)
+    except KeyboardInterrupt:
+        command_line.fail(ValueError("interrupted; the same command goes on or starts"), 130)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -16,18 +17,42 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 
 class StopSignal:
-    """Turns the first SIGTERM or SIGINT into `received`; the second ends the process at once."""
+    """Turns the first SIGTERM or SIGINT into `received`; the second ends the process at once.
+
+    At once even where Python does not come to its handlers, as while a network compiles: the second
+    is seen by a thread of its own. `close` gives the signals back to whoever had them.
+    """
+
+    NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._old_handlers = {number: signal.getsignal(number) for number in self.NUMBERS}
+        self._old_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in self.NUMBERS:
             signal.signal(number, self._receive)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.received is not None:
-            os._exit(128 + number)
         self.received = signal.Signals(number)
+
+    def _watch(self) -> None:
+        num_seen = 0
+        while received := os.read(self._read, 1):  # a byte for each signal; none once closed
+            num_seen += received[0] in self.NUMBERS
+            if num_seen == 2:
+                os._exit(128 + received[0])
+        os.close(self._read)
+
+    def close(self) -> None:
+        """Restores what the signals did before."""
+        signal.set_wakeup_fd(self._old_wakeup)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        os.close(self._write)
 
 
 def lock(workdir: Path) -> TextIO:

@@ -9,7 +9,14 @@ os.environ.setdefault(
 )
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,8 +24,14 @@ from absl import flags
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
+# Started in the background, a shell's children ignore Ctrl-C, and so would all that is tested here.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, and pytest parses none
+
+ROOT = Path(__file__).parents[1]
 
 # Compilation breaks deadlines; derandomised, so that a failure is everybody's failure.
 settings.register_profile("project", deadline=None, derandomize=True, print_blob=True)
@@ -70,3 +83,120 @@ def real_source() -> Path:
     if not folder:
         pytest.skip("KKANJI_SOURCE is unset: no folder of CODH's files to test on")
     return Path(folder)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory with the given options, again with others if it is there."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def call(options: str) -> Path:
+        again = ["-o", f"remount,{options}"] if folder.is_mount() else ["-o", options]
+        command = ["mount", "-t", "tmpfs", *again, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot mount a small file system here: {done.stderr.strip()}")
+        return folder
+
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    yield call
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+# A network of one block a stage, with everything on that could differ after a restart.
+TINY_RUN = (
+    "--config.model.variant=nano",
+    "--config.model.image_px=16",
+    "--config.model.dtype=bfloat16",
+    "--config.model.dropout=0.2",
+    "--config.model.drop_path=0.3",
+    "--config.ema_decay=0.99",
+    "--config.augment.policy=glyph_safe",
+    "--config.batch_size=16",
+    "--config.steps_per_dispatch=2",
+    "--config.log_every_steps=4",
+    "--config.eval_every_steps=12",
+    "--config.ckpt_every_steps=6",
+)
+
+
+class Trainer(NamedTuple):
+    """The trainer's door in processes of their own, on the tiny dataset and one device.
+
+    They share a compilation cache, so that a restart compiles nothing anew.
+    """
+
+    dataset: Path
+    environment: dict[str, str]
+    settings: tuple[str, ...]
+
+    def command(self, workdir: Path, *more: str) -> list[str]:
+        return [
+            sys.executable, "-m", "kkanji_jax.train", "--config", str(ROOT / "configs" / "b0.py"),
+            "--workdir", str(workdir), f"--config.data.dataset={self.dataset}",
+            *self.settings, *more,
+        ]  # fmt: skip
+
+    def start(self, workdir: Path, *more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(workdir, *more),
+            env=self.environment,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, workdir: Path, *more: str, status: int = 0) -> str:
+        """What the command says on stderr, having ended with `status`."""
+        process = self.start(workdir, *more)
+        _, errors = process.communicate()
+        assert process.returncode == status, errors
+        return errors
+
+    @staticmethod
+    def lines(workdir: Path) -> list[dict[str, Any]]:
+        """The metrics without the times that they took; a torn last line is left out."""
+        path = workdir / "metrics.jsonl"
+        text = path.read_text() if path.exists() else ""
+        lines = [json.loads(line) for line in text.split("\n")[:-1]]
+        timed = ("elapsed_s", "images_per_s", "data_wait")
+        return [{key: line[key] for key in line if key not in timed} for line in lines]
+
+    def assert_same_end(self, one: Path, other: Path) -> None:
+        """Weights, statistics, averages and metrics are the same to the bit."""
+        import jax
+
+        from kkanji_jax.checkpoint import load_variables
+
+        first, second = (load_variables(workdir, "latest") for workdir in (one, other))
+        assert first.step == second.step
+        for name in ("params", "batch_stats", "ema_params", "ema_batch_stats"):
+            pairs = zip(
+                jax.tree.leaves(getattr(first, name)),
+                jax.tree.leaves(getattr(second, name)),
+                strict=True,
+            )
+            for left, right in pairs:
+                np.testing.assert_array_equal(left, right)
+        assert self.lines(one) == self.lines(other)
+
+
+@pytest.fixture(scope="session")
+def trainer(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("xla")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return Trainer(tiny_dataset, environment, (*TINY_RUN, "--config.epochs=8"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(trainer: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a tiny run that nothing happened to; not to be written into."""
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    trainer.run(workdir)
+    return workdir

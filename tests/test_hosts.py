@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from kkanji_jax import hosts
-from kkanji_jax.checkpoint import load_variables
+from kkanji_jax.checkpoint import Loaded, load_variables
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = [
@@ -23,7 +24,9 @@ SETTINGS = [
     "--config.batch_size=32",
     "--config.microbatches=2",
     "--config.steps_per_dispatch=2",
-    "--config.epochs=1",
+    "--config.epochs=1.5",
+    "--config.ckpt_every_steps=2",
+    "--config.eval_every_steps=4",
     "--config.optim.eps=1e-3",  # with less, Adam makes steps of rounding noise
     "--config.log_every_steps=2",
 ]
@@ -40,6 +43,13 @@ wait -n && wait -n
 def environment(num_devices: int, **more: str) -> dict[str, str]:
     flags = f"--xla_force_host_platform_device_count={num_devices}"
     return os.environ | {"XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0"} | more
+
+
+def assert_close(one: Loaded, other: Loaded) -> None:
+    assert one.step == other.step == 4
+    pairs = zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True)
+    for left, right in pairs:
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-4)  # a step moves 1e-3
 
 
 @pytest.mark.slow
@@ -72,11 +82,7 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
     subprocess.run(one, env=environment(8), cwd=ROOT, capture_output=True, check=True, timeout=600)
 
     first, second = (load_variables(tmp_path / name, "latest") for name in ("one", "two"))
-    assert first.step == second.step > 0
-    for left, right in zip(
-        jax.tree.leaves(first.params), jax.tree.leaves(second.params), strict=True
-    ):
-        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-4)  # a step moves 1e-3
+    assert_close(first, second)
     lines = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
@@ -86,12 +92,15 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
         loss = "loss" if left["kind"] == "train" else "val_loss"
         assert left[loss] == pytest.approx(right[loss], rel=1e-3)
 
-    # A checkpoint of two processes goes on in one.
+    # A checkpoint of two processes goes on in one, to where both ended.
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / str(second.step))
     one[one.index("--workdir") + 1] = str(tmp_path / "two")
     again = subprocess.run(
         one, env=environment(8), cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )
-    assert again.returncode == 0 and "resuming" in again.stderr, again.stderr
+    assert again.returncode == 0, again.stderr
+    assert f"resuming {tmp_path / 'two'} at step 2" in again.stderr
+    assert_close(first, load_variables(tmp_path / "two", "latest"))
 
 
 def test_half_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,139 +1,132 @@
 """A run killed at any step and started again ends with the bits of one never killed."""
 
-import json
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from kkanji_jax.checkpoint import check_sums, finished_steps, load_variables
 
-ROOT = Path(__file__).parents[1]
-SETTINGS = [
-    "--config.model.variant=nano",
-    "--config.model.image_px=16",
-    "--config.model.dtype=bfloat16",
-    "--config.model.drop_path=0.3",
-    "--config.batch_size=16",
-    "--config.epochs=8",
-    "--config.steps_per_dispatch=2",
-    "--config.log_every_steps=4",
-    "--config.eval_every_steps=12",
-    "--config.ckpt_every_steps=6",
-]
+
+def last_step(trainer: Any, workdir: Path) -> int:
+    return max((line["step"] for line in trainer.lines(workdir)), default=0)
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """One device, and one compilation cache, so that each restart compiles nothing anew."""
-    return os.environ | {
-        "XLA_FLAGS": "",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("xla")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-
-def command(dataset: Path, workdir: Path, *more: str) -> list[str]:
-    return [
-        sys.executable, "-m", "kkanji_jax.train", "--config", str(ROOT / "configs" / "b0.py"),
-        "--workdir", str(workdir), f"--config.data.dataset={dataset}", *SETTINGS, *more,
-    ]  # fmt: skip
-
-
-def run(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        arguments, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    tiny_dataset: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = run(command(tiny_dataset, workdir), environment)
-    assert done.returncode == 0, done.stderr
-    return workdir
-
-
-def steps_written(workdir: Path) -> int:
-    path = workdir / "metrics.jsonl"
-    return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def without_times(workdir: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    for line in lines:
-        for timed in ("elapsed_s", "images_per_s", "data_wait"):
-            line.pop(timed, None)
-    return lines
-
-
-def assert_same_end(one: Path, other: Path) -> None:
-    first, second = (load_variables(workdir, "latest") for workdir in (one, other))
-    assert first.step == second.step
-    for name in ("params", "batch_stats", "ema_params", "ema_batch_stats"):
-        pairs = zip(
-            jax.tree.leaves(getattr(first, name)),
-            jax.tree.leaves(getattr(second, name)),
-            strict=True,
-        )
-        for left, right in pairs:
-            np.testing.assert_array_equal(left, right)
-    assert without_times(one) == without_times(other)
-
-
-def test_kill_and_restart_end_with_the_same_bits(
-    tiny_dataset: Path, environment: dict[str, str], undisturbed: Path, tmp_path: Path
-) -> None:
-    workdir = tmp_path / "killed"
-    rng = np.random.default_rng(0)
-    num_kills = 0
-    for lines in (2, 5):  # into the run, past a checkpoint, with work done since
-        process = subprocess.Popen(
-            command(tiny_dataset, workdir), env=environment, cwd=ROOT, stderr=subprocess.DEVNULL
-        )
-        while process.poll() is None and steps_written(workdir) < lines:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        num_kills += process.wait() == -signal.SIGKILL
-        assert finished_steps(workdir)[-1:] != finished_steps(undisturbed)[-1:]
-    assert num_kills == 2
-    done = run(command(tiny_dataset, workdir), environment)
-    assert done.returncode == 0, done.stderr
-    assert "resuming" in done.stderr
-    assert_same_end(undisturbed, workdir)
-
-
-def test_sigterm_saves_and_exits_cleanly_and_the_run_goes_on(
-    tiny_dataset: Path, environment: dict[str, str], undisturbed: Path, tmp_path: Path
-) -> None:
-    workdir = tmp_path / "stopped"
-    process = subprocess.Popen(
-        command(tiny_dataset, workdir), env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and steps_written(workdir) < 2:
+def wait_for(condition: Any, process: Any) -> None:
+    """Until it holds, or the process has ended."""
+    while process.poll() is None and not condition():
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
+
+
+def is_saving(workdir: Path) -> bool:
+    """Whether a save has begun and not finished."""
+    root = workdir / "checkpoints"
+    finished = {str(step) for step in finished_steps(workdir)}
+    return root.is_dir() and any(path.name not in finished for path in root.iterdir())
+
+
+def kill_at(trainer: Any, workdir: Path, step: int, delay_s: float, *, in_save: bool) -> bool:
+    """Starts the run, kills it after `step`, and tells whether work was lost that it had begun."""
+    resumed = finished_steps(workdir)[-1:] or [0]
+    process = trainer.start(workdir)
+    wait_for(lambda: last_step(trainer, workdir) > max(step, resumed[0]), process)
+    if in_save:
+        wait_for(lambda: is_saving(workdir), process)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+    saved = finished_steps(workdir)[-1:] or [0]
+    return last_step(trainer, workdir) > saved[0] or is_saving(workdir)
+
+
+def interrupt(trainer: Any, workdir: Path, number: signal.Signals) -> None:
+    """Starts the run and, when it has written a line, asks it to stop: it must, with a save."""
+    before = len(trainer.lines(workdir))
+    process = trainer.start(workdir)
+    wait_for(lambda: len(trainer.lines(workdir)) > before, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    assert not children.exists() or children.read_text() == "", "a kill would leave orphans"
+    process.send_signal(number)
     _, errors = process.communicate()
     assert process.returncode == 0 and "told to stop; saved" in errors, errors
+
+
+def test_killed_then_stopped_by_ctrl_c_then_left_alone_it_ends_with_the_same_bits(
+    trainer: Any, undisturbed: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "killed"
+    kill_at(trainer, workdir, 8, 0.01, in_save=False)
+    assert 0 < last_step(trainer, workdir) < finished_steps(undisturbed)[-1]
+    interrupt(trainer, workdir, signal.SIGINT)
     assert 0 < finished_steps(workdir)[-1] < finished_steps(undisturbed)[-1]
-    assert run(command(tiny_dataset, workdir), environment).returncode == 0
-    assert_same_end(undisturbed, workdir)
+    assert "resuming" in trainer.run(workdir)
+    trainer.assert_same_end(undisturbed, workdir)
+
+
+@pytest.mark.slow
+def test_ten_kills_at_any_moment_change_no_bit(
+    trainer: Any, undisturbed: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "killed"
+    rng = np.random.default_rng(5)
+    num_unfinished = 0
+    for number, step in enumerate(np.sort(rng.integers(1, 40, 10))):
+        delay_s = rng.uniform(0, 0.1)
+        num_unfinished += kill_at(trainer, workdir, step, delay_s, in_save=number % 3 == 1)
+    assert num_unfinished >= 8
+    trainer.run(workdir)
+    trainer.assert_same_end(undisturbed, workdir)
+
+
+@pytest.mark.slow
+def test_a_kill_inside_a_save_of_the_real_b0_changes_no_bit(trainer: Any, tmp_path: Path) -> None:
+    settings = (
+        *trainer.settings,
+        "--config.model.variant=b0",
+        "--config.model.image_px=32",
+        "--config.batch_size=8",
+        "--config.log_every_steps=2",
+        "--config.eval_every_steps=100",
+        "--config.ckpt_every_steps=2",
+        "--config.epochs=0.5",
+    )
+    trainer = trainer._replace(settings=settings)
+    whole, workdir = tmp_path / "whole", tmp_path / "killed"
+    trainer.run(whole)
+    assert kill_at(trainer, workdir, 3, 0.02, in_save=True)
+    assert "resuming" in trainer.run(workdir)
+    trainer.assert_same_end(whole, workdir)
+
+
+def test_a_second_trainer_is_kept_out_and_the_first_stops_on_sigterm(
+    trainer: Any, undisturbed: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "held"
+    process = trainer.start(workdir)
+    wait_for(lambda: trainer.lines(workdir), process)
+    process.send_signal(signal.SIGSTOP)  # it holds the workdir, and does no more
+    before = (workdir / "metrics.jsonl").read_bytes()
+    told = trainer.run(workdir, status=1)
+    assert told.startswith(f"error: another trainer is running in {workdir}"), told
+    assert told.count("\n") == 1 and (workdir / "metrics.jsonl").read_bytes() == before
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate()
+    assert process.returncode == 0 and "told to stop; saved" in errors, errors
+    lines = trainer.lines(workdir)
+    assert 0 < len(lines) < len(trainer.lines(undisturbed))
+    assert lines == trainer.lines(undisturbed)[: len(lines)]
 
 
 def test_a_flipped_bit_is_noticed_and_an_earlier_checkpoint_taken(
-    tiny_dataset: Path, environment: dict[str, str], undisturbed: Path, tmp_path: Path
+    trainer: Any, undisturbed: Path, tmp_path: Path
 ) -> None:
-    workdir = tmp_path / "flipped"
-    subprocess.run(["cp", "-r", undisturbed, workdir], check=True)
+    workdir = Path(shutil.copytree(undisturbed, tmp_path / "flipped"))
     last = workdir / "checkpoints" / str(finished_steps(workdir)[-1])
     largest = max((last / "state").rglob("*"), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
@@ -143,39 +136,55 @@ def test_a_flipped_bit_is_noticed_and_an_earlier_checkpoint_taken(
         check_sums(last)
     with pytest.raises(ValueError, match="damaged"):
         load_variables(workdir, "latest")
-    done = run(command(tiny_dataset, workdir), environment)
-    assert done.returncode == 0, done.stderr
-    assert "falling back to an earlier checkpoint" in done.stderr
-    assert_same_end(undisturbed, workdir)
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')  # and a line torn by the same accident
+    assert "falling back to an earlier checkpoint" in trainer.run(workdir)
+    trainer.assert_same_end(undisturbed, workdir)
 
 
-def test_another_config_is_refused_with_the_difference(
-    tiny_dataset: Path, environment: dict[str, str], undisturbed: Path
-) -> None:
-    done = run(command(tiny_dataset, undisturbed, "--config.optim.lr_peak=0.5"), environment)
-    assert done.returncode == 1
-    assert "optim.lr_peak: 0.001 -> 0.5" in done.stderr and len(done.stderr.splitlines()) < 4
+def test_another_config_is_refused_with_the_difference(trainer: Any, undisturbed: Path) -> None:
+    told = trainer.run(undisturbed, "--config.optim.lr_peak=0.5", status=1)
+    assert "optim.lr_peak: 0.001 -> 0.5" in told and len(told.splitlines()) < 4
     # Another network, whose weights could not even be restored, is told the same way.
-    done = run(command(tiny_dataset, undisturbed, "--config.model.variant=b0"), environment)
-    assert done.returncode == 1
-    assert "model.variant: 'nano' -> 'b0'" in done.stderr and len(done.stderr) < 1000
+    told = trainer.run(undisturbed, "--config.model.variant=b0", status=1)
+    assert "model.variant: 'nano' -> 'b0'" in told and len(told) < 1000
 
 
-def test_a_second_trainer_is_kept_out(
-    tiny_dataset: Path, environment: dict[str, str], undisturbed: Path
+def test_a_full_disk_stops_the_run_and_with_room_it_goes_on_to_the_same_bits(
+    trainer: Any, undisturbed: Path, mount: Any
 ) -> None:
-    import fcntl
+    step = undisturbed / "checkpoints" / str(finished_steps(undisturbed)[-1])
+    one_kb = sum(path.stat().st_blocks // 2 for path in step.rglob("*"))
+    disk = mount(f"size={one_kb * 3 // 2}k")  # one checkpoint fits, two do not
+    told = trainer.run(disk, status=1)
+    *_, error = told.splitlines()
+    assert error.startswith(f"error: cannot save a checkpoint in {disk}, the disk is full"), told
+    assert "checkpoint 6 is whole: make room" in error and "Traceback" not in told
+    assert finished_steps(disk) == [6] and not is_saving(disk)
+    assert load_variables(disk).step == 6
+    assert last_step(trainer, disk) < finished_steps(undisturbed)[-1], "it is told at once"
+    mount("size=64m")
+    assert "resuming" in trainer.run(disk)
+    trainer.assert_same_end(undisturbed, disk)
 
-    with (undisturbed / "LOCK").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        done = run(command(tiny_dataset, undisturbed), environment)
-    assert done.returncode == 1 and "another trainer" in done.stderr
+
+@pytest.mark.slow
+def test_a_run_that_diverges_stops_and_names_what_is_good(trainer: Any, tmp_path: Path) -> None:
+    settings = ("--config.optim.lr_peak=1e25", "--config.ckpt_every_steps=2")
+    told = trainer.run(tmp_path, *settings, "--config.log_every_steps=2", status=1)
+    *_, error = told.splitlines()
+    assert error.startswith("error: the ") and "at step" in error and "lr_peak" in error, told
+    good = finished_steps(tmp_path)
+    assert f"checkpoint {good[-1]} in {tmp_path} is good" in error
+    for leaf in (load_variables(tmp_path, "latest").params["stem"]["conv"]["kernel"],):
+        assert np.isfinite(leaf).all()
+    assert all(np.isfinite(line["loss"]) for line in trainer.lines(tmp_path) if "loss" in line)
 
 
-def test_only_the_latest_and_the_best_are_kept(undisturbed: Path) -> None:
+def test_only_the_latest_and_the_best_are_kept(trainer: Any, undisturbed: Path) -> None:
     kept = finished_steps(undisturbed)
     best = load_variables(undisturbed).step
-    scores = {line["step"]: line["val_accuracy"] for line in without_times(undisturbed)
+    scores = {line["step"]: line["val_accuracy"] for line in trainer.lines(undisturbed)
               if line["kind"] == "eval"}  # fmt: skip
     assert scores[best] == max(scores.values())
     assert 2 <= len(kept) <= 3 and best in kept

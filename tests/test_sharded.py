@@ -1,14 +1,20 @@
 """One device and eight learn the same, with everything random switched on."""
 
+import functools
+import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import grain
 import jax
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
 
 from kkanji_jax import mesh as mesh_lib
+from kkanji_jax.checkpoint_store import CheckpointStore
 from kkanji_jax.config import default_config
 from kkanji_jax.data.policy import get_policy
 from kkanji_jax.data.records import address_of
@@ -21,15 +27,21 @@ from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_st
 NUM_CLASSES = 6
 
 
-def three_steps(
-    dataset: Path,
-    num_devices: int,
-    per_dispatch: int = 1,
-    microbatches: int = 1,
-    batch_size: int = 16,
-    **model_fields: Any,
-) -> tuple[TrainState, list]:
-    """Three steps of a few images; a quarter of the rows are clean copies, the rest augmented."""
+class Setting(NamedTuple):
+    """A small network on a mesh, and the step that was compiled for it, once for all tests."""
+
+    model: dict[str, Any]
+    mesh: Mesh
+    optimizer: optax.GradientTransformation
+    train_steps: Callable[..., Any]
+
+    @property
+    def fresh(self) -> TrainState:
+        return create_state(self.model, NUM_CLASSES, self.optimizer, 7)
+
+
+@functools.cache
+def setting(num_devices: int, **model_fields: Any) -> Setting:
     config = default_config()
     config.model.update({"variant": "nano", "image_px": 16, "drop_path": 0.3, "dropout": 0.3})
     config.model.update(model_fields)
@@ -45,20 +57,45 @@ def three_steps(
         make_graphdef(model, NUM_CLASSES), optimizer, mesh, policy=get_policy("glyph_safe"),
         seed=7, image_px=16, label_smoothing=0.1, ema_decay=0.9,
     )  # fmt: skip
+    return Setting(model, mesh, optimizer, train_steps)
+
+
+def dispatches(num: int = 3) -> Any:
+    """A Grain iterator over the numbers of dispatches: the position that a checkpoint keeps."""
+    return iter(grain.MapDataset.range(num).to_iter_dataset())
+
+
+def three_steps(
+    dataset: Path,
+    num_devices: int,
+    per_dispatch: int = 1,
+    microbatches: int = 1,
+    batch_size: int = 16,
+    *,
+    state: TrainState | None = None,
+    numbers: Iterable[int] | None = None,
+    **model_fields: Any,
+) -> tuple[TrainState, list]:
+    """Three steps of a few images; a quarter of the rows are clean copies, the rest augmented.
+
+    Or those that `numbers` still gives, from `state` on.
+    """
+    network = setting(num_devices, **model_fields)
     split = load_split(dataset, "train")
     resident = Resident(split.images, split.labels, address_of(split.sample_ids))
-    data = mesh_lib.replicate(resident, mesh)
-    state = mesh_lib.replicate(create_state(model, NUM_CLASSES, optimizer, 7), mesh)
+    data = mesh_lib.replicate(resident, network.mesh)
+    if state is None:
+        state = mesh_lib.replicate(network.fresh, network.mesh)
     rng = np.random.default_rng(3)
     shape = (3, microbatches, batch_size // microbatches)
     rows = rng.integers(0, len(split.labels), shape).astype(np.int32)
     copies = rng.integers(0, 4, rows.shape).astype(np.int32)
     all_sums = []
     with jax.transfer_guard("disallow"):
-        for first in range(0, 3, per_dispatch):
-            chosen = slice(first, first + per_dispatch)
-            batch = IndexBatch(rows[chosen], copies[chosen])
-            state, sums = train_steps(state, data, mesh_lib.to_global(batch, mesh, axis=2))
+        for number in dispatches(3 // per_dispatch) if numbers is None else numbers:
+            chosen = slice(number * per_dispatch, (number + 1) * per_dispatch)
+            batch = mesh_lib.to_global(IndexBatch(rows[chosen], copies[chosen]), network.mesh, 2)
+            state, sums = network.train_steps(state, data, batch)
             all_sums.append(jax.device_get(sums))
     return jax.device_get(state), all_sums
 
@@ -84,6 +121,37 @@ def test_eight_devices_take_the_steps_of_one(
     assert_close(on_one_device[0], state)
     for ours, theirs in zip(on_one_device[1], sums, strict=True):
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+        np.testing.assert_array_equal(ours.hits, theirs.hits)
+
+
+@pytest.mark.parametrize(("before", "after"), [(8, 1), (1, 8)])
+def test_a_run_goes_on_on_another_number_of_devices(
+    before: int,
+    after: int,
+    tiny_dataset: Path,
+    on_one_device: tuple[TrainState, list],
+    tmp_path: Path,
+) -> None:
+    positions = dispatches()
+    two = itertools.islice(positions, 2)
+    state, sums = three_steps(tiny_dataset, before, numbers=two)
+    meta = {
+        "config": default_config().to_dict(),
+        "class_index": {"digest": "", "codepoint_to_id": {}},
+        "manifest_sha256": "",
+    }
+    store = CheckpointStore(tmp_path, max_to_keep=2)
+    store.save(2, state, positions, meta, None)
+    store.close()
+    store, positions = CheckpointStore(tmp_path, max_to_keep=2), dispatches()
+    restored = store.restore_latest(setting(after).fresh, positions, setting(after).mesh, meta)
+    store.close()
+    assert restored is not None
+    assert len(restored[0].params["classifier"]["kernel"].sharding.device_set) == after
+    state, last = three_steps(tiny_dataset, after, state=restored[0], numbers=positions)
+    sums += last
+    assert_close(on_one_device[0], state)
+    for ours, theirs in zip(on_one_device[1], sums, strict=True):
         np.testing.assert_array_equal(ours.hits, theirs.hits)
 
 
@@ -136,10 +204,9 @@ def test_the_average_follows_the_weights_and_the_statistics(
 def test_a_padded_last_batch_changes_no_score_on_eight_devices(
     tiny_dataset: Path, on_one_device: tuple[TrainState, list]
 ) -> None:
-    config = default_config()
-    config.model.update({"variant": "nano", "image_px": 16})
-    mesh = mesh_lib.make_mesh()
-    eval_step = make_eval_step(make_graphdef(config.model.to_dict(), NUM_CLASSES), mesh, 16)
+    network = setting(8)
+    mesh = network.mesh
+    eval_step = make_eval_step(make_graphdef(network.model, NUM_CLASSES), mesh, 16)
     split = load_split(tiny_dataset, "train")
     state = on_one_device[0]
     variables = (state.ema_params, state.ema_batch_stats)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.state import make_graphdef
 from kkanji_jax.steps import make_logits_fn
 
@@ -21,6 +22,7 @@ class JaxBackend:
     def __init__(
         self, model: dict[str, Any], num_classes: int, params: Any, batch_stats: Any
     ) -> None:
+        mesh_lib.devices()
         graphdef = make_graphdef(model, num_classes)
         self._logits_fn = make_logits_fn(graphdef, model["image_px"])
         self._params, self._batch_stats = jax.device_put((params, batch_stats))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import FORMAT_VERSION
 
 MANIFEST_NAME = "manifest.json"
@@ -107,6 +108,19 @@ def load_manifest(dataset: Path) -> dict[str, Any]:
                 "copy it again, or build the dataset anew"
             )
     return manifest
+
+
+def load_index(dataset: Path, manifest: dict[str, Any]) -> ClassIndex:
+    """index.json of a DATASET; ValueError if it is not the one that the manifest speaks of."""
+    path = Path(dataset) / "index.json"
+    index = ClassIndex.load(path)
+    if index.digest != manifest["class_index_digest"]:
+        raise ValueError(
+            f"{path} is not the class index of {MANIFEST_NAME}: it has {len(index)} classes, "
+            f"digest {index.digest[:12]}, wanted {manifest['class_index_digest'][:12]}; "
+            "copy the dataset again, or build it anew"
+        )
+    return index
 
 
 def refuse_leaky(dataset: Path, manifest: dict[str, Any], allowed: str | None, how: str) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from kkanji_jax.data.balance import Plan
-from kkanji_jax.data.manifest import load_manifest, shard_paths
+from kkanji_jax.data.manifest import load_index, load_manifest, shard_paths
 from kkanji_jax.data.records import IMAGE_PX, Chunk, decode
+from kkanji_jax.digests import sha256_of
 
 _RECORDS_PER_READ = 64  # about 64 MB at 256 examples a record
 
@@ -52,10 +53,12 @@ def _free_bytes() -> int | None:
 def load_split(dataset: Path, split: str) -> Split:
     """Reads a split of a DATASET into memory: 4,096 bytes an image.
 
-    Raises ValueError where the memory is too small, or a shard is damaged or holds other counts
-    than the manifest states.
+    Raises ValueError where the memory is too small, a shard has other bytes or counts than the
+    manifest states, or a label is no class.
     """
     manifest = load_manifest(dataset)
+    num_classes = len(load_index(dataset, manifest))
+    digests = {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
     num_examples = manifest["splits"][split]["num_examples"]
     needed, free = num_examples * IMAGE_PX * IMAGE_PX, _free_bytes()
     if free is not None and needed > free:
@@ -69,10 +72,22 @@ def load_split(dataset: Path, split: str) -> Split:
     parent_ids: list[str] = []
     start = 0
     for path in shard_paths(dataset, manifest, split):
+        if sha256_of(path) != digests[path.name]:
+            raise ValueError(
+                f"shard {path} has changed since it was built: its SHA-256 is not the manifest's; "
+                "copy it again, or build the dataset anew"
+            )
         for chunk in read_chunks(path):
             stop = start + len(chunk.images)
             if stop > num_examples:
                 raise ValueError(f"{path} holds more examples than manifest.json states")
+            wrong = (chunk.class_ids < 0) | (chunk.class_ids >= num_classes)
+            if wrong.any():
+                first = int(wrong.argmax())
+                raise ValueError(
+                    f"{path}: {chunk.sample_ids[first]} has class id {chunk.class_ids[first]}, "
+                    f"wanted 0 to {num_classes - 1}; build the dataset anew"
+                )
             images[start:stop], labels[start:stop] = chunk.images, chunk.class_ids
             sample_ids.extend(chunk.sample_ids)
             parent_ids.extend(chunk.parent_ids)

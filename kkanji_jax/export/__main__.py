@@ -31,6 +31,11 @@ def _parser() -> argparse.ArgumentParser:
         "--web", action="store_true", help="also web/, a page that reads in the browser, offline"
     )
     parser.add_argument(
+        "--dataset",
+        type=Path,
+        help="with --web: show written examples from its training images beside each candidate",
+    )
+    parser.add_argument(
         "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
     )
     parser.add_argument(
@@ -41,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def export(args: argparse.Namespace) -> None:
     """Writes the bundle."""
+    if args.dataset and not args.web:
+        raise ValueError("--dataset gives a page its examples: it wants --web beside it")
+
     from kkanji_jax import __version__
     from kkanji_jax.config import fingerprint
     from kkanji_jax.export import bundle as bundle_lib
@@ -70,6 +78,8 @@ def export(args: argparse.Namespace) -> None:
             scores=_scores_in(trained.path / "eval"),
             calibration=trained.calibration,
             dtype=args.dtype,
+            last_line=_last_line(trained.path / "metrics.jsonl"),
+            confusions=_table_in(trained.path / "eval" / "test" / "confusions.csv"),
         )
     bundle_lib.write_bundle(
         args.out,
@@ -84,6 +94,7 @@ def export(args: argparse.Namespace) -> None:
         dtype=args.dtype,
         with_onnx=args.onnx,
         with_web=args.web,
+        dataset=args.dataset,
     )
 
 
@@ -106,6 +117,17 @@ def _about_of(bundle: Path) -> dict[str, Any]:
 
 def _json_in(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return json.loads(lines[-1]) if lines else {}
+
+
+def _table_in(path: Path) -> list[dict[str, str]]:
+    from kkanji_jax.score_files import read_csv
+
+    return read_csv(path) if path.exists() else []
 
 
 def _scores_in(folder: Path) -> dict[str, Any]:

@@ -87,8 +87,12 @@ def write_bundle(
     dtype: str = "float16",
     with_onnx: bool = False,
     with_web: bool = False,
+    dataset: Path | None = None,
 ) -> None:
-    """Writes the folder `out`, which appears when whole; ValueError if something is there."""
+    """Writes the folder `out`, which appears when whole; ValueError if something is there.
+
+    `dataset` gives the page its examples of each character.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already; give --out another name, or remove it")
     _check_counts(train_counts, class_index, out)
@@ -122,6 +126,7 @@ def write_bundle(
                 class_index=class_index,
                 train_counts=train_counts,
                 calibration=calibration,
+                dataset=dataset,
             )
         write_sums(unfinished)
         if out.is_dir():

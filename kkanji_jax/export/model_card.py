@@ -10,10 +10,10 @@ ATTRIBUTION = (
     "(created by NIJL and others), doi:10.20676/00000341"
 )
 # What a reader of old books would want to know, by the folder of M/eval that would tell it.
+NUM_CONFUSIONS = 20
 MEASURABLE = {
     "test": "its accuracy on images it has never seen (`evaluate --of test`)",
     "page_crops": "its accuracy on crops from photographs of pages, and on books outside the data",
-    "open_set": "how well it tells characters it does not know",
 }
 
 
@@ -27,8 +27,14 @@ def model_card(
     scores: Mapping[str, Mapping[str, Any]],
     calibration: Mapping[str, Any] | None,
     dtype: str,
+    last_line: Mapping[str, Any] | None = None,
+    confusions: Sequence[Mapping[str, str]] = (),
 ) -> str:
-    """Markdown. `environment` is a run's env.json, `scores` its eval.json by evaluation."""
+    """Markdown. `environment` is a run's env.json, `scores` its eval.json by evaluation.
+
+    `last_line` is the last line of the run's metrics.jsonl, `confusions` the rows of the test's
+    confusions.csv, the most frequent first.
+    """
     model = config["model"]
     num_images = sum(train_counts[codepoint] for codepoint in class_index.codepoints)
     parts = [
@@ -40,12 +46,14 @@ def model_card(
         f"Trained on {num_images:,} images of {len(class_index):,} characters (code points), "
         f"from {ATTRIBUTION}, under CC BY-SA 4.0. These weights are an adaptation of that data "
         "and come under the same licence, with the same attribution.",
-        _table(_origin_rows(about, config, environment)),
+        _table(_origin_rows(about, config, environment, last_line or {})),
         "## Scores",
         *(_scores_of(name, score) for name, score in sorted(scores.items())),
         *([] if scores else ["None: the run was exported without an evaluation."]),
-        f"Weights are stored as {dtype}; the scores above are of the model each names, and a "
-        "run's own are in float32.",
+        f"Weights are stored as {dtype}, which `bundle` above scores; a run's own are float32."
+        if "bundle" in scores
+        else f"Weights are stored as {dtype}; the scores above are of float32.",
+        *_failures(scores.get("test"), confusions),
         "## Not measured",
         _list(_unknowns(scores, calibration)),
     ]
@@ -53,8 +61,12 @@ def model_card(
 
 
 def _origin_rows(
-    about: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any]
+    about: Mapping[str, Any],
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    last_line: Mapping[str, Any],
 ) -> list[tuple[str, Any]]:
+    started_from = config["init_from"]
     versions = environment.get("versions") or {}
     command = environment.get("command")
     return [
@@ -64,6 +76,8 @@ def _origin_rows(
         ("config fingerprint", about.get("config_fingerprint")),
         ("seed", config["seed"]),
         ("command", f"`{' '.join(_public(command))}`" if command else None),
+        ("started from", f"the weights of `{_cut(started_from)}`" if started_from else "nothing"),
+        ("training", _training(last_line)),
         ("commit", environment.get("commit")),
         ("hardware", _hardware(environment)),
         ("software", ", ".join(f"{name} {v}" for name, v in versions.items() if v) or None),
@@ -76,9 +90,22 @@ def _public(command: Sequence[str]) -> list[str]:
     shown = []
     for word in rest:
         flag, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
-        shown.append(f"{flag}{equals}{value.rpartition('/')[2] if value[:1] == '/' else value}")
+        shown.append(f"{flag}{equals}{_cut(value)}")
     module = program.rpartition("/")[2].removesuffix(".py")
     return ["python", "-m", f"kkanji_jax.{module}", *shown]
+
+
+def _cut(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2] if path[:1] == "/" else path
+
+
+def _training(last_line: Mapping[str, Any]) -> str | None:
+    if "elapsed_s" not in last_line:
+        return None
+    return (
+        f"{last_line['examples']:,} images shown in {last_line['step']:,} steps "
+        f"({last_line['epoch']:.1f} epochs), {last_line['elapsed_s'] / 60:.0f} minutes"
+    )
 
 
 def _hardware(environment: Mapping[str, Any]) -> str | None:
@@ -92,7 +119,18 @@ def _scores_of(name: str, score: Mapping[str, Any]) -> str:
     of = f"`{name}`: {score.get('split')} split, n = {score.get('num_examples'):,}"
     of += f", {score.get('weights')} weights, protocol {score.get('protocol')}"
     lines = [of, "", "| score | value | 95 % interval | n |", "|---|---|---|---|"]
-    for key, value in score.items():
+    named = dict(score)
+    named |= {f"top-1, {row['name']}": row["top1"] for row in score.get("by_script") or ()}
+    if score.get("variant_tolerant"):
+        named["top-1, any form of the character counts"] = score["variant_tolerant"]["top1"]
+    for row in score.get("verdicts") or ():
+        named[f"right among `{row['verdict']}`"] = row["accuracy"]
+        named[f"share of `{row['verdict']}`"] = row["coverage"]
+    for row in score.get("unknown", {}).get("by_score", ())[:1]:  # the one that verdicts go by
+        of_unknown = {"n": row["auroc"]["n_unknown"]}
+        named["characters outside the index: AUROC"] = {**row["auroc"], **of_unknown}
+        named["characters outside the index: FPR at 95 %"] = {**row["fpr95"], **of_unknown}
+    for key, value in named.items():
         if isinstance(value, Mapping) and {"value", "n", "ci95"} <= value.keys():
             lines.append(_score_row(key, value["value"], value["ci95"], value["n"]))
     for row in score.get("by_class_size", ()):
@@ -110,10 +148,31 @@ def _score_row(name: str, value: float | None, interval: Sequence[float] | None,
     return f"| {name} | {shown} | {reach} | {n:,} |"
 
 
+def _failures(test: Mapping[str, Any] | None, confusions: Sequence[Mapping[str, str]]) -> list[str]:
+    """What went wrong on test: its rare classes, and its commonest confusions."""
+    if test is None:
+        return []
+    failures = [
+        f"Rare characters: of {row['n']:,} test images whose class has {row['min']} to "
+        f"{row['max']} training images, {100 * row['top1']:.0f} % are read right."
+        for row in test.get("by_class_size", ())
+        if row["n"] and row["max"] is not None and row["max"] < 20
+    ]
+    pairs = [
+        f"{row['true_character']} as {row['predicted_character']} ({row['count']})"
+        for row in confusions[:NUM_CONFUSIONS]
+    ]
+    if pairs:
+        failures.append(f"Commonest confusions on test, with their number: {', '.join(pairs)}.")
+    return ["## Known failures", _list(failures)] if failures else []
+
+
 def _unknowns(
     scores: Mapping[str, Mapping[str, Any]], calibration: Mapping[str, Any] | None
 ) -> list[str]:
     unknowns = [what for name, what in MEASURABLE.items() if name not in scores]
+    if "unknown" not in scores.get("test", {}):
+        unknowns.append("how well it tells characters it does not know (`evaluate --unknown`)")
     if calibration is None:
         unknowns.append("what its probabilities are worth: they are not calibrated")
     unknowns.append("hands, periods and prints that the Kuzushiji dataset does not hold")

@@ -19,6 +19,7 @@ from kkanji_jax.data.glyph_image import GLYPH_PX
 from kkanji_jax.data.kanji_forms import forms
 from kkanji_jax.digests import sha256_of
 from kkanji_jax.export.arrays import places_in
+from kkanji_jax.export.lookalikes import write_lookalikes
 from kkanji_jax.export.onnx import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
 from kkanji_jax.variants import STAGES, get_variant, round_repeats
 
@@ -36,8 +37,12 @@ def write_web(
     class_index: ClassIndex,
     train_counts: Mapping[str, int],
     calibration: Mapping[str, Any] | None,
+    dataset: Path | None = None,
 ) -> None:
-    """Writes the folder `out` for a bundle's `params` and the rest of what it holds."""
+    """Writes the folder `out` for a bundle's `params` and the rest of what it holds.
+
+    With a DATASET, candidates are shown beside examples cut from its training images.
+    """
     shutil.copytree(ASSETS, out, ignore=shutil.ignore_patterns("__pycache__"))
     try:
         os.link(params, out / params.name)
@@ -59,6 +64,7 @@ def write_web(
         "train_counts": [train_counts[codepoint] for codepoint in class_index.codepoints],
         "forms": _forms_of(class_index),
         "calibration": calibration,
+        "lookalikes": write_lookalikes(out, dataset, class_index) if dataset else None,
     }
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     (out / MODEL).write_text(text + "\n", encoding="utf-8")

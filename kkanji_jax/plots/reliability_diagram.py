@@ -56,7 +56,9 @@ def _smallest_error(rows: Sequence[dict[str, Any]]) -> float:
 
 def _draw_bins(axes: "Axes", rows: Sequence[dict[str, Any]], least: float) -> None:
     style.log_distance(axes, least, 1.0)
-    shown = [share for share in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999) if share <= 1 - least]
+    # Of 0 % and 50 % only one fits, side by side, where the axis reaches far.
+    low = (0.0, 0.5) if least > 2e-4 else (0.0,)
+    shown = [share for share in (*low, 0.9, 0.99, 0.999, 0.9999) if share <= 1 - least]
     axes.set_xticks(shown, [f"{100 * share:g} %" for share in shown])  # side by side, fewer fit
     axes.plot([0, 1 - least], [0, 1 - least], color=style.FAINT, linewidth=1, linestyle="--")
     x = [row["confidence"] for row in rows]

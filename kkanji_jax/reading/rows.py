@@ -1,20 +1,18 @@
-"""The rows of an answer: made in batches, written as they come."""
+"""The rows of an answer, made in batches as they are asked for."""
 
-import csv
 import itertools
-import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.data.kanji_forms import Form, forms
 from kkanji_jax.reading.files import Found
 
 if TYPE_CHECKING:
+    from kkanji_jax.data.glyph_image import Steps
     from kkanji_jax.reading.neighbours import Neighbour, NeighbourIndex
     from kkanji_jax.recogniser import Recogniser
 
-FORMATS = ("text", "csv", "json", "jsonl")
 BATCH_SIZE = 128  # images in memory at a time
 
 
@@ -36,6 +34,8 @@ class Row(NamedTuple):
     box: tuple[int, int, int, int] | None = None
     variants: tuple[Form, ...] = ()
     neighbours: "tuple[Neighbour, ...]" = ()
+    ink: str = ""  # dark or bright, beside its paper: as found, or as told
+    remark: str = ""
 
 
 class Asked(NamedTuple):
@@ -46,17 +46,25 @@ class Asked(NamedTuple):
     min_probability: float = 0.0
     index: "NeighbourIndex | None" = None
     num_neighbours: int = 0
+    is_ink_bright: bool | None = None  # None: found for each image
+    on_steps: "Callable[[Found, Steps], None] | None" = None  # told how each glyph was made
+
+
+SEVERAL = "several characters"
 
 
 def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked) -> Iterator[Row]:
     """Rows of every file in order; at most BATCH_SIZE images are held at a time."""
     import numpy as np
 
-    from kkanji_jax.data.glyph_image import glyph_image
+    from kkanji_jax.data.glyph_image import glyph_steps
+    from kkanji_jax.data.image_files import load_image
+    from kkanji_jax.data.ink_parts import holds_several
 
     remaining = iter(found)
     while batch := list(itertools.islice(remaining, BATCH_SIZE)):
         glyphs: dict[int, Any] = {}
+        seen: dict[int, dict[str, str]] = {}
         errors: dict[int, str] = {}
         for position, item in enumerate(batch):
             try:
@@ -64,7 +72,16 @@ def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked)
                     errors[position] = item.error
                 else:
                     source = item.path if item.image is None else item.image
-                    glyphs[position] = glyph_image(source)
+                    steps = glyph_steps(load_image(source), asked.is_ink_bright)
+                    glyphs[position] = steps.glyph
+                    own = steps.own_strokes
+                    is_crowded = own is not None and holds_several(own)
+                    seen[position] = {
+                        "ink": "bright" if steps.is_ink_bright else "dark",
+                        "remark": SEVERAL if is_crowded else "",
+                    }
+                    if asked.on_steps is not None:
+                        asked.on_steps(item, steps)
             except (ValueError, OSError) as err:
                 errors[position] = " ".join(str(err).split())
         readings: dict[int, Any] = {}
@@ -87,7 +104,10 @@ def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked)
                 yield empty._replace(error=errors[position])
             else:
                 yield from _rows_of(
-                    empty, readings[position], tuple(neighbours.get(position, ())), asked
+                    empty._replace(**seen[position]),
+                    readings[position],
+                    tuple(neighbours.get(position, ())),
+                    asked,
                 )
 
 
@@ -108,86 +128,3 @@ def _rows_of(
             variants=forms(candidate.codepoint),
             neighbours=neighbours if candidate.rank == 1 else (),
         )
-
-
-# --- writing -----------------------------------------------------------------------------------
-
-
-def write_rows(rows: Iterable[Row], file: Any, form: str) -> None:
-    """Writes rows as they come: `text` (tab-separated), `csv`, `json` (one array) or `jsonl`."""
-    if form == "csv":
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows(_cells(row) for row in rows)
-    elif form == "text":
-        file.writelines(_line(row) for row in rows)
-    else:
-        before = "[\n" if form == "json" else ""
-        for row in rows:
-            text = json.dumps(_object(row), ensure_ascii=False)
-            file.write(f"{before}{text}" if form == "json" else f"{text}\n")
-            before = ",\n"
-        if form == "json":
-            file.write("[]\n" if before == "[\n" else "\n]\n")
-
-
-def _cells(row: Row) -> list[Any]:
-    shown = "" if row.probability is None else f"{row.probability:.6f}"
-    box = "" if row.box is None else " ".join(map(str, row.box))
-    return list(
-        row._replace(
-            probability=shown,  # pyright: ignore[reportArgumentType]
-            box=box,  # pyright: ignore[reportArgumentType]
-            variants=_told_variants(row),  # pyright: ignore[reportArgumentType]
-            neighbours=_told_neighbours(row),  # pyright: ignore[reportArgumentType]
-        )
-    )
-
-
-def _object(row: Row) -> dict[str, Any]:
-    content = row._asdict()
-    content["variants"] = [
-        {"character": form.character, "codepoint": form.codepoint, "relation": form.relation}
-        for form in row.variants
-    ]
-    content["neighbours"] = [
-        {
-            "sample_id": neighbour.sample_id,
-            "codepoint": neighbour.codepoint,
-            "similarity": round(neighbour.similarity, 4),
-        }
-        for neighbour in row.neighbours
-    ]
-    return content
-
-
-def _line(row: Row) -> str:
-    where = _printable(row.path)
-    if row.box is not None:
-        where += "#" + ",".join(map(str, row.box))
-    if row.id:
-        where += f" {_printable(row.id)}"
-    if row.error:
-        return f"{where}\terror: {_printable(row.error)}\n"
-    if row.rank is None:
-        told = [where, "", "", "", "", row.verdict]
-    else:
-        told = [where, str(row.rank), row.character, row.codepoint, f"{row.probability:.4f}",
-                row.verdict]  # fmt: skip
-    told += [_told_variants(row), _told_neighbours(row)]
-    return "\t".join(str(field) for field in told).rstrip("\t") + "\n"
-
-
-def _told_variants(row: Row) -> str:
-    told = (f"{form.character} {form.codepoint} {form.relation}" for form in row.variants)
-    return "; ".join(told)
-
-
-def _told_neighbours(row: Row) -> str:
-    told = (f"{n.sample_id} {n.codepoint} {n.similarity:.4f}" for n in row.neighbours)
-    return "; ".join(told)
-
-
-def _printable(text: str) -> str:
-    """Control characters escaped: a file's name must not drive the reader's terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,6 @@ from kkanji_jax.data.manifest import load_manifest
 
 ROOT = Path(__file__).parents[2]
 Mount = Callable[[str], Path]
-
-
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts a file system in memory with the given options, again with others if it is there."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def call(options: str) -> Path:
-        again = ["-o", f"remount,{options}"] if folder.is_mount() else ["-o", options]
-        command = ["mount", "-t", "tmpfs", *again, "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"cannot mount a small file system here: {done.stderr.strip()}")
-        return folder
-
-    if os.name != "posix" or os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    yield call
-    if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -29,6 +29,24 @@ def tiny_run(
 
 
 @pytest.fixture(scope="session")
+def without_jax() -> str:
+    """Code that puts a model which reads everything as spring in the place of `recogniser`."""
+    return """
+import collections, sys, types
+Candidate = collections.namedtuple("Candidate", "character codepoint probability rank")
+class Reading(list):
+    verdict = ""
+class Spring:
+    def outputs(self, glyphs):
+        return glyphs, glyphs
+    def readings_of(self, logits, glyphs, top_k, characters=None):
+        return [Reading([Candidate(chr(0x6625), "U+6625", 0.5, 1)]) for _ in glyphs]
+sys.modules["kkanji_jax.recogniser"] = types.ModuleType("kkanji_jax.recogniser")
+sys.modules["kkanji_jax.recogniser"].load = lambda *args, **settings: Spring()
+"""
+
+
+@pytest.fixture(scope="session")
 def evaluated_run(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run with a log, evaluated on val, then on test with both weights."""
     from kkanji_jax import evaluate

@@ -1,6 +1,7 @@
-"""Both forms of the depthwise convolution are a loop in NumPy, forwards and backwards."""
+"""All forms of the depthwise convolution are a loop in NumPy, forwards and backwards."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,35 @@ def test_on_a_cpu_no_convolution_is_left_by_default() -> None:
     assert " convolution(" in compiled_text("conv")  # which is what one would look like
 
 
+def lowered_for_cuda(stride: int, size: int, form: str | None) -> list[str]:
+    """The convolutions of a kernel's and an image's gradient, as they are handed to XLA:GPU."""
+
+    def gradients(x, kernel, dy):
+        return jax.vjp(lambda x, k: depthwise_conv(x, k, stride, form), x, kernel)[1](dy)
+
+    out = -(-size // stride)
+    shapes = ((2, size, size, 3), (5, 5, 1, 3), (2, out, out, 3))
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    text = jax.jit(gradients).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
+    used = re.findall(r"%\w+ = stablehlo.convolution.*", text)
+    return [line for line in used if text.count(line.split(" = ")[0]) > 1]
+
+
+def test_on_cuda_the_kernels_gradient_of_a_small_map_is_no_convolution() -> None:
+    assert len(lowered_for_cuda(1, 4, "conv")) == 2
+    assert len(lowered_for_cuda(1, 4, None)) == 1  # the image's gradient
+    assert len(lowered_for_cuda(1, 8, None)) == 2  # a map larger than the kernel
+
+
+def test_on_cuda_the_images_gradient_of_a_stride_has_no_zeros_to_multiply_by() -> None:
+    dilated = [line for line in lowered_for_cuda(2, 8, "conv") if "lhs_dilate = [2, 2]" in line]
+    assert len(dilated) == 1
+    (kernels,) = lowered_for_cuda(2, 8, None)
+    assert "lhs_dilate = [2, 2]" not in kernels
+
+
 def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(ValueError, match="form must be one of taps, conv or None, got 'winograd'"):
+    with pytest.raises(
+        ValueError, match="form must be one of taps, conv, hybrid or None, got 'winograd'"
+    ):
         depthwise_conv(jnp.zeros((1, 2, 2, 1)), jnp.zeros((3, 3, 1, 1)), 1, "winograd")

@@ -160,37 +160,20 @@ def test_a_result_file_appears_only_when_whole(tiny_run, pictures: Path, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-# The door without JAX: a model that reads everything as spring, for what concerns only the pipe.
-STAND_IN = """
-import collections, sys, types
-Candidate = collections.namedtuple("Candidate", "character codepoint probability rank")
-class Reading(list):
-    verdict = ""
-class Spring:
-    def outputs(self, glyphs):
-        return glyphs, glyphs
-    def readings_of(self, logits, glyphs, top_k, characters=None):
-        return [Reading([Candidate(chr(0x6625), "U+6625", 0.5, 1)]) for _ in glyphs]
-sys.modules["kkanji_jax.recogniser"] = types.ModuleType("kkanji_jax.recogniser")
-sys.modules["kkanji_jax.recogniser"].load = lambda *args, **settings: Spring()
-from kkanji_jax.predict import run
-run()
-"""
-
-
-def in_a_process(pictures: Path) -> subprocess.Popen:
+def in_a_process(without_jax: str, pictures: Path) -> subprocess.Popen:
     """The door in its own process, in a locale that has no Japanese."""
+    code = f"{without_jax}\nfrom kkanji_jax.predict import run\nrun()"
     environment = os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     return subprocess.Popen(
-        [sys.executable, "-c", STAND_IN, str(pictures), "--format", "jsonl"],
+        [sys.executable, "-c", code, str(pictures), "--format", "jsonl"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
 
 
-def test_output_is_utf8_whatever_the_locale(pictures: Path):
-    process = in_a_process(pictures)
+def test_output_is_utf8_whatever_the_locale(without_jax: str, pictures: Path):
+    process = in_a_process(without_jax, pictures)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1, err.decode()
     rows = [json.loads(line) for line in out.decode("utf-8").splitlines()]
@@ -198,8 +181,8 @@ def test_output_is_utf8_whatever_the_locale(pictures: Path):
     assert any("本 春" in row["path"] for row in rows)
 
 
-def test_a_reader_that_leaves_early_gets_no_complaint(pictures: Path):
-    process = in_a_process(pictures)
+def test_a_reader_that_leaves_early_gets_no_complaint(without_jax: str, pictures: Path):
+    process = in_a_process(without_jax, pictures)
     assert process.stdout and process.stderr
     process.stdout.close()  # before a byte is written, as `| true` does
     err = process.stderr.read().decode()

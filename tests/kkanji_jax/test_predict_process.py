@@ -21,19 +21,9 @@ from kkanji_jax.predict import run
 run()
 """
 
-# A model that reads everything as spring, and tells at the end how much memory it all took.
+# The door without JAX, which tells at the end how much memory it all took.
 MANY = """
-import collections, resource, sys, types
-Candidate = collections.namedtuple("Candidate", "character codepoint probability rank")
-class Reading(list):
-    verdict = ""
-class Spring:
-    def outputs(self, glyphs):
-        return glyphs, glyphs
-    def readings_of(self, logits, glyphs, top_k, characters=None):
-        return [Reading([Candidate(chr(0x6625), "U+6625", 0.5, 1)]) for _ in glyphs]
-sys.modules["kkanji_jax.recogniser"] = types.ModuleType("kkanji_jax.recogniser")
-sys.modules["kkanji_jax.recogniser"].load = lambda *args, **settings: Spring()
+import resource
 from kkanji_jax.predict import main
 status = main()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
@@ -74,16 +64,18 @@ def test_the_blockade_stops_what_does_ask():
 @pytest.mark.parametrize(
     "console", [{"PYTHONIOENCODING": "cp932"}, {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}]
 )
-def test_a_console_of_another_encoding_gets_utf8(console: dict, tiny_run):
+def test_a_console_of_another_encoding_gets_utf8(console: dict, tiny_run, without_jax: str):
     folder = tiny_run.source / "U+6625"
-    told = run(MANY, folder, "--format", "csv", "--bom", PYTHONUTF8="0", **console)
+    told = run(without_jax + MANY, folder, "--format", "csv", "--bom", PYTHONUTF8="0", **console)
     assert told.returncode == 0, told.stderr.decode()
     assert told.stdout.startswith(b"\xef\xbb\xbfpath,rank,")
     assert told.stdout.decode("utf-8-sig").count("春,U+6625") == 24
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand(tmp_path: Path):
+def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand(
+    without_jax: str, tmp_path: Path
+):
     used_kb = {}
     for count in (1_000, 100_000):
         folder = tmp_path / str(count)
@@ -95,7 +87,7 @@ def test_a_hundred_thousand_files_take_no_more_memory_than_a_thousand(tmp_path: 
             else:
                 first = inside / f"{number // 10_000 * 10_000:06d}.png"
                 os.link(first, inside / f"{number:06d}.png")
-        told = run(MANY, folder, "--format", "jsonl", "--out", tmp_path / "out")
+        told = run(without_jax + MANY, folder, "--format", "jsonl", "--out", tmp_path / "out")
         assert told.returncode == 0, told.stderr.decode()
         used_kb[count] = int(told.stderr.split()[-1])
         with (tmp_path / "out").open() as rows:

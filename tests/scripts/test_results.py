@@ -1,31 +1,23 @@
 """The page of results: what is committed is what the summaries say, the bad ones too."""
 
 import copy
-import importlib.util
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "scripts" / "results.py"
-
-pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="the source tree is not beside")
-
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("results", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("results")
 
 
 def test_the_committed_page_is_what_the_summaries_give(script: ModuleType):
-    assert script.page(script.load_summaries()) == script.PAGE.read_text(encoding="utf-8")
+    told = script.page(script.load_summaries(), script.load_crops())
+    assert told == script.PAGE.read_text(encoding="utf-8")
     assert script.main(["--check"]) == 0
 
 
@@ -91,7 +83,7 @@ def test_a_summary_takes_its_numbers_from_the_run(script: ModuleType, tmp_path: 
     (run / "env.json").write_text(json.dumps({"commit": "c", "versions": {}}))
     (run / "metrics.jsonl").write_text('{"kind": "train"}\n' + json.dumps(last) + "\n")
     (run / "eval/test/eval.json").write_text(json.dumps(content))
-    args = SimpleNamespace(title="t", hardware="h", axis=None, command=["x"], remark=[])
+    args = SimpleNamespace(name=None, title="t", hardware="h", axis=None, command=["x"], remark=[])
     summary = script.summary_of(run, args)
     assert summary["config_differences"] == ["optim.lr_peak: 0.001 -> 0.5"]
     assert summary["training"]["image_steps"] == 90 and summary["training"]["steps"] == 9

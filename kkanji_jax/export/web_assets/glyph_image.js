@@ -2,6 +2,7 @@
 // The port of kkanji_jax/data/glyph_image.py: the same steps, names and numbers; a test holds
 // the two together on many pictures. Change them together.
 
+import { withoutStrays } from "./ink_parts.js";
 import { BICUBIC, BOX, LANCZOS, gaussianBlur, luma, over, rankFilter, resize } from "./pillow.js";
 
 export const GLYPH_PX = 64;
@@ -15,10 +16,9 @@ const MIN_INK_PX = 16;
 const WORK_PX = 192;
 const MIN_CONTRAST = 12;
 const MIN_SEPARATION = 4;
-const SOFTNESS = 0.5;
 const LOST_INK = 0.0025;
 const MIN_BOX_SHARE = 0.25;
-const MARGIN_PX = 1;
+const MARGIN_PX = 2;
 
 /** 8-bit luminance of a canvas's pixels; transparency as in Python's load_image. */
 export function greyOf({ data, width, height }) {
@@ -56,8 +56,8 @@ export function normaliseGlyph(grey) {
   if (inked === null) {
     return { data: new Uint8Array(GLYPH_PX * GLYPH_PX), width: GLYPH_PX, height: GLYPH_PX };
   }
-  const soft = soften(inked);
-  return fitSquare(crop(soft, inkBox(soft)));
+  const own = withoutStrays(stretch(inked));
+  return fitSquare(crop(own, inkBox(own)));
 }
 
 /** Whether a glyph has no ink worth naming. */
@@ -175,14 +175,13 @@ function findInk(grey) {
   const within = Math.sqrt(Math.max(variance - best.between, 1e-9));
   const contrast = inkMean - paperMean;
   if (contrast < MIN_CONTRAST || contrast / within < MIN_SEPARATION) return null;
-  return { ...grey, data: ink, threshold: best.level + 0.5, paperMean, inkMean };
+  return { ...grey, data: ink, paperMean, inkMean };
 }
 
-function soften({ data, width, height, threshold, paperMean, inkMean }) {
-  const low = threshold - SOFTNESS * (threshold - paperMean);
-  const high = threshold + SOFTNESS * (inkMean - threshold);
+/** 0 at the paper's mean and 255 at the ink's, straight between. */
+function stretch({ data, width, height, paperMean, inkMean }) {
   const ramp = Uint8Array.from({ length: 256 }, (_, value) =>
-    roundEven(Math.min(1, Math.max(0, (value - low) / (high - low))) * 255),
+    roundEven(Math.min(1, Math.max(0, (value - paperMean) / (inkMean - paperMean))) * 255),
   );
   return { data: data.map((value) => ramp[value]), width, height };
 }

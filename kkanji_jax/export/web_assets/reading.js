@@ -2,6 +2,14 @@
 
 export const TOP_K = 10;
 
+/** Where written examples of a class stand: a sheet, its row, and how many there are. */
+function examplesOf(classId, lookalikes) {
+  if (!lookalikes?.counts[classId]) return null;
+  const { tile_px, per_sheet, counts } = lookalikes;
+  const sheet = `./lookalikes/${Math.trunc(classId / per_sheet)}.png`;
+  return { sheet, row: classId % per_sheet, count: counts[classId], tilePx: tile_px };
+}
+
 /** The best candidates, and how far to rely on the first. */
 export function readingOf(logits, model, isBlank) {
   const { temperature = 1, verdicts = null } = model.calibration ?? {};
@@ -14,7 +22,9 @@ export function readingOf(logits, model, isBlank) {
     const character = String.fromCodePoint(parseInt(codepoint.slice(2), 16));
     const forms = model.forms[codepoint] ?? [];
     const trained = model.train_counts[classId];
-    return { rank: i + 1, classId, character, codepoint, probability: weights[classId] / total, forms, trained };
+    const probability = weights[classId] / total;
+    const examples = examplesOf(classId, model.lookalikes);
+    return { rank: i + 1, classId, character, codepoint, probability, forms, trained, examples };
   });
   let verdict = "";
   if (verdicts) {

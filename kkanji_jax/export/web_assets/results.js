@@ -99,7 +99,7 @@ export class Results {
     this.verdictMeans.textContent = say(verdict ? `${verdict}Means` : "uncalibrated", values);
   }
 
-  row({ character, codepoint, probability, forms, trained }) {
+  row({ character, codepoint, probability, forms, trained, examples }) {
     const row = element("li", "candidate");
     row.dataset.codepoint = codepoint;
     row.dataset.probability = probability;
@@ -120,8 +120,24 @@ export class Results {
     button.addEventListener("click", () => this.copied(character));
     button.replaceChildren(copyIcon());
     row.append(glyph, facts, element("span", "share", percent(probability)), bar, button);
+    if (examples) row.append(examplesOf(examples, say("examples", { character })));
     return row;
   }
+}
+
+/** Written examples of a candidate, side by side, for the reader's own eye. */
+function examplesOf({ sheet, row, count: number, tilePx }, label) {
+  const strip = element("span", "examples");
+  strip.setAttribute("role", "img");
+  strip.setAttribute("aria-label", label);
+  for (let column = 0; column < number; column++) {
+    const tile = element("span", "example");
+    tile.style.width = tile.style.height = `${tilePx}px`;
+    tile.style.backgroundImage = `url("${sheet}")`;
+    tile.style.backgroundPosition = `${-column * tilePx}px ${-row * tilePx}px`;
+    strip.append(tile);
+  }
+  return strip;
 }
 
 function copyIcon() {

@@ -12,13 +12,12 @@ from PIL import Image, ImageDraw, ImageFilter
 
 import kkanji_jax
 from kkanji_jax.data.glyph_image import (
-    MAX_PIXELS,
     glyph_image,
     is_blank,
     is_published_form,
-    load_image,
     normalise_glyph,
 )
+from kkanji_jax.data.image_files import MAX_PIXELS, load_image
 
 INK, PAPER = (52, 44, 40), (226, 208, 172)
 
@@ -110,7 +109,7 @@ def test_ink_on_coloured_paper_gives_the_strokes_whatever_the_light(shadow: floa
     clean = normalise_glyph(np.asarray(brushed(200)))
     glyph = glyph_image(photographed(shadow=shadow))
     assert overlap(glyph, clean) > 0.85
-    assert np.median(glyph) == 0 and glyph.max() == 255
+    assert np.median(glyph) <= 4 and glyph.max() == 255  # the grain of the paper, next to nothing
 
 
 def test_turning_the_polarity_gives_the_same_glyph():

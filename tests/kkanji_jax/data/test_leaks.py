@@ -14,6 +14,7 @@ from kkanji_jax.data import resident
 from kkanji_jax.data.leaks import check_no_leak
 from kkanji_jax.data.records import Chunk, decode, encode
 from kkanji_jax.data.streamed import Records
+from kkanji_jax.digests import sha256_of
 from kkanji_jax.train import train
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +27,7 @@ def dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[Chunk], Chunk]) -> None:
-    """Writes a shard of one record anew, and makes the manifest agree with its size."""
+    """Writes a shard of one record anew, and makes the manifest agree with it."""
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
     reader = ArrayRecordReader(str(path))
@@ -38,7 +39,7 @@ def rewrite(path: Path, change: Callable[[Chunk], Chunk]) -> None:
     manifest_path = path.parent / "manifest.json"
     manifest = json.loads(manifest_path.read_text("utf-8"))
     (entry,) = (each for each in manifest["shards"] if each["file"] == path.name)
-    entry["bytes"] = path.stat().st_size
+    entry |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     manifest_path.write_text(json.dumps(manifest), "utf-8")
 
 

@@ -38,7 +38,8 @@ class Site(NamedTuple):
 @pytest.fixture(scope="module")
 def site(tiny_run, serve, tmp_path_factory: pytest.TempPathFactory) -> Site:
     out = tmp_path_factory.mktemp("site") / "bundle"
-    assert main(["--model", str(tiny_run.workdir), "--out", str(out), "--web"]) == 0
+    arguments = ["--model", str(tiny_run.workdir), "--out", str(out), "--web"]
+    assert main([*arguments, "--dataset", str(tiny_run.dataset)]) == 0
     return Site(serve(out / "web"), load(out, backend="onnx"))
 
 
@@ -118,6 +119,12 @@ def test_a_drawing_is_read_as_predict_reads_it(page, site: Site):
     )
     glyph = np.array(seen, np.uint8).reshape(64, 64, 4)[..., 0]
     assert np.abs(glyph.astype(int) - glyph_image(image)).max() <= 2
+    strips = page.ask(
+        "[...document.querySelectorAll('.examples')].map((e) => [e.ariaLabel, e.children.length,"
+        "getComputedStyle(e.lastChild).backgroundImage])"
+    )
+    assert len(strips) == 5 and all(label and number == 3 for label, number, _ in strips)
+    assert all("lookalikes/0.png" in image for *_, image in strips)
     page.ask("document.getElementById('clear').click()")
     assert page.ask("document.getElementById('result').hidden")
 

@@ -12,11 +12,12 @@ from PIL import Image
 from kkanji_jax.data.kanji_forms import forms
 from kkanji_jax.reading.files import Found
 from kkanji_jax.reading.neighbours import Neighbour
-from kkanji_jax.reading.rows import Asked, Row, predict_rows, write_rows
+from kkanji_jax.reading.rows import Asked, Row, predict_rows
+from kkanji_jax.reading.table import write_rows
 from kkanji_jax.recogniser import Candidate, Reading
 
 COLUMNS = ["path", "rank", "character", "codepoint", "probability", "verdict", "error",
-           "id", "box", "variants", "neighbours"]  # fmt: skip
+           "id", "box", "variants", "neighbours", "ink", "remark"]  # fmt: skip
 
 
 class CountingRecogniser:
@@ -149,3 +150,36 @@ def test_improbable_candidates_are_left_out_and_their_image_is_unknown(
     else:
         (row,) = rows
         assert (row.path, row.rank, row.verdict, row.error) == ("a.png", None, "unknown", "")
+
+
+def crossed(width: int, height: int) -> np.ndarray:
+    """Dark strokes on paper with a shadow, in the middle of the picture."""
+    paper = np.tile(np.linspace(230, 190, width), (height, 1)).astype(np.uint8)
+    middle_x, middle_y = width // 2, height // 2
+    paper[middle_y - 70 : middle_y + 70, middle_x - 8 : middle_x + 8] = 40
+    paper[middle_y - 10 : middle_y + 10, middle_x - 60 : middle_x + 60] = 40
+    return paper
+
+
+def rows_for(image: np.ndarray, **asked) -> list[Row]:
+    found = [Found("a.png", image=image)]
+    return list(predict_rows(Sure(), found, Asked(1, **asked)))  # pyright: ignore[reportArgumentType]
+
+
+def test_which_is_the_ink_is_found_or_told():
+    dark = crossed(160, 180)
+    assert [rows_for(image)[0].ink for image in (dark, 255 - dark)] == ["dark", "bright"]
+    assert rows_for(dark, is_ink_bright=True)[0].ink == "bright"
+    seen: dict[str, np.ndarray] = {}
+    for name, told in (("found", None), ("told", False), ("wrongly", True)):
+        rows_for(
+            dark, is_ink_bright=told, on_steps=lambda _, s, name=name: seen.update({name: s.glyph})
+        )
+    np.testing.assert_array_equal(seen["found"], seen["told"])
+    assert np.mean(np.abs(seen["found"].astype(int) - seen["wrongly"])) > 20
+
+
+def test_an_image_of_two_characters_is_remarked_on():
+    one = crossed(160, 180)
+    assert rows_for(one)[0].remark == ""
+    assert rows_for(np.concatenate([one, one]))[0].remark == "several characters"

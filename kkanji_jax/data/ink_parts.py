@@ -1,0 +1,135 @@
+"""The connected parts of the ink in a picture, and which of them are no part of the character."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kkanji_jax.data.shapes import Bool, Int, UInt8
+
+# A crop from a page often cuts the strokes above, below or beside it. Such a stray touches the
+# border, reaches in but a little, and is small; measured on half the pages of a photographed book.
+STRAY_SHARE = 0.06  # of all ink, at most
+STRAY_REACH = 0.2  # of the picture's height or width, from the border it touches
+RIM_PX = 2  # how far the grey rim of a stray is cleared around it
+
+# Two characters one under (or beside) the other: the ink is long, a band without ink crosses it,
+# and what lies on either side is as tall as a character and has its share of the ink.
+SEVERAL_LENGTH = 1.7  # long side of the ink's box over its short side
+SEVERAL_GAP = 0.03  # of the long side
+SEVERAL_SHARE = 0.25  # of the ink
+SEVERAL_EXTENT = 0.6  # of the short side
+
+
+class Parts(NamedTuple):
+    """Ink labelled 1..n by connected part, 8 neighbours; 0 is paper. Boxes are half open."""
+
+    labels: Int[np.ndarray, "h w"]
+    areas: Int[np.ndarray, " n"]
+    tops: Int[np.ndarray, " n"]
+    bottoms: Int[np.ndarray, " n"]
+    lefts: Int[np.ndarray, " n"]
+    rights: Int[np.ndarray, " n"]
+
+
+def find_parts(is_ink: Bool[np.ndarray, "h w"]) -> Parts:
+    """Labels runs of ink row by row and joins those that touch (Rosenfeld and Pfaltz 1966)."""
+    height, width = is_ink.shape
+    steps = np.diff(np.pad(is_ink, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    run_rows, starts = np.nonzero(steps == 1)
+    ends = np.nonzero(steps == -1)[1]
+    roots = list(range(len(starts)))
+
+    def root_of(run: int) -> int:
+        while roots[run] != run:
+            roots[run] = run = roots[roots[run]]
+        return run
+
+    first_of_row = np.searchsorted(run_rows, np.arange(height + 1)).tolist()
+    run_starts, run_ends = starts.tolist(), ends.tolist()
+    for row in range(1, height):
+        above, above_end = first_of_row[row - 1], first_of_row[row]
+        for run in range(first_of_row[row], first_of_row[row + 1]):
+            while above < above_end and run_ends[above] < run_starts[run]:
+                above += 1
+            touching = above
+            while touching < above_end and run_starts[touching] <= run_ends[run]:
+                one, other = root_of(touching), root_of(run)
+                roots[max(one, other)] = min(one, other)
+                touching += 1
+    _, part_of_run = np.unique([root_of(run) for run in range(len(roots))], return_inverse=True)
+    num_parts = int(part_of_run.max(initial=-1)) + 1
+    labels = np.zeros((height, width), np.int32)
+    labels[is_ink] = np.repeat(part_of_run + 1, ends - starts)
+    areas = np.bincount(part_of_run, ends - starts, num_parts).astype(np.int64)
+    boxes = [np.full(num_parts, height), np.zeros(num_parts, np.int64)]
+    boxes += [np.full(num_parts, width), np.zeros(num_parts, np.int64)]
+    np.minimum.at(boxes[0], part_of_run, run_rows)
+    np.maximum.at(boxes[1], part_of_run, run_rows + 1)
+    np.minimum.at(boxes[2], part_of_run, starts)
+    np.maximum.at(boxes[3], part_of_run, ends)
+    return Parts(labels, areas, *boxes)
+
+
+def without_strays(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The same ink strengths without the ends of other characters' strokes at the border."""
+    is_ink = soft >= 128
+    parts = find_parts(is_ink)
+    if len(parts.areas) < 2:
+        return soft
+    height, width = soft.shape
+    reaches = np.stack([
+        np.where(parts.tops == 0, parts.bottoms / height, 1.0),
+        np.where(parts.bottoms == height, (height - parts.tops) / height, 1.0),
+        np.where(parts.lefts == 0, parts.rights / width, 1.0),
+        np.where(parts.rights == width, (width - parts.lefts) / width, 1.0),
+    ])  # fmt: skip
+    is_stray = (reaches.min(axis=0) < STRAY_REACH) & (parts.areas < STRAY_SHARE * parts.areas.sum())
+    if not is_stray.any():
+        return soft
+    strays = np.concatenate([[False], is_stray])[parts.labels]
+    return np.where(_grown(strays, RIM_PX) & ~(is_ink & ~strays), 0, soft).astype(np.uint8)
+
+
+def holds_several(soft: UInt8[np.ndarray, "h w"]) -> bool:
+    """Whether the picture plainly shows more than one character, apart from each other.
+
+    Characters that are joined, as they often are in cursive, are not told apart.
+    """
+    is_ink = soft >= 128
+    if not is_ink.any():
+        return False
+    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
+    box = is_ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    along = box if box.shape[0] >= box.shape[1] else box.T
+    length, breadth = along.shape
+    if length < SEVERAL_LENGTH * breadth:
+        return False
+    ink = along.sum(axis=1)
+    for start, end in _gaps(ink):
+        if end - start < SEVERAL_GAP * length:
+            continue
+        before, after = ink[:start].sum(), ink[end:].sum()
+        is_shared = min(before, after) >= SEVERAL_SHARE * ink.sum()
+        if is_shared and min(start, length - end) >= SEVERAL_EXTENT * breadth:
+            return True
+    return False
+
+
+def _gaps(ink: Int[np.ndarray, " n"]) -> list[tuple[int, int]]:
+    """Half-open stretches of zeros; the ends of `ink` are not zero."""
+    steps = np.diff((ink == 0).astype(np.int8))
+    starts, ends = np.flatnonzero(steps == 1) + 1, np.flatnonzero(steps == -1) + 1
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def _grown(mask: Bool[np.ndarray, "h w"], reach: int) -> Bool[np.ndarray, "h w"]:
+    """Every pixel within `reach` rows and columns of the mask."""
+    padded = np.pad(mask, reach)
+    height, width = mask.shape
+    rows = np.zeros((height, width + 2 * reach), bool)
+    for shift in range(2 * reach + 1):
+        rows |= padded[shift : shift + height]
+    grown = np.zeros_like(mask)
+    for shift in range(2 * reach + 1):
+        grown |= rows[:, shift : shift + width]
+    return grown
