@@ -1,10 +1,9 @@
 """What is wrong with the originals: found, reported, and dropped by rule."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from data_tools.combine import OFFICIAL_TESTS, Catalogue, Original
 from kkanji_jax.data.class_index import character_of
@@ -49,11 +48,12 @@ class Audit(NamedTuple):
     found: Counter[str]  # images of each class, before any rule
 
 
-def _border_median(original: Original) -> float:
-    image = np.frombuffer(original.pixels, np.uint8)
-    side = int(len(image) ** 0.5)
-    image = image.reshape(side, side)
-    return float(np.median(np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])))
+def _border_median(pixels: bytes) -> float:
+    """Of a square image; plain Python, for NumPy's median takes ten times as long on so few."""
+    side = math.isqrt(len(pixels))
+    columns = pixels[side:-side:side] + pixels[2 * side - 1 : -side : side]
+    border = sorted(pixels[:side] + pixels[-side:] + columns)
+    return (border[len(border) // 2 - 1] + border[len(border) // 2]) / 2  # always an even number
 
 
 def _drop_classes(
@@ -119,11 +119,12 @@ def audit(
     dropped: set[str] = set()
     groups: dict[str, list[int]] = defaultdict(list)
     for row, original in enumerate(catalogue.originals):
-        if original.pixels.count(original.pixels[0]) == len(original.pixels):
+        pixels = original.pixels  # from the disk, so once
+        if pixels.count(pixels[0]) == len(pixels):
             samples["blank"].append(original.sample_id)
             dropped.add(original.sample_id)
             continue
-        if _border_median(original) > 127:
+        if _border_median(pixels) > 127:
             samples["inverted"].append(original.sample_id)
         groups[original.pixels_sha256].append(row)
     for rows in groups.values():

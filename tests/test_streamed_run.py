@@ -53,9 +53,8 @@ def one_dispatch(
     return jax.device_get((state.params, state.batch_stats, state.ema_params))
 
 
-@pytest.mark.parametrize(
-    ("num_devices", "shape"), [(1, (1, 1, 8)), pytest.param(8, (2, 2, 8), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_devices", "shape"), [(1, (1, 1, 8)), (8, (2, 2, 8))])
 def test_a_batch_that_brings_its_pixels_teaches_what_one_of_indices_does(
     tiny_dataset: Path, num_devices: int, shape: tuple[int, int, int]
 ) -> None:

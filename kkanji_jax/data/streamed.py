@@ -19,11 +19,11 @@ _POOL_SALT = 0x9001  # so that a pool's order is not that of the records
 
 
 class Pool(NamedTuple):
-    """The examples of some records, and the order in which a stream takes them."""
+    """The examples of some records, with room behind them, and the order of a stream."""
 
-    images: UInt8[np.ndarray, "n h w"]
-    labels: Int32[np.ndarray, " n"]
-    addresses: UInt32[np.ndarray, "n 2"]
+    images: UInt8[np.ndarray, "m h w"]
+    labels: Int32[np.ndarray, " m"]
+    addresses: UInt32[np.ndarray, "m 2"]
     order: Int64[np.ndarray, " n"]
 
 
@@ -130,6 +130,8 @@ class PixelBatches:
         self._num_examples = int(records.sizes.sum())
         self._pool_records = max(1, pool_examples // int(records.sizes.max()))
         self._num_pools = -(-len(records.sizes) // self._pool_records)
+        self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._room: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._pool: tuple[int, Pool] | None = None
         self._lock = threading.Lock()  # Grain reads ahead in a thread
 
@@ -140,39 +142,44 @@ class PixelBatches:
         shape, seed = self._shape, self._seed
         return f"PixelBatches(examples={self._num_examples}, shape={shape}, seed={seed})"
 
-    def _records_of(self, epoch: int) -> Int64[np.ndarray, " r"]:
-        bits = np.random.Philox(key=[self._seed, epoch])
-        return np.random.Generator(bits).permutation(len(self._records.sizes))
-
-    def _pool_starts(self, epoch: int) -> Int64[np.ndarray, " p"]:
-        """The first position of each pool of an epoch; only a split's last record is short."""
-        sizes = self._records.sizes[self._records_of(epoch)]
-        return (np.cumsum(sizes) - sizes)[:: self._pool_records]
+    def _order_of(self, epoch: int) -> tuple[Int64[np.ndarray, " r"], Int64[np.ndarray, " p"]]:
+        """The records in the order of an epoch, and the first position of each of its pools."""
+        if epoch not in self._orders:
+            bits = np.random.Philox(key=[self._seed, epoch])
+            records = np.random.Generator(bits).permutation(len(self._records.sizes))
+            sizes = self._records.sizes[records]  # but for a split's last record all alike
+            starts = (np.cumsum(sizes) - sizes)[:: self._pool_records]
+            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = records, starts
+        return self._orders[epoch]
 
     def _read_pool(self, epoch: int, number: int) -> Pool:
-        """Pool `number` of an epoch, from the shards."""
+        """Pool `number` of an epoch, from the shards, in the memory of the one before."""
         first = number * self._pool_records
-        chosen = self._records_of(epoch)[first : first + self._pool_records]
-        num_examples, px = int(self._records.sizes[chosen].sum()), self._records.image_px
+        chosen = self._order_of(epoch)[0][first : first + self._pool_records]
+        num_examples = int(self._records.sizes[chosen].sum())
         bits = np.random.Philox(key=[self._seed ^ _POOL_SALT, epoch], counter=[0, 0, 0, number])
-        pool = Pool(
-            np.empty((num_examples, px, px), np.uint8),
-            np.empty(num_examples, np.int32),
-            np.empty((num_examples, 2), np.uint32),
-            np.random.Generator(bits).permutation(num_examples),
-        )
+        order = np.random.Generator(bits).permutation(num_examples)
+        if self._room is None:
+            most, px = self._pool_records * int(self._records.sizes.max()), self._records.image_px
+            self._room = (
+                np.empty((most, px, px), np.uint8),
+                np.empty(most, np.int32),
+                np.empty((most, 2), np.uint32),
+            )
+        images, labels, addresses = self._room
         start = 0
         for record in np.sort(chosen):  # in the order of the files, which disks like
             chunk = self._records.read(int(record))
             part = slice(start, start + len(chunk.images))
-            pool.images[part], pool.labels[part] = chunk.images, chunk.class_ids
-            pool.addresses[part] = address_of(chunk.sample_ids)
+            images[part], labels[part] = chunk.images, chunk.class_ids
+            addresses[part] = address_of(chunk.sample_ids)
             start = part.stop
-        return pool
+        return Pool(images, labels, addresses, order)
 
     def _pool_at(self, key: int) -> Pool:
         if self._pool is None or self._pool[0] != key:
-            self._pool = None  # first, or two would be in memory
+            self._pool = None  # a read that fails must not leave half of it
             self._pool = key, self._read_pool(*divmod(key, self._num_pools))
         return self._pool[1]
 
@@ -182,17 +189,17 @@ class PixelBatches:
         stream = stream.reshape(self._shape)[..., self._columns]
         epochs, slots = np.divmod(stream.ravel(), self._num_examples)
         keys = np.empty_like(slots)  # which pool; they only grow along the stream
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            starts = self._pool_starts(int(epoch))
-            numbers = np.searchsorted(starts, slots[chosen], side="right") - 1
-            slots[chosen] -= starts[numbers]
-            keys[chosen] = epoch * self._num_pools + numbers
         px = self._records.image_px
         images = np.empty((len(slots), px, px), np.uint8)
         labels = np.empty(len(slots), np.int32)
         addresses = np.empty((len(slots), 2), np.uint32)
         with self._lock:
+            for epoch in np.unique(epochs):
+                chosen = epochs == epoch
+                starts = self._order_of(int(epoch))[1]
+                numbers = np.searchsorted(starts, slots[chosen], side="right") - 1
+                slots[chosen] -= starts[numbers]
+                keys[chosen] = epoch * self._num_pools + numbers
             for key in np.unique(keys):
                 part = slice(*np.searchsorted(keys, [key, key + 1]))
                 pool = self._pool_at(int(key))

@@ -52,7 +52,7 @@ def iterate_grain(paths: list[str]) -> Iterator[Any]:
         .seed(0)
         .shuffle()
         .map(single_records.parse_record)
-        .batch(BATCH_SIZE)
+        .batch(BATCH_SIZE, drop_remainder=True)
         .repeat()
     )
     options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)

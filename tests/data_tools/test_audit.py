@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_tools.audit import RULES, Audit, audit
+from data_tools.audit import RULES, Audit, _border_median, audit
 from data_tools.combine import combine
 
 
@@ -21,6 +21,15 @@ def samples(found: Audit, rule: str) -> list[Any]:
 
 def kept_ids(found: Audit) -> set[str]:
     return {original.sample_id for original in found.kept}
+
+
+@pytest.mark.parametrize("side", [28, 64])
+def test_the_median_of_a_border_is_that_of_numpy(side: int, rng: np.random.Generator):
+    for _ in range(20):
+        image = rng.integers(0, 256, (side, side), np.uint8)
+        image[1:-1, 1:-1] = 255 * (image[0, 0] % 2)  # the inside must not count
+        border = [image[0], image[-1], image[1:-1, 0], image[1:-1, -1]]
+        assert _border_median(image.tobytes()) == np.median(np.concatenate(border))
 
 
 def test_a_clean_folder_has_nothing_to_report(source: Any):

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from kkanji_jax.config import default_config, validate
 from kkanji_jax.data import resident
 from kkanji_jax.feed import Feed, open_resident, open_streamed
+from kkanji_jax.steps import IndexBatch, PixelBatch, _gather
 
 CHOICE: dict[str, Any] = {
     "per_class": None, "sampling_exponent": 1.0, "fresh_copies": True, "seed": 3,
@@ -80,3 +82,16 @@ def test_a_split_larger_than_memory_is_refused_with_the_remedy(
     assert "wants 0.0 GB of memory" in str(err.value)
     stream = open_streamed(tiny_dataset, pool_examples=50, **CHOICE)  # val is small enough, too
     assert stream.num_examples > 80
+
+
+def test_the_step_takes_the_same_examples_by_index_and_by_pixels(tiny_dataset: Path):
+    feed = open_resident(tiny_dataset, **CHOICE)
+    assert feed.data is not None
+    rows, copies = np.array([5, 0, 5, 31], np.int32), np.array([0, 2, 1, 7], np.int32)
+    images, labels, addresses = (np.asarray(column)[rows] for column in feed.data)
+    brought = PixelBatch(images, labels, addresses, copies)
+    gathered = jax.jit(_gather)(feed.data, IndexBatch(rows, copies))
+    for name in PixelBatch._fields:
+        wanted = np.asarray(getattr(brought, name))
+        np.testing.assert_array_equal(getattr(gathered, name), wanted)
+        np.testing.assert_array_equal(getattr(_gather(None, brought), name), wanted)

@@ -4,14 +4,17 @@ import base64
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from kkanji_jax.plots.evaluated import load_evaluated
 from kkanji_jax.report import main
 from kkanji_jax.report_page import page
+from kkanji_jax.score_table import score_table
 
 VOID = ("meta", "img", "br")
 
@@ -96,3 +99,17 @@ def test_a_run_without_a_log_is_one_line_and_leaves_the_old_page(reported, tmp_p
 
 def test_a_run_never_evaluated_says_so(tmp_path: Path):
     assert "Not evaluated yet" in page("run", [], [], [])
+
+
+def test_scores_under_the_leaky_protocol_say_so_loudly(evaluated_run: Path, tmp_path: Path):
+    run = Path(shutil.copytree(evaluated_run, tmp_path / "run"))
+    path = run / "eval" / "test" / "eval.json"
+    content = json.loads(path.read_text("utf-8"))
+    assert "LEGACY" not in score_table(content)
+    path.write_text(json.dumps(content | {"protocol": "legacy"}), "utf-8")
+    assert score_table(content | {"protocol": "legacy"}).startswith("LEGACY PROTOCOL: copies of")
+    val, test = sorted(load_evaluated(run), key=lambda found: found.split, reverse=True)
+    assert "LEGACY" in test.subtitle and "LEGACY" not in val.subtitle  # of every figure
+    html = page("run", [test, val], [], [])
+    assert html.count("LEGACY PROTOCOL") == 2  # above the scores, and at its section
+    assert "honest protocol" in page("run", [val], [], [])

@@ -1,0 +1,110 @@
+"""Kills builds of real files at seeded moments, goes on, and compares with one never killed.
+
+    python scripts/kill_builds.py --source DIR --scratch DIR [--kills 10] [-- --per-class 200]
+
+What follows `--` is given to data_tools.build. First the whole is built with one worker, then
+again with two workers and as many kills (SIGKILL to the process and its workers), each at a moment
+drawn over the length of the first build. Prints where every kill hit, and ends with status 1 if
+one file differs.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools.sources import sha256_of
+from kkanji_jax.data.manifest import BUILD_STATE_NAME
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def start(source: Path, out: Path, workers: int, more: Sequence[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "data_tools.build", "--source", str(source), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, "--workers", str(workers), *more],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def cpu_s_of(pid: int) -> float:
+    """What a process and its children that have ended have spent; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def state_of(out: Path) -> str:
+    """What a killed build has left, in words."""
+    finished = len(list(out.glob("*.array_record")))
+    unfinished = len(list((out / BUILD_STATE_NAME).glob("*.array_record.*.unfinished")))
+    if not (out / BUILD_STATE_NAME).exists():
+        return "while reading, nothing written yet"
+    return f"with {finished} shards in place and {unfinished} half written"
+
+
+def finish(process: subprocess.Popen[bytes], what: str) -> float:
+    """Waits, and returns the CPU seconds of the parent process."""
+    spent_s = 0.0
+    while process.poll() is None:
+        spent_s = max(spent_s, cpu_s_of(process.pid))
+        time.sleep(0.05)
+    if process.returncode:
+        raise ValueError(f"{what} ended with status {process.returncode}")
+    return spent_s
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path, required=True, help="where both datasets go")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("more", nargs="*", help="after --: further words for data_tools.build")
+    args = parser.parse_args(argv)
+    whole, killed = args.scratch / "whole", args.scratch / "killed"
+    source, rng = args.source.resolve(), random.Random(args.seed)
+    length_s = finish(start(source, whole.resolve(), 1, args.more), "the undisturbed build")
+    num_shards = len(list(whole.glob("*.array_record")))
+    print(f"whole: {num_shards} shards, {length_s:.0f} CPU-s", flush=True)
+    num_hits = 0
+    for number in range(args.kills):
+        process = start(source, killed.resolve(), 2, args.more)
+        moment_s = rng.uniform(0.02, 0.98) * length_s  # of its own CPU time: a busy machine is slow
+        while process.poll() is None and cpu_s_of(process.pid) < moment_s:
+            time.sleep(0.02)
+        is_hit = process.poll() is None
+        if is_hit:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        num_hits += is_hit
+        where = state_of(killed) if is_hit else "had ended"
+        print(f"kill {number} after {moment_s:.0f} CPU-s: {where}", flush=True)
+        if (killed / "manifest.json").exists():
+            break
+    finish(start(source, killed.resolve(), 2, args.more), "the build after the kills")
+    first, second = (
+        {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+        for folder in (whole, killed)
+    )
+    different = sorted(name for name in first | second if first.get(name) != second.get(name))
+    print(f"{num_hits} kills hit a live build; of {len(first)} files {len(different)} differ")
+    print(*different, sep="\n", end="")
+    return 1 if different or not num_hits else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
