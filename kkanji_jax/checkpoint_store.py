@@ -107,6 +107,9 @@ class CheckpointStore:
         copied = jax.tree.map(lambda leaf: np.array(jax.device_get(leaf)), state)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(copied)):
             raise FloatingPointError(f"the weights are not finite at step {step}")
+        # Asked before: on a disk that fills up under it, Orbax writes pages of tracebacks.
+        with _failure_named(self._workdir):
+            _check_space(copied, self._workdir)
         content = {**meta, "format_version": FORMAT_VERSION, "scores": numbers}
         if self._thread is None:
             self._write(step, copied, batches.get_state(), content)
@@ -224,6 +227,13 @@ def _is_disk_full(err: BaseException | None) -> bool:
     return False
 
 
+def _check_space(state: TrainState, workdir: Path) -> None:
+    """Raises OSError if the disk of `workdir` has less room than the arrays of `state` take."""
+    wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    if shutil.disk_usage(workdir).free < wanted:
+        raise OSError(errno.ENOSPC, f"a checkpoint takes {wanted / 1e6:.0f} MB")
+
+
 @contextlib.contextmanager
 def _failure_named(workdir: Path) -> Iterator[None]:
     """Turns what stops a save into one OSError that names what is kept; frees what it took.
@@ -242,11 +252,8 @@ def _failure_named(workdir: Path) -> Iterator[None]:
                 shutil.rmtree(path, ignore_errors=True)
         last = finished_steps(workdir)[-1:]
         kept = f"checkpoint {last[0]} is whole" if last else "no checkpoint is whole yet"
-        reason = " ".join(str(err).split())[:200]
-        if is_full:
-            remedy = f"the disk is full ({free / 1e6:.0f} MB free); {kept}: make room, then"
-        else:
-            remedy = f"{kept}: mend this, then"
+        why = f"the disk is full ({free / 1e6:.0f} MB free)" if is_full else str(err)
         raise OSError(
-            f"cannot save a checkpoint in {workdir}, {remedy} the same command goes on ({reason})"
+            f"cannot save a checkpoint in {workdir}: {' '.join(why.split())[:300]}; {kept}: "
+            f"{'make room' if is_full else 'mend this'}, then the same command goes on"
         ) from err

@@ -111,7 +111,7 @@ def _phased_image_gradient(plan: _Plan, kernel: Array, dy: Array) -> Array:
             )
         ]
         padded = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-        return _correlate(padded, part, *reaches, 1)
+        return _correlate(padded, part, reaches[0], reaches[1], 1)
 
     places = range(stride)
     lines = [jnp.stack([phase(row, col) for col in places], axis=3) for row in places]

@@ -158,7 +158,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on_to_the_same_bits(
     disk = mount(f"size={one_kb * 3 // 2}k")  # one checkpoint fits, two do not
     told = trainer.run(disk, status=1)
     *_, error = told.splitlines()
-    assert error.startswith(f"error: cannot save a checkpoint in {disk}, the disk is full"), told
+    assert error.startswith(f"error: cannot save a checkpoint in {disk}: the disk is full"), told
     assert "checkpoint 6 is whole: make room" in error and "Traceback" not in told
     assert finished_steps(disk) == [6] and not is_saving(disk)
     assert load_variables(disk).step == 6

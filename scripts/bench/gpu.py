@@ -120,8 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     step_bytes = roofline.step_bytes(paper_config("b0", "full").model.to_dict())
     print(f"\n{'B0 at 64 px, bfloat16':34}{'images/s':>12}{'of memory limit':>18}")
     for name, rate in rates.items():
-        is_known = step_bytes and name.startswith("ours, ") and "stem" not in name
-        share = f"{100 * rate * step_bytes / bandwidth:.0f} %" if is_known else "-"
+        is_counted = name.startswith("ours, ") and "stem" not in name
+        share = "-"
+        if step_bytes and is_counted:
+            share = f"{100 * rate * step_bytes / bandwidth:.0f} %"
         print(f"{name:34}{rate:12.0f}{share:>18}")
     ours = f"ours, {sizes.batches[0]}"
     found = {name: bench.ratios(ours, name) for name in rates if not name.startswith("ours")}

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,14 @@ def compile_step(
         label_smoothing=config.loss.label_smoothing, ema_decay=config.ema_decay,
     )  # fmt: skip
 
-    def array(shape: tuple[int, ...], dtype: Any, axis: int | None = None) -> jax.ShapeDtypeStruct:
+    def array(shape: tuple[int, ...], dtype: Any, axis: int | None = None) -> Any:
         is_split = axis is not None
         sharding = mesh_lib.sharded(mesh, axis) if is_split else mesh_lib.replicated(mesh)
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     params, batch_stats = abstract_variables(model, num_classes)
     opt_state = jax.eval_shape(optimizer.init, params)
-    step = jax.ShapeDtypeStruct((), jnp.int32)
-    state = TrainState(step, params, batch_stats, opt_state, params, batch_stats)
+    state = TrainState(array((), jnp.int32), params, batch_stats, opt_state, params, batch_stats)
     state = jax.tree.map(lambda leaf: array(leaf.shape, leaf.dtype), state)
     data = Resident(
         array((NUM_TRAIN, 64, 64), jnp.uint8),
@@ -135,10 +134,10 @@ def compile_step(
 def measure(compiled: Any, state_bytes: int, images: int, num_steps: int) -> Figures:
     """Counts a compiled step's kernels and their bytes, and what it holds in memory."""
     kernels = hlo_traffic.kernels(compiled.as_text())
-    mb_by_kind: Counter[str] = Counter()
-    kernels_by_kind: Counter[str] = Counter()
-    collectives: Counter[str] = Counter()
-    gradient_sums: Counter[str] = Counter()
+    mb_by_kind: defaultdict[str, float] = defaultdict(float)
+    kernels_by_kind: defaultdict[str, float] = defaultdict(float)
+    collectives: defaultdict[str, float] = defaultdict(float)
+    gradient_sums: defaultdict[str, float] = defaultdict(float)
     augment_mb = 0.0
     for op, times, num_bytes, sources in kernels:
         kind, by_step = hlo_traffic.kind_of(op), times / num_steps
@@ -160,8 +159,8 @@ def measure(compiled: Any, state_bytes: int, images: int, num_steps: int) -> Fig
         temporary_mb=memory.temp_size_in_bytes / images / MB,
         donated_share=memory.alias_size_in_bytes / state_bytes,
         num_kernels=sum(kernels_by_kind.values()),
-        mb_by_kind=dict(mb_by_kind.most_common()),
-        kernels_by_kind=dict(kernels_by_kind.most_common()),
+        mb_by_kind=dict(mb_by_kind),
+        kernels_by_kind=dict(kernels_by_kind),
         misread_gradients=tuple(
             f"{kernel.op.name} {kernel.op.shape}"
             for kernel in kernels

@@ -84,7 +84,7 @@ def _parse_op(line: str) -> Op | None:
     return Op(match[2], line[start:end], opcode[1], operands, line[last:], bool(match[1]))
 
 
-def parse(text: str) -> tuple[dict[str, Computation], str]:
+def parse(text: str) -> tuple[Mapping[str, Computation], str]:
     """Computations by name, and the name of the entry."""
     program: dict[str, dict[str, Op]] = {}
     entry = ""

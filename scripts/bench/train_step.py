@@ -115,6 +115,7 @@ def flax_step(batch_size: int) -> Callable[[], int]:
 
     compiled = jax.jit(step, donate_argnums=(0, 1, 2))
     state = (params, stats, optimizer.init(params))
+    state = jax.tree.map(jnp.copy, state)  # moments of zeros are one buffer, not to donate twice
 
     def work() -> int:
         nonlocal state

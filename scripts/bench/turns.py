@@ -48,7 +48,7 @@ def _next_line(worker: subprocess.Popen[str], name: str) -> str:
 def take_turns(
     commands: Mapping[str, Sequence[str]], rounds: int, *, num_cores: int
 ) -> dict[str, list[Turn]]:
-    """Starts one worker a command, then lets them work one at a time, round after round.
+    """Starts one worker a command; once all are ready, they work one at a time, in rounds.
 
     All are held to the same `num_cores` cores. Raises ValueError if one of them ends early.
     """
@@ -67,7 +67,8 @@ def take_turns(
                 env=os.environ | threads | {"PYTHONPATH": path},
                 preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
-            note = _next_line(workers[name], name).strip()
+        for name, worker in workers.items():
+            note = _next_line(worker, name).strip()
             print(f"{name} is ready. {note}".strip(), flush=True)
         for _ in range(rounds):
             for name, worker in workers.items():

@@ -8,12 +8,12 @@ from typing import Any
 from data_tools import build, inspect
 from kkanji_jax.data.resident import load_split
 
-TWINS = ("U+795E", "U+FA19")  # 神 and its compatibility form, one character under NFC
-RARE = ("U+3402", "U+20B9F")  # sorted as text the second comes first
+TWINS: tuple[str, ...] = ("U+795E", "U+FA19")  # 神 and its compatibility form, one character under NFC
+RARE: tuple[str, ...] = ("U+3402", "U+20B9F")  # sorted as text the second comes first
 
 
 def test_no_code_point_is_normalised_or_sorted_as_text(source: Any, tmp_path: Path, capsys: Any):
-    counts = dict(zip((*TWINS, *RARE), (5, 7, 6, 8), strict=True))
+    counts: dict[str, int] = dict(zip((*TWINS, *RARE), (5, 7, 6, 8), strict=True))
     for codepoint, count in counts.items():
         source.add_kanji(codepoint, count)
     out = tmp_path / "out"

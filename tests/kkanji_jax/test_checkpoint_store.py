@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from kkanji_jax import checkpoint_store
 from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.checkpoint import best_step, check_step, finished_steps, refuse_other_run
 from kkanji_jax.checkpoint_store import CheckpointStore
@@ -34,7 +35,8 @@ class Position:
 
 
 def state_at(step: int) -> TrainState:
-    weights = {"kernel": np.full((64, 64), step, np.float32), "bias": np.arange(64.0) + step}
+    kernel = np.random.default_rng(step).random((64, 64), np.float32)  # nothing to compress
+    weights = {"kernel": kernel, "bias": np.arange(64.0) + step}
     statistics = {"mean": np.full(3, -step, np.float32)}
     return TrainState(
         np.asarray(step, np.int32), weights, statistics, [weights], weights, statistics
@@ -236,6 +238,25 @@ def test_only_a_full_disk_is_called_one(
         assert "checkpoint 8 is whole" in str(stopped.value)
         assert not (workdir / "checkpoints" / "12.orbax-checkpoint-tmp").exists()
     assert finished_steps(workdir) == [4, 8]
+
+
+# Orbax's own threads die loudly of a disk that fills up under them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_disk_that_fills_up_during_a_save_keeps_what_is_whole(
+    mount: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    disk = mount("size=180k")  # one of these checkpoints takes some 140 kB
+    save(disk, 4)
+    with pytest.raises(OSError, match="the disk is full .* checkpoint 4 is whole: make room"):
+        save(disk, 8)
+    # Somebody else fills the disk after the check: it finds room.
+    monkeypatch.setattr(checkpoint_store, "_check_space", lambda *_: None)
+    with pytest.raises(OSError, match="the disk is full .* checkpoint 4 is whole: make room"):
+        save(disk, 8)
+    assert [path.name for path in sorted((disk / "checkpoints").iterdir())] == ["4"]
+    mount("size=4m")
+    save(disk, 8)
+    assert resume(disk)[0] == 8
 
 
 def test_a_state_that_is_not_finite_is_not_saved(workdir: Path):

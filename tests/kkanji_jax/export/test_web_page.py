@@ -222,6 +222,21 @@ def test_the_browser_decodes_as_pillow_does(page, rng):
     assert max(worst) <= 2, worst
 
 
+def test_a_large_scan_is_a_page_and_no_character(page, site: Site, rng):
+    scan = photograph(rng, 5616, 3744).convert("L")  # what a camera makes: 21 million pixels
+    hand_over(page, "drop", file_of(scan, "JPEG", quality=80), "JPEG")
+    page.wait_for("!document.getElementById('reader').hidden")
+    page.ask("document.getElementById('whole').click()")
+    page.wait_for("document.getElementById('status').textContent.includes('5,616')")
+    assert page.ask(ANSWERS) == 0
+    for name, value in (("left", 1000), ("top", 600), ("width", 3600), ("height", 2500)):
+        page.ask(f"document.getElementById('numbers').{name}.value = {value}")
+    page.ask("document.getElementById('numbers').dispatchEvent(new Event('change'))")
+    submit = "document.getElementById('numbers').requestSubmit()"
+    told = answer_after(page, lambda: page.ask(submit))
+    assert len(told) == 5
+
+
 def test_what_is_no_picture_is_said_so(page):
     hand_over(page, "drop", b"<!doctype html><title>404</title>")
     page.wait_for("document.getElementById('status').textContent.includes('cannot read')")

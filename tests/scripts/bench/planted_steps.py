@@ -1,6 +1,7 @@
-"""Compiles small steps for an H100, two of them with a planted fault; run by its neighbour.
+"""Compiles small steps for an H100, one of them with two planted faults; run by its neighbour.
 
-The network has B0's widths, one block a stage. Prints the objections to each step as JSON.
+The network is four blocks as B0 has them, the last one on a map smaller than its kernel. Prints the
+objections to each step as JSON.
 """
 
 import functools
@@ -14,14 +15,20 @@ h100_structure.prepare()
 
 import jax.numpy as jnp  # noqa: E402
 
-from kkanji_jax import depthwise, efficientnet, variants  # noqa: E402
+from kkanji_jax import depthwise, efficientnet  # noqa: E402
 
 IMAGES = 256
+STAGES = tuple(
+    efficientnet.Stage(kernel_px=kernel_px, stride=stride, expand_ratio=6, out_channels=channels,
+                       num_blocks=1)
+    for kernel_px, stride, channels in ((3, 2, 24), (3, 2, 40), (3, 2, 80), (5, 1, 112))
+)  # fmt: skip
 
 
 def figures(dtype: str) -> h100_structure.Figures:
-    fields = {"variant": "cut", "dtype": dtype}
-    compiled, state_bytes = h100_structure.compile_step(fields, images=IMAGES, num_classes=16)
+    compiled, state_bytes = h100_structure.compile_step(
+        {"dtype": dtype}, images=IMAGES, num_classes=16
+    )
     return h100_structure.measure(compiled, state_bytes, IMAGES, num_steps=10)
 
 
@@ -32,15 +39,15 @@ def wide_silu(x):
 
 
 def main() -> int:
-    cut = variants.Variant(width=1.0, depth=0.25, image_px=64, dropout=0.2)
-    with mock.patch.dict(variants.VARIANTS, {"cut": cut}):
+    grouped = functools.partial(depthwise.depthwise_conv, form="conv")
+    with mock.patch.object(efficientnet, "STAGES", STAGES):
         wide = figures("float32")
         found = {"as it is": figures("bfloat16")}
-        with mock.patch.object(efficientnet.jax.nn, "silu", wide_silu):
-            found["float32 cast"] = figures("bfloat16")
-        grouped = functools.partial(depthwise.depthwise_conv, form="conv")
-        with mock.patch.object(efficientnet, "depthwise_conv", grouped):
-            found["grouped gradient"] = figures("bfloat16")
+        with (
+            mock.patch.object(efficientnet.jax.nn, "silu", wide_silu),
+            mock.patch.object(efficientnet, "depthwise_conv", grouped),
+        ):
+            found["planted"] = figures("bfloat16")
     objections = {n: h100_structure.objections(f, wide, None) for n, f in found.items()}
     print(json.dumps(objections))
     print(h100_structure.table({"float32": wide, **found}), file=sys.stderr)

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 BENCH = ROOT / "scripts" / "bench"
-pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="the source tree is not beside")
+if not BENCH.is_dir():
+    pytest.skip("the source tree is not beside", allow_module_level=True)
 sys.path.insert(0, str(BENCH))
 import train_step  # noqa: E402
 import turns  # noqa: E402

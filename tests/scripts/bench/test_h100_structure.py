@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 BENCH = ROOT / "scripts" / "bench"
-pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="the source tree is not beside")
+if not BENCH.is_dir():
+    pytest.skip("the source tree is not beside", allow_module_level=True)
 sys.path.insert(0, str(BENCH))
 import h100_structure  # noqa: E402
 
@@ -94,5 +95,5 @@ def test_planted_faults_are_objected_to_in_a_real_program() -> None:
     assert result.returncode == 0, result.stderr[-2000:]
     found = json.loads(result.stdout)
     assert found["as it is"] == []
-    assert any("of float32's bytes" in objection for objection in found["float32 cast"])
-    assert any("batch for channels" in objection for objection in found["grouped gradient"])
+    for wanted in ("of float32's bytes", "batch for channels"):
+        assert any(wanted in objection for objection in found["planted"])

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).resolve().parents[3] / "scripts" / "bench"
-pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="the source tree is not beside")
+if not BENCH.is_dir():
+    pytest.skip("the source tree is not beside", allow_module_level=True)
 sys.path.insert(0, str(BENCH))
 import hlo_traffic  # noqa: E402
 
