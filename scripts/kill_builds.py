@@ -3,9 +3,9 @@
     python scripts/kill_builds.py --source DIR --scratch DIR [--kills 10] [-- --per-class 200]
 
 What follows `--` is given to data_tools.build. First the whole is built with one worker, then
-again with two workers and as many kills (SIGKILL to the process and its workers), each at a moment
-drawn over the length of the first build. Prints where every kill hit, and ends with status 1 if
-one file differs.
+again with two workers and as many kills (SIGKILL to the process and its workers): by turns at a
+moment drawn over the length of the first build, which is mostly reading, and while a shard is
+half written. Prints where every kill hit, and ends with status 1 if one file differs.
 """
 
 import argparse
@@ -45,10 +45,15 @@ def cpu_s_of(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
+def half_written(out: Path) -> set[str]:
+    """The shards that a build is writing, or has left so; each attempt has a name of its own."""
+    return {path.name for path in (out / BUILD_STATE_NAME).glob("*.array_record.*.unfinished")}
+
+
 def state_of(out: Path) -> str:
     """What a killed build has left, in words."""
     finished = len(list(out.glob("*.array_record")))
-    unfinished = len(list((out / BUILD_STATE_NAME).glob("*.array_record.*.unfinished")))
+    unfinished = len(half_written(out))
     if not (out / BUILD_STATE_NAME).exists():
         return "while reading, nothing written yet"
     return f"with {finished} shards in place and {unfinished} half written"
@@ -82,17 +87,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"whole: {num_shards} shards, {length_s:.0f} CPU-s", flush=True)
     num_hits = 0
     for number in range(args.kills):
+        left = half_written(killed)
         process = start(source, killed.resolve(), 2, args.more)
         moment_s = rng.uniform(0.02, 0.98) * length_s  # of its own CPU time: a busy machine is slow
-        while process.poll() is None and cpu_s_of(process.pid) < moment_s:
-            time.sleep(0.02)
+        if number % 2:
+            while process.poll() is None and half_written(killed) <= left:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.05))
+        else:
+            while process.poll() is None and cpu_s_of(process.pid) < moment_s:
+                time.sleep(0.02)
         is_hit = process.poll() is None
         if is_hit:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         num_hits += is_hit
         where = state_of(killed) if is_hit else "had ended"
-        print(f"kill {number} after {moment_s:.0f} CPU-s: {where}", flush=True)
+        print(f"kill {number}: {where}", flush=True)
         if (killed / "manifest.json").exists():
             break
     finish(start(source, killed.resolve(), 2, args.more), "the build after the kills")

@@ -8,7 +8,8 @@ from typing import Any
 from data_tools import build, inspect
 from kkanji_jax.data.resident import load_split
 
-TWINS: tuple[str, ...] = ("U+795E", "U+FA19")  # 神 and its compatibility form, one character under NFC
+# 神 and its compatibility form, one character under NFC.
+TWINS: tuple[str, ...] = ("U+795E", "U+FA19")
 RARE: tuple[str, ...] = ("U+3402", "U+20B9F")  # sorted as text the second comes first
 
 
