@@ -14,6 +14,7 @@ import pytest
 from jax.sharding import Mesh
 
 from kkanji_jax import mesh as mesh_lib
+from kkanji_jax.checkpoint import load_variables
 from kkanji_jax.checkpoint_store import CheckpointStore
 from kkanji_jax.config import default_config
 from kkanji_jax.data.policy import get_policy
@@ -136,13 +137,19 @@ def test_a_run_goes_on_on_another_number_of_devices(
     two = itertools.islice(positions, 2)
     state, sums = three_steps(tiny_dataset, before, numbers=two)
     meta = {
-        "config": default_config().to_dict(),
-        "class_index": {"digest": "", "codepoint_to_id": {}},
+        "config": default_config().to_dict() | {"model": setting(before).model},
+        "class_index": {"digest": "", "codepoint_to_id": dict.fromkeys("春夏秋冬山川")},
         "manifest_sha256": "",
     }
     store = CheckpointStore(tmp_path, max_to_keep=2)
     store.save(2, state, positions, meta, None)
     store.close()
+    loaded = load_variables(tmp_path)  # for inference: on the host, whatever there was before
+    for ours, theirs in zip(
+        jax.tree.leaves(loaded.ema_params), jax.tree.leaves(state.ema_params), strict=True
+    ):
+        assert isinstance(ours, np.ndarray)
+        np.testing.assert_array_equal(ours, theirs)
     store, positions = CheckpointStore(tmp_path, max_to_keep=2), dispatches()
     restored = store.restore_latest(setting(after).fresh, positions, setting(after).mesh, meta)
     store.close()
