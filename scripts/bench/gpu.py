@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, rate in rates.items():
         is_counted = name.startswith("ours, ") and "stem" not in name
         share = "-"
-        if step_bytes and is_counted:
+        if step_bytes and is_counted and not args.smoke:
             share = f"{100 * rate * step_bytes / bandwidth:.0f} %"
         print(f"{name:34}{rate:12.0f}{share:>18}")
     ours = f"ours, {sizes.batches[0]}"

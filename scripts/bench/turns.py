@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+MARK = "turn: "  # before a worker's own lines; libraries print others
 
 
 class Turn(NamedTuple):
@@ -29,20 +30,20 @@ def serve(work: Callable[[], int], note: str = "") -> None:
 
     Call it when everything is built and compiled and has run once. The note is printed.
     """
-    print(note, flush=True)
+    print(MARK + note, flush=True)
     for _ in sys.stdin:
         cpu_s, wall_s = time.process_time(), time.perf_counter()
         units = work()
         turn = Turn(time.process_time() - cpu_s, time.perf_counter() - wall_s, units)
-        print(json.dumps(turn), flush=True)
+        print(MARK + json.dumps(turn), flush=True)
 
 
 def _next_line(worker: subprocess.Popen[str], name: str) -> str:
     assert worker.stdout is not None
-    line = worker.stdout.readline()
-    if not line:
-        raise ValueError(f"the program of {name} ended with status {worker.wait()}")
-    return line
+    for line in worker.stdout:
+        if line.startswith(MARK):
+            return line.removeprefix(MARK)
+    raise ValueError(f"the program of {name} ended with status {worker.wait()}")
 
 
 def take_turns(

@@ -112,7 +112,7 @@ def test_both_engines_change_strokes_alike(amount_px: float):
     stroke_width = make_pipeline(SAFE, 64).transforms[0]
     on_host = stroke_width.apply(image, amount_px).astype(int)
     amount_q8 = jnp.int32(round(amount_px * 256))
-    on_device = np.asarray(_change_stroke_width(jnp.asarray(image, jnp.int32), amount_q8))
+    on_device = np.asarray(_change_stroke_width(jnp.asarray(image, jnp.uint8), amount_q8))
     assert np.abs(on_host - on_device).max() <= 1, "the device's amount has 8 bits"
 
 

@@ -262,19 +262,19 @@ def test_sampling_is_bilinear(border: str, rng: np.random.Generator):
         top = pixel(row, column) * (1 - right) + pixel(row, column + 1) * right
         bottom = pixel(row + 1, column) * (1 - right) + pixel(row + 1, column + 1) * right
         wanted[at] = top * (1 - down) + bottom * down
-    ink, x, y = (jnp.asarray(array, jnp.int32) for array in (image, x_q8, y_q8))
+    ink, x, y = jnp.asarray(image, jnp.uint8), *(jnp.asarray(a, jnp.int32) for a in (x_q8, y_q8))
     assert np.abs(np.asarray(room._sample(ink, x, y, border)) - wanted).max() <= 0.5
 
 
 def test_stroke_width_follows_its_amount():
-    ink = jnp.asarray(draw_glyphs(1)[0], jnp.int32)
+    ink = jnp.asarray(draw_glyphs(1)[0], jnp.uint8)
     masses = [
         int(room._change_stroke_width(ink, jnp.int32(amount)).sum())
         for amount in (-256, -128, -1, 0, 1, 128, 256)
     ]
     assert masses == sorted(masses) and len(set(masses)) == 7
     assert masses[3] == int(ink.sum())
-    blank = jnp.zeros((8, 8), jnp.int32)
+    blank = jnp.zeros((8, 8), jnp.uint8)
     assert not room._change_stroke_width(blank, jnp.int32(-256)).any()
     assert (room._change_stroke_width(blank + 255, jnp.int32(-256)) == 255).all()
 
@@ -293,7 +293,7 @@ def test_cutout_erases_one_rectangle_of_the_stated_size_as_often_as_stated():
 
 
 def test_the_pivot_is_the_centroid_of_the_ink():
-    image = np.zeros((64, 64), np.int32)
+    image = np.zeros((64, 64), np.uint8)
     image[10:20, 40:44] = 200
     assert (np.asarray(room._centroid_q8(jnp.asarray(image))) == [41.5 * 256, 14.5 * 256]).all()
     image[:] = 0

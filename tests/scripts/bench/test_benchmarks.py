@@ -70,7 +70,7 @@ def test_a_worker_that_dies_is_named() -> None:
 
 @pytest.mark.slow
 def test_the_script_for_a_gpu_runs_through_without_one(tmp_path: Path) -> None:
-    result = run("gpu.py", "--smoke", "--json", str(tmp_path / "figures.json"))
+    result = run("gpu.py", "--smoke", "--minutes", "30", "--json", str(tmp_path / "figures.json"))
     assert result.returncode == 0, result.stderr[-2000:]
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert {"ours, 4", "ours, 8", "no augmentation, 4", "constant batch, 4"} <= set(
