@@ -5,9 +5,10 @@ Its dataset: data_tools.build --source DIR --out data/release --pool-official km
 gpu        python -m kkanji_jax.train --config configs/release.py:gpu
            Not run yet: no time or score to state.
 cpu_48px   python -m kkanji_jax.train --config configs/release.py:cpu_48px
+           Two shared CPU cores, 87 minutes: 78.0 % top-1 on test (n = 13,595). An image costs
+           little over half of what it does at 64 px.
 cpu        python -m kkanji_jax.train --config configs/release.py:cpu
-           Two cores, hours. Most of the learning is done at 48 px, where an image costs little
-           over half; `cpu` then goes on from those weights at 64 px.
+           Goes on from those weights at 64 px, 110 minutes: 87.0 %, mean per class 70.7 %.
 """
 
 from kkanji_jax.config import Config, default_config

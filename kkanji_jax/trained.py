@@ -13,10 +13,7 @@ from kkanji_jax.export import bundle as bundle_lib
 
 WEIGHTS = ("ema", "raw")
 CALIBRATION = "calibration.json"
-NO_MODEL = (
-    "no model ships with kkanji_jax yet: train one (python -m kkanji_jax.train --config "
-    "configs/b0.py) and name its folder, as in --model runs/b0"
-)
+PRETRAINED = Path(__file__).parent / "pretrained" / "b0"
 
 
 class Trained(NamedTuple):
@@ -80,10 +77,12 @@ def load_trained(
 def check_model(model: str | os.PathLike | None) -> Path:
     """The folder of a run or a bundle, or ValueError saying what `model` is instead."""
     if model is None:
-        pretrained = Path(__file__).parent / "pretrained" / "b0"
-        if not pretrained.is_dir():
-            raise ValueError(NO_MODEL)
-        return pretrained
+        if not PRETRAINED.is_dir():
+            raise ValueError(
+                f"the package's model is missing at {PRETRAINED}: install kkanji_jax anew, or name "
+                "another model, as in --model runs/b0"
+            )
+        return PRETRAINED
     path = Path(model)
     if not path.is_dir():
         raise ValueError(f"no model at {path}: wanted the folder of a run, as runs/b0, or a bundle")

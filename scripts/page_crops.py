@@ -177,15 +177,15 @@ def draw_misread(wrong: Sequence[tuple[Crop, str, np.ndarray]], out: Path) -> No
 
 def card_of(summary: dict[str, Any]) -> dict[str, Any]:
     """The scores of the reporting half, as a model card takes them."""
-    report = summary["halves"]["report"]
+    report, tuning = summary["halves"]["report"], summary["halves"]["tuning"]
     score = report["kanji_by_step"]["cropped to the ink: glyph_image"]
     named = {"top-1, kanji it knows": score}
-    for name, key in (
-        ("top-1, kanji unlike any training image", "kanji_unlike_training"),
-        ("top-1, kana it knows", "kana"),
-    ):
-        if key in report:
-            named[name] = report[key]
+    if "kanji_unlike_training" in report:
+        named["top-1, kanji unlike any training image"] = report["kanji_unlike_training"]
+    if "kana" in report:
+        named["top-1, kana it knows"] = report["kana"]
+    elif "kana" in tuning:
+        named["top-1, kana it knows (on the other half of the pages)"] = tuning["kana"]
     return {
         "split": "photographed crops of one book, half of its pages:",
         "num_examples": score["n"],

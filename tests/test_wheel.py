@@ -66,6 +66,17 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
     assert made.stdout.split() == ["224", "(1,", "10)"], made.stderr
 
 
+def test_the_model_in_the_wheel_reads_an_image(site: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(next(site.parent.glob("*.whl"))) as wheel:
+        assert "kkanji_jax/pretrained/b0/model_card.md" in wheel.namelist()
+    paper = Image.new("L", (200, 160), 225)
+    paper.paste(40, (30, 74, 170, 88))
+    paper.save(tmp_path / "one.png")
+    arguments = ["kkanji_jax.predict", tmp_path / "one.png", "--backend", "onnx"]
+    told = run(site, tmp_path, "-m", *arguments)
+    assert told.returncode == 0 and "U+4E00" in told.stdout, told.stderr
+
+
 READ = """
 import json, sys
 sys.path[:0] = sys.argv[1:3]

@@ -46,6 +46,7 @@ def model_card(
         f"Trained on {num_images:,} images of {len(class_index):,} characters (code points), "
         f"from {ATTRIBUTION}, under CC BY-SA 4.0. These weights are an adaptation of that data "
         "and come under the same licence, with the same attribution.",
+        *_pooled(scores),
         _table(_origin_rows(about, config, environment, last_line or {})),
         "## Scores",
         *(_scores_of(name, score) for name, score in sorted(scores.items())),
@@ -146,6 +147,18 @@ def _score_row(name: str, value: float | None, interval: Sequence[float] | None,
     shown = "-" if value is None else f"{value:.4f}"
     reach = "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
     return f"| {name} | {shown} | {reach} | {n:,} |"
+
+
+def _pooled(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    sources = sorted(
+        {source for score in scores.values() for source in score.get("pool_official") or ()}
+    )
+    if not sources:
+        return []
+    return [
+        f"The official test images of {', '.join(sources)} were split like all others: most are "
+        "among its training images, and it has no score on that official test."
+    ]
 
 
 def _failures(test: Mapping[str, Any] | None, confusions: Sequence[Mapping[str, str]]) -> list[str]:

@@ -115,7 +115,7 @@ def test_a_dataset_of_other_classes_is_refused(tiny_run, tmp_path: Path, capsys)
 
 def test_what_cannot_be_evaluated_is_one_line(tiny_run, tmp_path: Path, capsys):
     dataset = ["--dataset", str(tiny_run.dataset)]
-    assert "no model ships" in refusal(capsys, *dataset)
+    assert "is a bundle, which is not written into" in refusal(capsys, *dataset)  # the package's
     assert "no model at" in refusal(capsys, *dataset, "--model", str(tmp_path / "none"))
     model = ["--model", str(tiny_run.workdir)]
     assert "no dataset at" in refusal(capsys, *model, "--dataset", str(tmp_path / "none"))

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import kkanji_jax
 from kkanji_jax import predict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,27 +28,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def model(request: pytest.FixtureRequest, here: Path) -> list[str]:
-    """Flags that name a model where the package ships none."""
-    if (ROOT / "kkanji_jax" / "pretrained" / "b0").is_dir():
-        return []
-    return ["--model", str(request.getfixturevalue("tiny_run").workdir)]
-
-
 def table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_the_commands_of_the_guide_lead_from_a_page_to_a_table(here: Path, model: list[str]):
+def test_the_commands_of_the_guide_lead_from_a_page_to_a_table(here: Path):
     blocks = re.findall(r"```bash\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     for block in blocks:
         words = shlex.split(block)
         assert words[0] == "python"
         if words[1] == "-m":
             assert words[2] == "kkanji_jax.predict"
-            assert predict.main([*words[3:], *model]) == 0
+            assert predict.main(words[3:]) == 0
         else:
             subprocess.run([sys.executable, *words[1:]], check=True)
     assert len(blocks) == 3
@@ -70,12 +61,7 @@ def test_the_guides_example_of_boxes_is_what_the_page_has(here: Path):
     assert (here / "page" / "boxes.csv").read_text(encoding="utf-8").startswith(shown)
 
 
-def test_the_notebook_runs_from_top_to_bottom(
-    here: Path, model: list[str], monkeypatch: pytest.MonkeyPatch, capsys
-):
-    if model:
-        load = kkanji_jax.load
-        monkeypatch.setattr(kkanji_jax, "load", lambda: load(model[1]))
+def test_the_notebook_runs_from_top_to_bottom(here: Path, capsys):
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     names: dict = {}

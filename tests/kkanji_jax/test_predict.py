@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kkanji_jax import recogniser
+from kkanji_jax import recogniser, trained
 from kkanji_jax.predict import main
 
 COLUMNS = ["path", "rank", "character", "codepoint", "probability", "verdict", "error"]
@@ -121,13 +121,21 @@ def test_a_path_that_is_not_there_is_a_row_among_others(tiny_run, pictures: Path
         ("nowhere.png", "run", "nowhere.png: no such file"),
         ("hollow", "run", "no images in this folder"),
         ("hollow/pipe", "run", "neither a file nor a folder"),
-        ("", None, "no model ships with kkanji_jax yet"),
+        ("", None, "the package's model is missing"),
         ("", "hollow", "is no model"),
     ],
 )
 def test_what_can_give_nothing_is_one_line(
-    path: str, model: str | None, wanted: str, tiny_run, pictures: Path, tmp_path: Path, capsys
+    path: str,
+    model: str | None,
+    wanted: str,
+    tiny_run,
+    pictures: Path,
+    tmp_path: Path,
+    capsys,
+    monkeypatch,
 ):
+    monkeypatch.setattr(trained, "PRETRAINED", tmp_path / "gone")
     (tmp_path / "hollow").mkdir()
     os.mkfifo(tmp_path / "hollow/pipe")
     argv = [str(tmp_path / path) if path else str(pictures)]

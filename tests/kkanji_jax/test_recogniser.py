@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import kkanji_jax
+from kkanji_jax import trained
 from kkanji_jax.backends.jax_backend import BATCH_SIZES, JaxBackend
 from kkanji_jax.checkpoint import load_variables
 from kkanji_jax.data.image_files import load_image
@@ -103,8 +104,9 @@ def test_a_top_k_of_nothing_is_refused(tiny_run, recogniser: Recogniser):
         recogniser.predict(glyph_files(tiny_run, 1), top_k=0)
 
 
-def test_what_is_no_model_is_named(tmp_path: Path, tiny_run):
-    with pytest.raises(ValueError, match="no model ships"):
+def test_what_is_no_model_is_named(tmp_path: Path, tiny_run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trained, "PRETRAINED", tmp_path / "gone")
+    with pytest.raises(ValueError, match="the package's model is missing"):
         load(None)
     with pytest.raises(ValueError, match="no model at .*missing"):
         load(tmp_path / "missing")

@@ -1,0 +1,85 @@
+"""The model in the package: whole, small enough, honest about itself, and as good as it says."""
+
+import csv
+import io
+import json
+import lzma
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.export.bundle import read_bundle
+from kkanji_jax.predict import main
+from kkanji_jax.recogniser import load
+from kkanji_jax.trained import check_model
+
+ROOT = Path(__file__).resolve().parents[2]
+SPLIT = ROOT / "docs" / "splits" / "kkanji-seed0.csv.xz"
+MAX_BYTES = 20_000_000
+NUM_IMAGES = 400
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> Path:
+    return check_model(None)
+
+
+def stated(pretrained: Path, evaluation: str, score: str) -> float:
+    """A score of the model card."""
+    card = (pretrained / "model_card.md").read_text(encoding="utf-8")
+    section = card.split(f"`{evaluation}`: ")[1].split("\n\n`")[0]
+    (value,) = re.findall(rf"^\| {re.escape(score)} \| (\S+) \|", section, re.MULTILINE)
+    return float(value)
+
+
+def test_it_is_whole_and_small_enough(pretrained: Path):
+    bundle = read_bundle(pretrained)  # every digest is checked
+    assert bundle.calibration is not None
+    assert len(bundle.class_index) == 3_841
+    assert sum(path.stat().st_size for path in pretrained.iterdir()) <= MAX_BYTES
+    assert ClassIndex.load(pretrained / "index.json") == bundle.class_index
+
+
+def test_its_card_says_what_a_reader_has_to_know(pretrained: Path):
+    card = (pretrained / "model_card.md").read_text(encoding="utf-8")
+    for wanted in ("CC BY-SA 4.0", "CODH", "## Known failures", "minutes", "kmnist", "page_crops"):
+        assert wanted in card, wanted
+    half, full = (stated(pretrained, name, "top1") for name in ("bundle", "test"))
+    assert abs(half - full) < 0.002  # what half precision costs
+
+
+def test_a_drawn_line_is_the_character_for_one(pretrained: Path):
+    paper = Image.new("RGB", (300, 220), (226, 208, 172))
+    ImageDraw.Draw(paper).line([(40, 118), (150, 108), (265, 104)], (40, 34, 30), 16, "curve")
+    (reading,) = load(backend="onnx").predict([paper])
+    assert "一" in [candidate.character for candidate in reading]
+
+
+@pytest.mark.slow
+def test_it_reads_images_it_was_never_trained_on_as_well_as_it_says(
+    pretrained: Path, real_source: Path, tmp_path: Path
+):
+    text = lzma.decompress(SPLIT.read_bytes()).decode()
+    ids = [row["sample_id"] for row in csv.DictReader(io.StringIO(text)) if row["split"] == "test"]
+    chosen = np.random.default_rng(0).choice(ids, NUM_IMAGES, replace=False)
+    folder = tmp_path / "never seen"
+    folder.mkdir()
+    for sample_id in chosen:
+        _, codepoint, stem = sample_id.split("/")
+        source = real_source / "kkanji2" / codepoint / f"{stem}.png"
+        (folder / f"{codepoint}_{stem}.png").symlink_to(source)
+    out = tmp_path / "readings.csv"
+    assert main([str(folder), "--format", "csv", "--top-k", "1", "--out", str(out)]) == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = [Path(row["path"]).name.startswith(f"{row['codepoint']}_") for row in rows]
+    wanted = stated(pretrained, "test", "top-1, kanji")
+    spread = (wanted * (1 - wanted) / NUM_IMAGES) ** 0.5
+    assert len(rows) == NUM_IMAGES and abs(np.mean(right) - wanted) < 3.3 * spread
+    calibration = json.loads((pretrained / "calibration.json").read_text())
+    accepted = [ok for row, ok in zip(rows, right, strict=True) if row["verdict"] == "accept"]
+    assert np.mean(accepted) > calibration["verdicts"]["accept"]["accuracy"] - 0.04
