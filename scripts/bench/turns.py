@@ -3,6 +3,7 @@
 A machine that others use is never twice the same; neighbours in time are alike enough to divide.
 """
 
+import contextlib
 import json
 import os
 import statistics
@@ -66,8 +67,9 @@ def take_turns(
                 stdout=subprocess.PIPE,
                 text=True,
                 env=os.environ | threads | {"PYTHONPATH": path},
-                preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
+            with contextlib.suppress(ProcessLookupError):  # dead already, as the next line tells
+                os.sched_setaffinity(workers[name].pid, cores)  # its threads come later
         for name, worker in workers.items():
             note = _next_line(worker, name).strip()
             print(f"{name} is ready. {note}".strip(), flush=True)

@@ -105,6 +105,7 @@ def test_the_long_tail_is_drawn_of_every_evaluated_split(tmp_path: Path):
         folder = run / "eval" / split
         folder.mkdir(parents=True)
         content = {"split": split, "num_examples": 99, "weights": "raw", "by_class_size": rows}
+        content["protocol"] = "honest"
         (folder / "eval.json").write_text(json.dumps(content))
     assert main(["--model", str(run)]) == 0
     drawn = {path.name for path in (run / "plots").iterdir()} - FIGURES
