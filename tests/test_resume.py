@@ -151,6 +151,7 @@ def test_another_config_is_refused_with_the_difference(trainer: Any, undisturbed
     assert "model.variant: 'nano' -> 'b0'" in told and len(told) < 1000
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_with_room_it_goes_on_to_the_same_bits(
     trainer: Any, undisturbed: Path, mount: Any
 ) -> None:

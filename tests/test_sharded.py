@@ -162,6 +162,7 @@ def test_a_run_goes_on_on_another_number_of_devices(
         np.testing.assert_array_equal(ours.hits, theirs.hits)
 
 
+@pytest.mark.slow
 def test_three_steps_in_one_dispatch_are_three_steps(
     tiny_dataset: Path, on_one_device: tuple[TrainState, list]
 ) -> None:
@@ -170,6 +171,7 @@ def test_three_steps_in_one_dispatch_are_three_steps(
     assert int(sums[0].count) == 48 and int(state.step) == 3
 
 
+@pytest.mark.slow
 def test_microbatches_learn_what_the_whole_batch_does(tiny_dataset: Path) -> None:
     still = {"drop_path": 0.0, "dropout": 0.0, "norm_group": 8}
     whole, whole_sums = three_steps(tiny_dataset, 1, **still)
