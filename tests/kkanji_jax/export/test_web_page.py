@@ -1,7 +1,6 @@
 """The page in a real browser: drawn, dropped, pasted, boxed, and read as `predict` reads.
 
-Chromium is needed (a CHROMIUM or one on the path); AXE_CORE names axe-core's axe.min.js, and
-KKANJI_MODEL a trained model, for the tests that need them.
+Chromium is needed (a CHROMIUM or one on the path); AXE_CORE names axe-core's axe.min.js.
 """
 
 import base64
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from kkanji_jax.data.glyph_image import glyph_image
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.recogniser import Recogniser, load
+from kkanji_jax.trained import PRETRAINED
 
 pytestmark = pytest.mark.slow
 
@@ -263,10 +263,7 @@ def test_both_languages_are_a_button_away_and_axe_finds_nothing(page, rng):
 
 
 def test_a_drawn_line_is_the_character_for_one(open_page, serve, tmp_path: Path):
-    model = os.environ.get("KKANJI_MODEL")
-    if not model:
-        pytest.skip("KKANJI_MODEL is unset: no trained model to draw for")
-    assert main(["--model", model, "--out", str(tmp_path / "bundle"), "--web"]) == 0
+    assert main(["--model", str(PRETRAINED), "--out", str(tmp_path / "bundle"), "--web"]) == 0
     page = open_page(serve(tmp_path / "bundle" / "web"), 1440)
     page.wait_for(READY)
     place = page.place_of("#paper")
