@@ -9,6 +9,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
+from kkanji_jax.dense import dense
 from kkanji_jax.depthwise import depthwise_conv
 from kkanji_jax.initial import initial_value
 from kkanji_jax.variants import (
@@ -60,12 +61,13 @@ def patches(x: Float[Array, "b h w c"], kernel_px: int, stride: int) -> Float[Ar
     return jnp.concatenate(windows, axis=-1)
 
 
-def pointwise(linear: nnx.Linear, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
-    """A 1x1 convolution, as the matrix product it is.
+def pointwise(linear: nnx.Linear, x: Float[Array, "*b c"]) -> Float[Array, "*b d"]:
+    """A 1x1 convolution, as the matrix product it is; in the dtype of `x`.
 
     The reshape leaves one contracted axis in the gradient, so XLA need not transpose `x` for it.
     """
-    return linear(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+    bias = None if linear.bias is None else linear.bias[...]
+    return dense(x.reshape(-1, x.shape[-1]), linear.kernel[...], bias).reshape(*x.shape[:-1], -1)
 
 
 class BatchNorm(nnx.Module):
@@ -151,8 +153,8 @@ class MBConv(nnx.Module):
             x = jax.nn.silu(self.expand_norm(pointwise(self.expand, x), train=train))
         x = depthwise_conv(x, self.depthwise_kernel[...], self.stride)
         x = jax.nn.silu(self.depthwise_norm(x, train=train))
-        squeezed = jax.nn.silu(self.squeeze(jnp.mean(x, axis=(1, 2))))
-        x = x * jax.nn.sigmoid(self.excite(squeezed))[:, None, None, :]
+        squeezed = jax.nn.silu(pointwise(self.squeeze, jnp.mean(x, axis=(1, 2))))
+        x = x * jax.nn.sigmoid(pointwise(self.excite, squeezed))[:, None, None, :]
         x = self.project_norm(pointwise(self.project, x), train=train)
         if not self.has_residual:
             return x
@@ -236,9 +238,10 @@ class EfficientNet(nnx.Module):
             raise ValueError(f"images must have {self.in_channels} channels, got shape {x.shape}")
         if train and self.draws and rngs is None:
             raise ValueError("train=True needs rngs with streams dropout and drop_path, got None")
-        kernel = self.stem_kernel[...].astype(self.dtype)
+        kernel = self.stem_kernel[...]
         x = patches(x.astype(self.dtype), STEM_KERNEL_PX, self.stem_stride)
-        x = jnp.einsum("bhwd,dc->bhwc", x, kernel.reshape(-1, kernel.shape[-1]))
+        windows = dense(x.reshape(-1, x.shape[-1]), kernel.reshape(-1, kernel.shape[-1]))
+        x = windows.reshape(*x.shape[:-1], -1)
         x = jax.nn.silu(self.stem_norm(x, train=train))
         for block in self.blocks:
             x = block(x, train=train, rngs=rngs)
