@@ -87,18 +87,29 @@ def make_pipeline(policy: Policy, image_px: int) -> Any:
     )
     border = cv2.BORDER_REFLECT if policy.border == "reflect" else cv2.BORDER_CONSTANT
 
-    class StrokeWidth(A.ImageOnlyTransform):
-        """Blends with the 3x3 dilation or erosion: edges move by up to `stroke_max_px`."""
+    binomial = np.array([1, 4, 6, 4, 1], np.float32) / 16
+
+    class Strokes(A.ImageOnlyTransform):
+        """Blends with the 3x3 dilation or erosion, and with a 5x5 blur or away from it."""
 
         def get_params(self) -> dict[str, Any]:
-            return {"amount_px": self.py_random.uniform(-1.0, 1.0) * policy.stroke_max_px * px}
+            width_px = self.py_random.uniform(-1.0, 1.0) * policy.stroke_max_px * px
+            edge = self.py_random.uniform(-policy.sharpen_max, policy.soften_max) * px
+            return {"width_px": width_px, "edge": edge}
 
         def apply(
-            self, img: UInt8[np.ndarray, "h w *c"], amount_px: float, **params: Any
+            self, img: UInt8[np.ndarray, "h w *c"], width_px: float, edge: float, **params: Any
         ) -> UInt8[np.ndarray, "h w *c"]:
-            change = cv2.dilate if amount_px > 0 else cv2.erode
+            change = cv2.dilate if width_px > 0 else cv2.erode
             changed = change(img, np.ones((3, 3), np.uint8))
-            return cv2.addWeighted(img, 1 - abs(amount_px), changed, abs(amount_px), 0)
+            if edge == 0:
+                return cv2.addWeighted(img, 1 - abs(width_px), changed, abs(width_px), 0)
+            blurred = cv2.sepFilter2D(
+                img, cv2.CV_32F, binomial, binomial, borderType=cv2.BORDER_CONSTANT
+            )
+            share = 1 - abs(width_px) - edge
+            mixed = cv2.addWeighted(img, share, changed, abs(width_px), 0, dtype=cv2.CV_32F)
+            return cv2.addWeighted(mixed, 1, blurred, edge, 0, dtype=cv2.CV_8U)
 
     class GlyphAffine(A.Affine):
         """`A.Affine` about the policy's pivot instead of the middle of the frame."""
@@ -128,8 +139,8 @@ def make_pipeline(policy: Policy, image_px: int) -> Any:
             return {"map_x": coords + shift_x, "map_y": coords[:, None] + shift_y}
 
     transforms: list[Any] = []
-    if policy.stroke_max_px:
-        transforms.append(StrokeWidth(p=1))
+    if policy.stroke_max_px or policy.soften_max or policy.sharpen_max:
+        transforms.append(Strokes(p=1))
     transforms.append(GlyphAffine(border_mode=border, p=1))
     if policy.elastic_std_px:
         alpha = policy.elastic_std_px * px / float(np.mean(np.sum(smoother**2, axis=1)))

@@ -19,10 +19,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
 
 from kkanji_jax.data.policy import NONE, REFERENCE_PX, Policy
+from kkanji_jax.strokes import change_strokes
 
 MAX_IMAGE_PX = 128  # int32 holds every product up to here
 TABLE_BITS = 10  # a parameter takes one of 1,024 equally likely values
-NUM_PARAMETERS = 12
+NUM_PARAMETERS = 13
 BYTE_SUM_STD = math.sqrt(4 * (256**2 - 1) / 12)  # of four uniform bytes: our normal deviate
 FLOAT32_EXACT = 2**24
 
@@ -76,6 +77,7 @@ class Tables(NamedTuple):
     root_aspect_q13: np.ndarray  # mirrored, the same table holds its inverses
     translation_q8: np.ndarray
     stroke_q8: np.ndarray
+    edge_q8: np.ndarray
     cutout_px: np.ndarray
     elastic_basis: np.ndarray  # [n, rank], whole numbers in float32
     elastic_shift: int  # bits dropped between the two products
@@ -89,6 +91,7 @@ def make_tables(policy: Policy, image_px: int) -> Tables:
     px = image_px / REFERENCE_PX
     angles = np.radians(policy.rotation_max_deg) * signed
     scales = policy.scale_min + (policy.scale_max - policy.scale_min) * quantiles
+    edges = -policy.sharpen_max + (policy.sharpen_max + policy.soften_max) * quantiles
     sides = (
         policy.cutout_min_frac + (policy.cutout_max_frac - policy.cutout_min_frac) * quantiles
     ) * image_px
@@ -102,6 +105,7 @@ def make_tables(policy: Policy, image_px: int) -> Tables:
         root_aspect_q13=_fixed(policy.aspect_max ** (signed / 2), 13),
         translation_q8=_fixed(policy.translation_max_px * px * signed, 8),
         stroke_q8=_fixed(policy.stroke_max_px * px * signed, 8),
+        edge_q8=_fixed(edges * px, 8),
         cutout_px=np.floor(sides).astype(np.int32),
         elastic_basis=basis,
         elastic_shift=shift,
@@ -118,8 +122,9 @@ def _augment_image(
     parameters, field_words = words[:NUM_PARAMETERS], words[NUM_PARAMETERS:]
     ink = image
     pivot_q8 = _centroid_q8(ink) if policy.pivot == "ink" else jnp.zeros(2, jnp.int32)
-    if policy.stroke_max_px:
-        ink = _change_stroke_width(ink, _pick(tables.stroke_q8, parameters[6]))
+    if policy.stroke_max_px or policy.soften_max or policy.sharpen_max:
+        width, edge = _pick(tables.stroke_q8, parameters[6]), _pick(tables.edge_q8, parameters[12])
+        ink = change_strokes(ink, width, edge)
     shift_q8 = _elastic_q8(field_words.reshape(2, rank, rank), tables)
     x_q8, y_q8 = _source_q8(parameters, pivot_q8, shift_q8, tables)
     varied = _sample(ink, x_q8, y_q8, policy.border)
@@ -153,25 +158,12 @@ def _byte_sums(words: UInt32[Array, "..."]) -> Int32[Array, "..."]:
 def _centroid_q8(image: UInt8[Array, "n n"]) -> Int32[Array, "2"]:
     """(x, y) of the ink's centre of mass; the middle of the frame when there is none."""
     n, ink = image.shape[0], image.astype(jnp.int32)
-    total = jnp.sum(ink)
+    columns, rows = jnp.sum(ink, axis=0), jnp.sum(ink, axis=1)
+    total = jnp.sum(rows)
     coords = jnp.arange(n, dtype=jnp.int32)
-    moments = jnp.stack([jnp.sum(jnp.sum(ink, axis) * coords) for axis in (0, 1)])
+    moments = jnp.stack([jnp.sum(columns * coords), jnp.sum(rows * coords)])
     centre = moments.astype(jnp.float32) / jnp.maximum(total, 1).astype(jnp.float32)
     return jnp.where(total == 0, (n - 1) * 128, jnp.round(centre * 256).astype(jnp.int32))
-
-
-def _change_stroke_width(
-    image: UInt8[Array, "n n"], amount_q8: Int32[Array, ""]
-) -> UInt8[Array, "n n"]:
-    """Moves edges outwards (amount > 0) or inwards by blending with the 3x3 dilation or erosion."""
-    flip = jnp.where(amount_q8 < 0, 255, 0)  # erosion is the dilation of the paper
-    bright = jnp.abs(image.astype(jnp.int32) - flip)
-    rows = jnp.pad(bright, ((1, 1), (0, 0)))
-    rows = jnp.maximum(jnp.maximum(rows[:-2], rows[2:]), bright)
-    columns = jnp.pad(rows, ((0, 0), (1, 1)))
-    dilated = jnp.maximum(jnp.maximum(columns[:, :-2], columns[:, 2:]), rows)
-    blended = bright + ((jnp.abs(amount_q8) * (dilated - bright) + 128) >> 8)
-    return jnp.abs(blended - flip).astype(jnp.uint8)
 
 
 def _elastic_basis(policy: Policy, image_px: int) -> tuple[np.ndarray, float]:

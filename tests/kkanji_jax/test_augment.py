@@ -16,7 +16,13 @@ from kkanji_jax.augment import augment, make_tables, sample_keys
 from kkanji_jax.data.policy import NONE, POLICIES, Policy, get_policy
 
 SAFE, LEGACY = get_policy("glyph_safe"), get_policy("legacy")
-GEOMETRY = SAFE._replace(name="geometry", stroke_max_px=0.0, cutout_prob=0.0)
+GEOMETRY = SAFE._replace(
+    name="geometry",
+    stroke_max_px=0.0,
+    soften_max=0.0,
+    sharpen_max=0.0,
+    cutout_prob=0.0,
+)
 
 
 def draw_glyphs(num: int, image_px: int = 64, seed: int = 0) -> np.ndarray:
@@ -121,7 +127,7 @@ def test_the_bits_are_those_of_every_platform():
     assert digests == DIGESTS
 
 
-DIGESTS = {"glyph_safe": "2e39ab597339dfbc", "legacy": "1dbccdd8a1792a5e"}
+DIGESTS = {"glyph_safe": "2ef887eb832d76a2", "legacy": "85f4b07bb4e869aa"}
 
 
 def test_the_step_needs_no_implicit_transfer_and_no_promotion():
@@ -264,19 +270,6 @@ def test_sampling_is_bilinear(border: str, rng: np.random.Generator):
         wanted[at] = top * (1 - down) + bottom * down
     ink, x, y = jnp.asarray(image, jnp.uint8), *(jnp.asarray(a, jnp.int32) for a in (x_q8, y_q8))
     assert np.abs(np.asarray(room._sample(ink, x, y, border)) - wanted).max() <= 0.5
-
-
-def test_stroke_width_follows_its_amount():
-    ink = jnp.asarray(draw_glyphs(1)[0], jnp.uint8)
-    masses = [
-        int(room._change_stroke_width(ink, jnp.int32(amount)).sum())
-        for amount in (-256, -128, -1, 0, 1, 128, 256)
-    ]
-    assert masses == sorted(masses) and len(set(masses)) == 7
-    assert masses[3] == int(ink.sum())
-    blank = jnp.zeros((8, 8), jnp.uint8)
-    assert not room._change_stroke_width(blank, jnp.int32(-256)).any()
-    assert (room._change_stroke_width(blank + 255, jnp.int32(-256)) == 255).all()
 
 
 def test_cutout_erases_one_rectangle_of_the_stated_size_as_often_as_stated():

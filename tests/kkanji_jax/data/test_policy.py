@@ -21,6 +21,7 @@ def test_every_range_can_be_drawn_from(policy: Policy):
     assert 0 <= policy.cutout_prob <= 1
     assert 0 <= policy.cutout_min_frac <= policy.cutout_max_frac < 1
     assert 0 <= policy.stroke_max_px <= 1, "a blend with one dilation reaches no further"
+    assert 0 <= policy.soften_max <= 1 and policy.sharpen_max >= 0
     sizes = (policy.rotation_max_deg, policy.shear_max, policy.translation_max_px)
     assert min(*sizes, policy.elastic_std_px, policy.noise_std) >= 0
     assert policy.elastic_sigma_px > 1
