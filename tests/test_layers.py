@@ -16,7 +16,7 @@ KKANJI_JAX = (
     "variants digests data.shapes "
     "data.class_index data.scripts data.kanji_forms "
     "data.records data.manifest data.policy data.balance data.image_files data.ink_parts "
-    "data.glyph_image data.resident data.leaks data.streamed data.outside "
+    "data.glyph_image data.dispatches data.resident data.leaks data.streamed data.outside "
     "config command_line "
     "strokes augment dense depthwise "
     "initial efficientnet "

@@ -1,6 +1,5 @@
 """A split held in memory, and the index batches that Grain draws from its plan."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from kkanji_jax.data.balance import Plan
+from kkanji_jax.data.dispatches import Dispatches
 from kkanji_jax.data.manifest import load_index, load_manifest, shard_paths
 from kkanji_jax.data.records import IMAGE_PX, Chunk, decode
 from kkanji_jax.digests import sha256_of
@@ -111,34 +111,23 @@ class IndexBatches:
         self,
         plan: Plan,
         *,
-        batch_size: int,
-        steps_per_dispatch: int,
-        num_dispatches: int,
-        microbatches: int = 1,
         seed: int,
         fresh_copies: bool = True,
-        process_index: int = 0,
-        num_processes: int = 1,
+        **shape: int,
     ) -> None:
-        if batch_size % (microbatches * num_processes):
-            raise ValueError(
-                f"batch_size must divide by {microbatches} microbatches x {num_processes} "
-                f"processes, got {batch_size}"
-            )
+        """`shape` is of Dispatches."""
         self._plan = plan
-        self._shape = (steps_per_dispatch, microbatches, batch_size // microbatches)
-        self._num_dispatches = num_dispatches
+        self._dispatches = Dispatches(**shape)
         self._seed = seed
         self._fresh_copies = fresh_copies
-        share = batch_size // (microbatches * num_processes)  # of each microbatch
-        self._columns = slice(process_index * share, (process_index + 1) * share)
         self._orders: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return self._num_dispatches
+        return len(self._dispatches)
 
     def __repr__(self) -> str:
-        return f"IndexBatches(plan={len(self._plan)}, shape={self._shape}, seed={self._seed})"
+        shape = self._dispatches.shape
+        return f"IndexBatches(plan={len(self._plan)}, shape={shape}, seed={self._seed})"
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n"]:
         if epoch not in self._orders:
@@ -150,18 +139,14 @@ class IndexBatches:
         return self._orders[epoch]
 
     def __getitem__(self, index: int) -> dict[str, Int32[np.ndarray, "s m b"]]:
-        size = math.prod(self._shape)
-        stream = np.arange(size, dtype=np.int64) + int(index) * size
-        epochs, slots = np.divmod(stream, len(self._plan))
-        positions = np.empty(size, np.int64)
+        stream = self._dispatches.positions(index)
+        epochs, slots = np.divmod(stream.ravel(), len(self._plan))
+        positions = np.empty_like(slots)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
             positions[chosen] = self._order(int(epoch))[slots[chosen]]
         rows, copies = self._plan.lookup(positions, epochs, fresh_copies=self._fresh_copies)
-        return {
-            "rows": rows.reshape(self._shape)[..., self._columns],
-            "copies": copies.reshape(self._shape)[..., self._columns],
-        }
+        return {"rows": rows.reshape(stream.shape), "copies": copies.reshape(stream.shape)}
 
 
 def index_iterator(batches: IndexBatches) -> Any:

@@ -1,6 +1,5 @@
 """A split too large for memory: pixel batches from its shards, shuffled through a bounded pool."""
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped, UInt8, UInt32
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.dispatches import Dispatches
 from kkanji_jax.data.manifest import load_manifest, shard_paths
 from kkanji_jax.data.records import Chunk, address_of, decode
 
@@ -104,29 +104,19 @@ class PixelBatches:
         self,
         records: Records,
         *,
-        batch_size: int,
-        steps_per_dispatch: int,
-        num_dispatches: int,
-        microbatches: int = 1,
         pool_examples: int,
         seed: int,
         fresh_copies: bool = True,
-        process_index: int = 0,
-        num_processes: int = 1,
+        **shape: int,
     ) -> None:
-        """With `fresh_copies` epoch k shows copy k of each example, else every epoch copy 0."""
-        if batch_size % (microbatches * num_processes):
-            raise ValueError(
-                f"batch_size must divide by {microbatches} microbatches x {num_processes} "
-                f"processes, got {batch_size}"
-            )
+        """With `fresh_copies` epoch k shows copy k of each example, else every epoch copy 0.
+
+        `shape` is of Dispatches.
+        """
         self._records = records
-        self._shape = (steps_per_dispatch, microbatches, batch_size // microbatches)
-        self._num_dispatches = num_dispatches
+        self._dispatches = Dispatches(**shape)
         self._seed = seed
         self._fresh_copies = fresh_copies
-        share = batch_size // (microbatches * num_processes)  # of each microbatch
-        self._columns = slice(process_index * share, (process_index + 1) * share)
         self._num_examples = int(records.sizes.sum())
         self._pool_records = max(1, pool_examples // int(records.sizes.max()))
         self._num_pools = -(-len(records.sizes) // self._pool_records)
@@ -136,10 +126,10 @@ class PixelBatches:
         self._lock = threading.Lock()  # Grain reads ahead in a thread
 
     def __len__(self) -> int:
-        return self._num_dispatches
+        return len(self._dispatches)
 
     def __repr__(self) -> str:
-        shape, seed = self._shape, self._seed
+        shape, seed = self._dispatches.shape, self._seed
         return f"PixelBatches(examples={self._num_examples}, shape={shape}, seed={seed})"
 
     def _order_of(self, epoch: int) -> tuple[Int64[np.ndarray, " r"], Int64[np.ndarray, " p"]]:
@@ -184,9 +174,7 @@ class PixelBatches:
         return self._pool[1]
 
     def __getitem__(self, index: int) -> dict[str, Shaped[np.ndarray, "s m b ..."]]:
-        size = math.prod(self._shape)
-        stream = np.arange(size, dtype=np.int64) + int(index) * size
-        stream = stream.reshape(self._shape)[..., self._columns]
+        stream = self._dispatches.positions(index)
         epochs, slots = np.divmod(stream.ravel(), self._num_examples)
         keys = np.empty_like(slots)  # which pool; they only grow along the stream
         px = self._records.image_px
