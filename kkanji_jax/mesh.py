@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
+GRADIENT_BYTES = 2**29  # more than the float32 gradients of B7
 
 
 def devices() -> list[Any]:
@@ -28,6 +29,13 @@ def make_mesh(chosen: Sequence[Any] | None = None) -> Mesh:
     """A one-dimensional mesh over the `chosen` devices, or over all of them."""
     chosen = devices() if chosen is None else chosen
     return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
+
+
+def compiler_options(mesh: Mesh) -> dict[str, Any] | None:
+    """Lets XLA add up all float32 gradients over GPUs at once; its own limit is 30 MB."""
+    if mesh.devices.flat[0].platform not in ("gpu", "cuda"):
+        return None
+    return {"xla_gpu_all_reduce_combine_threshold_bytes": GRADIENT_BYTES}
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -175,6 +175,7 @@ def make_train_steps(
         in_shardings=(everywhere, everywhere, split),
         out_shardings=(everywhere, everywhere),
         donate_argnums=0,
+        compiler_options=mesh_lib.compiler_options(mesh),
     )
 
 
