@@ -104,6 +104,11 @@ def load_crops(folder: Path = SUMMARIES / "page_crops") -> dict[str, dict[str, A
     return {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
 
 
+def load_floors(folder: Path = SUMMARIES / "floors") -> dict[str, dict[str, Any]]:
+    """The summaries of scripts/nearest_neighbour.py, by name."""
+    return load_crops(folder)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -124,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             (SUMMARIES / f"{args.name or args.add.name}.json").write_text(
                 summary + "\n", encoding="utf-8"
             )
-        text = page(load_summaries(), load_crops())
+        text = page(load_summaries(), load_crops(), load_floors())
     except (ValueError, OSError, KeyError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1

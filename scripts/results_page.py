@@ -23,17 +23,21 @@ AXES = {
 
 
 def page(
-    summaries: Sequence[dict[str, Any]], crops: Mapping[str, dict[str, Any]] | None = None
+    summaries: Sequence[dict[str, Any]],
+    crops: Mapping[str, dict[str, Any]] | None = None,
+    floors: Mapping[str, dict[str, Any]] | None = None,
 ) -> str:
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
-    `crops` are the summaries of scripts/page_crops.py, by model.
+    `crops` are the summaries of scripts/page_crops.py, by model, and `floors` those of
+    scripts/nearest_neighbour.py, by dataset.
     """
     tested = {summary["axis"] for summary in summaries}
     unknown = sorted(tested - AXES.keys() - {None})
     if unknown:
         raise ValueError(f"no such axis: {unknown[0]}; wanted one of {', '.join(AXES)}")
     parts = [_HEAD, _overview(summaries)]
+    parts += [_floors_section(floors)] if floors else []
     parts += [_section(summary) for summary in summaries]
     parts += [_crops_section(name, summary) for name, summary in (crops or {}).items()]
     missing = [f"- {name}: {what}" for name, what in AXES.items() if name not in tested]
@@ -69,6 +73,20 @@ def _overview(summaries: Sequence[dict[str, Any]]) -> str:
         ])  # fmt: skip
     head = ["run", "what", "test n", "top-1", "macro", "steps × images", "hardware, time"]
     return _table(head, rows)
+
+
+def _floors_section(floors: Mapping[str, dict[str, Any]]) -> str:
+    rows = [
+        [name, f"{floor['num_classes']:,}, {floor['protocol']}", f"{floor['num_train']:,}",
+         f"{floor['top1']['n']:,}", _score(floor["top1"]), _score(floor["macro"])]
+        for name, floor in floors.items()
+    ]  # fmt: skip
+    return "\n\n".join([
+        "What a method that learns nothing scores on the same test images: the class of the "
+        "training image whose blurred pixels, at 32x32, correlate best.",
+        _table(["dataset", "classes", "training images", "test n", "top-1", "macro"], rows),
+        "```bash\npython scripts/nearest_neighbour.py DATASET --add NAME\n```",
+    ])  # fmt: skip
 
 
 def _section(summary: dict[str, Any]) -> str:
