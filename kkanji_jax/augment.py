@@ -25,6 +25,7 @@ MAX_IMAGE_PX = 128  # int32 holds every product up to here
 TABLE_BITS = 10  # a parameter takes one of 1,024 equally likely values
 NUM_PARAMETERS = 13
 BYTE_SUM_STD = math.sqrt(4 * (256**2 - 1) / 12)  # of four uniform bytes: our normal deviate
+NIBBLE_SUM_STD = math.sqrt(4 * (16**2 - 1) / 12)  # of four half bytes: a coarse one, for noise
 FLOAT32_EXACT = 2**24
 
 
@@ -124,15 +125,17 @@ def _augment_image(
     pivot_q8 = _centroid_q8(ink) if policy.pivot == "ink" else jnp.zeros(2, jnp.int32)
     if policy.stroke_max_px or policy.soften_max or policy.sharpen_max:
         width, edge = _pick(tables.stroke_q8, parameters[6]), _pick(tables.edge_q8, parameters[12])
-        ink = change_strokes(ink, width, edge)
+        # Else the sampling would compute each of its four neighbours anew.
+        ink = lax.optimization_barrier(change_strokes(ink, width, edge))
     shift_q8 = _elastic_q8(field_words.reshape(2, rank, rank), tables)
     x_q8, y_q8 = _source_q8(parameters, pivot_q8, shift_q8, tables)
     varied = _sample(ink, x_q8, y_q8, policy.border)
     if policy.cutout_prob:
         varied = jnp.where(_hole(parameters[7:], n, policy.cutout_prob, tables), 0, varied)
     if policy.noise_std:
-        noise = _byte_sums(jax.random.bits(jax.random.fold_in(key, 1), (n, n), jnp.uint32))
-        noise = jnp.round(noise.astype(jnp.float32) * (policy.noise_std / BYTE_SUM_STD))
+        noise_words = jax.random.bits(jax.random.fold_in(key, 1), ((n * n + 1) // 2,), jnp.uint32)
+        noise = _nibble_sums(noise_words)[: n * n].reshape(n, n)
+        noise = jnp.round(noise.astype(jnp.float32) * (policy.noise_std / NIBBLE_SUM_STD))
         varied = jnp.clip(varied + noise.astype(jnp.int32), 0, 255)
     return varied.astype(jnp.uint8)
 
@@ -153,6 +156,13 @@ def _byte_sums(words: UInt32[Array, "..."]) -> Int32[Array, "..."]:
     """Nearly normal integers of mean 0 and std 147.8, one a word, within +-510."""
     total = (words & 255) + ((words >> 8) & 255) + ((words >> 16) & 255) + (words >> 24)
     return total.astype(jnp.int32) - 510
+
+
+def _nibble_sums(words: UInt32[Array, " n"]) -> Int32[Array, " m"]:
+    """Coarser than `_byte_sums`, and two a word: mean 0, std 9.22, within +-30."""
+    halves = jnp.concatenate([words & 0xFFFF, words >> 16])
+    total = (halves & 15) + ((halves >> 4) & 15) + ((halves >> 8) & 15) + (halves >> 12)
+    return total.astype(jnp.int32) - 30
 
 
 def _centroid_q8(image: UInt8[Array, "n n"]) -> Int32[Array, "2"]:
