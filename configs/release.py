@@ -15,7 +15,7 @@ from kkanji_jax.config import Config, default_config
 
 
 def get_config(variant: str = "gpu") -> Config:
-    """Returns the run that `variant` (gpu, cpu_48px or cpu) names."""
+    """Returns the run that `variant` (gpu, cpu_48px, cpu or cpu_more) names."""
     config = default_config()
     config.data.dataset = "data/release"
     if variant == "gpu":
@@ -35,13 +35,14 @@ def get_config(variant: str = "gpu") -> Config:
         config.model.image_px = 48
         config.epochs = 5.0
         config.optim.lr_peak = 1.5e-3
-    elif variant == "cpu":
-        config.init_from = "runs/release-cpu_48px"
+    elif variant in ("cpu", "cpu_more"):
+        before = "cpu_48px" if variant == "cpu" else "cpu"
+        config.init_from = f"runs/release-{before}"
         config.epochs = 4.0
         config.optim.lr_peak = 1e-3
         config.optim.warmup_epochs = 0.1
     else:
         raise ValueError(
-            f"configs/release.py has the variants gpu, cpu_48px and cpu, got {variant!r}"
+            f"configs/release.py has the variants gpu, cpu_48px, cpu and cpu_more, got {variant!r}"
         )
     return config
