@@ -99,6 +99,7 @@ def release(args: argparse.Namespace) -> None:
         ROOT / "scripts" / "results.py", "--add", workdir, "--name", "released",
         "--title", args.title, "--hardware", args.hardware,
         *(part for command in args.command for part in ("--command", command)),
+        *(part for remark in args.remark for part in ("--remark", remark)),
     )  # fmt: skip
     half = _read(workdir / "eval" / "bundle" / "eval.json")["top1"]["value"]
     print(f"{PRETRAINED}: {num_bytes / 1e6:.1f} MB, top-1 on test {half:.4f} in half precision, "
@@ -117,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hardware", default="not recorded", help="as a reader would say it")
     parser.add_argument("--title", default="The released model.", help="for docs/RESULTS.md")
     parser.add_argument("--command", action="append", default=[], help="how it was trained")
+    parser.add_argument("--remark", action="append", default=[], help="a paragraph of its own")
     try:
         release(parser.parse_args(argv))
     except (ValueError, OSError) as err:
