@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from kkanji_jax.whole_files import written_whole
+
 SUMS = "SHA256SUMS"
 
 
@@ -17,12 +19,13 @@ def write_sums(folder: Path) -> None:
     """Writes SHA256SUMS over all files below `folder`, atomically; its presence ends a save."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
     lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    unfinished = folder / f"{SUMS}.unfinished"
-    with unfinished.open("w", encoding="utf-8") as file:
+    with (
+        written_whole(folder / SUMS) as unfinished,
+        unfinished.open("w", encoding="utf-8") as file,
+    ):
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(folder / SUMS)
 
 
 def check_sums(folder: Path, what: str = "checkpoint") -> list[str]:

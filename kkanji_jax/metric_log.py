@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kkanji_jax.metrics import Sums, add_sums, weighted_and_macro
+from kkanji_jax.whole_files import written_whole
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -82,9 +83,9 @@ class MetricLog:
         # Time spent before an interruption counts; time since the kept step was lost.
         self._elapsed_before_s = kept[-1]["elapsed_s"] if kept else 0.0
         if is_writer:
-            repaired = path.with_suffix(".unfinished")
-            repaired.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            repaired.replace(path)
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            with written_whole(path) as repaired:
+                repaired.write_text(text, encoding="utf-8")
         self._start_s = self._last_s = time.monotonic()
         self._last_step = self._start_step = resumed_step
         self._paused_s = self._waited_s = 0.0

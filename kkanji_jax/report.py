@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kkanji_jax.whole_files import written_whole
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -51,9 +53,8 @@ def write_report(workdir: Path, dataset: Path | None, out: Path) -> None:
     splits = sorted(load_evaluated(workdir), key=lambda found: SPLIT_ORDER.index(found.split))
     html = page(workdir.resolve().name, splits, pictures, _provenance(workdir))
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    unfinished.write_text(html, encoding="utf-8")
-    unfinished.replace(out)
+    with written_whole(out) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
 
 
 def _png(figure: "Figure") -> bytes:

@@ -2,15 +2,14 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.metrics import sparse_confusion
 from kkanji_jax.scorecard import per_class
 from kkanji_jax.scoring import Predictions
 from kkanji_jax.suspects import find_suspects
+from kkanji_jax.whole_files import written_whole
 
 TABLES = ("predictions.csv", "confusions.csv", "per_class.csv", "suspects.csv")
 
@@ -110,7 +109,10 @@ def suspect_rows(
 
 def write_csv(path: Path, rows: Iterable[list[str]]) -> None:
     """Writes rows as CSV; what was there stays until all is written."""
-    with _replacing(path) as file:
+    with (
+        written_whole(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
@@ -118,14 +120,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a table that `write_csv` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
-        yield file
-    unfinished.replace(path)
 
 
 def _cell(value: object) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from kkanji_jax.whole_files import written_whole
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -74,9 +76,8 @@ def lock(workdir: Path) -> TextIO:
 
 def write_json(path: Path, content: object) -> None:
     """Writes `content` so that a kill leaves the old file or the new one."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _version_of(package: str) -> str | None:

@@ -13,7 +13,7 @@ import kkanji_jax
 
 # The import order: a module may import from rows above its own. A new file is placed here first.
 KKANJI_JAX = (
-    "variants digests data.shapes "
+    "variants whole_files digests data.shapes "
     "data.class_index data.scripts data.kanji_forms "
     "data.records data.manifest data.policy data.balance data.image_files data.ink_parts "
     "data.glyph_image data.dispatches data.resident data.leaks data.streamed data.outside "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kkanji_jax.plots.fonts import LATIN_FAMILY, Font
+from kkanji_jax.whole_files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,9 +72,8 @@ def new_figure(
 def save(figure: "Figure", path: Path) -> Path:
     """Writes a PNG that is a function of what was drawn: no date, no version in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    figure.savefig(unfinished, format="png", dpi=DPI, metadata={"Software": None})
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=DPI, metadata={"Software": None})
     return path
 
 

@@ -10,6 +10,7 @@ from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.data.image_files import open_image
 from kkanji_jax.reading.boxes import MAX_PAGE_PIXELS
 from kkanji_jax.reading.rows import Row
+from kkanji_jax.whole_files import written_whole
 
 COLOURS = {
     "accept": (0, 110, 60),
@@ -75,12 +76,8 @@ def annotate_page(page: str, rows: Iterable[Row], out: Path, font_files: Sequenc
         x = right + 2 * line_px if right + reach + 2 * line_px <= canvas.width else left
         draw.text((x, top), text, fill=colour, font=face, stroke_width=2 * line_px,
                   stroke_fill=(255, 255, 255))  # fmt: skip
-    unfinished = out.with_name(out.name + ".unfinished")
-    try:
+    with written_whole(out) as unfinished:
         canvas.save(unfinished, format="PNG")
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _deep(image: Image.Image) -> Image.Image:

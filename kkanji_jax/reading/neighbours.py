@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kkanji_jax.data.shapes import Float, Float32, UInt8
+from kkanji_jax.whole_files import written_whole
 
 VERSION = 1
 NUM_COMPONENTS = 128
@@ -61,10 +62,8 @@ class NeighbourIndex(NamedTuple):
     def save(self, path: Path) -> None:
         """Writes the index; the file appears when whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".unfinished")
-        with unfinished.open("wb") as file:
+        with written_whole(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, version=np.array(VERSION), **self._asdict())  # pyright: ignore[reportArgumentType]
-        unfinished.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "NeighbourIndex":

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kkanji_jax.data.glyph_image import Steps
 from kkanji_jax.reading.files import Found
+from kkanji_jax.whole_files import written_whole
 
 MAX_ROWS = 40
 CELL_PX, GAP_PX, HEAD_PX, FOOT_PX = 128, 8, 24, 18
@@ -44,12 +45,8 @@ class StepsSheet:
             ink = "bright ink" if steps.is_ink_bright else "dark ink"
             shown = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
             draw.text((GAP_PX, top + CELL_PX + 1), f"{ink}   {shown[-80:]}", _TEXT, font)
-        unfinished = out.with_name(out.name + ".unfinished")
-        try:
+        with written_whole(out) as unfinished:
             sheet.save(unfinished, format="PNG")
-            unfinished.replace(out)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
 def _fitted(picture: np.ndarray) -> Image.Image:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kkanji_jax.reading.rows import Row
+from kkanji_jax.whole_files import written_whole
 
 FORMATS = ("text", "csv", "json", "jsonl")
 
@@ -25,16 +26,12 @@ def open_output(path: Path | None, has_bom: bool) -> Iterator[Any]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    unfinished = path.with_name(path.name + ".unfinished")
     encoding = "utf-8-sig" if has_bom else "utf-8"
-    try:
-        with unfinished.open(
-            "w", encoding=encoding, errors="backslashreplace", newline="\n"
-        ) as file:
-            yield file
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        written_whole(path) as unfinished,
+        unfinished.open("w", encoding=encoding, errors="backslashreplace", newline="\n") as file,
+    ):
+        yield file
 
 
 def write_rows(rows: Iterable[Row], file: Any, form: str) -> None:
