@@ -4,9 +4,7 @@ Integers throughout, so that every platform gives the same bits.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int32, UInt8
-
-_BINOMIAL = (1, 4, 6, 4, 1)  # a blur of sigma 1 px along one axis; the sum is 16
+from jaxtyping import Array, Int32, UInt8, UInt16
 
 
 def change_strokes(
@@ -19,24 +17,28 @@ def change_strokes(
     is added: 1 blurs, and what is negative sharpens (unsharp masking). Both start from `image`.
     """
     wide = image.astype(jnp.int32)
-    blurred_less_image = ((_blur_sum(wide) + 2**7) >> 8) - wide
-    edge = (edge_q8 * blurred_less_image + 2**7) >> 8
-    return jnp.clip(_change_width(wide, width_q8) + edge, 0, 255).astype(jnp.uint8)
+    blurred = (_blur_sum(image).astype(jnp.int32) + 2**7) >> 8
+    edge = (edge_q8 * (blurred - wide) + 2**7) >> 8
+    return jnp.clip(_change_width(image, width_q8) + edge, 0, 255).astype(jnp.uint8)
 
 
-def _change_width(wide: Int32[Array, "n n"], width_q8: Int32[Array, ""]) -> Int32[Array, "n n"]:
-    flip = jnp.where(width_q8 < 0, 255, 0)  # erosion is the dilation of the paper
-    bright = jnp.abs(wide - flip)
-    rows = jnp.pad(bright, ((1, 1), (0, 0)))
-    rows = jnp.maximum(jnp.maximum(rows[:-2], rows[2:]), bright)
-    columns = jnp.pad(rows, ((0, 0), (1, 1)))
-    dilated = jnp.maximum(jnp.maximum(columns[:, :-2], columns[:, 2:]), rows)
-    return jnp.abs(bright + ((jnp.abs(width_q8) * (dilated - bright) + 2**7) >> 8) - flip)
+def _change_width(image: UInt8[Array, "n n"], width_q8: Int32[Array, ""]) -> Int32[Array, "n n"]:
+    flip = jnp.where(width_q8 < 0, 255, 0).astype(jnp.uint8)  # erosion is the paper's dilation
+    bright = image ^ flip
+    padded = jnp.pad(bright, 1)
+    rows = jnp.maximum(jnp.maximum(padded[:-2], padded[2:]), padded[1:-1])
+    dilated = jnp.maximum(jnp.maximum(rows[:, :-2], rows[:, 2:]), rows[:, 1:-1])
+    start, end, turn = (part.astype(jnp.int32) for part in (bright, dilated, flip))
+    return jnp.abs(start + ((jnp.abs(width_q8) * (end - start) + 2**7) >> 8) - turn)
 
 
-def _blur_sum(wide: Int32[Array, "n n"]) -> Int32[Array, "n n"]:
-    """256 times the blur; what lies outside the frame is black."""
-    n = wide.shape[0]
-    padded = jnp.pad(wide, 2)
-    rows = sum(weight * padded[i : i + n] for i, weight in enumerate(_BINOMIAL))
-    return jnp.asarray(sum(weight * rows[:, i : i + n] for i, weight in enumerate(_BINOMIAL)))
+def _blur_sum(image: UInt8[Array, "n n"]) -> UInt16[Array, "n n"]:
+    """256 times the blur, at most 65,280; what lies outside the frame is black."""
+    n = image.shape[0]
+    padded = jnp.pad(image, 2).astype(jnp.uint16)
+
+    def blend(parts: list[UInt16[Array, "..."]]) -> UInt16[Array, "..."]:
+        return parts[0] + parts[4] + 4 * (parts[1] + parts[3]) + 6 * parts[2]
+
+    rows = blend([padded[start : start + n] for start in range(5)])
+    return blend([rows[:, start : start + n] for start in range(5)])

@@ -4,7 +4,7 @@
 
 What follows `--` is given to data_tools.build. First the whole is built with one worker, then
 again with two workers and as many kills (SIGKILL to the process and its workers): by turns at a
-moment drawn over the first half of the first build's length, which is reading, and while a shard
+moment drawn over the first third of the first build's length, which is reading, and while a shard
 is half written. Prints where every kill hit, and ends with status 1 if one file differs or a kill
 came too late.
 """
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in range(args.kills):
         left = half_written(killed)
         process = start(source, killed.resolve(), 2, args.more)
-        moment_s = rng.uniform(0.02, 0.5) * length_s  # of its own CPU time: a busy machine is slow
+        moment_s = rng.uniform(0.02, 0.3) * length_s  # of its own CPU time: a busy machine is slow
         if number % 2:
             while process.poll() is None and half_written(killed) <= left:
                 time.sleep(0.002)

@@ -150,9 +150,10 @@ def _crops_section(name: str, summary: dict[str, Any]) -> str:
         ("kanji_unlike_training", "of these, kanji unlike any training image (correlation ≤ 0.9)"),
         ("kana", "kana that the model knows"),
     ):
-        if key in report:
-            n = f", n = {tuning[key]['n']} and {report[key]['n']}"
-            rows.append([what + n, _score(tuning[key]), _score(report[key])])
+        scores = [half.get(key) for half in (tuning, report)]
+        if any(scores):
+            n = " and ".join(str(score["n"] if score else 0) for score in scores)
+            rows.append([f"{what}, n = {n}", *map(_score, scores)])
     nums = [next(iter(half["kanji_by_step"].values()))["n"] for half in (tuning, report)]
     misread = [f"{pair} ({count})" for pair, count in report["misread"].items()]
     return "\n\n".join([
