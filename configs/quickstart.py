@@ -1,7 +1,7 @@
 """The demo corpus, on a laptop: python -m kkanji_jax.train --config configs/quickstart.py
 
-EfficientNet-B0 on 109 synthetic classes: 92.3 % top-1 on test (n = 841), 9 minutes of training on
-two shared cores. Batches are small, because so short a run needs many steps more than smooth ones;
+EfficientNet-B0 on 109 synthetic classes: 93.6 % top-1 on test (n = 841), in 7 minutes of training
+on two cores. Batches are small, because so short a run needs many steps more than smooth ones;
 with label smoothing, dropout and half the learning rate, ten epochs scored 3 points less.
 """
 

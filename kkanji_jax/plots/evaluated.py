@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, load_manifest
+from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, SPLITS, load_manifest
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.plots.run_log import describe_split
 from kkanji_jax.score_files import read_csv
@@ -47,10 +47,18 @@ class Pictures(NamedTuple):
 
 
 def load_evaluated(workdir: Path) -> list[Evaluated]:
-    """Every eval/*/eval.json of a run, by the name of its folder."""
+    """Every eval/*/eval.json of a run that is of a split of a dataset, by its folder's name.
+
+    Scores of other images, such as photographed crops, and a second evaluation of a split, such as
+    that of the run's bundle, are for the model card alone.
+    """
     found = []
     for path in sorted(workdir.glob("eval/*/eval.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
+        own = path.parents[1] / str(content["split"]) / "eval.json"
+        is_second = own != path and own.is_file()
+        if is_second or content["split"] not in SPLITS:
+            continue
         subtitle = describe_split(
             workdir.resolve().name, content["split"], content["num_examples"], content["weights"]
         )

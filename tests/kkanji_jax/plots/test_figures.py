@@ -25,6 +25,18 @@ def test_an_evaluated_run_gets_every_figure(evaluated_run: Path, tiny_run, tmp_p
             assert 0.005 < (image < 250).mean() < 0.6, name
 
 
+def test_what_only_the_card_tells_is_not_drawn(evaluated_run: Path, tmp_path: Path):
+    workdir = tmp_path / "released"
+    shutil.copytree(evaluated_run, workdir)
+    before = [found.folder.name for found in load_evaluated(workdir)]
+    (split, *_) = before
+    shutil.copytree(workdir / "eval" / split, workdir / "eval" / "bundle")
+    (workdir / "eval" / "page_crops").mkdir()
+    crops = {"split": "photographs", "num_examples": 3, "weights": "ema", "protocol": "pages"}
+    (workdir / "eval" / "page_crops" / "eval.json").write_text(json.dumps(crops))
+    assert [found.folder.name for found in load_evaluated(workdir)] == before
+
+
 def test_pictures_are_refused_for_a_dataset_that_was_not_evaluated(
     evaluated_run: Path, tiny_run, tmp_path: Path, capsys
 ):
