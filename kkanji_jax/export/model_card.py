@@ -137,10 +137,18 @@ def _scores_of(name: str, score: Mapping[str, Any]) -> str:
     for row in score.get("by_class_size", ()):
         if not row["n"]:
             continue
-        size = f"{row['min']}" + ("+" if row["max"] is None else f"-{row['max']}")
-        label = f"top-1 in classes of {size} training images"
+        label = f"top-1 in classes of {_size_of(row)}"
         lines.append(_score_row(label, row["top1"], row["ci95"], row["n"]))
     return "\n".join(lines)
+
+
+def _size_of(row: Mapping[str, Any]) -> str:
+    """A range of class sizes, in words."""
+    if row["max"] is None:
+        return f"{row['min']} or more training images"
+    if row["min"] == row["max"]:
+        return f"{row['min']} training image{'s' if row['min'] != 1 else ''}"
+    return f"{row['min']} to {row['max']} training images"
 
 
 def _score_row(name: str, value: float | None, interval: Sequence[float] | None, n: int) -> str:
@@ -166,8 +174,8 @@ def _failures(test: Mapping[str, Any] | None, confusions: Sequence[Mapping[str, 
     if test is None:
         return []
     failures = [
-        f"Rare characters: of {row['n']:,} test images whose class has {row['min']} to "
-        f"{row['max']} training images, {100 * row['top1']:.0f} % are read right."
+        f"Rare characters: of {row['n']:,} test images whose class has {_size_of(row)}, "
+        f"{100 * row['top1']:.0f} % are read right."
         for row in test.get("by_class_size", ())
         if row["n"] and row["max"] is not None and row["max"] < 20
     ]

@@ -1,5 +1,6 @@
 """The commonest confusions as they were written: the misread images beside both characters."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +21,13 @@ WIDTHS = (4, 4, 4)
 
 
 def draw(pictures: Pictures, class_index: ClassIndex, font: Font, subtitle: str) -> "Figure":
-    """Fifteen confusions: misread images, then images of each class that were read aright."""
+    """Fifteen confusions: misread images, then other images of each of the two classes."""
     matrix = sparse_confusion(pictures.labels, pictures.predicted, len(class_index))
     rows = []
     for confusion in most_frequent(matrix, MOST):
         true, read = confusion.true_id, confusion.predicted_id
         misread = np.flatnonzero((pictures.labels == true) & (pictures.predicted == read))
-        groups = (misread, right_examples(pictures, true), right_examples(pictures, read))
+        groups = (misread, examples(pictures, true, misread), examples(pictures, read))
         rows.append(
             glyph_rows.GlyphRow(
                 (class_index.character(true), class_index.character(read)),
@@ -41,15 +42,17 @@ def draw(pictures: Pictures, class_index: ClassIndex, font: Font, subtitle: str)
     return glyph_rows.draw(
         "The commonest confusions, as written",
         f"{subtitle}\nWritten → read; how often, of the class's images in this split",
-        ("misread", "the character written, read aright", "the character it was read as"),
+        ("misread", "other images of what was written", "the character it was read as"),
         WIDTHS,
         rows,
         font,
     )
 
 
-def right_examples(pictures: Pictures, class_id: int) -> Int[np.ndarray, " m"]:
-    """Rows of a class that were read aright, in the split's order; else any of its rows."""
-    is_class = pictures.labels == class_id
-    right = np.flatnonzero(is_class & (pictures.predicted == class_id))
-    return right if right.size else np.flatnonzero(is_class)
+def examples(
+    pictures: Pictures, class_id: int, besides: Int[np.ndarray, " k"] | Sequence[int] = ()
+) -> Int[np.ndarray, " m"]:
+    """Rows of a class but for `besides`: those read aright first, else in the split's order."""
+    rows = np.flatnonzero(pictures.labels == class_id)
+    rows = rows[~np.isin(rows, besides)]
+    return rows[np.argsort(pictures.predicted[rows] != class_id, kind="stable")]

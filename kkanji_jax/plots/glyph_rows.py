@@ -58,6 +58,8 @@ def draw(
         axes.text(0.2, y + 0.3, f"{written} → {read}", fontsize=size, va="center")
         axes.text(1.3, y + 0.3, row.caption, fontsize=7.5, va="center", color=style.FAINT)
         for g, glyphs in enumerate(row.groups):
+            if not len(glyphs):
+                axes.text(starts[g], y + 0.3, "none", fontsize=8, va="center", color=style.FAINT)
             for place, glyph in enumerate(glyphs[: widths[g]]):
                 left = starts[g] + place * _GLYPH_INCHES
                 axes.imshow(

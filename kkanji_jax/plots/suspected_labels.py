@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.plots import glyph_rows
-from kkanji_jax.plots.confused_glyphs import right_examples
+from kkanji_jax.plots.confused_glyphs import examples
 from kkanji_jax.plots.evaluated import Pictures
 from kkanji_jax.plots.fonts import Font
 
@@ -27,11 +27,8 @@ def draw(
     rows = []
     for suspect in suspects[:MOST]:
         label, read = class_index.id_of(suspect["label"]), class_index.id_of(suspect["read_as"])
-        ids = (
-            [pictures.row_of[suspect["sample_id"]]],
-            right_examples(pictures, label),
-            right_examples(pictures, read),
-        )
+        own = [pictures.row_of[suspect["sample_id"]]]
+        ids = (own, examples(pictures, label, own), examples(pictures, read))
         name = suspect["sample_id"].rsplit("/", 1)[-1]
         rows.append(
             glyph_rows.GlyphRow(
@@ -48,7 +45,7 @@ def draw(
         "Suspected label errors",
         f"{subtitle}\nLabel → what the model reads with more than usual certainty; "
         f"{len(rows)} of {len(suspects)} listed in suspects.csv",
-        ("image", "the label's character", "the character it was read as"),
+        ("image", "other images of that label", "the character it was read as"),
         WIDTHS,
         rows,
         font,

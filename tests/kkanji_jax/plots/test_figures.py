@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from kkanji_jax.data.resident import load_split
-from kkanji_jax.plots import glyph_rows, reliability_diagram, style
+from kkanji_jax.plots import confused_glyphs, glyph_rows, reliability_diagram, style
 from kkanji_jax.plots.__main__ import main
-from kkanji_jax.plots.evaluated import load_evaluated, load_pictures
+from kkanji_jax.plots.evaluated import Pictures, load_evaluated, load_pictures
 from kkanji_jax.plots.fonts import find_font
 
 OF_A_SPLIT = ("long_tail", "reliability", "risk_coverage", "confused_glyphs")
@@ -89,3 +89,11 @@ def test_a_perfect_model_and_one_without_calibration_are_drawn_too(tmp_path: Pat
     with style.house_style(find_font()):
         path = style.save(reliability_diagram.draw(content, "s"), tmp_path / "a.png")
     assert (np.asarray(Image.open(path).convert("L")) < 250).mean() > 0.005
+
+
+def test_examples_are_other_images_and_those_read_aright_come_first(rng: np.random.Generator):
+    labels, predicted = np.array([1, 1, 0, 1, 1]), np.array([0, 1, 0, 0, 1])
+    pictures = Pictures(rng.integers(0, 256, (5, 64, 64), np.uint8), labels, predicted, {})
+    assert confused_glyphs.examples(pictures, 1).tolist() == [1, 4, 0, 3]
+    assert confused_glyphs.examples(pictures, 1, [0, 4]).tolist() == [1, 3]
+    assert confused_glyphs.examples(pictures, 0, [2]).tolist() == []
