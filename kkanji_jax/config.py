@@ -45,6 +45,7 @@ def default_config() -> Config:
 
     config.augment = ConfigDict()
     config.augment.policy = "glyph_safe"
+    config.augment.mixup_alpha = 0.0  # images blended in pairs, by Beta(alpha, alpha); 0: none
 
     config.loss = ConfigDict()
     config.loss.label_smoothing = 0.1  # in [0, 1)
@@ -132,6 +133,12 @@ def validate(config: Config) -> None:
         _require(0 <= model.dropout < 1, "model.dropout must be in [0, 1)", model.dropout)
     policy = config.augment.policy
     _require(policy in POLICY_NAMES, f"augment.policy must be one of {POLICY_NAMES}", policy)
+    alpha = config.augment.mixup_alpha
+    _require(alpha >= 0, "augment.mixup_alpha must be >= 0", alpha)
+    if alpha:
+        size = config.batch_size
+        _require(size % (2 * config.microbatches) == 0,
+                 "with mixup, batch_size must divide into microbatches of pairs", size)  # fmt: skip
     smoothing = config.loss.label_smoothing
     _require(0 <= smoothing < 1, "loss.label_smoothing must be in [0, 1)", smoothing)
     _require(data.reading in READINGS, f"data.reading must be one of {READINGS}", data.reading)

@@ -1,8 +1,8 @@
-"""Cross-entropy over class ids, in float32, with padded rows left out of the mean."""
+"""Cross-entropy over class ids, in float32."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int
 
 
 def example_losses(
@@ -22,19 +22,3 @@ def example_losses(
     if label_smoothing:
         losses -= label_smoothing * jnp.mean(log_probs, axis=1)
     return jnp.where(jnp.any(is_label, axis=1), losses, jnp.nan)
-
-
-def masked_cross_entropy(
-    logits: Float[Array, "b k"],
-    labels: Int[Array, " b"],
-    valid: Bool[Array, " b"],
-    label_smoothing: float = 0.0,
-) -> Float32[Array, ""]:
-    """Mean loss over the valid rows, and 0 when there is none.
-
-    Nothing that a padded row holds, NaN included, reaches the value or the gradient.
-    """
-    losses = example_losses(
-        jnp.where(valid[:, None], logits, 0.0), jnp.where(valid, labels, 0), label_smoothing
-    )
-    return jnp.sum(losses, where=valid) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)

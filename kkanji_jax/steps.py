@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, Int, UInt8, UInt32
 from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.augment import augment, sample_keys
 from kkanji_jax.data.policy import Policy
-from kkanji_jax.losses import example_losses, masked_cross_entropy
+from kkanji_jax.losses import example_losses
 from kkanji_jax.metrics import TOP_K, AnyArray, Sums, batch_sums
+from kkanji_jax.mixup import Mixed, mix_pairs
 from kkanji_jax.state import TrainState, Variables, moving_average
 
 
@@ -79,6 +80,7 @@ def _make_one_step(
     image_px: int,
     label_smoothing: float,
     ema_decay: float,
+    mixup_alpha: float = 0.0,
 ) -> Callable[[Data, TrainState, Batch], tuple[TrainState, Sums]]:
     def gradients(
         data: Data, params: Variables, batch_stats: Variables, batch: Batch, key: Array
@@ -87,14 +89,22 @@ def _make_one_step(
         images, labels, addresses, copies = map(jnp.asarray, _gather(data, batch))
         keys = sample_keys(seed, addresses, copies)
         inputs = network_input(augment(images, keys, copies, policy), image_px)
-        valid = jnp.ones(labels.shape, bool)
+        mixed: Mixed | None = None
+        if mixup_alpha:
+            mixup_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+            mixed = mix_pairs(inputs, labels, mixup_keys, mixup_alpha)
+            inputs = mixed.images
 
         def loss_fn(params: Variables) -> tuple[Array, tuple[Variables, Array]]:
             network = nnx.merge(graphdef, params, batch_stats)
             rngs = nnx.Rngs(dropout=key, drop_path=jax.random.fold_in(key, 1))
             logits = network(inputs, train=True, rngs=rngs)
             stats = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-            return masked_cross_entropy(logits, labels, valid, label_smoothing), (stats, logits)
+            losses = example_losses(logits, labels, label_smoothing)
+            if mixed is not None:
+                others = example_losses(logits, mixed.other_labels, label_smoothing)
+                losses = mixed.share * losses + (1.0 - mixed.share) * others
+            return jnp.mean(losses), (stats, logits)
 
         grads, (batch_stats, logits) = jax.grad(loss_fn, has_aux=True)(params)
         return grads, batch_stats, batch_sums(logits, labels, example_losses(logits, labels))
@@ -150,8 +160,9 @@ def make_train_steps(
 ) -> Callable[[TrainState, Data, Batch], tuple[TrainState, Sums]]:
     """Returns jitted f(state, data, batch) that learns from s batches, one after the other.
 
-    Settings: policy, seed, image_px, label_smoothing, ema_decay. Images are gathered from `data`,
-    or come in the batch (`data` is then None); they are augmented and learnt from on the device.
+    Settings: policy, seed, image_px, label_smoothing, ema_decay, mixup_alpha. Images are gathered
+    from `data`, or come in the batch (`data` is then None); they are augmented, blended in pairs
+    where mixup_alpha is not 0, and learnt from on the device.
     The batch is split over the mesh on its axis b, the rest is replicated. A step's microbatches
     follow one another on the same weights; their gradients are averaged, so only batch statistics,
     which are those of a microbatch (or of the network's groups in it), tell it from one whole

@@ -125,6 +125,7 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
         seed=config.seed,
         image_px=config.model.image_px,
         label_smoothing=config.loss.label_smoothing,
+        mixup_alpha=config.augment.mixup_alpha,
         ema_decay=config.ema_decay,
     )
     eval_step = make_eval_step(graphdef, mesh, config.model.image_px)

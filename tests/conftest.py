@@ -113,6 +113,7 @@ TINY_RUN = (
     "--config.model.dtype=bfloat16",
     "--config.model.dropout=0.2",
     "--config.model.drop_path=0.3",
+    "--config.augment.mixup_alpha=0.3",
     "--config.ema_decay=0.99",
     "--config.augment.policy=glyph_safe",
     "--config.batch_size=16",

@@ -56,7 +56,7 @@ def setting(num_devices: int, **model_fields: Any) -> Setting:
     model = config.model.to_dict()
     train_steps = make_train_steps(
         make_graphdef(model, NUM_CLASSES), optimizer, mesh, policy=get_policy("glyph_safe"),
-        seed=7, image_px=16, label_smoothing=0.1, ema_decay=0.9,
+        seed=7, image_px=16, label_smoothing=0.1, ema_decay=0.9, mixup_alpha=0.4,
     )  # fmt: skip
     return Setting(model, mesh, optimizer, train_steps)
 

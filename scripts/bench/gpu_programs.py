@@ -15,7 +15,7 @@ from our_step import default_optimizer, prepare
 
 from kkanji_jax.config import default_config
 from kkanji_jax.depthwise import depthwise_conv
-from kkanji_jax.losses import masked_cross_entropy
+from kkanji_jax.losses import example_losses
 from kkanji_jax.state import create_state, make_graphdef, moving_average
 from kkanji_jax.variants import STAGES, STEM_CHANNELS, get_variant, round_filters, round_repeats
 
@@ -84,7 +84,7 @@ def constant_step(sizes: Sizes, batch_size: int) -> Run:
             rngs = nnx.Rngs(dropout=key, drop_path=jax.random.fold_in(key, 1))
             logits = network(images, train=True, rngs=rngs)
             stats = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-            return masked_cross_entropy(logits, labels, labels >= 0, 0.1), stats
+            return jnp.mean(example_losses(logits, labels, 0.1)), stats
 
         grads, stats = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -23,6 +23,7 @@ def test_a_typo_in_a_field_fails_with_a_suggestion() -> None:
         ("model.dtype", "float16", "dtype"),
         ("augment.policy", "wild", "glyph_safe"),
         ("loss.label_smoothing", 1.0, "label_smoothing"),
+        ("augment.mixup_alpha", -0.1, "mixup_alpha"),
         ("data.sampling_exponent", 2.0, "sampling_exponent"),
         ("optim.lr_peak", 0.0, "lr_peak"),
         ("batch_size", 0, "batch_size"),
