@@ -10,7 +10,6 @@ Fixed-point numbers carry their number of fractional bits in their name: `x_q8` 
 import functools
 import math
 import operator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +17,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
 
-from kkanji_jax.data.policy import NONE, REFERENCE_PX, Policy
+from kkanji_jax.augment_tables import TABLE_BITS, Tables, make_tables
+from kkanji_jax.blocks import Step, barred, in_blocks
+from kkanji_jax.data.policy import NONE, Policy
 from kkanji_jax.strokes import change_strokes
 
 MAX_IMAGE_PX = 128  # int32 holds every product up to here
-TABLE_BITS = 10  # a parameter takes one of 1,024 equally likely values
 NUM_PARAMETERS = 13
-BYTE_SUM_STD = math.sqrt(4 * (256**2 - 1) / 12)  # of four uniform bytes: our normal deviate
 NIBBLE_SUM_STD = math.sqrt(4 * (16**2 - 1) / 12)  # of four half bytes: a coarse one, for noise
-FLOAT32_EXACT = 2**24
 
 
 def sample_keys(
@@ -60,62 +58,27 @@ def augment(
     if policy._replace(name=NONE.name) == NONE:
         return images
     tables = make_tables(policy, width)
+
+    def vary(
+        images: UInt8[Array, "b n n"],
+        keys: Key[Array, " b"],
+        copies: Int32[Array, " b"],
+        step: Step = barred,
+    ) -> UInt8[Array, "b n n"]:
+        vary_each = jax.vmap(lambda image, key: _augment_image(image, key, policy, tables, step))
+        return jnp.where((copies == 0)[:, None, None], images, vary_each(images, keys))
+
     with jax.named_scope("augment"):
-        vary = jax.vmap(lambda image, key: _augment_image(image, key, policy, tables))
-        varied = jnp.where((copies == 0)[:, None, None], images, vary(images, keys))
+        varied = lax.platform_dependent(
+            images, keys, copies, cpu=functools.partial(in_blocks, vary), default=vary
+        )
         # Else XLA would compute the coordinates in one kernel, and the pixels in those that read
         # them, several times over.
         return lax.optimization_barrier(varied)
 
 
-class Tables(NamedTuple):
-    """A policy for one image size, as integer constants: the quantiles of every parameter."""
-
-    cos_q13: np.ndarray
-    sin_q13: np.ndarray
-    shear_q13: np.ndarray
-    inverse_scale_q13: np.ndarray
-    root_aspect_q13: np.ndarray  # mirrored, the same table holds its inverses
-    translation_q8: np.ndarray
-    stroke_q8: np.ndarray
-    edge_q8: np.ndarray
-    cutout_px: np.ndarray
-    elastic_basis: np.ndarray  # [n, rank], whole numbers in float32
-    elastic_shift: int  # bits dropped between the two products
-    elastic_gain_q8: float  # what is left to px * 2**8
-
-
-def make_tables(policy: Policy, image_px: int) -> Tables:
-    num_values = 2**TABLE_BITS
-    quantiles = (np.arange(num_values) + 0.5) / num_values
-    signed = 2 * quantiles - 1
-    px = image_px / REFERENCE_PX
-    angles = np.radians(policy.rotation_max_deg) * signed
-    scales = policy.scale_min + (policy.scale_max - policy.scale_min) * quantiles
-    edges = -policy.sharpen_max + (policy.sharpen_max + policy.soften_max) * quantiles
-    sides = (
-        policy.cutout_min_frac + (policy.cutout_max_frac - policy.cutout_min_frac) * quantiles
-    ) * image_px
-    basis, gain = _elastic_basis(policy, image_px)
-    shift = _exact_shift(basis)
-    return Tables(
-        cos_q13=_fixed(np.cos(angles), 13),
-        sin_q13=_fixed(np.sin(angles), 13),
-        shear_q13=_fixed(policy.shear_max * signed, 13),
-        inverse_scale_q13=_fixed(1 / scales, 13),
-        root_aspect_q13=_fixed(policy.aspect_max ** (signed / 2), 13),
-        translation_q8=_fixed(policy.translation_max_px * px * signed, 8),
-        stroke_q8=_fixed(policy.stroke_max_px * px * signed, 8),
-        edge_q8=_fixed(edges * px, 8),
-        cutout_px=np.floor(sides).astype(np.int32),
-        elastic_basis=basis,
-        elastic_shift=shift,
-        elastic_gain_q8=gain * 2.0 ** (8 + shift),
-    )
-
-
 def _augment_image(
-    image: UInt8[Array, "n n"], key: Key[Array, ""], policy: Policy, tables: Tables
+    image: UInt8[Array, "n n"], key: Key[Array, ""], policy: Policy, tables: Tables, step: Step
 ) -> UInt8[Array, "n n"]:
     n = image.shape[0]
     rank = tables.elastic_basis.shape[1]
@@ -125,11 +88,10 @@ def _augment_image(
     pivot_q8 = _centroid_q8(ink) if policy.pivot == "ink" else jnp.zeros(2, jnp.int32)
     if policy.stroke_max_px or policy.soften_max or policy.sharpen_max:
         width, edge = _pick(tables.stroke_q8, parameters[6]), _pick(tables.edge_q8, parameters[12])
-        # Else the sampling would compute each of its four neighbours anew.
-        ink = lax.optimization_barrier(change_strokes(ink, width, edge))
+        ink = step(change_strokes, ink, width, edge)
     shift_q8 = _elastic_q8(field_words.reshape(2, rank, rank), tables)
     x_q8, y_q8 = _source_q8(parameters, pivot_q8, shift_q8, tables)
-    varied = _sample(ink, x_q8, y_q8, policy.border)
+    varied = _sample(ink, x_q8, y_q8, policy.border, step)
     if policy.cutout_prob:
         varied = jnp.where(_hole(parameters[7:], n, policy.cutout_prob, tables), 0, varied)
     if policy.noise_std:
@@ -138,10 +100,6 @@ def _augment_image(
         noise = jnp.round(noise.astype(jnp.float32) * (policy.noise_std / NIBBLE_SUM_STD))
         varied = jnp.clip(varied + noise.astype(jnp.int32), 0, 255)
     return varied.astype(jnp.uint8)
-
-
-def _fixed(values: np.ndarray, fraction_bits: int) -> np.ndarray:
-    return np.round(values * 2**fraction_bits).astype(np.int32)
 
 
 def _pick(table: np.ndarray, word: UInt32[Array, ""]) -> Int32[Array, ""]:
@@ -174,35 +132,6 @@ def _centroid_q8(image: UInt8[Array, "n n"]) -> Int32[Array, "2"]:
     moments = jnp.stack([jnp.sum(columns * coords), jnp.sum(rows * coords)])
     centre = moments.astype(jnp.float32) / jnp.maximum(total, 1).astype(jnp.float32)
     return jnp.where(total == 0, (n - 1) * 128, jnp.round(centre * 256).astype(jnp.int32))
-
-
-def _elastic_basis(policy: Policy, image_px: int) -> tuple[np.ndarray, float]:
-    """Whole-number A and gain g such that g A Z A^T (Z: byte sums) is the policy's field.
-
-    A Gaussian filter with half-sample reflection is diagonal in the cosine basis, with the
-    filter's frequency response as eigenvalues; the few that matter are kept.
-    """
-    modes = np.arange(image_px)
-    sigma_px = policy.elastic_sigma_px * image_px / REFERENCE_PX
-    response = np.exp(-0.5 * (np.pi * modes * sigma_px / image_px) ** 2)
-    modes, response = modes[response**2 > 1e-3], response[response**2 > 1e-3]
-    phases = np.pi * np.outer(np.arange(image_px) + 0.5, modes) / image_px
-    basis = np.cos(phases) * np.where(modes == 0, 1.0, math.sqrt(2.0)) * response
-    basis *= 511 / np.abs(basis).max()
-    whole = np.round(basis).astype(np.float32)
-    mean_variance = float(np.mean(np.sum(whole.astype(np.float64) ** 2, axis=1))) ** 2
-    std_px = policy.elastic_std_px * image_px / REFERENCE_PX
-    return whole, std_px / (BYTE_SUM_STD * math.sqrt(mean_variance))
-
-
-def _exact_shift(basis: np.ndarray) -> int:
-    """Bits to drop after A Z so that every partial sum of (A Z) A^T is exact in float32."""
-    row_sum = float(np.abs(basis).sum(axis=1).max())
-    first = 510 * row_sum
-    shift = max(0, math.ceil(math.log2((first + 1) * row_sum / FLOAT32_EXACT)))
-    if first >= FLOAT32_EXACT:
-        raise ValueError(f"elastic_sigma_px is too small: {basis.shape[1]} modes, at most 60")
-    return shift
 
 
 def _elastic_q8(words: UInt32[Array, "2 rank rank"], tables: Tables) -> Int32[Array, "2 n n"]:
@@ -255,7 +184,11 @@ def _source_q8(
 
 
 def _sample(
-    image: UInt8[Array, "n n"], x_q8: Int32[Array, "n n"], y_q8: Int32[Array, "n n"], border: str
+    image: UInt8[Array, "n n"],
+    x_q8: Int32[Array, "n n"],
+    y_q8: Int32[Array, "n n"],
+    border: str,
+    step: Step,
 ) -> Int32[Array, "n n"]:
     """Bilinear, rounded. Four neighbours travel in one 32-bit word: one gather a pixel."""
     n = image.shape[0]
@@ -271,11 +204,15 @@ def _sample(
     )
     index = ((y_q8 >> 8) + 1) * (n + 2) + (x_q8 >> 8) + 1
     place = (index << 16) | ((y_q8 & 255) << 8) | (x_q8 & 255)
-    word = packed.reshape(-1).at[place >> 16].get(mode="promise_in_bounds")
+    word = step(_look_up, packed.reshape(-1), place)
     right, down = (place & 255).astype(jnp.uint32), ((place >> 8) & 255).astype(jnp.uint32)
     top = (word & 255) * (256 - right) + ((word >> 8) & 255) * right
     bottom = ((word >> 16) & 255) * (256 - right) + (word >> 24) * right
     return ((top * (256 - down) + bottom * down + 2**15) >> 16).astype(jnp.int32)
+
+
+def _look_up(packed: UInt32[Array, " pixels"], place: Int32[Array, "n n"]) -> UInt32[Array, "n n"]:
+    return packed.at[place >> 16].get(mode="promise_in_bounds")
 
 
 def _reflect_q8(coord_q8: Int32[Array, "n n"], n: int) -> Int32[Array, "n n"]:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kkanji_jax import augment as room
-from kkanji_jax.augment import augment, make_tables, sample_keys
+from kkanji_jax.augment import augment, sample_keys
+from kkanji_jax.augment_tables import make_tables
+from kkanji_jax.blocks import barred
 from kkanji_jax.data.policy import NONE, POLICIES, Policy, get_policy
 
 SAFE, LEGACY = get_policy("glyph_safe"), get_policy("legacy")
@@ -68,6 +70,7 @@ def test_copy_0_is_the_original_bit_for_bit(policy: Policy, rng: np.random.Gener
     assert (result[copies == 0] == images[copies == 0]).all()
     changed = (result[copies > 0] != images[copies > 0]).any((1, 2))
     assert changed.all() == (policy.name != "none")
+    assert (varied(images, addresses_of(6), 0, policy) == images).all()
 
 
 def test_a_warp_by_nothing_is_the_identity(rng: np.random.Generator):
@@ -93,12 +96,12 @@ def test_a_result_depends_on_seed_address_and_copy_and_on_nothing_else():
 
 @pytest.mark.parametrize("policy", [SAFE, LEGACY], ids=lambda policy: policy.name)
 def test_neighbours_and_batch_size_change_no_bit(policy: Policy):
-    images, addresses = draw_glyphs(24), addresses_of(24)
-    copies = np.arange(24, dtype=np.int32) % 5
+    images, addresses = draw_glyphs(72), addresses_of(72)
+    copies = np.arange(72, dtype=np.int32) % 5
     whole = varied(images, addresses, copies, policy)
-    order = np.random.default_rng(1).permutation(24)
+    order = np.random.default_rng(1).permutation(72)
     assert (varied(images[order], addresses[order], copies[order], policy) == whole[order]).all()
-    for size in (1, 17):
+    for size in (1, 17, 64):
         part = varied(images[:size], addresses[:size], copies[:size], policy)
         assert (part == whole[:size]).all(), size
 
@@ -269,7 +272,7 @@ def test_sampling_is_bilinear(border: str, rng: np.random.Generator):
         bottom = pixel(row + 1, column) * (1 - right) + pixel(row + 1, column + 1) * right
         wanted[at] = top * (1 - down) + bottom * down
     ink, x, y = jnp.asarray(image, jnp.uint8), *(jnp.asarray(a, jnp.int32) for a in (x_q8, y_q8))
-    assert np.abs(np.asarray(room._sample(ink, x, y, border)) - wanted).max() <= 0.5
+    assert np.abs(np.asarray(room._sample(ink, x, y, border, barred)) - wanted).max() <= 0.5
 
 
 def test_cutout_erases_one_rectangle_of_the_stated_size_as_often_as_stated():
