@@ -207,10 +207,6 @@ def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
     return entry
 
 
-def _write_one(out: Path, owner: str, work: Work) -> dict[str, Any]:
-    return write_shard(out, work, owner)
-
-
 def write_shards(
     out: Path,
     works: Iterable[tuple[str, Callable[[], Work]]],
@@ -246,7 +242,7 @@ def write_shards(
                 add(entry)
 
     report("writing examples", 0, num_examples)
-    write = partial(_write_one, out, owner)
+    write = partial(write_shard, out, owner=owner)
     with workers:
         written = workers.map(write, iterate_missing(), most=workers.count + 1, in_order=False)
         for entry in written:
