@@ -12,7 +12,7 @@ from data_tools import build_plan, build_state, shards, sources, split
 from data_tools.audit_page import PICTURES_NAME
 from data_tools.build_plan import Decided, Options, Selected
 from data_tools.progress import Report, say_nothing
-from data_tools.workers import write_shards
+from data_tools.workers import Workers
 from kkanji_jax import __version__
 from kkanji_jax.data.manifest import MANIFEST_NAME, load_manifest
 from kkanji_jax.data.records import FORMAT_VERSION, IMAGE_PX, encode
@@ -163,10 +163,10 @@ def _write_shards(
     spans: list[shards.Span],
     *,
     owner: str,
-    workers: int,
+    workers: Workers,
     report: Report,
 ) -> tuple[list[dict[str, Any]], int]:
-    return write_shards(
+    return shards.write_shards(
         out,
         _iterate_works(spans, prepared.decided, prepared.selected, prepared.options),
         owner=owner,
@@ -177,15 +177,14 @@ def _write_shards(
 
 
 def _start(
-    source: Path, out: Path, options: Options, workers: int, report: Report, say: Say
+    source: Path, out: Path, options: Options, workers: Workers, report: Report, say: Say
 ) -> tuple[Options, Decided, bool]:
     """The completed options, what they decide, and whether `out` holds it all already."""
     options = options.completed()
-    if workers < 1:
-        raise ValueError(f"workers want at least 1, got {workers}")
     build_state.check_out(out)
     # What is refused must leave nothing behind, so `out` itself may not be there yet.
-    decided = build_plan.decide(source, options, report, say, scratch=_nearest_folder(out))
+    scratch = _nearest_folder(out)
+    decided = build_plan.decide(source, options, report, say, scratch=scratch, workers=workers)
     is_there = build_state.check_out(out, decided.fingerprint)
     if is_there:
         build_state.sweep(out)
@@ -208,29 +207,30 @@ def assemble(
     source and the options, not on `workers`. Refuses bad input before anything is written, and an
     `out` that holds anything else. `say` gets lines to print.
     """
-    options, decided, is_there = _start(source, out, options, workers, report, say)
-    if is_there:
-        return Outcome(load_manifest(out), decided.audit, 0, is_new=False)
-    prepared = _prepare(options, decided)
-    selections, rows = prepared.selected
-    if finish:
-        _check_all_there(out, prepared.spans)
-    else:
-        check_space(out, prepared.spans, selections, len(rows), say)
-    with build_state.building(out, decided.fingerprint) as owner:
-        entries, num_resumed = _write_shards(
-            out, prepared, prepared.spans, owner=owner, workers=workers, report=report
-        )
-        manifest = _make_manifest(source, options, decided, prepared.selected, entries)
-        for name, content in (
-            ("index.json", build_state.to_text(decided.index.to_json())),
-            ("splits.csv", split.to_csv(rows)),
-            ("audit.json", build_state.to_text(decided.audit)),
-            (PICTURES_NAME, encode(decided.pictures)),
-            (MANIFEST_NAME, build_state.to_text(manifest)),  # last: it makes the dataset valid
-        ):
-            build_state.write_file(out / name, content, owner)
-    return Outcome(manifest, decided.audit, num_resumed, is_new=True)
+    with Workers(workers) as pool:
+        options, decided, is_there = _start(source, out, options, pool, report, say)
+        if is_there:
+            return Outcome(load_manifest(out), decided.audit, 0, is_new=False)
+        prepared = _prepare(options, decided)
+        selections, rows = prepared.selected
+        if finish:
+            _check_all_there(out, prepared.spans)
+        else:
+            check_space(out, prepared.spans, selections, len(rows), say)
+        with build_state.building(out, decided.fingerprint) as owner:
+            entries, num_resumed = _write_shards(
+                out, prepared, prepared.spans, owner=owner, workers=pool, report=report
+            )
+            manifest = _make_manifest(source, options, decided, prepared.selected, entries)
+            for name, content in (
+                ("index.json", build_state.to_text(decided.index.to_json())),
+                ("splits.csv", split.to_csv(rows)),
+                ("audit.json", build_state.to_text(decided.audit)),
+                (PICTURES_NAME, encode(decided.pictures)),
+                (MANIFEST_NAME, build_state.to_text(manifest)),  # last: it makes the dataset valid
+            ):
+                build_state.write_file(out / name, content, owner)
+        return Outcome(manifest, decided.audit, num_resumed, is_new=True)
 
 
 def assemble_slice(
@@ -248,14 +248,15 @@ def assemble_slice(
     They are counted over all splits; what lies beyond the last is no error, so that a cluster's
     array may be too long. `assemble` with `finish` makes a dataset of them.
     """
-    options, decided, is_there = _start(source, out, options, workers, report, say)
-    prepared = _prepare(options, decided)
-    spans = prepared.spans[chosen[0] : chosen[1]]
-    if is_there or not spans:
-        return SliceOutcome(len(spans), len(spans), len(prepared.spans))
-    check_space(out, spans, prepared.selected.selections, 0, say)
-    with build_state.building(out, decided.fingerprint, is_slice=True) as owner:
-        _, num_resumed = _write_shards(
-            out, prepared, spans, owner=owner, workers=workers, report=report
-        )
-    return SliceOutcome(len(spans), num_resumed, len(prepared.spans))
+    with Workers(workers) as pool:
+        options, decided, is_there = _start(source, out, options, pool, report, say)
+        prepared = _prepare(options, decided)
+        spans = prepared.spans[chosen[0] : chosen[1]]
+        if is_there or not spans:
+            return SliceOutcome(len(spans), len(spans), len(prepared.spans))
+        check_space(out, spans, prepared.selected.selections, 0, say)
+        with build_state.building(out, decided.fingerprint, is_slice=True) as owner:
+            _, num_resumed = _write_shards(
+                out, prepared, spans, owner=owner, workers=pool, report=report
+            )
+        return SliceOutcome(len(spans), num_resumed, len(prepared.spans))

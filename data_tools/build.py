@@ -75,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         default=os.cpu_count() or 1,
-        help="processes that write shards; the bytes do not depend on it (%(default)s)",
+        help="processes that read and write; the bytes do not depend on it (%(default)s)",
     )
     part = parser.add_mutually_exclusive_group()
     part.add_argument(

@@ -14,6 +14,7 @@ from data_tools import combine, protocols, shards, split
 from data_tools.audit import audit, leave_out
 from data_tools.audit_page import choose_pictures
 from data_tools.progress import Report, say_nothing
+from data_tools.workers import Workers
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
@@ -147,12 +148,15 @@ def decide(
     say: Callable[[str], None] = lambda line: None,
     *,
     scratch: Path | None = None,
+    workers: Workers | None = None,
 ) -> Decided:
     """Reads `source`, audits it and splits it; `options` are completed ones.
 
     Its pixels go to a file without a name in the folder `scratch`.
     """
-    catalogue = combine.combine(source, skip_bad=options.skip_bad, scratch=scratch, report=report)
+    catalogue = combine.combine(
+        source, skip_bad=options.skip_bad, scratch=scratch, workers=workers, report=report
+    )
     for note in catalogue.notes:
         say(note)
     earlier: dict[str, str] = {}

@@ -1,58 +1,48 @@
-"""Folders named by code points, full of images -> a stream of what is found in them.
+"""Folders named by code points, full of images -> a stream of what is in them, by its name.
 
 Three kinds: Kuzushiji-Kanji (kkanji2/ or its tar), any folder of U+XXXX/, and CODH's character
-shapes, <book>/characters/U+XXXX/.
+shapes, <book>/characters/U+XXXX/. Of a folder no file is opened here.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from data_tools import archives, readers
+from data_tools import archives
 from data_tools.layouts import KKANJI, codepoint_problem, crop_problem, is_junk
 from data_tools.progress import Report
+from data_tools.reading import Finding, Unread
 from kkanji_jax.data.image_files import SUFFIXES
 
 
-class Finding(NamedTuple):
-    """One thing that a rule of the audit names: a sample or a file, and why."""
-
-    rule: str
-    name: str
-    detail: str
-
-
-class Found(NamedTuple):
-    """One sound image, 64x64 or 28x28; `is_its_own` says that the pixels are the file's."""
-
-    sample_id: str
-    codepoint: str
-    pixels: bytes
-    book: str = ""
-    is_its_own: bool = True
+def _list_files(folder: Path) -> list[str]:
+    """The path inside it of every file of a folder, sorted; links to folders are not followed."""
+    top = str(folder)
+    names: list[str] = []
+    for inside, _, files in os.walk(top):
+        deeper = inside[len(top) :].replace(os.sep, "/").lstrip("/")
+        names += [f"{deeper}/{name}" for name in files] if deeper else files
+    return sorted(names)
 
 
-def _iterate_folder(folder: Path, report: Report) -> Iterator[tuple[str, bytes | None]]:
-    """Path inside the source and bytes of every file; None for an empty class folder."""
+def _iterate_folder(folder: Path, report: Report) -> Iterator[tuple[str, str | None]]:
+    """Path inside the source, and on disk, of every file; None for an empty class folder."""
     class_folders = sorted(folder.iterdir())
     for number, class_folder in enumerate(class_folders):
         report("reading kkanji2", number, len(class_folders))
-        inside = f"{folder.name}/{class_folder.name}"
+        inside, on_disk = f"{folder.name}/{class_folder.name}", str(class_folder)
         if is_junk(class_folder.name) or not class_folder.is_dir():
-            yield inside, b""
+            yield inside, on_disk
             continue
-        files = sorted(class_folder.rglob("*"))
-        if not files:
+        names = _list_files(class_folder)
+        if not names:
             yield inside + "/", None
-        for file in files:
-            if not file.is_dir():
-                name = f"{inside}/{file.relative_to(class_folder).as_posix()}"
-                is_wanted = file.suffix.lower() == ".png" and not is_junk(file.name)
-                yield name, file.read_bytes() if is_wanted else b""
+        for name in names:
+            yield f"{inside}/{name}", f"{on_disk}/{name}"
     report("reading kkanji2", len(class_folders), len(class_folders))
 
 
-def _iterate_tar(path: Path, report: Report) -> Iterator[tuple[str, bytes | None]]:
+def _iterate_tar(path: Path, report: Report) -> Iterator[tuple[str, bytes]]:
     num_bytes, done = path.stat().st_size >> 20, 0
     for name, data in archives.iterate_tar(path):
         done += 512 + -(-len(data) // 512) * 512
@@ -61,15 +51,15 @@ def _iterate_tar(path: Path, report: Report) -> Iterator[tuple[str, bytes | None
     report("reading kkanji.tar (MB)", num_bytes, num_bytes)
 
 
-def iterate_kkanji(path: Path, report: Report) -> Iterator[Found | Finding]:
+def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
     """Kuzushiji-Kanji, from the folder kkanji2 or the tar of it; ids `kkanji/U+XXXX/<name>`."""
     misnamed: set[str] = set()
     seen: set[str] = set()
     iterate = _iterate_folder if path.is_dir() else _iterate_tar
-    for file, data in iterate(path, report):
+    for file, content in iterate(path, report):
         folder, _, name = file.removeprefix("kkanji2/").partition("/")
         is_inside = file.startswith("kkanji2/") and bool(folder)
-        if data is None:
+        if content is None:
             yield Finding("empty_class", file, "no file")
             continue
         is_png = name.lower().endswith(".png")
@@ -82,21 +72,14 @@ def iterate_kkanji(path: Path, report: Report) -> Iterator[Found | Finding]:
                 yield Finding("wrong_name", f"kkanji2/{folder}", problem)
             continue
         sample_id = f"{KKANJI}/{folder}/{name[: -len('.png')]}"
-        try:
-            if "/" in name:
-                raise ValueError("is in a folder inside its class folder")
-            if sample_id in seen:
-                raise ValueError(f"has the same sample id as another file, {sample_id}")
-            pixels, mode = readers.decode_png(data)
-        except readers.WrongSizeError as err:
-            yield Finding("wrong_size", sample_id, str(err))
-        except ValueError as err:
-            yield Finding("unreadable", file, str(err))
+        if "/" in name:
+            yield Finding("unreadable", file, "is in a folder inside its class folder")
+        elif sample_id in seen:
+            same = f"has the same sample id as another file, {sample_id}"
+            yield Finding("unreadable", file, same)
         else:
             seen.add(sample_id)
-            if mode is not None:
-                yield Finding("converted", sample_id, f"mode {mode}")
-            yield Found(sample_id, folder, pixels)
+            yield Unread(sample_id, folder, content, file)
 
 
 def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
@@ -110,7 +93,7 @@ def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
 
 def iterate_images(
     source: str, class_folders: list[Path], report: Report, book: str = ""
-) -> Iterator[Found | Finding]:
+) -> Iterator[Unread | Finding]:
     """Class folders of images in any raster format, each made a 64x64 white-on-black glyph.
 
     Ids are `<source>/U+XXXX/<file name>`. With `book` the files are CODH's crops of that book,
@@ -127,12 +110,12 @@ def iterate_images(
         if problem := codepoint_problem(codepoint):
             yield Finding("wrong_name", where, problem)
             continue
-        files = [file for file in sorted(class_folder.rglob("*")) if not file.is_dir()]
-        if not files:
+        names = _list_files(class_folder)
+        if not names:
             yield Finding("empty_class", where + "/", "no file")
         seen: set[str] = set()
-        for file in files:
-            name = file.relative_to(class_folder).as_posix()
+        for name in names:
+            file = class_folder / name
             is_image = file.suffix.lower() in SUFFIXES
             if not is_image or any(map(is_junk, name.split("/"))):
                 yield Finding("ignored", f"{where}/{name}", "no image of a class folder")
@@ -145,10 +128,5 @@ def iterate_images(
                 yield Finding("wrong_name", f"{where}/{name}", problem)
                 continue
             seen.add(sample_id)
-            try:
-                pixels, is_its_own = readers.read_glyph(file)
-            except ValueError as err:
-                yield Finding("unreadable", sample_id, str(err))
-            else:
-                yield Found(sample_id, codepoint, pixels, book, is_its_own)
+            yield Unread(sample_id, codepoint, str(file), sample_id, book)
     report(what, len(class_folders), len(class_folders))

@@ -1,6 +1,5 @@
 """One folder of sources, in whichever of their forms -> one catalogue of originals."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,11 +11,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from data_tools import readers
-from data_tools.class_folders import Finding, Found, iterate_images, iterate_kkanji
+from data_tools.class_folders import iterate_images, iterate_kkanji
 from data_tools.layouts import CHAR_SHAPE, KKANJI, SmallPart, find_layout, is_class_folder
 from data_tools.pixel_store import PixelStore, StoredPixels
 from data_tools.progress import Report, say_nothing
+from data_tools.reading import Finding, Found, decode_image, decode_kkanji, digest_of, read_all
 from data_tools.sources import RIGHTS_NAME, is_published, sha256_of
+from data_tools.workers import Workers
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.records import IMAGE_PX
 
@@ -80,7 +81,13 @@ def stack_images(pixels: Iterable[bytes]) -> UInt8[np.ndarray, "n 64 64"]:
     return np.frombuffer(joined, np.uint8).reshape(-1, IMAGE_PX, IMAGE_PX)
 
 
-def _read_small(source: str, part: SmallPart, report: Report) -> Iterator[Found]:
+def _read_rows(images: UInt8[np.ndarray, "n 28 28"]) -> list[tuple[bytes, str]]:
+    """The pixels and the digest of each."""
+    rows = [image.tobytes() for image in images]
+    return [(pixels, digest_of(to_64px(pixels))) for pixels in rows]
+
+
+def _read_small(source: str, part: SmallPart, workers: Workers, report: Report) -> Iterator[Found]:
     """The rows of a 28x28 part; ids `<source>/<row>`."""
     codepoints = readers.read_classmap(part.classmap)
     labels = readers.read_labels(part.labels, len(codepoints), part.classmap)
@@ -90,10 +97,11 @@ def _read_small(source: str, part: SmallPart, report: Report) -> Iterator[Found]
             f"{part.images.name} has {num_images} images, {part.labels.name} {len(labels)} labels"
         )
     row = 0
-    for images in readers.iterate_images(part.images):
+    blocks = readers.iterate_images(part.images)
+    for block in workers.map(_read_rows, blocks, most=2 * workers.count):
         report(f"reading {source}", row, num_images)
-        for image in images:
-            yield Found(f"{source}/{row:06d}", codepoints[labels[row]], image.tobytes())
+        for pixels, digest in block:
+            yield Found(f"{source}/{row:06d}", codepoints[labels[row]], pixels, digest)
             row += 1
     report(f"reading {source}", num_images, num_images)
 
@@ -129,8 +137,7 @@ class _Gathering:
             if isinstance(found, Finding):
                 findings.append(found)
                 continue
-            digest = hashlib.sha256(to_64px(found.pixels)).hexdigest()
-            held = self._store.put(found.pixels)
+            held, digest = self._store.put(found.pixels), found.pixels_sha256
             codepoint, book = intern(found.codepoint), intern(found.book)
             originals.append(Original(found.sample_id, codepoint, source, held, digest, book))
             num_made += not found.is_its_own
@@ -159,6 +166,7 @@ def combine(
     *,
     skip_bad: bool = False,
     scratch: Path | None = None,
+    workers: Workers | None = None,
     report: Report = say_nothing,
 ) -> Catalogue:
     """Reads every source in `folder`: see `layouts.find_layout` for what they are.
@@ -166,8 +174,10 @@ def combine(
     Refuses a folder without any, half of an images-labels pair, and damaged archives. Files of
     class folders that cannot be used stop it with a list of them all (BadFilesError); with
     `skip_bad` they become findings. Files that are no source's are ignored, and are findings.
-    Pixels are not kept in memory but in a PixelStore in the folder `scratch`.
+    Pixels are not kept in memory but in a PixelStore in the folder `scratch`. `workers` decode;
+    what is found does not depend on their number.
     """
+    workers = workers or Workers(1)
     layout = find_layout(folder)
     if layout.image_folders and not (folder / RIGHTS_NAME).is_file():
         names = ", ".join(f"{name}/" for name in layout.image_folders)
@@ -175,19 +185,22 @@ def combine(
     gathering = _Gathering(PixelStore(scratch), skip_bad)
     if layout.kkanji:
         files = [layout.kkanji] if layout.kkanji.is_file() else []
-        gathering.take(KKANJI, iterate_kkanji(layout.kkanji, report), files)
+        listed = iterate_kkanji(layout.kkanji, report)
+        gathering.take(KKANJI, read_all(listed, decode_kkanji, workers), files)
         if not gathering.originals:
             raise ValueError(f"{layout.kkanji} holds no image kkanji2/U+XXXX/*.png")
     for source, part in layout.parts.items():
-        gathering.take(source, _read_small(source, part, report), part, in_order=True)
+        gathering.take(source, _read_small(source, part, workers, report), part, in_order=True)
     for source, path in layout.image_folders.items():
         class_folders = [p for p in sorted(path.iterdir()) if path != folder or is_class_folder(p)]
-        gathering.take(source, iterate_images(source, class_folders, report))
+        listed = iterate_images(source, class_folders, report)
+        gathering.take(source, read_all(listed, decode_image, workers))
     if layout.books:
-        crops = chain.from_iterable(
+        listed = chain.from_iterable(
             iterate_images(CHAR_SHAPE, sorted(path.iterdir()), report, book)
             for book, path in layout.books.items()
         )
+        crops = read_all(listed, decode_image, workers)
         gathering.take(CHAR_SHAPE, crops, books=list(layout.books))
     if not gathering.originals:
         raise ValueError(f"{folder} holds no image in its folders U+XXXX/")

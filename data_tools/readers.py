@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,22 +21,29 @@ from kkanji_jax.data.records import IMAGE_PX
 SMALL_PX = 28
 MAX_FILE_BYTES = 2**26  # of one image: an uncompressed one of the most pixels that are read
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PLAIN_GREY = bytes([8, 0, 0, 0, 0])  # bits, colour type, compression, filters, interlacing
 
 
 class WrongSizeError(ValueError):
     """A sound image that is not IMAGE_PX x IMAGE_PX."""
 
 
-def check_png(data: bytes) -> tuple[int, int]:
-    """Width and height a PNG states, once all its chunks are there and undamaged.
+class Png(NamedTuple):
+    """A PNG whose chunks are all there and undamaged; its pixels are not decoded."""
 
-    ValueError says what is wrong. Pixels are not decoded.
-    """
+    size: tuple[int, int]  # width and height
+    is_plain: bool  # nothing but 8-bit grey, row after row
+    bodies: list[memoryview]  # the compressed pixels
+
+
+def check_png(data: bytes) -> Png:
+    """What a PNG states, once all its chunks are there and undamaged; or ValueError says why."""
     if not data:
         raise ValueError("is empty")
     if not data.startswith(_PNG_SIGNATURE):
         raise ValueError(f"is no PNG: it starts with {data[:8]!r}")
     at, kind, size = 8, b"", (0, 0)
+    is_plain, bodies, view = True, [], memoryview(data)
     while kind != b"IEND":
         if at + 12 > len(data):
             raise ValueError("is cut short")
@@ -49,10 +57,25 @@ def check_png(data: bytes) -> tuple[int, int]:
             if kind != b"IHDR" or length != 13:
                 raise ValueError("is damaged: it has no header")
             size = struct.unpack_from(">II", data, 16)
-        if kind == b"acTL":
+            is_plain = data[24:29] == _PLAIN_GREY
+        elif kind == b"IDAT":
+            bodies.append(view[at + 8 : body_ends])
+        elif kind == b"acTL":
             raise ValueError("is an animation")
+        elif kind != b"IEND":
+            is_plain = False  # such as tRNS, which makes a grey transparent
         at = body_ends + 4
-    return size
+    return Png(size, is_plain, bodies)
+
+
+def _decode_plain(png: Png) -> bytes | None:
+    """The pixels of plain grey, by the decoder that opening the file would come to; or None."""
+    if not png.is_plain:
+        return None
+    try:
+        return Image.frombytes("L", png.size, b"".join(png.bodies), "zip", "L").tobytes()
+    except ValueError:
+        return None  # opening the file says what is wrong
 
 
 def decode_png(data: bytes) -> tuple[bytes, str | None]:
@@ -62,9 +85,12 @@ def decode_png(data: bytes) -> tuple[bytes, str | None]:
     `kkanji_jax.data.glyph_image`, which every image but CODH's own goes by.
     WrongSizeError for another size, before any pixel is decoded; ValueError for a bad file.
     """
-    size = check_png(data)
-    if size != (IMAGE_PX, IMAGE_PX):
-        raise WrongSizeError(f"is {size[0]}x{size[1]}, not {IMAGE_PX}x{IMAGE_PX}")
+    png = check_png(data)
+    if png.size != (IMAGE_PX, IMAGE_PX):
+        width, height = png.size
+        raise WrongSizeError(f"is {width}x{height}, not {IMAGE_PX}x{IMAGE_PX}")
+    if (pixels := _decode_plain(png)) is not None:
+        return pixels, None
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.load()

@@ -1,9 +1,9 @@
 """Examples -> shards: chunked ArrayRecord files, whose bytes depend on nothing but the examples."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,9 @@ from jaxtyping import Int32
 
 from data_tools import build_state
 from data_tools.combine import Original, stack_images
+from data_tools.progress import Report, say_nothing
 from data_tools.sources import sha256_of
+from data_tools.workers import Workers
 from kkanji_jax.data.balance import mix_address
 from kkanji_jax.data.records import Chunk, address_of, encode
 
@@ -203,3 +205,46 @@ def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
     build_state.put_in_place(unfinished, path)
     build_state.mark_finished(out, entry, owner)
     return entry
+
+
+def write_shards(
+    out: Path,
+    works: Iterable[tuple[str, Callable[[], Work]]],
+    *,
+    owner: str,
+    num_examples: int,
+    workers: Workers,
+    report: Report = say_nothing,
+) -> tuple[list[dict[str, Any]], int]:
+    """Writes every shard that is not finished; (their manifest entries in order, number kept).
+
+    `works` are the names of shards and what makes their work. The bytes do not depend on the number
+    of `workers`, which have ended when this does: none writes on behind it. At most one shard more
+    than there are of them is in memory.
+    """
+    entries: list[dict[str, Any]] = []
+    num_kept = done = 0
+
+    def add(entry: dict[str, Any]) -> None:
+        nonlocal done
+        entries.append(entry)
+        done += entry["num_examples"]
+        report("writing examples", done, num_examples)
+
+    def iterate_missing() -> Iterator[Work]:
+        nonlocal num_kept
+        for file, make_work in works:
+            entry = build_state.read_mark(out, file)
+            if entry is None:
+                yield make_work()
+            else:
+                num_kept += 1
+                add(entry)
+
+    report("writing examples", 0, num_examples)
+    write = partial(write_shard, out, owner=owner)
+    with workers:
+        written = workers.map(write, iterate_missing(), most=workers.count + 1, in_order=False)
+        for entry in written:
+            add(entry)
+    return sorted(entries, key=lambda entry: entry["file"]), num_kept

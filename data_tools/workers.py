@@ -1,18 +1,18 @@
-"""The processes that write shards."""
+"""The processes that share the work of a build, if it is given more than one."""
 
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from data_tools import build_state, shards
-from data_tools.progress import Report, say_nothing
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def _start_worker() -> None:
@@ -41,61 +41,64 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def write_shards(
-    out: Path,
-    works: Iterable[tuple[str, Callable[[], shards.Work]]],
-    *,
-    owner: str,
-    num_examples: int,
-    workers: int,
-    report: Report = say_nothing,
-) -> tuple[list[dict[str, Any]], int]:
-    """Writes every shard that is not finished; (their manifest entries in order, number kept).
+def _take(pending: deque[Future[Result]], *, in_order: bool) -> Result:
+    """The result of the first that was given, or that is finished; waits for it."""
+    if in_order:
+        return pending.popleft().result()
+    finished = wait(pending, return_when=FIRST_COMPLETED).done.pop()
+    pending.remove(finished)
+    return finished.result()
 
-    `works` are the names of shards and what makes their work. The bytes do not depend on `workers`.
-    At most workers + 1 shards are in memory.
+
+class Workers:
+    """`count` processes, each started when there is work for it; one is this process itself.
+
+    Leaving `with` ends them once none is at work any more; they cannot be used after that.
     """
-    entries: list[dict[str, Any]] = []
-    num_kept = done = 0
 
-    def add(entry: dict[str, Any]) -> None:
-        nonlocal done
-        entries.append(entry)
-        done += entry["num_examples"]
-        report("writing examples", done, num_examples)
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"workers want at least 1, got {count}")
+        self.count = count
+        self._pool = None
+        if count > 1:
+            spawn = get_context("spawn")
+            self._pool = ProcessPoolExecutor(count, spawn, initializer=_start_worker)
 
-    def iterate_missing() -> Iterator[shards.Work]:
-        nonlocal num_kept
-        for file, make_work in works:
-            entry = build_state.read_mark(out, file)
-            if entry is None:
-                yield make_work()
-            else:
-                num_kept += 1
-                add(entry)
+    def __enter__(self) -> "Workers":
+        return self
 
-    report("writing examples", 0, num_examples)
-    if workers == 1:
-        for work in iterate_missing():
-            add(shards.write_shard(out, work, owner))
-    else:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
-        pending: set[Future[dict[str, Any]]] = set()
+    def __exit__(self, *_: Any) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        most: int,
+        in_order: bool = True,
+    ) -> Iterator[Result]:
+        """What `function` makes of each of `items`, in their order or as they are finished.
+
+        At most `most` items are drawn whose results are not yet taken, so that neither fills the
+        memory. OSError when a worker is killed.
+        """
+        if self._pool is None:
+            yield from map(function, items)
+            return
+        pending: deque[Future[Result]] = deque()
         try:
-            for work in iterate_missing():
+            for item in items:
                 with _interrupts_held():  # submitting is what starts the workers
-                    pending.add(pool.submit(shards.write_shard, out, work, owner))
-                if len(pending) > workers:
-                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        add(future.result())
-            for future in pending:
-                add(future.result())
+                    pending.append(self._pool.submit(function, item))
+                if len(pending) >= most:
+                    yield _take(pending, in_order=in_order)
+            while pending:
+                yield _take(pending, in_order=in_order)
         except BrokenProcessPool as err:
             raise OSError(
                 "a worker was killed, perhaps for memory: the same command again goes on where "
                 "this one stopped, --workers 1 needs the least memory"
             ) from err
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return sorted(entries, key=lambda entry: entry["file"]), num_kept

@@ -38,12 +38,16 @@ def start(source: Path, out: Path, workers: int, more: Sequence[str]) -> subproc
 
 
 def cpu_s_of(pid: int) -> float:
-    """What a process and its children that have ended have spent; 0 when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    """What a build and its workers have spent, ended ones included; 0 when it is gone."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended since
+        if int(fields[2]) == pid:  # the group, which a build leads
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def half_written(out: Path) -> set[str]:
@@ -61,7 +65,7 @@ def state_of(out: Path) -> str:
 
 
 def finish(process: subprocess.Popen[bytes], what: str) -> float:
-    """Waits, and returns the CPU seconds of the parent process."""
+    """Waits, and returns the CPU seconds that it took."""
     spent_s = 0.0
     while process.poll() is None:
         spent_s = max(spent_s, cpu_s_of(process.pid))
@@ -90,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in range(args.kills):
         left = half_written(killed)
         process = start(source, killed.resolve(), 2, args.more)
-        moment_s = rng.uniform(0.02, 0.3) * length_s  # of its own CPU time: a busy machine is slow
+        moment_s = rng.uniform(0.02, 0.3) * length_s  # of CPU time: a busy machine is slow
         if number % 2:
             while process.poll() is None and half_written(killed) <= left:
                 time.sleep(0.002)

@@ -37,9 +37,10 @@ KKANJI_JAX = (
     "report_page"
 ).split()
 DATA_TOOLS = (
-    "progress layouts sources fetch archives readers class_folders pixel_store combine "
+    "progress workers layouts sources fetch archives readers reading class_folders pixel_store "
+    "combine "
     "audit split protocols audit_page host_augment "
-    "device_augment build_state shards workers build_plan assemble contact_sheet dataset_view"
+    "device_augment build_state shards build_plan assemble contact_sheet dataset_view"
 ).split()
 DOORS = tuple(
     "kkanji_jax.train kkanji_jax.evaluate kkanji_jax.predict kkanji_jax.plots.__main__ "

@@ -184,6 +184,41 @@ def test_what_is_no_sound_png_is_refused_with_the_reason(glyph: np.ndarray):
             readers.decode_png(data)
 
 
+def test_plain_grey_is_decoded_as_opening_the_file_would(
+    glyph: np.ndarray, rng: np.random.Generator
+):
+    def by_opening(data: bytes) -> bytes | None:
+        try:
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+                return image.tobytes()
+        except (OSError, SyntaxError, ValueError):
+            return None
+
+    def decoded(data: bytes) -> bytes | None:
+        try:
+            return readers.decode_png(data)[0]
+        except ValueError:
+            return None
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0))
+    raw = b"".join(bytes([0]) + row.tobytes() for row in glyph)
+    stream = zlib.compress(raw)
+    streams = [stream, zlib.compress(raw + b"more"), zlib.compress(raw[:-1]), stream + b"more"]
+    streams += [stream[:length] for length in range(0, len(stream), 5)]
+    for at in range(len(stream)):  # damaged before its checksums were made
+        streams.append(stream[:at] + bytes([stream[at] ^ 1 << at % 8]) + stream[at + 1 :])
+    outcomes = []
+    for each in streams:
+        cut = int(rng.integers(len(each) + 1))
+        bodies = chunk(b"IDAT", each[:cut]) + chunk(b"IDAT", each[cut:])
+        for body in (chunk(b"IDAT", each), bodies):
+            data = SIGNATURE + header + body + END
+            outcomes.append(decoded(data))
+            assert outcomes[-1] == by_opening(data)
+    assert outcomes[0] == glyph.tobytes()
+    assert {None, glyph.tobytes()} < set(outcomes)  # refused, sound, and sound but other pixels
+
+
 # class maps
 
 

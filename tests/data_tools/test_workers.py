@@ -9,8 +9,8 @@ import pytest
 
 from data_tools.build_state import read_mark
 from data_tools.combine import Original
-from data_tools.shards import layout, make_work, store_order
-from data_tools.workers import write_shards
+from data_tools.shards import layout, make_work, store_order, write_shards
+from data_tools.workers import Workers
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def write(out: Path, made: list[Original], workers: int) -> tuple[list[dict[str,
         (span.file, partial(make_work, span, selections, made, rows, **how))
         for span in layout(selections, chunk_size=4, shard_examples=8)
     ]
-    return write_shards(out, works, owner="me", num_examples=len(made), workers=workers)
+    return write_shards(out, works, owner="me", num_examples=len(made), workers=Workers(workers))
 
 
 def test_finished_shards_are_kept_and_changed_ones_are_written_again(
