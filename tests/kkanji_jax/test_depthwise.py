@@ -74,6 +74,20 @@ def test_bfloat16_images_are_summed_in_float32(rng, form: str) -> None:
     np.testing.assert_allclose(np.asarray(ours, np.float64), exact, rtol=2**-8, atol=1e-4)
 
 
+def test_on_a_cpu_the_taps_are_run_once_however_many_loops_read_their_sum() -> None:
+    def loss(x, kernel):
+        y = depthwise_conv(x, kernel, 1)
+        return jnp.sum(jnp.square(y - jnp.mean(y, axis=(0, 1, 2))))
+
+    shapes = (
+        jax.ShapeDtypeStruct((8, 8, 8, 4), jnp.float32),
+        jax.ShapeDtypeStruct((5, 5, 1, 4), jnp.float32),
+    )
+    analysis = jax.jit(loss).lower(*shapes).compile().cost_analysis()
+    taps = 8 * 8 * 8 * 4 * (2 * 25 - 1)
+    assert analysis is not None and taps < analysis["flops"] < 1.5 * taps
+
+
 def compiled_text(form: str | None) -> str:
     """The program of a value and its gradients, as the CPU runs it."""
 
