@@ -9,7 +9,9 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from kkanji_jax import taps
@@ -58,8 +60,28 @@ def _hybrid_gradients(plan: Plan, x: Array, kernel: Array, dy: Array) -> tuple[A
     if stride == 1 and rows.out <= rows.taps and cols.out <= cols.taps:
         kernel_gradient = taps.summed_kernel_gradient(plan, x, kernel, dy)
     else:
-        (kernel_gradient,) = jax.linear_transpose(lambda k: _conv(plan, x, k), kernel)(dy)
+        kernel_gradient = _shared_kernel_gradient(plan, x, kernel, dy)
     return image_gradient, kernel_gradient
+
+
+def _shared_kernel_gradient(plan: Plan, x: Array, kernel: Array, dy: Array) -> Array:
+    """The kernel's gradient of `conv`, as the sum of each device's share where a mesh is set.
+
+    cuDNN returns bfloat16 where the images are. XLA would add the devices' shares up as such and
+    convert their sum; converted here before they meet, they cross with all other gradients.
+    """
+
+    def share(x: Array, dy: Array) -> Array:
+        (gradient,) = jax.linear_transpose(lambda k: _conv(plan, x, k), kernel)(dy)
+        return gradient[None]
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return share(x, dy)[0]
+    split = PartitionSpec(mesh.axis_names)
+    # Checked, the shares would be summed inside, where the kernel is transposed.
+    shares = jax.shard_map(share, in_specs=(split, split), out_specs=split, check_vma=False)(x, dy)
+    return jnp.sum(shares, axis=0)
 
 
 def _run(form: str | None, forms: dict[str, Callable], *operands: Array):
