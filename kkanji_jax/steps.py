@@ -171,13 +171,13 @@ def make_train_steps(
     one_step = _make_one_step(graphdef, optimizer, **settings)
 
     def train_steps(state: TrainState, data: Data, batch: Batch) -> tuple[TrainState, Sums]:
-        if batch.copies.shape[0] == 1:
-            return one_step(data, state, _first(batch))
-
         def body(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
             return one_step(data, state, batch)
 
-        state, sums = jax.lax.scan(body, state, batch)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for the depthwise gradients
+            if batch.copies.shape[0] == 1:
+                return one_step(data, state, _first(batch))
+            state, sums = jax.lax.scan(body, state, batch)
         return state, Sums(*(value.sum(axis=0) for value in sums))
 
     everywhere, split = mesh_lib.replicated(mesh), mesh_lib.sharded(mesh, axis=2)

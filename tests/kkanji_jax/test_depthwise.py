@@ -1,5 +1,6 @@
 """All forms of the depthwise convolution are a loop in NumPy, forwards and backwards."""
 
+import functools
 import itertools
 import re
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.depthwise import FORMS, depthwise_conv
 
 CASES = list(itertools.product((3, 5), (1, 2), (1, 2, 5, 8)))  # kernel, stride, size
@@ -72,6 +74,43 @@ def test_bfloat16_images_are_summed_in_float32(rng, form: str) -> None:
     )
     # Inputs are exact in bfloat16, so only the result is rounded, to 8 bits: 2**-8 of itself.
     np.testing.assert_allclose(np.asarray(ours, np.float64), exact, rtol=2**-8, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_over_devices_the_shares_of_a_kernels_gradient_are_added_up(rng, stride: int) -> None:
+    mesh = mesh_lib.make_mesh()
+    shapes = (16, 8, 8, 3), (3, 3, 1, 3), (16, 8 // stride, 8 // stride, 3)
+    x, kernel, dy = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    split, everywhere = mesh_lib.sharded(mesh), mesh_lib.replicated(mesh)
+
+    @functools.partial(
+        jax.jit, in_shardings=(split, everywhere, split), out_shardings=(split, everywhere)
+    )
+    def gradients(x, kernel, dy):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return jax.vjp(lambda x, k: depthwise_conv(x, k, stride, "hybrid"), x, kernel)[1](dy)
+
+    wide = [a.astype(np.float64) for a in (x, kernel, dy)]
+    _, *exact = numpy_depthwise(wide[0], wide[1], wide[2], stride)
+    for ours, theirs in zip(gradients(x, kernel, dy), exact, strict=True):
+        # Sums of up to 1024 products of size 1.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+    shares = str(jax.make_jaxpr(gradients)(x.astype(jnp.bfloat16), kernel, dy.astype(jnp.bfloat16)))
+    assert "f32[8,3,3,1,3]" in shares  # not bf16
+
+
+def test_on_a_cpu_the_taps_are_run_once_however_many_loops_read_their_sum() -> None:
+    def loss(x, kernel):
+        y = depthwise_conv(x, kernel, 1)
+        return jnp.sum(jnp.square(y - jnp.mean(y, axis=(0, 1, 2))))
+
+    shapes = (
+        jax.ShapeDtypeStruct((8, 8, 8, 4), jnp.float32),
+        jax.ShapeDtypeStruct((5, 5, 1, 4), jnp.float32),
+    )
+    analysis = jax.jit(loss).lower(*shapes).compile().cost_analysis()
+    taps = 8 * 8 * 8 * 4 * (2 * 25 - 1)
+    assert analysis is not None and taps < analysis["flops"] < 1.5 * taps
 
 
 def compiled_text(form: str | None) -> str:
