@@ -15,6 +15,7 @@ AXES = {
     "last epochs without augmentation": "clean images at the end of training",
     "small-shift averaging": "averaging the answers to shifted copies at test",
     "network size": "B1 to B7 instead of B0",
+    "activations in bfloat16": "`model.dtype`",
     "seed": "the same run with another `seed`",
     "5050 protocol": "half of each class for training, as the published 94.28 %",
     "legacy protocol": "balanced first, split afterwards, against the honest split",
@@ -36,9 +37,15 @@ def page(
     unknown = sorted(tested - AXES.keys() - {None})
     if unknown:
         raise ValueError(f"no such axis: {unknown[0]}; wanted one of {', '.join(AXES)}")
-    parts = [_HEAD, _overview(summaries)]
+    runs = [summary for summary in summaries if summary["axis"] is None]
+    parts = [_HEAD, _overview(runs)]
     parts += [_floors_section(floors)] if floors else []
-    parts += [_section(summary) for summary in summaries]
+    parts += [_section(summary) for summary in runs]
+    parts += [
+        _comparison(axis, [summary for summary in summaries if summary["axis"] == axis])
+        for axis in AXES
+        if axis in tested
+    ]
     parts += [_crops_section(name, summary) for name, summary in (crops or {}).items()]
     missing = [f"- {name}: {what}" for name, what in AXES.items() if name not in tested]
     parts.append("## Not tested\n\nNo run here varies any of these, so nothing is known of them:")
@@ -73,6 +80,28 @@ def _overview(summaries: Sequence[dict[str, Any]]) -> str:
         ])  # fmt: skip
     head = ["run", "what", "test n", "top-1", "macro", "steps × images", "hardware, time"]
     return _table(head, rows)
+
+
+def _comparison(axis: str, summaries: Sequence[dict[str, Any]]) -> str:
+    """Runs that differ in one thing, side by side."""
+    common = set.intersection(*(set(summary["config_differences"]) for summary in summaries))
+    rows = []
+    for summary in summaries:
+        varied = [f"`{line}`" for line in summary["config_differences"] if line not in common]
+        for name, scores in summary["splits"].items():
+            rows.append([
+                summary["name"], "; ".join(varied) or "as it is", name,
+                f"{scores['num_examples']:,}", _score(scores["top1"]), _score(scores["macro"]),
+                f"{summary['training']['elapsed_s'] / 60:.0f} min",
+            ])  # fmt: skip
+    first = summaries[0]
+    return "\n\n".join([
+        f"## Comparison: {axis}",
+        f"What varies: {AXES[axis]}. {first['title']}",
+        *first["remarks"],
+        _table(["run", "its difference", "split", "n", "top-1", "macro", "training"], rows),
+        "```bash\n" + "\n".join(first["commands"]) + "\n```",
+    ])  # fmt: skip
 
 
 def _floors_section(floors: Mapping[str, dict[str, Any]]) -> str:
