@@ -84,7 +84,9 @@ def _overview(summaries: Sequence[dict[str, Any]]) -> str:
 
 def _comparison(axis: str, summaries: Sequence[dict[str, Any]]) -> str:
     """Runs that differ in one thing, side by side."""
-    common = set.intersection(*(set(summary["config_differences"]) for summary in summaries))
+    common: set[str] = set()
+    if len(summaries) > 1:
+        common = set.intersection(*(set(summary["config_differences"]) for summary in summaries))
     rows = []
     for summary in summaries:
         varied = [f"`{line}`" for line in summary["config_differences"] if line not in common]

@@ -49,7 +49,7 @@ def test_a_bad_result_stays_and_an_axis_is_tested_only_by_a_run(script: ModuleTy
     bad["splits"]["test"]["top1"] = {"value": 0.0123, "n": 7946, "ci95": [0.01, 0.02]}
     text = script.page([good, bad])
     compared = text.split("## Comparison: label smoothing\n")[1].split("\n## ")[0]
-    assert "| b0-worse | as it is | test | 7,946 | 1.2 % (1.0–2.0) |" in compared
+    assert "| test | 7,946 | 1.2 % (1.0–2.0) |" in compared
     assert all(command in compared for command in bad["commands"])
     untested = text.split("## Not tested")[1]
     assert "label smoothing" not in untested and "- cosine head" in untested
