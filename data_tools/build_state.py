@@ -17,6 +17,19 @@ from data_tools.sources import sha256_of
 from kkanji_jax.data.manifest import BUILD_STATE_NAME, MANIFEST_NAME, load_manifest, read_manifest
 
 
+@contextmanager
+def naming_in_errors(path: Path) -> Iterator[None]:
+    """Makes errors of writing one OSError that names `path`: a full disk's name no file."""
+    try:
+        yield
+    except RuntimeError as err:  # what ArrayRecord raises for a full disk, among others
+        raise OSError(f"cannot write {path}: {err}") from err
+    except OSError as err:
+        if err.errno is None:  # named already
+            raise
+        raise OSError(f"cannot write {path}: {err.strerror}") from err
+
+
 def sync(path: Path) -> None:
     """Waits until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -38,11 +51,15 @@ def put_in_place(unfinished: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def _write_whole(unfinished: Path, path: Path, content: bytes | str) -> None:
+    with naming_in_errors(path):
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        put_in_place(unfinished, path)
+
+
 def write_file(path: Path, content: bytes | str, owner: str) -> None:
-    """Writes a file of DATASET, so that it is there whole or not at all."""
-    unfinished = unfinished_path(path, owner)
-    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-    put_in_place(unfinished, path)
+    """Writes a file of DATASET, so that it is there whole or not at all; else OSError."""
+    _write_whole(unfinished_path(path, owner), path, content)
 
 
 def to_text(content: Any) -> str:
@@ -58,8 +75,7 @@ def mark_finished(out: Path, entry: dict[str, Any], owner: str) -> None:
     """Records that the shard of this manifest entry is in place."""
     mark = _mark_path(out, entry["file"])
     unfinished = mark.with_name(f"{mark.name}.{owner}.unfinished")
-    unfinished.write_text(json.dumps(entry), encoding="utf-8")
-    put_in_place(unfinished, mark)
+    _write_whole(unfinished, mark, json.dumps(entry))
 
 
 def read_mark(out: Path, file: str) -> dict[str, Any] | None:
@@ -159,8 +175,7 @@ def building(out: Path, fingerprint: str, *, is_slice: bool = False) -> Iterator
             state = folder / "state.json"
             if not state.is_file():
                 unfinished = folder / f"state.json.{owner}.unfinished"
-                unfinished.write_text(json.dumps({"fingerprint": fingerprint}), encoding="utf-8")
-                put_in_place(unfinished, state)
+                _write_whole(unfinished, state, json.dumps({"fingerprint": fingerprint}))
         with alive:
             try:
                 yield owner

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,14 +154,6 @@ def _iterate_records(work: Work) -> Iterator[bytes]:
         yield encode(Chunk(chunk_images, work.class_ids[part], ids, parents))
 
 
-@contextmanager
-def _naming_in_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as err:  # what ArrayRecord raises for a full disk, among others
-        raise OSError(f"cannot write {path}: {err}") from err
-
-
 def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
     """Writes one shard, checks that it can be read, moves it into place, and marks it finished.
 
@@ -174,17 +165,16 @@ def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
     path = out / work.file
     unfinished = build_state.unfinished_path(path, owner)
     records_sha256, num_records = hashlib.sha256(), 0
-    with _naming_in_errors(path):
+    with build_state.naming_in_errors(path):
         writer = ArrayRecordWriter(str(unfinished), WRITER_OPTIONS)
     for record in _iterate_records(work):
-        with _naming_in_errors(path):
+        with build_state.naming_in_errors(path):
             writer.write(record)
         records_sha256.update(record)
         num_records += 1
-    with _naming_in_errors(path):
+    with build_state.naming_in_errors(path):
         writer.close()
-    build_state.sync(unfinished)
-    with _naming_in_errors(path):
+        build_state.sync(unfinished)
         found_sha256, num_found = hashlib.sha256(), 0
         reader = ArrayRecordReader(str(unfinished), "readahead_buffer_size:0,max_parallelism:0")
         if reader.ok():  # a broken file opens silently, with no record in it
@@ -202,7 +192,8 @@ def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
         "bytes": unfinished.stat().st_size,
         "sha256": sha256_of(unfinished),
     }
-    build_state.put_in_place(unfinished, path)
+    with build_state.naming_in_errors(path):
+        build_state.put_in_place(unfinished, path)
     build_state.mark_finished(out, entry, owner)
     return entry
 

@@ -104,10 +104,11 @@ def three_steps(
 def assert_close(one: TrainState, other: TrainState) -> None:
     paths = jax.tree_util.tree_leaves_with_path(one)
     for (path, left), right in zip(paths, jax.tree.leaves(other), strict=True):
-        # Eight devices add the same float32 numbers in another order.
-        np.testing.assert_allclose(
-            left, right, rtol=1e-5, atol=1e-6, err_msg=jax.tree_util.keystr(path)
-        )
+        name = jax.tree_util.keystr(path)
+        # Eight devices add the same float32 numbers in another order. In a gradient they cancel,
+        # so that its rounding is as its largest entry is, not as each one.
+        atol = 1e-6 + (1e-4 * np.abs(left).max() if "opt_state" in name else 0)
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=atol, err_msg=name)
 
 
 @pytest.fixture(scope="module")

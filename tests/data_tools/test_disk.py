@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from data_tools import assemble as assemble_room
+from data_tools import build_state
 from data_tools.build import main
-from kkanji_jax.data.manifest import load_manifest
+from kkanji_jax.data.manifest import BUILD_STATE_NAME, load_manifest
 
 ROOT = Path(__file__).parents[2]
 Mount = Callable[[str], Path]
@@ -77,6 +78,19 @@ def test_a_disk_that_fills_up_leaves_no_dataset_and_no_garbage_and_the_build_goe
     for path in sorted((tmp_path / "whole").iterdir()):
         assert (out / path.name).read_bytes() == path.read_bytes()
     assert load_manifest(out)["splits"]["train"]["num_examples"] > 250
+
+
+def test_a_small_file_that_no_longer_fits_is_named(mount: Mount):
+    disk = mount("size=64k")
+    (disk / BUILD_STATE_NAME).mkdir()
+    with pytest.raises(OSError, match="No space left"):
+        (disk / "filler").write_bytes(bytes(2**17))
+    for write, name in (
+        (lambda: build_state.write_file(disk / "splits.csv", "x" * 99, "me"), "splits.csv"),
+        (lambda: build_state.mark_finished(disk, {"file": "a.array_record"}, "me"), "finished"),
+    ):
+        with pytest.raises(OSError, match=f"^cannot write {disk}.*{name}.*: No space left"):
+            write()
 
 
 def test_a_read_only_disk_is_one_line(
