@@ -13,14 +13,14 @@ page. What was evaluated already is not evaluated again.
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from project_commands import ROOT, run_python
+
 PRETRAINED = ROOT / "kkanji_jax" / "pretrained" / "b0"
 RELEASED = ROOT / "docs" / "results" / "released.json"
 MAX_BYTES = 20_000_000
@@ -41,14 +41,6 @@ def fallen_buckets(
     return fallen
 
 
-def _run(*arguments: object) -> None:
-    command = [sys.executable, *map(str, arguments)]
-    print("$ python", *command[1:], file=sys.stderr, flush=True)
-    done = subprocess.run(command, cwd=ROOT, check=False)
-    if done.returncode:
-        raise ValueError(f"stopped: python {' '.join(command[1:])} failed")
-
-
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -57,12 +49,12 @@ def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
     """Scores the run on val and test, unless it has been done, and with --crops on photographs."""
     door = ("-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", args.dataset)
     if not (workdir / "eval" / "val" / "eval.json").exists():
-        _run(*door, "--of", "val")
+        run_python(*door, "--of", "val")
     if not (workdir / "eval" / "test" / "eval.json").exists():
         unknown = ("--unknown", args.unknown) if args.unknown else ()
-        _run(*door, "--of", "test", "--weights", "both", *unknown)
+        run_python(*door, "--of", "test", "--weights", "both", *unknown)
     if args.crops:
-        _run(
+        run_python(
             ROOT / "scripts" / "page_crops.py", args.crops, "--model", workdir,
             "--dataset", args.dataset, "--add", "released", "--card", workdir / "eval",
         )  # fmt: skip
@@ -83,19 +75,19 @@ def release(args: argparse.Namespace) -> None:
             raise ValueError(f"not released, for it reads worse than before: {'; '.join(fallen)}")
     with tempfile.TemporaryDirectory(dir=ROOT / "kkanji_jax") as scratch:
         first, final = Path(scratch) / "first", Path(scratch) / "final"
-        _run("-m", "kkanji_jax.export", "--model", workdir, "--out", first)
-        _run(
+        run_python("-m", "kkanji_jax.export", "--model", workdir, "--out", first)
+        run_python(
             "-m", "kkanji_jax.evaluate", "--model", first, "--dataset", args.dataset,
             "--of", "test", "--out", workdir / "eval" / "bundle",
         )  # fmt: skip
-        _run("-m", "kkanji_jax.export", "--model", workdir, "--out", final)
+        run_python("-m", "kkanji_jax.export", "--model", workdir, "--out", final)
         num_bytes = sum(path.stat().st_size for path in final.iterdir())
         if num_bytes > MAX_BYTES:
             raise ValueError(f"the bundle has {num_bytes:,} bytes, over {MAX_BYTES:,}")
         shutil.rmtree(PRETRAINED, ignore_errors=True)
         PRETRAINED.parent.mkdir(exist_ok=True)
         final.replace(PRETRAINED)
-    _run(
+    run_python(
         ROOT / "scripts" / "results.py", "--add", workdir, "--name", "released",
         "--title", args.title, "--hardware", args.hardware,
         *(part for command in args.command for part in ("--command", command)),

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from results_page import AXES, page
+from results_comparisons import AXES
+from results_page import page
 
 ROOT = Path(__file__).resolve().parents[1]
 SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
@@ -109,6 +110,11 @@ def load_floors(folder: Path = SUMMARIES / "floors") -> dict[str, dict[str, Any]
     return load_crops(folder)
 
 
+def load_ablations(folder: Path = SUMMARIES / "ablations") -> dict[str, dict[str, Any]]:
+    """The tables of scripts/ablations.py, by name."""
+    return load_crops(folder)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -129,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             (SUMMARIES / f"{args.name or args.add.name}.json").write_text(
                 summary + "\n", encoding="utf-8"
             )
-        text = page(load_summaries(), load_crops(), load_floors())
+        text = page(load_summaries(), load_crops(), load_floors(), load_ablations())
     except (ValueError, OSError, KeyError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1

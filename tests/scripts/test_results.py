@@ -16,7 +16,12 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_the_committed_page_is_what_the_summaries_give(script: ModuleType):
-    told = script.page(script.load_summaries(), script.load_crops(), script.load_floors())
+    told = script.page(
+        script.load_summaries(),
+        script.load_crops(),
+        script.load_floors(),
+        script.load_ablations(),
+    )
     assert told == script.PAGE.read_text(encoding="utf-8")
     assert script.main(["--check"]) == 0
 

@@ -1,0 +1,42 @@
+"""One change at a time, on 300 classes of every size: scripts/ablations.py runs each twice.
+
+base             python -m kkanji_jax.train --config configs/ablation.py:base
+                 What the others differ from: the default recipe, twelve short epochs on a CPU.
+natural, equal   classes as often as they have images; all alike (base: by the square root)
+sharp_labels     no label smoothing
+mixup            images blended in pairs
+stride_1         a stem that keeps the resolution: four times the arithmetic
+no_augmentation  the images as they are
+bfloat16         activations in half precision
+"""
+
+from kkanji_jax.config import Config, default_config
+
+CHANGES = {
+    "base": {},
+    "natural": {"data.sampling_exponent": 1.0},
+    "equal": {"data.sampling_exponent": 0.0},
+    "sharp_labels": {"loss.label_smoothing": 0.0},
+    "mixup": {"augment.mixup_alpha": 0.2},
+    "stride_1": {"model.stem_stride": 1},
+    "no_augmentation": {"augment.policy": "none"},
+    "bfloat16": {"model.dtype": "bfloat16"},
+}
+
+
+def get_config(variant: str = "base") -> Config:
+    """Returns the run that `variant`, a key of CHANGES, names."""
+    if variant not in CHANGES:
+        raise ValueError(f"configs/ablation.py has {', '.join(CHANGES)}, got {variant!r}")
+    config = default_config()
+    config.data.dataset = "data/ablation"
+    config.batch_size = 32
+    config.epochs = 12.0
+    config.ema_decay = 0.998
+    config.optim.lr_peak = 2e-3
+    config.model.drop_path = 0.0
+    config.log_every_steps = 20
+    config.steps_per_dispatch = 4
+    for field, value in CHANGES[variant].items():
+        config.update_from_flattened_dict({field: value})
+    return config

@@ -1,0 +1,98 @@
+"""The sections of docs/RESULTS.md that compare runs: one thing varies, the rest is held."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from results_tables import as_score, as_table
+
+# What a recipe can vary. An axis is tested by a run that varies it, and not before.
+AXES = {
+    "sampling exponent": "`data.sampling_exponent`: class share ~ size to this power",
+    "mixup or cutout": "mixing or erasing parts of images in training",
+    "label smoothing": "`loss.label_smoothing`",
+    "logit adjustment": "subtracting the log frequency of a class (arXiv:2007.07314)",
+    "cosine head": "a classifier of normalised features and weights",
+    "stem stride or input size": "`model.stem_stride` 1, or `model.image_px` other than 64",
+    "augmentation strength": "`augment.policy`",
+    "last epochs without augmentation": "clean images at the end of training",
+    "small-shift averaging": "averaging the answers to shifted copies at test",
+    "network size": "B1 to B7 instead of B0",
+    "activations in bfloat16": "`model.dtype`",
+    "seed": "the same run with another `seed`",
+    "5050 protocol": "half of each class for training, as the published 94.28 %",
+    "legacy protocol": "balanced first, split afterwards, against the honest split",
+    "audit": "with and without the images that the audit drops",
+}
+_AXIS_OF_FIELD = {
+    "data.sampling_exponent": "sampling exponent",
+    "augment.mixup_alpha": "mixup or cutout",
+    "loss.label_smoothing": "label smoothing",
+    "model.stem_stride": "stem stride or input size",
+    "augment.policy": "augmentation strength",
+    "model.dtype": "activations in bfloat16",
+}
+
+
+def axes_of(summaries: Iterable[dict[str, Any]], ablations: Iterable[dict[str, Any]]) -> set[str]:
+    """The axes that a run varies; ValueError for one that AXES does not have."""
+    tested = {summary["axis"] for summary in summaries} - {None}
+    if unknown := tested - AXES.keys():
+        raise ValueError(f"no such axis: {min(unknown)}; wanted one of {', '.join(AXES)}")
+    changes = [line for table in ablations for row in table["rows"] for line in row["changes"]]
+    return tested | {_AXIS_OF_FIELD[line.partition(":")[0]] for line in changes}
+
+
+def comparison(axis: str, summaries: Sequence[dict[str, Any]]) -> str:
+    """Runs that differ in one thing, side by side."""
+    common: set[str] = set()
+    if len(summaries) > 1:
+        common = set.intersection(*(set(summary["config_differences"]) for summary in summaries))
+    rows = []
+    for summary in summaries:
+        varied = [f"`{line}`" for line in summary["config_differences"] if line not in common]
+        for name, scores in summary["splits"].items():
+            rows.append([
+                summary["name"], "; ".join(varied) or "as it is", name,
+                f"{scores['num_examples']:,}", as_score(scores["top1"]), as_score(scores["macro"]),
+                f"{summary['training']['elapsed_s'] / 60:.0f} min",
+            ])  # fmt: skip
+    first = summaries[0]
+    return "\n\n".join([
+        f"## Comparison: {axis}",
+        f"What varies: {AXES[axis]}. {first['title']}",
+        *first["remarks"],
+        as_table(["run", "its difference", "split", "n", "top-1", "macro", "training"], rows),
+        "```bash\n" + "\n".join(first["commands"]) + "\n```",
+    ])  # fmt: skip
+
+
+def ablations_section(name: str, table: dict[str, Any]) -> str:
+    """One change at a time, against the first row."""
+    base = table["rows"][0]["runs"]
+
+    def cells(runs: Sequence[dict[str, Any]], score: str) -> list[str]:
+        values = {run["seed"]: run[score]["value"] for run in runs}
+        gains = [values[run["seed"]] - run[score]["value"] for run in base if run["seed"] in values]
+        each = ", ".join(f"{100 * value:.1f}" for value in values.values())
+        gain = "" if runs is base else f"{100 * sum(gains) / len(gains):+.1f}"
+        return [each, f"{100 * sum(values.values()) / len(values):.1f} %", gain]
+
+    rows = [
+        [row["name"], "; ".join(f"`{line}`" for line in row["changes"]) or "as it is",
+         *cells(row["runs"], "top1"), *cells(row["runs"], "macro")[1:],
+         f"{sum(run['elapsed_s'] for run in row['runs']) / len(row['runs']) / 60:.0f} min"]
+        for row in table["rows"]
+    ]  # fmt: skip
+    first = base[0]
+    low, high = first["top1"]["ci95"]
+    head = ["run", "its difference", "top-1 by seed", "mean", "gain", "macro", "gain", "training"]
+    return "\n\n".join([
+        f"## Ablations: {name}",
+        f"One change at a time (`configs/ablation.py`), {first['classes']} classes of every size, "
+        f"{first['train_examples']:,} images for training, {first['steps']:,} steps, "
+        f"scored on val (n = {first['num_examples']:,}): test is left for what is chosen. "
+        f"A gain is the mean over the seeds that both runs have. One run's interval is about "
+        f"{50 * (high - low):.1f} points each way. {table['hardware']}.",
+        as_table(head, rows),
+        "```bash\npython scripts/ablations.py --source data/codh --scratch runs/ablations\n```",
+    ])  # fmt: skip
