@@ -9,9 +9,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 marks="not slow and not gpu"
+extras="dev,bench"
 for argument in "$@"; do
     case "$argument" in
-        --slow) marks="not gpu" ;;
+        --slow) marks="not gpu"; extras="$extras,wasm" ;;
         *) echo "usage: bash scripts/test.sh [--slow]" >&2; exit 2 ;;
     esac
 done
@@ -19,7 +20,7 @@ done
 venv=${VENV:-$(mktemp -d)/venv}
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 py="$venv/bin/python"
-"$py" -m pip install --quiet --disable-pip-version-check -c constraints.txt ".[dev,bench]"
+"$py" -m pip install --quiet --disable-pip-version-check -c constraints.txt ".[$extras]"
 "$py" -m pip uninstall --quiet --yes kkanji_jax  # the tests run the checkout; one tests the wheel
 
 # What compiles for a GPU without one. Not in the environment: JAX would look for CUDA in every test.

@@ -2,7 +2,8 @@
 
 It holds the assets as they are, a copy of the bundle's params.npz (a hard link where the file
 system has them, so the weights are on disk once) and model.json: the network's plan, where each
-array lies in params.npz, the characters, and the calibration. Inference is plain JavaScript.
+array lies in params.npz, the characters, and the calibration. The network's loops are WebAssembly,
+which scripts/build_wasm.py makes of kernels.c; all else is plain JavaScript.
 """
 
 import json

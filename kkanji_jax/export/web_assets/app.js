@@ -103,14 +103,14 @@ worker.addEventListener("message", ({ data }) => {
     if (lastId === 0) forget();
   } else if (data.failed) {
     $("progress").hidden = true;
-    tell(() => say("failed", { detail: data.detail }));
+    tell(() => say(data.failed, { detail: data.detail }));
   } else if (data.id === lastId) {
     results.show(data);
     document.documentElement.dataset.milliseconds = data.milliseconds.toFixed(1);
     document.documentElement.dataset.answers = String(data.id);
   }
 });
-worker.addEventListener("error", () => tell(() => say("failed", { detail: "worker.js" })));
+worker.addEventListener("error", () => tell(() => say("notLoaded", { detail: "worker.js" })));
 
 function describe() {
   if (!model) return;

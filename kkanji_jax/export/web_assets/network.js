@@ -1,10 +1,9 @@
-// EfficientNet's forward pass in plain JavaScript, from the bundle's own weights.
+// EfficientNet's forward pass, from the bundle's own weights: which loop of kernels.c runs on what.
 // Maps are [row][column][channel], as in kkanji_jax/efficientnet.py; batch normalisation is folded
 // into the convolutions, which model.json lists in their order.
 
 import { GLYPH_PX } from "./glyph_image.js";
-
-const LANES = 4; // output channels side by side in `dense`, whose sums are float64: V8 is thrice as fast
+import { ADDED, LANES, padded, PLAIN, SIGMOID, SILU } from "./kernels.js";
 
 /** Every float16 or bfloat16 by its bits. */
 function halves(dtype) {
@@ -24,107 +23,19 @@ function halves(dtype) {
   return table;
 }
 
-function silu(values) {
-  for (let i = 0; i < values.length; i++) values[i] = values[i] / (1 + Math.exp(-values[i]));
-  return values;
-}
-
-/** A matrix product over channels with its weights packed: x is [pixels][numIn]. */
-function dense(x, { packed, bias, numIn, numOut }) {
-  const pixels = x.length / numIn;
-  const out = new Float32Array(pixels * numOut);
-  const even = pixels & ~1;
-  for (let first = 0; first < numOut; first += LANES) {
-    const start = first * numIn;
-    const b0 = bias[first];
-    const b1 = bias[first + 1];
-    const b2 = bias[first + 2];
-    const b3 = bias[first + 3];
-    const lanes = Math.min(LANES, numOut - first);
-    for (let pixel = 0; pixel < pixels; pixel += 2) {
-      const upper = pixel * numIn;
-      const lower = pixel < even ? upper + numIn : upper;
-      let s0 = b0;
-      let s1 = b1;
-      let s2 = b2;
-      let s3 = b3;
-      let t0 = b0;
-      let t1 = b1;
-      let t2 = b2;
-      let t3 = b3;
-      for (let i = 0, at = start; i < numIn; i++, at += LANES) {
-        const a = x[upper + i];
-        const b = x[lower + i];
-        const w0 = packed[at];
-        const w1 = packed[at + 1];
-        const w2 = packed[at + 2];
-        const w3 = packed[at + 3];
-        s0 += a * w0;
-        s1 += a * w1;
-        s2 += a * w2;
-        s3 += a * w3;
-        t0 += b * w0;
-        t1 += b * w1;
-        t2 += b * w2;
-        t3 += b * w3;
-      }
-      const rows = pixel < even ? 2 : 1;
-      for (let row = 0; row < rows; row++) {
-        const place = (pixel + row) * numOut + first;
-        out[place] = row ? t0 : s0;
-        if (lanes > 1) out[place + 1] = row ? t1 : s1;
-        if (lanes > 2) out[place + 2] = row ? t2 : s2;
-        if (lanes > 3) out[place + 3] = row ? t3 : s3;
-      }
-    }
-  }
+/** Rows [..][from] widened with zeros to [..][to]. */
+function widened(values, from, to) {
+  if (from === to) return values;
+  const out = new Float32Array((values.length / from) * to);
+  for (let i = 0; i < values.length; i++) out[Math.trunc(i / from) * to + (i % from)] = values[i];
   return out;
-}
-
-/** Each channel's own filter, or with one input channel many: TensorFlow's "SAME" padding. */
-function convolve(x, side, { weights, bias, kernelPx, stride, channels, numIn }) {
-  const outSide = Math.ceil(side / stride);
-  const before = Math.max((outSide - 1) * stride + kernelPx - side, 0) >> 1;
-  const out = new Float32Array(outSide * outSide * channels);
-  for (let row = 0; row < outSide; row++) {
-    for (let column = 0; column < outSide; column++) {
-      const place = (row * outSide + column) * channels;
-      out.set(bias, place);
-      for (let i = 0; i < kernelPx; i++) {
-        const y = row * stride + i - before;
-        if (y < 0 || y >= side) continue;
-        for (let j = 0; j < kernelPx; j++) {
-          const left = column * stride + j - before;
-          if (left < 0 || left >= side) continue;
-          const tap = (i * kernelPx + j) * channels;
-          const from = (y * side + left) * numIn;
-          if (numIn === 1) {
-            const value = x[from];
-            for (let c = 0; c < channels; c++) out[place + c] += value * weights[tap + c];
-          } else {
-            for (let c = 0; c < channels; c++) out[place + c] += x[from + c] * weights[tap + c];
-          }
-        }
-      }
-    }
-  }
-  return { map: out, side: outSide };
-}
-
-function meanOverPixels(x, channels) {
-  const mean = new Float64Array(channels);
-  for (let i = 0; i < x.length; i += channels) {
-    for (let c = 0; c < channels; c++) mean[c] += x[i + c];
-  }
-  return Float32Array.from(mean, (sum) => (sum * channels) / x.length);
 }
 
 export class Network {
   /** `model` is model.json; `buffer` the bytes of params.npz, of which it tells the places. */
-  constructor(model, buffer) {
+  constructor(model, buffer, kernels) {
     const table = halves(model.dtype);
-    this.model = model;
-    this.read = (name) => {
+    const read = (name) => {
       const { offset, shape } = model.arrays[name];
       const size = shape.reduce((product, side) => product * side, 1);
       const bits = new Uint16Array(buffer, offset, size);
@@ -132,12 +43,93 @@ export class Network {
       for (let i = 0; i < size; i++) values[i] = table[bits[i]];
       return values;
     };
-    this.stem = this.filters("params/stem_kernel", "stem_norm", model.stem);
-    this.stem.numIn = 1;
-    this.blocks = model.blocks.map((block, number) => this.block(block, number));
-    this.head = this.matrix("params/head/kernel", "head_norm");
-    this.classifier = this.matrix("params/classifier/kernel");
+    const weights = new Weights(model, read, kernels);
+    this.model = model;
+    this.kernels = kernels;
+    this.stem = weights.filters("params/stem_kernel", "stem_norm", model.stem);
+    this.blocks = model.blocks.map((block, number) => weights.block(block, number));
+    this.head = weights.matrix("params/head/kernel", "head_norm");
+    this.classifier = weights.matrix("params/classifier/kernel");
     this.resizing = model.resizing && Float32Array.from(model.resizing);
+    this.rooms = this.reserved();
+  }
+
+  /** Where maps and vectors lie while the network runs: as much room as the largest layer needs. */
+  reserved() {
+    const { stem, blocks, head, classifier } = this;
+    let side = Math.ceil(this.model.image_px / stem.stride);
+    const sizes = { image: this.model.image_px ** 2, narrow: side * side * stem.channels };
+    const need = (room, size) => (sizes[room] = Math.max(sizes[room] ?? 0, size));
+    for (const { expand, depthwise, squeeze, project } of blocks) {
+      if (expand) need("wide", side * side * expand.numOut);
+      side = Math.ceil(side / depthwise.stride);
+      need("deep", side * side * depthwise.channels);
+      need("narrow", side * side * project.numOut);
+      need("squeezed", squeeze.numOut);
+      for (const room of ["means", "gates"]) need(room, depthwise.channels);
+    }
+    need("wide", side * side * head.numOut);
+    need("means", head.numOut);
+    need("logits", classifier.numOut);
+    const places = Object.entries(sizes).map(([room, size]) => [room, this.kernels.reserve(size)]);
+    return Object.fromEntries(places);
+  }
+
+  /** Logits of a glyph's 64x64 bytes. */
+  run(glyph) {
+    const { kernels, rooms } = this;
+    const { image, narrow, wide, deep, means, squeezed, gates, logits } = rooms;
+    let side = this.model.image_px;
+    const dense = (from, pixels, { weights, bias, numIn, numOut }, to, activation) =>
+      kernels.dense(from, pixels, numIn, weights, bias, numOut, to, activation);
+    const convolve = (loop, from, { weights, bias, kernelPx, stride, channels }, to) => {
+      loop(from, side, weights, bias, kernelPx, stride, channels, to);
+      side = Math.ceil(side / stride);
+    };
+    kernels.floats(image, side * side).set(this.resized(glyph));
+    convolve(kernels.stem, image, this.stem, narrow);
+    for (const { expand, depthwise, squeeze, excite, project, hasResidual } of this.blocks) {
+      if (expand) dense(narrow, side * side, expand, wide, SILU);
+      convolve(kernels.depthwise, expand ? wide : narrow, depthwise, deep);
+      kernels.mean(deep, side * side, depthwise.channels, means);
+      dense(means, 1, squeeze, squeezed, SILU);
+      dense(squeezed, 1, excite, gates, SIGMOID);
+      kernels.gated(deep, side * side, depthwise.channels, gates);
+      dense(deep, side * side, project, narrow, hasResidual ? ADDED : PLAIN);
+    }
+    dense(narrow, side * side, this.head, wide, SILU);
+    kernels.mean(wide, side * side, this.head.numOut, means);
+    dense(means, 1, this.classifier, logits, PLAIN);
+    return kernels.floats(logits, this.model.codepoints.length).slice();
+  }
+
+  /** The glyph from 0 to 1 at the network's own size: a matrix product along each side. */
+  resized(glyph) {
+    const map = Float32Array.from(glyph, (value) => value / 255);
+    if (!this.resizing) return map;
+    const side = this.model.image_px;
+    const along = (x) => {
+      const out = new Float32Array(side * (x.length / GLYPH_PX));
+      const lines = x.length / GLYPH_PX;
+      for (let line = 0; line < lines; line++) {
+        for (let o = 0; o < side; o++) {
+          let sum = 0;
+          for (let i = 0; i < GLYPH_PX; i++) {
+            sum += this.resizing[o * GLYPH_PX + i] * x[line * GLYPH_PX + i];
+          }
+          out[o * lines + line] = sum; // turned, so that the second call does the other side
+        }
+      }
+      return out;
+    };
+    return along(along(map));
+  }
+}
+
+/** Reads layers, folds their normalisation in, and keeps them where the kernels find them. */
+class Weights {
+  constructor(model, read, kernels) {
+    Object.assign(this, { model, read, kernels });
   }
 
   block({ kernel_px, stride, has_residual }, number) {
@@ -162,74 +154,33 @@ export class Network {
     return { gain, shift: bias.map((value, i) => value - mean[i] * gain[i]) };
   }
 
+  /** Kernels [tap][channel] of a convolution that does not mix channels. */
   filters(name, norm, { kernel_px, stride }) {
     const { gain, shift } = this.norm(norm);
-    const channels = gain.length;
-    const weights = this.read(name).map((value, i) => value * gain[i % channels]);
-    return { weights, bias: shift, kernelPx: kernel_px, stride, channels, numIn: channels };
+    const numChannels = gain.length;
+    const channels = padded(numChannels);
+    const taps = this.read(name).map((value, i) => value * gain[i % numChannels]);
+    const weights = this.kernels.keep(widened(taps, numChannels, channels));
+    const bias = this.kernels.keep(widened(shift, numChannels, channels));
+    return { weights, bias, kernelPx: kernel_px, stride, channels };
   }
 
   /** A kernel [in][out], scaled by a normalisation if there is one, packed by LANES outputs. */
   matrix(name, norm) {
     const kernel = this.read(name);
-    const [numIn, numOut] = this.model.arrays[name].shape;
+    const [rows, columns] = this.model.arrays[name].shape;
+    const [numIn, numOut] = [padded(rows), padded(columns)];
     const { gain, shift } = norm
       ? this.norm(norm)
       : { gain: null, shift: this.read(name.replace(/kernel$/, "bias")) };
-    const width = Math.ceil(numOut / LANES) * LANES;
-    const packed = new Float32Array(width * numIn);
-    for (let i = 0; i < numIn; i++) {
-      for (let o = 0; o < numOut; o++) {
+    const packed = new Float32Array(numIn * numOut);
+    for (let i = 0; i < rows; i++) {
+      for (let o = 0; o < columns; o++) {
         const place = (o - (o % LANES)) * numIn + i * LANES + (o % LANES);
-        packed[place] = kernel[i * numOut + o] * (gain ? gain[o] : 1);
+        packed[place] = kernel[i * columns + o] * (gain ? gain[o] : 1);
       }
     }
-    const bias = new Float32Array(width);
-    bias.set(shift);
-    return { packed, bias, numIn, numOut };
-  }
-
-  /** Logits of a glyph's 64x64 bytes. */
-  run(glyph) {
-    let { map, side } = this.resized(Float32Array.from(glyph, (value) => value / 255));
-    ({ map, side } = convolve(map, side, this.stem));
-    silu(map);
-    for (const block of this.blocks) {
-      const input = map;
-      if (block.expand) map = silu(dense(map, block.expand));
-      ({ map, side } = convolve(map, side, block.depthwise));
-      silu(map);
-      const channels = block.depthwise.channels;
-      const gate = dense(silu(dense(meanOverPixels(map, channels), block.squeeze)), block.excite);
-      for (let c = 0; c < channels; c++) gate[c] = 1 / (1 + Math.exp(-gate[c]));
-      for (let i = 0; i < map.length; i += channels) {
-        for (let c = 0; c < channels; c++) map[i + c] *= gate[c];
-      }
-      map = dense(map, block.project);
-      if (block.hasResidual) for (let i = 0; i < map.length; i++) map[i] += input[i];
-    }
-    map = silu(dense(map, this.head));
-    return dense(meanOverPixels(map, this.head.numOut), this.classifier);
-  }
-
-  /** The glyph at the network's own size: a matrix product along each side. */
-  resized(map) {
-    if (!this.resizing) return { map, side: GLYPH_PX };
-    const side = this.model.image_px;
-    const along = (x) => {
-      const out = new Float32Array(side * (x.length / GLYPH_PX));
-      const lines = x.length / GLYPH_PX;
-      for (let line = 0; line < lines; line++) {
-        for (let o = 0; o < side; o++) {
-          let sum = 0;
-          for (let i = 0; i < GLYPH_PX; i++) {
-            sum += this.resizing[o * GLYPH_PX + i] * x[line * GLYPH_PX + i];
-          }
-          out[o * lines + line] = sum; // turned, so that the second call does the other side
-        }
-      }
-      return out;
-    };
-    return { map: along(along(map)), side };
+    const bias = this.kernels.keep(widened(shift, columns, numOut));
+    return { weights: this.kernels.keep(packed), bias, numIn, numOut };
   }
 }

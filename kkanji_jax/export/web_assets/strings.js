@@ -39,7 +39,7 @@ export const STRINGS = {
     fewer: "Show five",
     caution: "Probabilities are over the characters this model knows. What it does not know, it cannot name: compare, and decide yourself.",
     learnt: "Learnt from",
-    privacy: "Pictures and drawings stay in this browser: they are read here, by JavaScript, and sent nowhere.",
+    privacy: "Pictures and drawings stay in this browser: they are read here, and sent nowhere.",
     about: "kkanji_jax {version}, EfficientNet {variant}, {classes} characters, step {step}.",
     told: "{character}, {probability}. {verdict}",
     accept: "Accept.",
@@ -61,7 +61,8 @@ export const STRINGS = {
     notAnImage: "The browser cannot read this as a picture: {name}.",
     tooLarge: "Too many pixels: {width} × {height}. At most {most} in one reading: draw a smaller box.",
     noPicture: "There was no picture in that.",
-    failed: "The model could not be loaded: {detail}. Load the page again.",
+    notLoaded: "The model could not be loaded: {detail}. Load the page again.",
+    noWebAssembly: "This browser cannot run the model: it takes WebAssembly with SIMD (Chrome 91, Firefox 114, Safari 16.4, or later).",
     reading: "Reading…",
   },
   ja: {
@@ -124,7 +125,8 @@ export const STRINGS = {
     notAnImage: "画像として読めません：{name}",
     tooLarge: "画素が多すぎます：{width} × {height}。一度に読めるのは {most} までです。枠を小さくしてください。",
     noPicture: "画像が含まれていません。",
-    failed: "モデルを読み込めませんでした：{detail}。ページを再読み込みしてください。",
+    notLoaded: "モデルを読み込めませんでした：{detail}。ページを再読み込みしてください。",
+    noWebAssembly: "このブラウザーではモデルが動きません。SIMD 対応の WebAssembly が必要です（Chrome 91・Firefox 114・Safari 16.4 以降）。",
     reading: "読んでいます…",
   },
 };

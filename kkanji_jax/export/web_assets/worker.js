@@ -1,7 +1,8 @@
 // Reads pictures off the page's own thread. In: {id, image}, pixels as getImageData gives them.
-// Out: {progress}, {ready}, {id, glyph, reading, milliseconds}, or {failed: code, detail}.
+// Out: {progress}, {ready}, {id, glyph, reading, milliseconds}, or {failed, detail}: what strings.js calls it.
 
 import { greyOf, isBlank, normaliseGlyph } from "./glyph_image.js";
+import { compiled, NoWebAssembly } from "./kernels.js";
 import { Network } from "./network.js";
 import { readingOf } from "./reading.js";
 
@@ -37,8 +38,9 @@ function sample() {
 
 async function load() {
   const model = await (await fetched("./model.json")).json();
+  const kernels = await compiled(await (await fetched("./kernels.wasm")).arrayBuffer());
   const weights = await fetched(`./params.npz?${model.params_sha256.slice(0, 16)}`);
-  const network = new Network(model, await bytesOf(weights, model.params_bytes));
+  const network = new Network(model, await bytesOf(weights, model.params_bytes), kernels);
   for (let i = 0; i < 3; i++) network.run(normaliseGlyph(greyOf(sample())).data); // compiled by now
   return { model, network };
 }
@@ -49,7 +51,10 @@ loaded.then(
     const { codepoints, about, calibration } = model;
     postMessage({ ready: { classes: codepoints.length, about, calibration } });
   },
-  (error) => postMessage({ failed: "load", detail: error.message }),
+  (error) => {
+    const failed = error instanceof NoWebAssembly ? "noWebAssembly" : "notLoaded";
+    postMessage({ failed, detail: error.message });
+  },
 );
 
 addEventListener("message", async ({ data: { id, image } }) => {

@@ -1,4 +1,4 @@
-"""A browser for the tests of the page: Chromium, told what to do over a pair of pipes.
+"""Node for the page's modules, and a browser for the page: Chromium, told over a pair of pipes.
 
 No driver and no package is needed: with --remote-debugging-pipe, Chromium reads commands of the
 DevTools protocol from file descriptor 3 and answers on 4, each a JSON text that ends with a zero.
@@ -15,11 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from kkanji_jax.export import web
 
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
@@ -169,6 +172,31 @@ class Page:
 
     def close(self) -> None:
         self.browser.send("Target.closeTarget", targetId=self.target)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Callable[..., Any]:
+    """Runs an ES module beside the assets; its last expression, `answer`, comes back."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("no node on the path: nothing to run the page's JavaScript with")
+    folder = tmp_path / "page"
+    shutil.copytree(web.ASSETS, folder)
+    (folder / "package.json").write_text('{"type": "module"}')
+
+    def run(script: str, images: Sequence[np.ndarray] = (), model: Path | None = None) -> Any:
+        content = b"".join(np.array(i.shape[1::-1], "<u4").tobytes() + i.tobytes() for i in images)
+        (folder / "images.bin").write_bytes(content)
+        head = f'import fs from "node:fs";\nconst folder = {json.dumps(str(folder))};\n'
+        head += f"const model = {json.dumps(str(model))};\n"
+        (folder / "script.js").write_text(head + script + "\nconsole.log(JSON.stringify(answer));")
+        done = subprocess.run(
+            [program, str(folder / "script.js")], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +37,16 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(tiny_run, serve, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site") / "bundle"
     arguments = ["--model", str(tiny_run.workdir), "--out", str(out), "--web"]
     assert main([*arguments, "--dataset", str(tiny_run.dataset)]) == 0
-    return Site(serve(out / "web"), load(out, backend="onnx"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def site(bundle: Path, serve) -> Site:
+    return Site(serve(bundle / "web"), load(bundle, backend="onnx"))
 
 
 @pytest.fixture(params=[1440, 360])
@@ -260,6 +266,17 @@ def test_both_languages_are_a_button_away_and_axe_finds_nothing(page, rng):
             assert found[0] > 10 and found[1] == []
         image = photograph(rng, 180, 240)
         answer_after(page, lambda image=image: hand_over(page, "drop", file_of(image)))
+
+
+def test_a_browser_that_cannot_run_it_says_so(open_page, serve, bundle: Path, tmp_path: Path):
+    shutil.copytree(bundle / "web", tmp_path / "web")
+    (tmp_path / "web" / "kernels.wasm").write_bytes(b"\0asm of a later kind")
+    page = open_page(serve(tmp_path / "web"), 1440)
+    for language, needs in (("en", "it takes WebAssembly"), ("ja", "WebAssembly が必要です")):
+        page.ask(f"document.querySelector('[data-language={language}]')?.click()")
+        page.wait_for(f"document.getElementById('status')?.textContent.includes({needs!r})")
+    assert page.ask("document.getElementById('progress').hidden")
+    page.close()
 
 
 def test_a_drawn_line_is_the_character_for_one(open_page, serve, tmp_path: Path):

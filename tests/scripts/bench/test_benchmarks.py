@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,15 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "script", ["train_step.py", "dispatch.py", "checkpoint_save.py", "gpu.py", "h100_structure.py"]
+    "script",
+    [
+        "train_step.py",
+        "dispatch.py",
+        "checkpoint_save.py",
+        "gpu.py",
+        "h100_structure.py",
+        "page.py",
+    ],
 )
 def test_help_comes_without_heavy_imports(script: str) -> None:
     code = (
@@ -66,6 +75,15 @@ def test_workers_take_turns_and_are_compared_pair_by_pair(monkeypatch: pytest.Mo
 def test_a_worker_that_dies_is_named() -> None:
     with pytest.raises(ValueError, match="the program of peer ended with status 3"):
         turns.take_turns({"peer": ["-c", "raise SystemExit(3)"]}, 1, num_cores=1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on the path to run the page with")
+def test_the_benchmark_of_the_page_runs_through() -> None:
+    result = run("page.py", "--stem-stride", "1", "--rounds", "2")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "page: " in result.stdout and "against onnx: " in result.stdout
+    assert "2 pairs" in result.stdout
 
 
 @pytest.mark.slow
