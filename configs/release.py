@@ -12,8 +12,8 @@ cpu_48px      87 minutes, 78.0 %: an image costs little over half of what it doe
 cpu           110 minutes, 87.0 % and 70.7 %.
 cpu_more      63 minutes, 89.9 % and 76.9 %: edges softened and sharpened.
 cpu_mixup     82 minutes, 90.3 % and 77.3 %.
-cpu_stride_1  114 minutes, a stem that keeps the resolution: 90.7 % and 78.0 % of val, where
-              cpu_mixup has 90.5 % and 76.8 %. Four times the arithmetic; not released.
+cpu_stride_1  114 minutes, 90.9 % and 78.8 %: a stem that keeps the resolution, at four times the
+              arithmetic. Not released.
 """
 
 from kkanji_jax.config import Config, default_config

@@ -43,7 +43,18 @@ def axes_of(summaries: Iterable[dict[str, Any]], ablations: Iterable[dict[str, A
 
 
 def comparison(axis: str, summaries: Sequence[dict[str, Any]]) -> str:
-    """Runs that differ in one thing, side by side."""
+    """Runs that differ in one thing, side by side: one table for all that share a title."""
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for summary in summaries:
+        tables.setdefault(summary["title"], []).append(summary)
+    return "\n\n".join([
+        f"## Comparison: {axis}",
+        f"What varies: {AXES[axis]}.",
+        *(part for runs in tables.values() for part in _side_by_side(runs)),
+    ])  # fmt: skip
+
+
+def _side_by_side(summaries: Sequence[dict[str, Any]]) -> list[str]:
     common: set[str] = set()
     if len(summaries) > 1:
         common = set.intersection(*(set(summary["config_differences"]) for summary in summaries))
@@ -57,13 +68,12 @@ def comparison(axis: str, summaries: Sequence[dict[str, Any]]) -> str:
                 f"{summary['training']['elapsed_s'] / 60:.0f} min",
             ])  # fmt: skip
     first = summaries[0]
-    return "\n\n".join([
-        f"## Comparison: {axis}",
-        f"What varies: {AXES[axis]}. {first['title']}",
+    return [
+        first["title"],
         *first["remarks"],
         as_table(["run", "its difference", "split", "n", "top-1", "macro", "training"], rows),
         "```bash\n" + "\n".join(first["commands"]) + "\n```",
-    ])  # fmt: skip
+    ]
 
 
 def ablations_section(name: str, table: dict[str, Any]) -> str:
