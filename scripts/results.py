@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
 VERSION = 1
 SPLITS = ("test", "val", "train")
+TABLES = ("floors", "ablations", "without_training", "page_crops")
 SCORES = ("top1", "top5", "macro", "macro_precision", "macro_f1", "weighted_precision",
           "weighted_f1", "loss", "ece", "ece_calibrated", "loss_calibrated", "by_class_size",
           "by_script", "by_source", "official_tests", "variant_tolerant", "verdicts", "unknown",
@@ -100,19 +101,12 @@ def load_summaries(folder: Path = SUMMARIES) -> list[dict[str, Any]]:
     return found
 
 
-def load_crops(folder: Path = SUMMARIES / "page_crops") -> dict[str, dict[str, Any]]:
-    """The summaries of scripts/page_crops.py, by name."""
-    return {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
-
-
-def load_floors(folder: Path = SUMMARIES / "floors") -> dict[str, dict[str, Any]]:
-    """The summaries of scripts/nearest_neighbour.py, by name."""
-    return load_crops(folder)
-
-
-def load_ablations(folder: Path = SUMMARIES / "ablations") -> dict[str, dict[str, Any]]:
-    """The tables of scripts/ablations.py, by name."""
-    return load_crops(folder)
+def load_tables(folder: Path = SUMMARIES) -> dict[str, dict[str, Any]]:
+    """What other scripts kept, by the name of their folder and then by their own."""
+    return {
+        kind: {path.stem: _read(path) for path in sorted((folder / kind).glob("*.json"))}
+        for kind in TABLES
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             (SUMMARIES / f"{args.name or args.add.name}.json").write_text(
                 summary + "\n", encoding="utf-8"
             )
-        text = page(load_summaries(), load_crops(), load_floors(), load_ablations())
+        text = page(load_summaries(), load_tables())
     except (ValueError, OSError, KeyError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1

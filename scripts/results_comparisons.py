@@ -33,13 +33,22 @@ _AXIS_OF_FIELD = {
 }
 
 
-def axes_of(summaries: Iterable[dict[str, Any]], ablations: Iterable[dict[str, Any]]) -> set[str]:
-    """The axes that a run varies; ValueError for one that AXES does not have."""
+# scripts/without_training.py varies these in a run that is there.
+_AXES_WITHOUT_TRAINING = {"logit adjustment", "small-shift averaging", "audit"}
+
+
+def axes_of(
+    summaries: Iterable[dict[str, Any]],
+    ablations: Iterable[dict[str, Any]],
+    untrained: Iterable[dict[str, Any]],
+) -> set[str]:
+    """The axes that a table varies; ValueError for one that AXES does not have."""
     tested = {summary["axis"] for summary in summaries} - {None}
     if unknown := tested - AXES.keys():
         raise ValueError(f"no such axis: {min(unknown)}; wanted one of {', '.join(AXES)}")
     changes = [line for table in ablations for row in table["rows"] for line in row["changes"]]
-    return tested | {_AXIS_OF_FIELD[line.partition(":")[0]] for line in changes}
+    tested |= {_AXIS_OF_FIELD[line.partition(":")[0]] for line in changes}
+    return tested | _AXES_WITHOUT_TRAINING if list(untrained) else tested
 
 
 def comparison(axis: str, summaries: Sequence[dict[str, Any]]) -> str:
@@ -105,4 +114,29 @@ def ablations_section(name: str, table: dict[str, Any]) -> str:
         f"{50 * (high - low):.1f} points each way. {table['hardware']}.",
         as_table(head, rows),
         "```bash\npython scripts/ablations.py --source data/codh --scratch runs/ablations\n```",
+    ])  # fmt: skip
+
+
+def without_training_section(name: str, table: dict[str, Any]) -> str:
+    """What a run's scores become when nothing is trained anew."""
+    as_it_is = table["rows"]["as it is"]
+    rows = [
+        [what, f"{scores['top1']['n']:,}", *(
+            cell for key in ("top1", "macro") for cell in (
+                as_score(scores[key]),
+                "" if scores is as_it_is
+                else f"{100 * (scores[key]['value'] - as_it_is[key]['value']):+.1f}",
+            )
+        )]
+        for what, scores in table["rows"].items()
+    ]  # fmt: skip
+    return "\n\n".join([
+        f"## Without training anew: {name}",
+        "On val. The run's logits moved by a multiple of the log of n, the training images of a "
+        "class (arXiv:2007.07314; sampling in training went by the square root of n); "
+        "probabilities averaged over moved copies of an image; and the blank images that the audit "
+        "dropped put back. These have the same pixels, so one split would hold all of them: this "
+        "is the most that they could cost.",
+        as_table(["change", "n", "top-1", "gain", "macro", "gain"], rows),
+        "```bash\npython scripts/without_training.py --model M --dataset data/release\n```",
     ])  # fmt: skip

@@ -1,25 +1,32 @@
 """The text of docs/RESULTS.md, from the summaries that scripts/results.py gathers."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from results_comparisons import AXES, ablations_section, axes_of, comparison
+from results_comparisons import (
+    AXES,
+    ablations_section,
+    axes_of,
+    comparison,
+    without_training_section,
+)
 from results_tables import as_number, as_percent, as_score, as_span, as_table
 
 
 def page(
     summaries: Sequence[dict[str, Any]],
-    crops: Mapping[str, dict[str, Any]] | None = None,
-    floors: Mapping[str, dict[str, Any]] | None = None,
-    ablations: Mapping[str, dict[str, Any]] | None = None,
+    tables: Mapping[str, Mapping[str, dict[str, Any]]] = MappingProxyType({}),
 ) -> str:
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
-    `crops` are the summaries of scripts/page_crops.py, by model, and `floors` those of
-    scripts/nearest_neighbour.py, by dataset; `ablations` the tables of scripts/ablations.py.
+    `tables` are what other scripts found, by kind and name: page_crops, floors (by
+    nearest_neighbour), ablations and without_training.
     """
-    ablations = ablations or {}
-    tested = axes_of(summaries, ablations.values())
+    crops, floors, ablations, untrained = (
+        tables.get(kind, {}) for kind in ("page_crops", "floors", "ablations", "without_training")
+    )
+    tested = axes_of(summaries, ablations.values(), untrained.values())
     runs = [summary for summary in summaries if summary["axis"] is None]
     parts = [_HEAD, _overview(runs)]
     parts += [_floors_section(floors)] if floors else []
@@ -30,7 +37,8 @@ def page(
         if any(summary["axis"] == axis for summary in summaries)
     ]
     parts += [ablations_section(name, table) for name, table in ablations.items()]
-    parts += [_crops_section(name, summary) for name, summary in (crops or {}).items()]
+    parts += [without_training_section(name, table) for name, table in untrained.items()]
+    parts += [_crops_section(name, summary) for name, summary in crops.items()]
     missing = [f"- {name}: {what}" for name, what in AXES.items() if name not in tested]
     parts.append("## Not tested\n\nNo run here varies any of these, so nothing is known of them:")
     parts.append("\n".join(missing) or "Nothing: every axis has a run.")

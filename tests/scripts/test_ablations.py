@@ -42,7 +42,9 @@ def test_a_gain_is_over_the_seeds_that_both_have(
         {"name": "mixup", "changes": ["augment.mixup_alpha: 0.0 -> 0.2"],
          "runs": [run(1, 0.86, 0.55)]},
     ]  # fmt: skip
-    text = load_script("results_page").page([], {}, {}, {"b0-9": {"hardware": "x", "rows": rows}})
+    text = load_script("results_page").page(
+        [], {"ablations": {"b0-9": {"hardware": "x", "rows": rows}}}
+    )
     assert "| base | as it is | 80.0, 84.0 | 82.0 % |  | 55.0 % |  | 1 min |" in text
     assert "`augment.mixup_alpha: 0.0 -> 0.2` | 86.0 | 86.0 % | +2.0 | 55.0 % | -5.0 |" in text
     assert "- mixup or cutout" not in text and "- label smoothing" in text

@@ -16,12 +16,7 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_the_committed_page_is_what_the_summaries_give(script: ModuleType):
-    told = script.page(
-        script.load_summaries(),
-        script.load_crops(),
-        script.load_floors(),
-        script.load_ablations(),
-    )
+    told = script.page(script.load_summaries(), script.load_tables())
     assert told == script.PAGE.read_text(encoding="utf-8")
     assert script.main(["--check"]) == 0
 
