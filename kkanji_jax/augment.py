@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
 
 from kkanji_jax.augment_tables import TABLE_BITS, Tables, make_tables
-from kkanji_jax.blocks import Step, barred, in_blocks
+from kkanji_jax.blocks import Step, in_blocks, together
 from kkanji_jax.data.policy import NONE, Policy
 from kkanji_jax.strokes import change_strokes
 
@@ -63,7 +63,7 @@ def augment(
         images: UInt8[Array, "b n n"],
         keys: Key[Array, " b"],
         copies: Int32[Array, " b"],
-        step: Step = barred,
+        step: Step = together,
     ) -> UInt8[Array, "b n n"]:
         vary_each = jax.vmap(lambda image, key: _augment_image(image, key, policy, tables, step))
         return jnp.where((copies == 0)[:, None, None], images, vary_each(images, keys))
@@ -88,7 +88,7 @@ def _augment_image(
     pivot_q8 = _centroid_q8(ink) if policy.pivot == "ink" else jnp.zeros(2, jnp.int32)
     if policy.stroke_max_px or policy.soften_max or policy.sharpen_max:
         width, edge = _pick(tables.stroke_q8, parameters[6]), _pick(tables.edge_q8, parameters[12])
-        ink = step(change_strokes, ink, width, edge)
+        ink = lax.optimization_barrier(step(change_strokes, ink, width, edge))
     shift_q8 = _elastic_q8(field_words.reshape(2, rank, rank), tables)
     x_q8, y_q8 = _source_q8(parameters, pivot_q8, shift_q8, tables)
     varied = _sample(ink, x_q8, y_q8, policy.border, step)
@@ -204,6 +204,8 @@ def _sample(
     )
     index = ((y_q8 >> 8) + 1) * (n + 2) + (x_q8 >> 8) + 1
     place = (index << 16) | ((y_q8 & 255) << 8) | (x_q8 & 255)
+    # A GPU's next kernel does all the rest. Without the barrier it would keep the words as well.
+    place = lax.optimization_barrier(place)
     word = step(_look_up, packed.reshape(-1), place)
     right, down = (place & 255).astype(jnp.uint32), ((place >> 8) & 255).astype(jnp.uint32)
     top = (word & 255) * (256 - right) + ((word >> 8) & 255) * right
@@ -211,8 +213,34 @@ def _sample(
     return ((top * (256 - down) + bottom * down + 2**15) >> 16).astype(jnp.int32)
 
 
+@jax.custom_batching.custom_vmap
 def _look_up(packed: UInt32[Array, " pixels"], place: Int32[Array, "n n"]) -> UInt32[Array, "n n"]:
     return packed.at[place >> 16].get(mode="promise_in_bounds")
+
+
+@_look_up.def_vmap
+def _look_up_each(
+    axis_size: int, in_batched: list[bool], packed: Array, place: Array
+) -> tuple[Array, bool]:
+    each = jax.vmap(_look_up.fun)
+    return lax.platform_dependent(packed, place, cpu=each, default=_look_up_in_one_table), True
+
+
+def _look_up_in_one_table(
+    packed: UInt32[Array, "b pixels"], place: Int32[Array, "b n n"]
+) -> UInt32[Array, "b n n"]:
+    """For GPUs, the images of a device as one: XLA fuses nothing to a gather with two indices."""
+
+    def look_up(packed: Array, place: Array) -> Array:
+        b, pixels = packed.shape
+        start = pixels * jnp.arange(b, dtype=jnp.int32)[:, None, None]
+        return packed.reshape(-1).at[start + (place >> 16)].get(mode="promise_in_bounds")
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return look_up(packed, place)
+    split = jax.sharding.PartitionSpec(mesh.axis_names)
+    return jax.shard_map(look_up, in_specs=(split, split), out_specs=split)(packed, place)
 
 
 def _reflect_q8(coord_q8: Int32[Array, "n n"], n: int) -> Int32[Array, "n n"]:

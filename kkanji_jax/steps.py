@@ -174,7 +174,7 @@ def make_train_steps(
         def body(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
             return one_step(data, state, batch)
 
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for the depthwise gradients
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # some work is by device
             if batch.copies.shape[0] == 1:
                 return one_step(data, state, _first(batch))
             state, sums = jax.lax.scan(body, state, batch)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kkanji_jax.blocks import Step, barred, in_blocks
+from kkanji_jax.blocks import Step, in_blocks, together
 
 
-def brighten(images: jax.Array, keys: jax.Array, copies: jax.Array, step: Step = barred):
+def brighten(images: jax.Array, keys: jax.Array, copies: jax.Array, step: Step = together):
     """By the copy's number and a random one; written with a step that its readers could redo."""
     drawn = jax.vmap(lambda key: jax.random.randint(key, (), 1, 9))(keys)
     doubled = step(lambda image: 2 * image, images)
