@@ -92,9 +92,9 @@ def summarise(model: str, dataset: Path) -> dict[str, Any]:
         raise ValueError(f"{model} was trained on other classes than those of {dataset}")
     counts = [trained.train_counts[codepoint] for codepoint in trained.class_index.codepoints]
     log_counts = np.log(np.maximum(counts, 1)).astype(np.float32)
+    images, labels = blanks(dataset)
     found = answers(recogniser, split.images, log_counts)
     rows = {name: _scores(split.labels, ids) for name, ids in found.items()}
-    images, labels = blanks(dataset)
     if len(images):
         read = recogniser.outputs(images)[0].argmax(axis=1)
         rows[BLANK] = _scores(
