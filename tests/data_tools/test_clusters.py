@@ -12,7 +12,10 @@ import pytest
 from data_tools.assemble import Options, assemble
 
 ROOT = Path(__file__).parents[2]
-SBATCH, JOB = ROOT / "scripts" / "slurm" / "build.sbatch", ROOT / "scripts" / "k8s" / "build.yaml"
+SBATCH, JOB = (
+    ROOT / "scripts" / "slurm" / "build.sbatch",
+    ROOT / "scripts" / "kubernetes" / "build.yaml",
+)
 pytestmark = pytest.mark.skipif(not SBATCH.is_file(), reason="the source tree is not beside")
 
 
