@@ -40,7 +40,7 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
         path = workdir / "eval" / split / "eval.json"
         if path.is_file():
             splits[split] = _read(path)
-    if "test" not in splits:
+    if "test" not in splits and not (args.axis and splits):  # a comparison may leave test alone
         raise ValueError(f"{workdir} has no eval/test/eval.json: run kkanji_jax.evaluate first")
     if len({content["dataset_fingerprint"] for content in splits.values()}) > 1:
         raise ValueError(f"the evaluations in {workdir} are of different datasets")
@@ -49,7 +49,7 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
                if not line.startswith("data.dataset:")]  # fmt: skip
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     last = json.loads(lines[-1])
-    test = splits["test"]
+    scored = next(iter(splits.values()))
     return {
         "version": VERSION,
         "name": args.name or workdir.name,
@@ -59,10 +59,10 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
         "network": config["model"]["variant"],
         "config_differences": changed,
         "dataset": {
-            "fingerprint": test["dataset_fingerprint"],
-            "protocol": test["protocol"],
-            "pool_official": test["pool_official"],
-            "num_classes": test["num_classes"],
+            "fingerprint": scored["dataset_fingerprint"],
+            "protocol": scored["protocol"],
+            "pool_official": scored["pool_official"],
+            "num_classes": scored["num_classes"],
         },
         "training": {
             "steps": last["step"],

@@ -94,7 +94,10 @@ def test_a_summary_takes_its_numbers_from_the_run(script: ModuleType, tmp_path: 
     assert summary["splits"]["test"]["top1"] == content["top1"]
     assert "somewhere" not in json.dumps(summary)
     assert "9 × 10" in script.page([summary])
-    (run / "eval/test/eval.json").unlink()
+    (run / "eval/test").rename(run / "eval/val")
+    compared = script.summary_of(run, SimpleNamespace(**vars(args) | {"axis": "legacy protocol"}))
+    assert list(compared["splits"]) == ["val"] and compared["dataset"]["protocol"] == "honest"
+    assert "| val | 7,946 |" in script.page([compared])
     with pytest.raises(ValueError, match=r"run kkanji_jax\.evaluate first"):
         script.summary_of(run, args)
 
