@@ -288,7 +288,7 @@ def test_a_gpu_looks_up_the_same_words_in_one_table(rng: np.random.Generator):
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         compiled = jax.jit(room._look_up_in_one_table).lower(*split).compile()
     np.testing.assert_array_equal(compiled(*split), wanted)
-    assert "all-gather" not in compiled.as_text()
+    assert "all-gather" not in (compiled.as_text() or "all-gather")
 
 
 def test_cutout_erases_one_rectangle_of_the_stated_size_as_often_as_stated():
