@@ -38,4 +38,4 @@ fi
 "$venv/bin/ruff" format --check .
 "$venv/bin/pyright" --pythonpath "$py"
 # A file's tests share their runs, so each file stays with one worker.
-"$py" -m pytest -q -m "$marks" --durations=15 --numprocesses auto --maxprocesses 4 --dist loadfile
+"$py" -m pytest -q -rs -m "$marks" --durations=15 --numprocesses auto --maxprocesses 4 --dist loadfile
