@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
 
 from kkanji_jax.augment_tables import TABLE_BITS, Tables, make_tables
+from kkanji_jax.bilinear import sample
 from kkanji_jax.blocks import Step, in_blocks, together
 from kkanji_jax.data.policy import NONE, Policy
 from kkanji_jax.strokes import change_strokes
@@ -91,7 +92,7 @@ def _augment_image(
         ink = lax.optimization_barrier(step(change_strokes, ink, width, edge))
     shift_q8 = _elastic_q8(field_words.reshape(2, rank, rank), tables)
     x_q8, y_q8 = _source_q8(parameters, pivot_q8, shift_q8, tables)
-    varied = _sample(ink, x_q8, y_q8, policy.border, step)
+    varied = sample(ink, x_q8, y_q8, policy.border, step)
     if policy.cutout_prob:
         varied = jnp.where(_hole(parameters[7:], n, policy.cutout_prob, tables), 0, varied)
     if policy.noise_std:
@@ -181,73 +182,6 @@ def _source_q8(
     coords_q8 = jnp.arange(n, dtype=jnp.int32) * 256
     x, y = coords_q8[None, :] + shift_q8[0], coords_q8[:, None] + shift_q8[1]
     return (xx * x + xy * y + start_x) >> 13, (yx * x + yy * y + start_y) >> 13
-
-
-def _sample(
-    image: UInt8[Array, "n n"],
-    x_q8: Int32[Array, "n n"],
-    y_q8: Int32[Array, "n n"],
-    border: str,
-    step: Step,
-) -> Int32[Array, "n n"]:
-    """Bilinear, rounded. Four neighbours travel in one 32-bit word: one gather a pixel."""
-    n = image.shape[0]
-    if border == "reflect":
-        x_q8, y_q8 = (_reflect_q8(coord, n) for coord in (x_q8, y_q8))
-        padded = jnp.pad(image, ((1, 2), (1, 2)), mode="edge")
-    else:
-        x_q8, y_q8 = (jnp.clip(coord, -256, 256 * n) for coord in (x_q8, y_q8))
-        padded = jnp.pad(image, ((1, 2), (1, 2)))
-    padded = padded.astype(jnp.uint32)
-    packed = (
-        padded[:-1, :-1] | (padded[:-1, 1:] << 8) | (padded[1:, :-1] << 16) | (padded[1:, 1:] << 24)
-    )
-    index = ((y_q8 >> 8) + 1) * (n + 2) + (x_q8 >> 8) + 1
-    place = (index << 16) | ((y_q8 & 255) << 8) | (x_q8 & 255)
-    # A GPU's next kernel does all the rest. Without the barrier it would keep the words as well.
-    place = lax.optimization_barrier(place)
-    word = step(_look_up, packed.reshape(-1), place)
-    right, down = (place & 255).astype(jnp.uint32), ((place >> 8) & 255).astype(jnp.uint32)
-    top = (word & 255) * (256 - right) + ((word >> 8) & 255) * right
-    bottom = ((word >> 16) & 255) * (256 - right) + (word >> 24) * right
-    return ((top * (256 - down) + bottom * down + 2**15) >> 16).astype(jnp.int32)
-
-
-@jax.custom_batching.custom_vmap
-def _look_up(packed: UInt32[Array, " pixels"], place: Int32[Array, "n n"]) -> UInt32[Array, "n n"]:
-    return packed.at[place >> 16].get(mode="promise_in_bounds")
-
-
-@_look_up.def_vmap
-def _look_up_each(
-    axis_size: int, in_batched: list[bool], packed: Array, place: Array
-) -> tuple[Array, bool]:
-    each = jax.vmap(_look_up.fun)
-    return lax.platform_dependent(packed, place, cpu=each, default=_look_up_in_one_table), True
-
-
-def _look_up_in_one_table(
-    packed: UInt32[Array, "b pixels"], place: Int32[Array, "b n n"]
-) -> UInt32[Array, "b n n"]:
-    """For GPUs, the images of a device as one: XLA fuses nothing to a gather with two indices."""
-
-    def look_up(packed: Array, place: Array) -> Array:
-        b, pixels = packed.shape
-        start = pixels * jnp.arange(b, dtype=jnp.int32)[:, None, None]
-        return packed.reshape(-1).at[start + (place >> 16)].get(mode="promise_in_bounds")
-
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size <= 1:
-        return look_up(packed, place)
-    split = jax.sharding.PartitionSpec(mesh.axis_names)
-    return jax.shard_map(look_up, in_specs=(split, split), out_specs=split)(packed, place)
-
-
-def _reflect_q8(coord_q8: Int32[Array, "n n"], n: int) -> Int32[Array, "n n"]:
-    """Mirrors coordinates at the outer edges of the first and the last pixel."""
-    period = 2 * 256 * n
-    from_edge = jnp.mod(coord_q8 + 128, period)
-    return jnp.minimum(from_edge, period - from_edge) - 128
 
 
 def _hole(

@@ -18,7 +18,7 @@ KKANJI_JAX = (
     "data.records data.manifest data.policy data.balance data.image_files data.ink_parts "
     "data.glyph_image data.dispatches data.resident data.leaks data.streamed data.outside "
     "config command_line "
-    "blocks strokes augment_tables augment dense taps depthwise "
+    "blocks strokes bilinear augment_tables augment dense taps depthwise "
     "initial efficientnet "
     "losses mixup metrics optim "
     "hosts mesh state steps feed "
