@@ -12,13 +12,13 @@ each run: docs/results/ablations/, which scripts/results.py makes a section of d
 import argparse
 import json
 import runpy
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from project_commands import ROOT, run_python
+from some_classes import copy_classes
 
 SUMMARIES = ROOT / "docs" / "results" / "ablations"
 CONFIG = ROOT / "configs" / "ablation.py"
@@ -26,25 +26,13 @@ NUM_CLASSES, RATIOS = 300, "60/40/0"
 VERSION = 1
 
 
-def choose(classes: Sequence[Path], count: int) -> list[Path]:
-    """`count` of the folders, evenly over their order; all where there are fewer."""
-    count = min(count, len(classes))
-    return [classes[number * len(classes) // count] for number in range(count)]
-
-
 def make_dataset(source: Path, scratch: Path) -> Path:
     """The dataset of the chosen classes, built unless it is there."""
-    dataset, chosen = scratch / "dataset", scratch / "source" / "kkanji2"
+    dataset, chosen = scratch / "dataset", scratch / "source"
     if (dataset / "manifest.json").exists():
         return dataset
-    classes = sorted(path for path in (source / "kkanji2").glob("U+*") if path.is_dir())
-    if not classes:
-        raise ValueError(f"{source}/kkanji2 has no folders U+XXXX: unpack CODH's kkanji.tar there")
-    for folder in choose(classes, NUM_CLASSES):
-        shutil.copytree(folder, chosen / folder.name, dirs_exist_ok=True)
-    run_python(
-        "-m", "data_tools.build", "--source", chosen.parent, "--out", dataset, "--ratios", RATIOS
-    )
+    copy_classes(source, chosen, NUM_CLASSES)
+    run_python("-m", "data_tools.build", "--source", chosen, "--out", dataset, "--ratios", RATIOS)
     return dataset
 
 
