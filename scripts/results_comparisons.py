@@ -113,7 +113,9 @@ def ablations_section(name: str, table: dict[str, Any]) -> str:
         f"A gain is the mean over the seeds that both runs have. One run's interval is about "
         f"{50 * (high - low):.1f} points each way. {table['hardware']}.",
         as_table(head, rows),
-        "```bash\npython scripts/ablations.py --source data/codh --scratch runs/ablations\n```",
+        "```bash\n"
+        'export XLA_FLAGS="--xla_cpu_enable_fast_math=true --xla_cpu_prefer_vector_width=512"\n'
+        "python scripts/ablations.py --source data/codh --scratch runs/ablations\n```",
     ])  # fmt: skip
 
 
