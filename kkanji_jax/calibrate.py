@@ -9,7 +9,7 @@ import numpy as np
 
 from kkanji_jax.data.shapes import Bool, Float, Float64, Int
 
-VERSION = 1
+VERSION = 2
 FILE_NAME = "calibration.json"
 ACCEPT, ASK, UNKNOWN = "accept", "ask", "unknown"
 VERDICTS = (ACCEPT, ASK, UNKNOWN)
@@ -29,13 +29,15 @@ class Calibration(NamedTuple):
 
     `stated` has for each verdict {threshold, accuracy, top5_accuracy, coverage, n} as measured on
     val. accept.threshold is the least calibrated probability (None: nothing is accepted), and
-    unknown.threshold the least `known_score` of a character taken to be in the index.
+    unknown.threshold that of a character taken to be in the index: of version 1, the least
+    `standardised_logit`.
     """
 
     temperature: float
     weights: str  # ema or raw: the weights that it was fitted on
     stated: dict[str, dict[str, Any]]
     fitted_on: dict[str, Any]
+    version: int = VERSION
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
@@ -50,9 +52,9 @@ class Calibration(NamedTuple):
     @classmethod
     def from_json(cls, content: Any) -> "Calibration":
         """The inverse of `to_json`; ValueError names what is missing or impossible."""
-        if not isinstance(content, dict) or content.get("version") != VERSION:
-            found = content.get("version") if isinstance(content, dict) else content
-            raise ValueError(f"wanted a calibration of version {VERSION}, got {found!r}")
+        found = content.get("version") if isinstance(content, dict) else content
+        if not isinstance(content, dict) or found not in (1, VERSION):
+            raise ValueError(f"wanted a calibration of version 1 or {VERSION}, got {found!r}")
         missing = {"temperature", "weights", "verdicts", "fitted_on"} - content.keys()
         if missing:
             raise ValueError(f"the calibration lacks {', '.join(sorted(missing))}")
@@ -65,12 +67,13 @@ class Calibration(NamedTuple):
         accept, unknown = (stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
         if not (accept is None or _is_number(accept)) or not _is_number(unknown):
             raise ValueError(f"wanted numbers for thresholds, got {accept!r} and {unknown!r}")
-        return cls(float(temperature), content["weights"], stated, content["fitted_on"])
+        fitted_on = content["fitted_on"]
+        return cls(float(temperature), content["weights"], stated, fitted_on, content["version"])
 
     def to_json(self) -> dict[str, Any]:
         """The content of calibration.json."""
         return {
-            "version": VERSION,
+            "version": self.version,
             "temperature": self.temperature,
             "weights": self.weights,
             "verdicts": self.stated,
@@ -83,14 +86,16 @@ class Calibration(NamedTuple):
 
     def verdicts(self, logits: Logits) -> list[str]:
         """One of accept, ask and unknown for each row."""
-        return self.verdicts_at(top_probability(logits, self.temperature), known_score(logits))
+        confidences = top_probability(logits, self.temperature)
+        return self.verdicts_at(confidences, standardised_logit(logits))
 
     def verdicts_at(
-        self, confidences: Float[np.ndarray, " n"], known_scores: Float[np.ndarray, " n"]
+        self, confidences: Float[np.ndarray, " n"], standardised: Float[np.ndarray, " n"]
     ) -> list[str]:
-        """`verdicts` of the highest calibrated probabilities and the known scores of logits."""
+        """`verdicts` of the highest calibrated probabilities and the standardised logits."""
         accept, unknown = (self.stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
-        return _decide(confidences, known_scores, accept, unknown)
+        known = standardised if self.version == 1 else confidences
+        return _decide(confidences, known, accept, unknown)
 
     def accuracy_of(self, verdict: str) -> float | None:
         """Top-1 accuracy on val of the examples with this verdict; None where there were none."""
@@ -118,12 +123,11 @@ def top_probability(logits: Logits, temperature: float = 1.0) -> Float64[np.ndar
     return found
 
 
-def known_score(logits: Logits) -> Float64[np.ndarray, " n"]:
-    """How much a row looks like a character of the index: its largest logit, standardised.
+def standardised_logit(logits: Logits) -> Float64[np.ndarray, " n"]:
+    """(largest - mean) / standard deviation of each row of logits; 0 for a row of equal ones.
 
-    That is (largest - mean) / standard deviation over the row; 0 for a row of equal logits. On
-    characters outside the index it told more than the largest logit, the log-sum-exp or the
-    highest probability (docs/RESULTS.md).
+    What told characters outside the index in calibrations of version 1. On photographs, and where
+    classes have few images, the highest probability tells them better (docs/RESULTS.md).
     """
     found = np.zeros(len(logits))
     for rows in _slices(len(logits)):
@@ -177,9 +181,9 @@ def fit(
 ) -> Calibration:
     """Fits temperature and thresholds to held-out examples at their natural frequency.
 
-    `unknown` goes to the share of `unknown_share` with the lowest known scores. Of the rest, as
-    many as possible are accepted, by their probability, while `accept_accuracy` of them are right;
-    what remains is to be asked. `fitted_on` tells whose examples these are; n is added to it.
+    By the highest probability of each: the lowest share of `unknown_share` is `unknown`, and from
+    the top as many as possible are accepted while `accept_accuracy` of them are right; what remains
+    is to be asked. `fitted_on` tells whose examples these are; n is added to it.
     """
     if len(logits) < LEAST_EXAMPLES or len(logits) != len(labels):
         raise ValueError(
@@ -189,12 +193,12 @@ def fit(
     if not np.isfinite(logits).all():
         raise ValueError("wanted finite logits, got others: the model is damaged")
     temperature = fit_temperature(logits, labels)
-    confidences, known_scores = top_probability(logits, temperature), known_score(logits)
+    confidences = top_probability(logits, temperature)
     is_right = logits.argmax(axis=1) == labels
-    unknown = float(np.quantile(known_scores, unknown_share, method="higher"))
-    is_candidate = known_scores >= unknown
+    unknown = float(np.quantile(confidences, unknown_share, method="higher"))
+    is_candidate = confidences >= unknown
     accept = accept_threshold(confidences[is_candidate], is_right[is_candidate], accept_accuracy)
-    verdicts = np.array(_decide(confidences, known_scores, accept, unknown))
+    verdicts = np.array(_decide(confidences, confidences, accept, unknown))
     stated = verdict_scores(verdicts, is_right, _in_top5(logits, labels))
     stated[ACCEPT] |= {"threshold": accept, "aims_at_accuracy": accept_accuracy}
     stated[ASK] |= {"threshold": None}
@@ -236,13 +240,13 @@ def verdict_scores(
 
 def _decide(
     confidences: Float[np.ndarray, " n"],
-    known_scores: Float[np.ndarray, " n"],
+    known: Float[np.ndarray, " n"],
     accept: float | None,
     unknown: float,
 ) -> list[str]:
     is_sure = confidences >= (np.inf if accept is None else accept)
-    known = np.where(is_sure, ACCEPT, ASK)
-    return np.where(known_scores < unknown, UNKNOWN, known).tolist()
+    verdicts = np.where(is_sure, ACCEPT, ASK)
+    return np.where(known < unknown, UNKNOWN, verdicts).tolist()
 
 
 def _loss_slope(

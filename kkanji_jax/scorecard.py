@@ -28,7 +28,7 @@ class Readings(NamedTuple):
     """What a network says of each example, as far as scores need it."""
 
     predictions: Predictions  # at temperature 1
-    known_scores: Float64[np.ndarray, " n"]
+    standardised: Float64[np.ndarray, " n"]  # largest logits, standardised over their rows
     largest_logits: Float64[np.ndarray, " n"]
     among: dict[str, Int32[np.ndarray, " n"]]  # official test -> best of its classes
     calibrated: Predictions | None  # at the calibration's temperature
@@ -59,7 +59,7 @@ def read_split(
         for source in breakdown.OFFICIAL_TESTS
         if (found := breakdown.official_columns(source, class_index)) is not None
     }
-    plain, calibrated, confidences, known, largest, kept = [], [], [], [], [], []
+    plain, calibrated, confidences, standardised, largest, kept = [], [], [], [], [], []
     among: dict[str, list[np.ndarray]] = {source: [] for source in columns}
     for rows, (logits, _) in run_split(
         logits_fn, params, batch_stats, (images,),
@@ -70,7 +70,7 @@ def read_split(
         if temperature is not None:
             calibrated.append(predictions_of(logits, labels[rows], temperature))
         confidences.append(calibrate.top_probability(logits, temperature or 1.0))
-        known.append(calibrate.known_score(logits))
+        standardised.append(calibrate.standardised_logit(logits))
         largest.append(logits.max(axis=1).astype(np.float64))
         for source, ids in columns.items():
             among[source].append(ids[logits[:, ids].argmax(axis=1)].astype(np.int32))
@@ -78,7 +78,7 @@ def read_split(
             kept.append(logits)
     return Readings(
         predictions=join_predictions(plain),
-        known_scores=np.concatenate(known),
+        standardised=np.concatenate(standardised),
         largest_logits=np.concatenate(largest),
         among={source: np.concatenate(parts) for source, parts in among.items()},
         calibrated=join_predictions(calibrated) if calibrated else None,
@@ -171,7 +171,7 @@ def verdict_rows(
     """For each verdict {verdict, threshold, stated_accuracy, stated_coverage, accuracy, coverage,
     top5}: what the calibration states of val, and what this split says."""
     predictions = readings.predictions
-    given = np.array(calibration.verdicts_at(readings.confidences, readings.known_scores))
+    given = np.array(calibration.verdicts_at(readings.confidences, readings.standardised))
     hits = predictions.top_ids[:, 0] == predictions.labels
     in_top5 = (predictions.top_ids[:, :TOP_K] == predictions.labels[:, None]).any(axis=1)
     rng = np.random.default_rng(seed)
@@ -197,8 +197,8 @@ def verdict_rows(
 
 # What can tell a known character from others; the first is what verdicts go by.
 _KNOWN_SCORES: dict[str, Callable[[Readings], Float64[np.ndarray, " n"]]] = {
-    "known_score": lambda readings: readings.known_scores,
     "top-1 probability": lambda readings: readings.confidences,
+    "largest logit, standardised": lambda readings: readings.standardised,
     "largest logit": lambda readings: readings.largest_logits,
     # log-sum-exp: the largest logit less the log of its probability
     "energy": lambda readings: (
@@ -221,7 +221,7 @@ def unknown_scores(
     {n_known, n_unknown, classes, by_score: [{score, auroc, fpr95}], verdicts}: `verdicts` is the
     share of the unknown images that gets each verdict, None without a calibration.
     """
-    n = len(unknown.known_scores)
+    n = len(unknown.confidences)
     rows = []
     for name, score in _KNOWN_SCORES.items():
         of_known, of_unknown = score(known), score(unknown)
@@ -229,13 +229,13 @@ def unknown_scores(
         rows.append({"score": name, **scores})
     verdicts = None
     if calibration is not None:
-        given = calibration.verdicts_at(unknown.confidences, unknown.known_scores)
+        given = calibration.verdicts_at(unknown.confidences, unknown.standardised)
         rng = np.random.default_rng(seed)
         verdicts = {
             name: intervals.share(given.count(name), n, rng, num_bootstrap) for name in VERDICTS
         }
     return {
-        "n_known": len(known.known_scores),
+        "n_known": len(known.confidences),
         "n_unknown": n,
         "classes": len(set(unknown_codepoints)),
         "by_score": rows,

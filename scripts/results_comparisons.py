@@ -46,6 +46,7 @@ def axes_of(
     tested = {summary["axis"] for summary in summaries} - {None}
     if unknown := tested - AXES.keys():
         raise ValueError(f"no such axis: {min(unknown)}; wanted one of {', '.join(AXES)}")
+    tested |= {f"{summary['dataset']['protocol']} protocol" for summary in summaries} & AXES.keys()
     changes = [line for table in ablations for row in table["rows"] for line in row["changes"]]
     tested |= {_AXIS_OF_FIELD[line.partition(":")[0]] for line in changes}
     return tested | _AXES_WITHOUT_TRAINING if list(untrained) else tested

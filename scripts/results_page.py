@@ -189,8 +189,7 @@ def _unknown(unknown: dict[str, Any]) -> str:
     text = (
         f"Characters outside the index ({unknown['n_unknown']:,} images of "
         f"{unknown['classes']:,} characters, against {unknown['n_known']:,} of test), told by "
-        "different scores; the verdict *unknown* goes by the first, which was chosen for this, on "
-        "images of the same kind:"
+        "different scores; the verdict *unknown* goes by the first:"
     )
     parts = [text, as_table(["score", "AUROC", "FPR at 95 %"], rows)]
     if unknown["verdicts"]:

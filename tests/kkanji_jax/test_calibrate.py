@@ -51,7 +51,7 @@ def test_a_shift_of_a_row_changes_nothing_that_is_said(seed: int, shift: float):
     assert calibrate.fit_temperature(moved, labels) == pytest.approx(
         calibrate.fit_temperature(same, labels), rel=1e-6
     )
-    for function in (calibrate.top_probability, calibrate.known_score):
+    for function in (calibrate.top_probability, calibrate.standardised_logit):
         np.testing.assert_allclose(function(moved), function(same), rtol=1e-9)
 
 
@@ -119,8 +119,29 @@ def test_a_model_that_is_never_right_accepts_nothing(rng: np.random.Generator):
 def test_equal_logits_are_no_known_character():
     logits = np.zeros((2, 5), np.float32)
     logits[1, 2] = 3
-    np.testing.assert_allclose(calibrate.known_score(logits), [0, 2])  # sqrt(k - 1)
-    assert calibrate.known_score(np.ones((1, 1), np.float32)) == [0]
+    np.testing.assert_allclose(calibrate.standardised_logit(logits), [0, 2])  # sqrt(k - 1)
+    assert calibrate.standardised_logit(np.ones((1, 1), np.float32)) == [0]
+
+
+def test_unknown_is_what_has_the_lowest_probability(rng: np.random.Generator):
+    logits, _ = sampled(rng, 4000)
+    calibration = fitted(rng)
+    confidences = calibrate.top_probability(logits, calibration.temperature)
+    is_unknown = np.array(calibration.verdicts(logits)) == UNKNOWN
+    assert confidences[is_unknown].max() < calibration.stated[UNKNOWN]["threshold"]
+    assert confidences[~is_unknown].min() >= calibration.stated[UNKNOWN]["threshold"]
+
+
+def test_version_1_goes_by_the_standardised_logit(rng: np.random.Generator):
+    logits, _ = sampled(rng, 300)
+    content = fitted(rng).to_json()
+    content["verdicts"][UNKNOWN]["threshold"] = threshold = 2.0
+    old, new = (Calibration.from_json(content | {"version": version}) for version in (1, 2))
+    is_unknown = np.array(old.verdicts(logits)) == UNKNOWN
+    assert 0 < is_unknown.sum() < 300
+    np.testing.assert_array_equal(is_unknown, calibrate.standardised_logit(logits) < threshold)
+    assert set(new.verdicts(logits)) == {UNKNOWN}  # no probability reaches 2
+    assert old.to_json()["version"] == 1
 
 
 def test_a_calibration_survives_its_file(tmp_path: Path, rng: np.random.Generator):
@@ -137,7 +158,7 @@ def test_a_calibration_survives_its_file(tmp_path: Path, rng: np.random.Generato
 @pytest.mark.parametrize(
     ("harm", "wanted"),
     [
-        ({"version": 2}, "version 1, got 2"),
+        ({"version": 3}, "version 1 or 2, got 3"),
         ({"temperature": 0}, "positive temperature, got 0"),
         ({"temperature": "warm"}, "positive temperature, got 'warm'"),
         ({"verdicts": {}}, "of accept"),

@@ -10,9 +10,16 @@ function examplesOf(classId, lookalikes) {
   return { sheet, row: classId % per_sheet, count: counts[classId], tilePx: tile_px };
 }
 
+/** The largest logit, standardised over all: what calibrations of version 1 tell unknowns by. */
+function standardised(logits, largest) {
+  const mean = logits.reduce((sum, value) => sum + value, 0) / logits.length;
+  const squares = logits.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return squares > 0 ? (largest - mean) / Math.sqrt(squares / logits.length) : 0;
+}
+
 /** The best candidates, and how far to rely on the first. */
 export function readingOf(logits, model, isBlank) {
-  const { temperature = 1, verdicts = null } = model.calibration ?? {};
+  const { version, temperature = 1, verdicts = null } = model.calibration ?? {};
   const best = logits.reduce((most, value) => Math.max(most, value), -Infinity);
   const weights = Float64Array.from(logits, (value) => Math.exp((value - best) / temperature));
   const total = weights.reduce((sum, value) => sum + value, 0);
@@ -29,8 +36,10 @@ export function readingOf(logits, model, isBlank) {
   let verdict = "";
   if (verdicts) {
     const { accept, unknown } = verdicts;
-    const isSure = accept.threshold !== null && candidates[0].probability >= accept.threshold;
-    verdict = best < unknown.threshold ? "unknown" : isSure ? "accept" : "ask";
+    const { probability } = candidates[0];
+    const known = version === 1 ? standardised(logits, best) : probability;
+    const isSure = accept.threshold !== null && probability >= accept.threshold;
+    verdict = known < unknown.threshold ? "unknown" : isSure ? "accept" : "ask";
   }
   if (isBlank) verdict = "blank";
   const stated = verdicts && verdict !== "blank" ? verdicts[verdict] : null;
