@@ -7,7 +7,8 @@ cpu    python -m kkanji_jax.train --config configs/b0.py:cpu
        cores, 70 minutes: 95.6 % top-1, 94.7 % mean per class on the honest test, n = 7,946.
 open_set  python -m kkanji_jax.train --config configs/b0.py:open_set
        For scores on unknown characters: the classes with two images or more (build --out
-       data/open_set --min-images 2), then evaluate --unknown with the folder of all. Not run yet.
+       data/open_set --min-images 2), then evaluate --unknown with the folder of all. Not run at
+       this length; configs/release.py's recipe on half of these images is: docs/RESULTS.md, 5050.
 smoke  python -m kkanji_jax.train --config configs/b0.py:smoke
        A one-block-a-stage network at 32 px: does everything work? Scores mean nothing.
 """

@@ -126,8 +126,9 @@ def top_probability(logits: Logits, temperature: float = 1.0) -> Float64[np.ndar
 def standardised_logit(logits: Logits) -> Float64[np.ndarray, " n"]:
     """(largest - mean) / standard deviation of each row of logits; 0 for a row of equal ones.
 
-    What told characters outside the index in calibrations of version 1. On photographs, and where
-    classes have few images, the highest probability tells them better (docs/RESULTS.md).
+    What told characters outside the index in calibrations of version 1. It is a little better than
+    the highest probability on images of the same books, and far worse on photographs of others
+    (docs/RESULTS.md).
     """
     found = np.zeros(len(logits))
     for rows in _slices(len(logits)):

@@ -28,6 +28,7 @@ def page(
     )
     tested = axes_of(summaries, ablations.values(), untrained.values())
     runs = [summary for summary in summaries if summary["axis"] is None]
+    runs.sort(key=lambda summary: summary["name"] != "released")  # which readers come for
     parts = [_HEAD, _overview(runs)]
     parts += [_floors_section(floors)] if floors else []
     parts += [_section(summary) for summary in runs]
