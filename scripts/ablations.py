@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from project_commands import ROOT, run_python
+from project_commands import ROOT, require_finished, run_python
 from some_classes import copy_classes
 
 SUMMARIES = ROOT / "docs" / "results" / "ablations"
@@ -50,6 +50,7 @@ def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[s
             "-m", "kkanji_jax.train", "--config", f"{CONFIG}:{row}", "--workdir", workdir,
             f"--config.data.dataset={dataset}", f"--config.seed={seed}", *more,
         )  # fmt: skip
+        require_finished(workdir)
         run_python(
             "-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", dataset, "--of", "val"
         )

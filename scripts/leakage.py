@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from project_commands import run_python
+from project_commands import require_finished, run_python
 from some_classes import copy_classes
 
 NUM_CLASSES, PER_CLASS = 500, 120
@@ -64,6 +64,7 @@ def run_once(protocol: str, dataset: Path, workdir: Path, epochs: float, more: l
             f"--config.data.dataset={dataset}", "--config.augment.policy=none",
             "--config.steps_per_dispatch=4", f"--config.epochs={epochs}", *allowed, *more,
         )  # fmt: skip
+        require_finished(workdir)
         run_python(
             "-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", dataset, "--of", "val"
         )

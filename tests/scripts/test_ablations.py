@@ -22,6 +22,21 @@ def test_the_chosen_classes_lie_evenly(load_script: Callable[[str], ModuleType])
     assert choose(classes, 99) == classes
 
 
+def test_a_run_that_was_told_to_stop_is_not_scored(
+    load_script: Callable[[str], ModuleType], tmp_path: Path
+):
+    require_finished = load_script("project_commands").require_finished
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"kind": "train", "step": 20, "total_steps": 30}\n')
+    with pytest.raises(ValueError, match="at step 20 of 30; the same command goes on"):
+        require_finished(tmp_path)
+    with log.open("a") as file:
+        file.write(
+            '{"kind": "train", "step": 30, "total_steps": 30}\n{"kind": "eval", "step": 30}\n'
+        )
+    require_finished(tmp_path)
+
+
 def test_every_row_changes_what_it_says(script: ModuleType):
     config = runpy.run_path(str(script.CONFIG))
     base = config["get_config"]("base").to_dict()
