@@ -51,7 +51,7 @@ def test_no_summary_tells_where_its_files_lay(script: ModuleType):
 
 def test_a_bad_result_stays_and_an_axis_is_tested_only_by_a_run(script: ModuleType):
     good = summary_of_100(script)
-    bad = copy.deepcopy(good) | {"name": "b0-worse", "axis": "label smoothing"}
+    bad: dict[str, Any] = copy.deepcopy(good) | {"name": "b0-worse", "axis": "label smoothing"}
     bad["splits"]["test"]["top1"] = {"value": 0.0123, "n": 7946, "ci95": [0.01, 0.02]}
     text = script.page([good, bad])
     compared = text.split("## Comparison: label smoothing\n")[1].split("\n## ")[0]
