@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from project_commands import ROOT, run_python
+from project_commands import ROOT, require_finished, run_python
 
 PRETRAINED = ROOT / "kkanji_jax" / "pretrained" / "b0"
 RELEASED = ROOT / "docs" / "results" / "released.json"
@@ -64,6 +64,7 @@ def release(args: argparse.Namespace) -> None:
     """Evaluates, exports and replaces; ValueError says why a model is not released."""
     workdir = args.workdir.resolve()
     args.dataset = args.dataset.resolve()
+    require_finished(workdir)
     _evaluate(workdir, args)
     test = _read(workdir / "eval" / "test" / "eval.json")
     if not test["is_dataset_of_training"]:

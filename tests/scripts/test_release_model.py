@@ -1,6 +1,8 @@
-"""A model that has become worse where classes are small is not released."""
+"""A model that is not ready, or has become worse where classes are small, is not released."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -31,3 +33,12 @@ def test_a_bucket_without_images_before_or_after_says_nothing(script: ModuleType
     assert script.fallen_buckets(empty, full, 0.02) == []
     assert script.fallen_buckets(full, empty, 0.02) == []
     assert script.fallen_buckets(full, [bucket(2, 4, 0.0)], 0.02) == []
+
+
+def test_a_run_that_was_told_to_stop_is_not_released(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    record = {"kind": "train", "step": 40, "total_steps": 100}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    assert script.main([str(tmp_path), "--dataset", str(tmp_path)]) == 1
+    assert "is at step 40 of 100" in capsys.readouterr().err
