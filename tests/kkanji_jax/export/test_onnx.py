@@ -18,24 +18,37 @@ from kkanji_jax.recogniser import load
 
 
 def logits_of_jax(model: dict, num_classes: int, glyphs: np.ndarray):
-    """Logits, features and variables of a random network whose outputs differ between images."""
-    import jax
+    """Logits, features and variables of a random network, its statistics those of `glyphs`.
 
+    Statistics of no image leave a deep network without normalisation: its values grow from block
+    to block until the gates of squeeze-and-excite are steps, which the order of a sum can throw.
+    """
+    import jax
+    from flax import nnx
+
+    from kkanji_jax.efficientnet import NORM_MOMENTUM
     from kkanji_jax.state import init_variables, make_graphdef
-    from kkanji_jax.steps import make_logits_fn
+    from kkanji_jax.steps import make_logits_fn, network_input
 
     rng = np.random.default_rng(0)
 
-    def shake(path: tuple, leaf: np.ndarray) -> np.ndarray:
-        # Variances below 1 keep the signal from fading on its way through untrained layers.
-        is_variance = "var" in jax.tree_util.keystr(path)
-        scale = 0.3 * rng.uniform(0.5, 2, leaf.shape) if is_variance else 1
-        shift = rng.normal(0, 0.1, leaf.shape) if leaf.ndim == 1 and not is_variance else 0
-        return (leaf * scale + shift).astype(np.float32)
+    def shake(leaf: np.ndarray) -> np.ndarray:
+        shift = rng.normal(0, 0.1, leaf.shape) if leaf.ndim == 1 else 0
+        return (leaf + shift).astype(np.float32)
 
-    variables = init_variables(model, num_classes, 3)
-    params, stats = (jax.tree_util.tree_map_with_path(shake, tree) for tree in variables)
-    run = make_logits_fn(make_graphdef(model, num_classes), model["image_px"])
+    graphdef = make_graphdef(model, num_classes)
+    params, stats = init_variables(model, num_classes, 3)
+    params = jax.tree.map(shake, params)
+
+    @jax.jit
+    def train(params: dict, stats: dict, glyphs: jax.Array) -> dict:
+        network = nnx.merge(graphdef, params, stats)
+        network(network_input(glyphs, model["image_px"]), train=True, rngs=nnx.Rngs(0))
+        return nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+
+    seen = train(params, jax.tree.map(np.zeros_like, stats), glyphs)
+    stats = jax.tree.map(lambda moment: np.asarray(moment) / (1 - NORM_MOMENTUM), seen)
+    run = make_logits_fn(graphdef, model["image_px"])
     logits, features = run(params, stats, jax.device_put(glyphs))
     return np.asarray(logits), np.asarray(features), params, stats
 
@@ -62,14 +75,13 @@ def test_it_says_what_jax_says(difference: dict, rng: np.random.Generator):
     onnx.checker.check_model(content, full_check=True)
     session = onnxruntime.InferenceSession(content)
     told: Any = session.run(["logits", "features"], {"images": glyphs})
-    # Float32 sums in another order, through some ten layers; through B0's eighty, whose random
-    # weights multiply a difference from block to block, ten times as much.
+    # Float32 sums in another order, through ten layers or B0's eighty.
     reach = 1e-3 if model["variant"] == "b0" else 1e-4
     np.testing.assert_allclose(told[0], logits, rtol=reach, atol=reach * np.abs(logits).max())
     np.testing.assert_allclose(told[1], features, rtol=reach, atol=reach * np.abs(features).max())
-    assert np.ptp(logits, axis=0).min() > 0.1 / reach * np.abs(told[0] - logits).max()
+    assert np.ptp(logits, axis=0).min() > 1e3 * np.abs(told[0] - logits).max()
     one: Any = session.run(["logits"], {"images": glyphs[:1]})[0]
-    np.testing.assert_allclose(one, told[0][:1], rtol=1e-4, atol=1e-5 * np.abs(logits).max())
+    np.testing.assert_allclose(one, told[0][:1], rtol=reach, atol=reach * np.abs(logits).max())
 
 
 @pytest.fixture(scope="module", params=["float16", "bfloat16"])
