@@ -20,7 +20,8 @@ class Trained(NamedTuple):
     """One set of weights with everything that says what its outputs mean.
 
     `params` and `batch_stats` are nested as the network wants them, float32 on the host.
-    `calibration` is the content of calibration.json, where there is one for these weights.
+    `calibration` is the content of calibration.json, where there is one for these weights, and
+    `warm_start` the record of the weights that training began with, where it began with any.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Trained(NamedTuple):
     train_counts: dict[str, int]
     manifest_sha256: str
     calibration: dict[str, Any] | None
+    warm_start: dict[str, Any] | None
 
 
 def load_trained(
@@ -71,6 +73,7 @@ def load_trained(
         train_counts=loaded.meta["train_counts"],
         manifest_sha256=loaded.meta["manifest_sha256"],
         calibration=_calibration_of(path, weights),
+        warm_start=loaded.meta.get("warm_start"),
     )
 
 
@@ -123,6 +126,7 @@ def _of_bundle(path: Path, weights: str | None) -> Trained:
         train_counts=bundle.train_counts,
         manifest_sha256=bundle.about["manifest_sha256"],
         calibration=bundle.calibration,
+        warm_start=bundle.about.get("warm_start"),
     )
 
 

@@ -39,6 +39,7 @@ def warm_state(
         "classes_new": int((columns < 0).sum()),
         "config": source.config,
         "manifest_sha256": source.manifest_sha256,
+        "warm_start": source.warm_start,
     }
     state = fresh._replace(
         params=params,

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,32 @@ def test_the_same_command_again_has_nothing_to_do(dataset: Path, workdir: Path) 
     )  # fmt: skip
     assert "resuming" in done.stderr
     assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_from_a_bundle_goes_on_where_it_was_and_says_whose_weights_it_took(
+    dataset: Path, workdir: Path, tmp_path: Path
+) -> None:
+    bundle, run, final = tmp_path / "bundle", tmp_path / "run", tmp_path / "final"
+    door("kkanji_jax.export", "--model", workdir, "--out", bundle)
+    done = door(
+        "kkanji_jax.train", "--config", "configs/quickstart.py", "--workdir", run,
+        f"--config.data.dataset={dataset}", *SETTINGS, "--config.epochs=1",
+        "--config.optim.lr_peak=1e-7", f"--config.init_from={bundle}",
+    )  # fmt: skip
+    assert f"starting from the weights of {bundle}" in done.stderr
+    assert "warning" not in done.stderr
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["val_accuracy"] > 0.25
+
+    door("kkanji_jax.export", "--model", run, "--out", final)
+    shutil.rmtree(bundle)  # what is recorded does not hang on it
+    record = json.loads((final / "config.json").read_text())["warm_start"]
+    first = json.loads((workdir / "config.json").read_text())
+    assert (record["folder"], record["classes_new"], record["warm_start"]) == ("bundle", 0, None)
+    assert record["config"]["epochs"] == first["epochs"] == 12
+    card = (final / "model_card.md").read_text()
+    assert f"weights of `bundle` as it was then: step {record['step']}, trained on" in card
+    assert record["manifest_sha256"] in card
 
 
 def test_scores_figures_and_answers_come_out(dataset: Path, workdir: Path, tmp_path: Path) -> None:

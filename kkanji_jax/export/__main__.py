@@ -64,6 +64,7 @@ def export(args: argparse.Namespace) -> None:
         "dataset_fingerprint": environment.get("dataset_fingerprint"),
         "config_fingerprint": fingerprint(trained.config),
         "package_version": __version__,
+        "warm_start": _without_machine(trained.warm_start) if trained.warm_start else None,
     }
     if trained.is_bundle:
         about = _about_of(trained.path)
@@ -98,10 +99,10 @@ def export(args: argparse.Namespace) -> None:
     )
 
 
-def _without_machine(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with each absolute path cut to its last part: a bundle travels."""
+def _without_machine(record: dict[str, Any]) -> dict[str, Any]:
+    """A config or record with each absolute path cut to its last part: a bundle travels."""
     cut: dict[str, Any] = {}
-    for name, value in config.items():
+    for name, value in record.items():
         if isinstance(value, dict):
             cut[name] = _without_machine(value)
         else:

@@ -67,7 +67,6 @@ def _origin_rows(
     environment: Mapping[str, Any],
     last_line: Mapping[str, Any],
 ) -> list[tuple[str, Any]]:
-    started_from = config["init_from"]
     versions = environment.get("versions") or {}
     command = environment.get("command")
     return [
@@ -77,12 +76,25 @@ def _origin_rows(
         ("config fingerprint", about.get("config_fingerprint")),
         ("seed", config["seed"]),
         ("command", f"`{' '.join(_public(command))}`" if command else None),
-        ("started from", f"the weights of `{_cut(started_from)}`" if started_from else "nothing"),
+        ("started from", _source(config, about.get("warm_start"))),
         ("training", _training(last_line)),
         ("commit", environment.get("commit")),
         ("hardware", _hardware(environment)),
         ("software", ", ".join(f"{name} {v}" for name, v in versions.items() if v) or None),
     ]
+
+
+def _source(config: Mapping[str, Any], warm_start: Mapping[str, Any] | None) -> str:
+    """The weights that training began with; a folder's name may hold others by now."""
+    if not config["init_from"]:
+        return "nothing"
+    folder = f"`{_cut(config['init_from'])}`"
+    if warm_start is None:
+        return f"the weights of {folder}"
+    return (
+        f"the {warm_start['weights']} weights of {folder} as it was then: step "
+        f"{warm_start['step']}, trained on the dataset of manifest {warm_start['manifest_sha256']}"
+    )
 
 
 def _public(command: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ def trained(variant: str = "nano") -> Trained:
         train_counts={},
         manifest_sha256="0" * 64,
         calibration=None,
+        warm_start={"step": 3},
     )
 
 
@@ -54,7 +55,7 @@ def test_columns_follow_their_code_points_and_new_classes_stay_fresh() -> None:
         new = LATER.id_of("U+3042")
         np.testing.assert_array_equal(now[..., new], start.params["classifier"][name][..., new])
     assert (record["classes_kept"], record["classes_new"]) == (2, 1)
-    assert (record["step"], record["weights"]) == (7, "ema")
+    assert (record["step"], record["weights"], record["warm_start"]) == (7, "ema", {"step": 3})
 
 
 def test_the_rest_of_the_network_is_the_earlier_one_and_the_optimizer_is_new() -> None:
