@@ -14,21 +14,22 @@ def draw(content: dict[str, Any], subtitle: str) -> "Figure":
 
     found = content["risk_coverage"]
     aurc = found["aurc"]
-    low, high = aurc["ci95"]
+    span = "–".join(f"{100 * end:.2f}" for end in aurc["ci95"])
     figure, (axes,) = style.new_figure(
         "Risk and coverage",
         f"{subtitle}\nSurest answers first, by {found['ordered_by']}. "
-        f"Area under the curve {100 * aurc['value']:.2f} % ({100 * low:.2f}–{100 * high:.2f})",
+        f"Area under the curve {100 * aurc['value']:.2f} % ({span})",
         width=8.6,
     )
     coverage = [row[0] for row in found["curve"]]
     risk = [row[1] for row in found["curve"]]
     least = 0.5 / content["num_examples"]  # half an error: where none has been made yet
-    axes.plot(coverage, [max(value, least) for value in risk], color=style.VAL_COLOUR)
+    drawn = [max(value, least) for value in risk]
+    axes.plot(coverage, drawn, color=style.VAL_COLOUR)
     style.log_ticks(axes)
-    highest = max(risk[-1], 2 * least)
-    axes.set_ylim(least * 0.8, min(1.0, highest * 1.9))
-    _percent_ticks(axes, least * 0.8, min(1.0, highest * 1.9))
+    low, high = 0.6 * min(drawn), min(1.0, 1.9 * max(*drawn, 2 * least))
+    axes.set_ylim(low, high)
+    _percent_ticks(axes, low, high)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set_xlim(0, 1.02)
     axes.set_xlabel("share of the images that is answered")
