@@ -47,8 +47,11 @@ def axes_of(
     if unknown := tested - AXES.keys():
         raise ValueError(f"no such axis: {min(unknown)}; wanted one of {', '.join(AXES)}")
     tested |= {f"{summary['dataset']['protocol']} protocol" for summary in summaries} & AXES.keys()
-    changes = [line for table in ablations for row in table["rows"] for line in row["changes"]]
+    tables = [table["rows"] for table in ablations]
+    changes = [line for rows in tables for row in rows for line in row["changes"]]
     tested |= {_AXIS_OF_FIELD[line.partition(":")[0]] for line in changes}
+    if any(len(row["runs"]) > 1 for rows in tables for row in rows):  # which differ in their seed
+        tested.add("seed")
     return tested | _AXES_WITHOUT_TRAINING if list(untrained) else tested
 
 
