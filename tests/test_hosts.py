@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -101,6 +102,47 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
     assert again.returncode == 0, again.stderr
     assert f"resuming {tmp_path / 'two'} at step 2" in again.stderr
     assert_close(first, load_variables(tmp_path / "two", "latest"))
+
+
+TASK = """
+import os, signal, jax
+from jax._src import xla_bridge  # the option has no public reader
+from kkanji_jax import hosts, mesh
+hosts.join()
+whole = mesh.split_whole([__import__("numpy").arange(8)], mesh.make_mesh())[0]
+print(xla_bridge.CUDA_VISIBLE_DEVICES.value, len(jax.devices()), whole.shape, flush=True)
+hosts.meet("printed")
+os.kill(os.getpid(), signal.SIGTERM)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(("nodes", "devices"), [("2", "all"), ("1", "{task}")])
+def test_a_task_takes_the_devices_of_its_node_and_ends_when_told_to(nodes: str, devices: str):
+    job = str(random.SystemRandom().randrange(4096))
+    cluster = environment(
+        2, SLURM_JOB_ID=job, SLURM_NTASKS="2", SLURM_STEP_NUM_NODES=nodes,
+        SLURM_STEP_NODELIST="localhost",
+    )  # fmt: skip
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-c", TASK],
+            env=cluster | {"SLURM_PROCID": str(n), "SLURM_LOCALID": str(n if nodes == "1" else 0)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        for n in range(2)
+    ]
+    try:
+        ends = [(*task.communicate(timeout=120), task.returncode) for task in tasks]
+    finally:
+        for task in tasks:
+            task.kill()
+    for n, (told, errors, status) in enumerate(ends):
+        assert told.splitlines()[:1] == [f"{devices.format(task=n)} 4 (8,)"], errors
+        assert status == -signal.SIGTERM, errors
 
 
 def test_half_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
