@@ -73,6 +73,7 @@ class CheckpointStore:
         # Processes that save together must take turns with their training collectives.
         self._thread = ThreadPoolExecutor(1) if jax.process_count() == 1 else None
         root = checkpoints_of(workdir)
+        _refuse_many_without_digests(workdir)
         if hosts.is_first():
             root.mkdir(parents=True, exist_ok=True)
             for path in _unfinished(workdir):
@@ -213,6 +214,21 @@ def _unfinished(workdir: Path) -> list[Path]:
         and path.name not in finished
         and (path.name.isdigit() or _BEING_WRITTEN in path.name)
     ]
+
+
+def _refuse_many_without_digests(workdir: Path) -> None:
+    """Raises ValueError if several steps are there and none has digests.
+
+    A save that was cut off leaves one such step at most; several are a copy without those files.
+    """
+    if not checkpoints_of(workdir).is_dir() or finished_steps(workdir):
+        return
+    steps = [path.name for path in _unfinished(workdir) if path.name.isdigit()]
+    if len(steps) > 1:
+        raise ValueError(
+            f"no checkpoint in {checkpoints_of(workdir)} has its SHA256SUMS (steps "
+            f"{', '.join(steps)}): copy them whole, or remove the folder to start over"
+        )
 
 
 def _is_disk_full(err: BaseException | None) -> bool:

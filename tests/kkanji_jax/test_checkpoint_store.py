@@ -148,6 +148,15 @@ def test_when_every_checkpoint_is_damaged_nothing_starts_over_however_often_it_i
     assert finished_steps(workdir) == [4, 8]
 
 
+def test_a_copy_without_any_digests_is_refused_and_left_as_it_is(workdir: Path):
+    for step in ("4", "8"):
+        (workdir / "checkpoints" / step / SUMS).unlink()
+    before = sorted((workdir / "checkpoints").rglob("*"))
+    with pytest.raises(ValueError, match=r"has its SHA256SUMS \(steps 4, 8\): copy them whole"):
+        resume(workdir)
+    assert sorted((workdir / "checkpoints").rglob("*")) == before
+
+
 def test_folders_and_files_of_others_are_left_alone(workdir: Path):
     root = workdir / "checkpoints"
     theirs = [root / name for name in ("my notes", "4 copy", "old_16")]
