@@ -70,7 +70,9 @@ def default_config() -> Config:
     config.tensorboard = False  # writes event files beside metrics.jsonl
     config.profile = 0  # steps to trace into workdir/profile, from the second dispatch on
     config.eval_every_steps = config_dict.placeholder(int)  # unset: once an epoch
-    config.ckpt_every_steps = config_dict.placeholder(int)  # unset: at every evaluation
+    config.ckpt_every_steps = config_dict.placeholder(
+        int
+    )  # more often than evaluations, which save too
     config.max_checkpoints = 2  # latest ones kept, beside the best
     config.best_metric = "val_accuracy"  # what makes a checkpoint the best
     return config.lock()
@@ -129,6 +131,13 @@ def validate(config: Config) -> None:
     _require(model.stem_stride in (1, 2), "model.stem_stride must be 1 or 2", model.stem_stride)
     _require(8 <= model.image_px <= 64, "model.image_px must be in 8..64", model.image_px)
     _require(0 <= model.drop_path < 1, "model.drop_path must be in [0, 1)", model.drop_path)
+    if model.norm_group is not None:
+        _require(model.norm_group > 0, "model.norm_group must be at least 1", model.norm_group)
+        _require(
+            config.batch_size // config.microbatches % model.norm_group == 0,
+            "model.norm_group must divide the images of a microbatch",
+            model.norm_group,
+        )
     if model.dropout is not None:
         _require(0 <= model.dropout < 1, "model.dropout must be in [0, 1)", model.dropout)
     policy = config.augment.policy

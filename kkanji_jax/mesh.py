@@ -71,6 +71,15 @@ def to_global(batch: Any, mesh: Mesh, axis: int = 0) -> Any:
         )
 
 
+def split_whole(batch: Any, mesh: Mesh) -> Any:
+    """Host arrays, the same in every process, each split over all devices along its first axis."""
+    sharding = sharded(mesh)
+    with jax.transfer_guard("allow"):
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(sharding, leaf, leaf.shape), batch
+        )
+
+
 def check_divides(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
     """Raises ValueError unless each microbatch splits evenly over the devices."""
     if batch_size % (microbatches * mesh.size):

@@ -39,7 +39,7 @@ class Pace(NamedTuple):
         eval_every: int | None,
         ckpt_every: int | None,
     ) -> "Pace":
-        """Evaluations default to one an epoch, checkpoints to one an evaluation.
+        """Evaluations default to one an epoch; checkpoints are due at each, and at `ckpt_every`.
 
         The run is a whole number of dispatches, and at least one.
         """

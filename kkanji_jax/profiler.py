@@ -17,9 +17,11 @@ class Profiler:
         self._folder = folder
         self._num_steps = num_steps
         self._until: int | None = None
+        self._step = 0
 
     def advance(self, step: int, state: Any) -> None:
         """Starts or ends the trace, after step `step` left `state`."""
+        self._step = step
         if self._until is None and self._num_steps:
             jax.block_until_ready(state)
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -27,6 +29,11 @@ class Profiler:
             self._until = step + self._num_steps
         elif self._until is not None and self._num_steps and step >= self._until:
             jax.block_until_ready(state)
+            self.close()
+
+    def close(self) -> None:
+        """Writes a trace that is running, also when the run ends before it is complete."""
+        if self._until is not None and self._num_steps:
             jax.profiler.stop_trace()
             self._num_steps = 0
-            print(f"traced steps up to {step}: {self._folder}", file=sys.stderr)
+            print(f"traced steps up to {self._step}: {self._folder}", file=sys.stderr)

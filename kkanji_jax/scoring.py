@@ -115,7 +115,7 @@ def run_split(
     for start in range(0, num_examples, batch_size):
         rows = slice(start, min(start + batch_size, num_examples))
         batch = tuple(_padded(column[rows], batch_size) for column in columns)
-        pending.append((rows, step(params, batch_stats, *mesh_lib.to_global(batch, mesh))))
+        pending.append((rows, step(params, batch_stats, *mesh_lib.split_whole(batch, mesh))))
         if len(pending) > 1:  # fetch one batch while the device works on the next
             yield fetch()
     while pending:

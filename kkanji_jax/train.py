@@ -202,7 +202,7 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
             batch_stats,
             val_split.images,
             val_split.labels,
-            batch_size=config.batch_size,
+            batch_size=config.batch_size // config.microbatches,  # what training holds at a time
             mesh=mesh,
         )
         return {"weights": weights} | evaluation_scores(
@@ -211,6 +211,7 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
 
     stop = held.enter_context(contextlib.closing(workdir_lib.StopSignal()))
     profiler = Profiler(workdir / "profile", config.profile)
+    held.callback(profiler.close)
     is_stopping = False
     try:
         with jax.transfer_guard("disallow"):
@@ -233,7 +234,8 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
                 # Alone, a process stops at once; together, where all of them wait anyway.
                 if jax.process_count() == 1 or is_logged:
                     is_stopping = hosts.any_says(stop.received is not None)
-                if pace.is_due(step, pace.ckpt_every) or is_stopping:
+                # A scored step is saved as well: the best may be any of them.
+                if scores is not None or pace.is_due(step, pace.ckpt_every) or is_stopping:
                     with log.pause():
                         store.save(step, state, batches, meta | {"log": log.carry()}, scores)
     except FloatingPointError as err:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from kkanji_jax.checkpoint import best_step
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.resident import load_split
 
@@ -24,6 +25,7 @@ SETTINGS = (
     "--config.batch_size=16",
     "--config.optim.lr_peak=3e-3",
     "--config.eval_every_steps=300",
+    "--config.ckpt_every_steps=70",
 )
 
 
@@ -72,6 +74,9 @@ def test_training_learns_and_the_log_has_the_original_keys(workdir: Path) -> Non
         for score in ("loss", "accuracy", "precision", "recall"):
             assert f"{side}_{score}" in last
     assert last["val_accuracy"] > 0.25  # chance is 0.08; 0.44 when this was written
+    scored = [line for line in lines if line["kind"] == "eval"]
+    best = max(scored, key=lambda line: line["val_accuracy"])
+    assert best_step(workdir) == best["step"]  # though no checkpoint was due there
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert losses[-1] < 0.75 * losses[0]
     for name in ("config.json", "env.json", "index.json"):
