@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from kkanji_jax.data import resident, streamed
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.leaks import check_no_leak
@@ -35,6 +37,7 @@ def open_resident(
 
     ValueError where a held-out image comes from training, unless it `may_leak`.
     """
+    _check_devices_hold(dataset)
     split = resident.load_split(dataset, "train")
     if not may_leak:
         check_no_leak(dataset, [split])
@@ -69,8 +72,9 @@ def open_streamed(
 ) -> Feed:
     """Some `pool_examples` in memory at a time; each example once an epoch.
 
-    ValueError for a balance that is not written out, and as `open_resident` for a leak: the shards
-    are then read through once before training.
+    ValueError for a balance that is not written out, for a shard that has changed, and as
+    `open_resident` for a leak: the shards are read through before training, once for their digests,
+    of which each process takes its share, and once for the leak.
     """
     is_written_out = _is_written_out(dataset)
     if not is_written_out and (per_class is not None or sampling_exponent != 1.0):
@@ -80,6 +84,7 @@ def open_streamed(
             "found (--config.data.sampling_exponent=1, no data.per_class)"
         )
     records = streamed.Records(dataset, "train")
+    records.check_bytes(jax.process_index(), jax.process_count())
     if not may_leak:
         check_no_leak(dataset, records)
 
@@ -92,6 +97,19 @@ def open_streamed(
 
     num_examples = int(records.sizes.sum())
     return Feed(num_examples, num_examples, None, PixelBatch, make_iterator)
+
+
+def _check_devices_hold(dataset: Path) -> None:
+    """Raises ValueError, before anything is read, if the split is more than a device's memory."""
+    manifest = load_manifest(dataset)
+    wanted = manifest["splits"]["train"]["num_examples"] * manifest["image_px"] ** 2
+    for device in jax.local_devices():
+        limit = (device.memory_stats() or {}).get("bytes_limit", wanted)
+        if wanted > limit:
+            raise ValueError(
+                f"train of {dataset} wants {wanted / 1e9:,.1f} GB on every device, {device} has "
+                f"{limit / 1e9:,.1f} GB; read it as a stream: --config.data.reading=streamed"
+            )
 
 
 def _is_written_out(dataset: Path) -> bool:

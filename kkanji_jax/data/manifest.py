@@ -1,11 +1,13 @@
 """manifest.json: what a DATASET says of itself, read by the tools and by the trainer."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import FORMAT_VERSION
+from kkanji_jax.digests import sha256_of
 
 MANIFEST_NAME = "manifest.json"
 BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way
@@ -132,6 +134,16 @@ def refuse_leaky(dataset: Path, manifest: dict[str, Any], allowed: str | None, h
         raise ValueError(
             f"{dataset} is of the protocol {LEAKY_PROTOCOL}: copies of its training images are in "
             f"its other splits, so a score on them measures memory; give {how} to take it anyway"
+        )
+
+
+def check_bytes(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Reads a shard through; ValueError if its SHA-256 is not the one that `manifest` states."""
+    stated = {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
+    if sha256_of(path) != stated[path.name]:
+        raise ValueError(
+            f"shard {path} has changed since it was built: its SHA-256 is not the manifest's; "
+            "copy it again, or build the dataset anew"
         )
 
 

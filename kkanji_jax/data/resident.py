@@ -9,9 +9,9 @@ from jaxtyping import Int, Int32, UInt8
 
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.dispatches import Dispatches
-from kkanji_jax.data.manifest import load_index, load_manifest, shard_paths
+from kkanji_jax.data.manifest import check_bytes, load_index, load_manifest, shard_paths
+from kkanji_jax.data.memory import free_bytes
 from kkanji_jax.data.records import IMAGE_PX, Chunk, decode
-from kkanji_jax.digests import sha256_of
 
 _RECORDS_PER_READ = 64  # about 64 MB at 256 examples a record
 
@@ -42,14 +42,6 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
         ) from err
 
 
-def _free_bytes() -> int | None:
-    """Memory that a program may still take; None where the system does not tell."""
-    path = Path("/proc/meminfo")  # Linux
-    lines = path.read_text().splitlines() if path.is_file() else []
-    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return next((int(each) * 1024 for each in kilobytes), None)
-
-
 def load_split(dataset: Path, split: str) -> Split:
     """Reads a split of a DATASET into memory: 4,096 bytes an image.
 
@@ -58,9 +50,8 @@ def load_split(dataset: Path, split: str) -> Split:
     """
     manifest = load_manifest(dataset)
     num_classes = len(load_index(dataset, manifest))
-    digests = {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
     num_examples = manifest["splits"][split]["num_examples"]
-    needed, free = num_examples * IMAGE_PX * IMAGE_PX, _free_bytes()
+    needed, free = num_examples * IMAGE_PX * IMAGE_PX, free_bytes()
     if free is not None and needed > free:
         raise ValueError(
             f"{split} of {dataset} wants {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB "
@@ -72,11 +63,7 @@ def load_split(dataset: Path, split: str) -> Split:
     parent_ids: list[str] = []
     start = 0
     for path in shard_paths(dataset, manifest, split):
-        if sha256_of(path) != digests[path.name]:
-            raise ValueError(
-                f"shard {path} has changed since it was built: its SHA-256 is not the manifest's; "
-                "copy it again, or build the dataset anew"
-            )
+        check_bytes(path, manifest)
         for chunk in read_chunks(path):
             stop = start + len(chunk.images)
             if stop > num_examples:

@@ -11,7 +11,7 @@ from jaxtyping import Int32, Int64, Shaped, UInt8, UInt32
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.dispatches import Dispatches
-from kkanji_jax.data.manifest import load_manifest, shard_paths
+from kkanji_jax.data.manifest import check_bytes, load_manifest, shard_paths
 from kkanji_jax.data.records import Chunk, address_of, decode
 
 MAX_OPEN_SHARDS = 128  # far below the files a process may open
@@ -37,6 +37,7 @@ class Records:
         self._paths = shard_paths(dataset, manifest, split)
         if not self._paths:
             raise ValueError(f"{dataset} has no {split} examples to stream")
+        self._manifest = manifest
         self.image_px: int = manifest["image_px"]
         self._num_classes = len(ClassIndex.load(Path(dataset) / "index.json"))
         sizes = []
@@ -48,6 +49,11 @@ class Records:
         self.sizes: Int64[np.ndarray, " r"] = np.concatenate(sizes)  # examples in each
         self._ends = np.cumsum([len(each) for each in sizes])
         self._readers: OrderedDict[int, Any] = OrderedDict()  # the least used first
+
+    def check_bytes(self, part: int, num_parts: int) -> None:
+        """Reads one of `num_parts` parts of the shards through; ValueError for one that changed."""
+        for path in self._paths[part::num_parts]:
+            check_bytes(path, self._manifest)
 
     def _reader(self, shard: int) -> Any:
         from array_record.python.array_record_module import ArrayRecordReader

@@ -1,6 +1,8 @@
 """What a run learns from: the same examples and copies from memory and from a stream."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -76,12 +78,32 @@ def test_a_set_that_was_written_out_is_streamed_as_it_is(tiny_source: Path, tmp_
 def test_a_split_larger_than_memory_is_refused_with_the_remedy(
     tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(resident, "_free_bytes", lambda: 4096 * 20)
+    monkeypatch.setattr(resident, "free_bytes", lambda: 4096 * 20)
     with pytest.raises(ValueError, match="--config.data.reading=streamed") as err:
         open_resident(tiny_dataset, **CHOICE)
     assert "wants 0.0 GB of memory" in str(err.value)
     stream = open_streamed(tiny_dataset, pool_examples=50, **CHOICE)  # val is small enough, too
     assert stream.num_examples > 80
+
+
+def test_a_split_larger_than_a_device_is_refused_before_it_is_read(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    device = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 4096 * 20})
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(resident, "load_split", None)  # calling it would fail
+    with pytest.raises(ValueError, match="on every device.*--config.data.reading=streamed"):
+        open_resident(tiny_dataset, **CHOICE)
+
+
+def test_a_stream_refuses_a_shard_that_has_changed(tiny_dataset: Path, tmp_path: Path):
+    dataset = Path(shutil.copytree(tiny_dataset, tmp_path / "dataset"))
+    shard = sorted(dataset.glob("train-*"))[-1]
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=f"shard .*{shard.name} has changed since it was built"):
+        open_streamed(dataset, pool_examples=50, **CHOICE, may_leak=True)
 
 
 def test_the_step_takes_the_same_examples_by_index_and_by_pixels(tiny_dataset: Path):
