@@ -28,7 +28,7 @@ from kkanji_jax.checkpoint import (
     refuse_other_run,
     score_of,
 )
-from kkanji_jax.digests import write_sums
+from kkanji_jax.files import write_sums
 from kkanji_jax.state import TrainState
 
 _BEING_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a step that Orbax has not finished

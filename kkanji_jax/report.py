@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kkanji_jax.whole_files import written_whole
+from kkanji_jax.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.files import written_whole
 from kkanji_jax.metrics import sparse_confusion
 from kkanji_jax.scorecard import per_class
 from kkanji_jax.scoring import Predictions
 from kkanji_jax.suspects import find_suspects
-from kkanji_jax.whole_files import written_whole
 
 TABLES = ("predictions.csv", "confusions.csv", "per_class.csv", "suspects.csv")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import FORMAT_VERSION
-from kkanji_jax.digests import sha256_of
+from kkanji_jax.files import sha256_of
 
 MANIFEST_NAME = "manifest.json"
 BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way

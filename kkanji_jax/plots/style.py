@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kkanji_jax.files import written_whole
 from kkanji_jax.plots.fonts import LATIN_FAMILY, Font
-from kkanji_jax.whole_files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

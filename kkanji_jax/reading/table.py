@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kkanji_jax.files import written_whole
 from kkanji_jax.reading.rows import Row
-from kkanji_jax.whole_files import written_whole
 
 FORMATS = ("text", "csv", "json", "jsonl")
 

@@ -27,7 +27,7 @@ WANTED_MS = 60.0  # of a CPU, an image: what leaves an answer well below 100 ms
 
 def with_stem_stride(bundle: Path, stride: int, out: Path) -> None:
     """Writes the bundle `out`: that one with another stride in its config."""
-    from kkanji_jax.digests import write_sums
+    from kkanji_jax.files import write_sums
 
     shutil.copytree(bundle, out, ignore=shutil.ignore_patterns("web", "model.onnx"))
     about = json.loads((out / "config.json").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from kkanji_jax.data import resident
 from kkanji_jax.data.leaks import check_no_leak
 from kkanji_jax.data.records import Chunk, decode, encode
 from kkanji_jax.data.streamed import Records
-from kkanji_jax.digests import sha256_of
+from kkanji_jax.files import sha256_of
 from kkanji_jax.train import train
 
 ROOT = Path(__file__).parents[3]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from kkanji_jax.calibrate import fit
-from kkanji_jax.digests import write_sums
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.export.bundle import flatten, nest, read_bundle
+from kkanji_jax.files import write_sums
 from kkanji_jax.recogniser import load
 from kkanji_jax.trained import load_trained
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kkanji_jax.whole_files import written_whole
+from kkanji_jax.files import written_whole
 
 
 def test_it_appears_at_the_end(tmp_path: Path) -> None:

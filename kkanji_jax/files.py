@@ -1,12 +1,26 @@
-"""SHA256SUMS of a folder: written when it is whole, checked before it is used."""
+"""Files that appear when they are whole, and SHA256SUMS of a folder of them."""
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from kkanji_jax.whole_files import written_whole
-
 SUMS = "SHA256SUMS"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a name beside `path` to write to, which takes its place when the block ends.
+
+    What stood at `path` stays until then, and for good if the block raises.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
