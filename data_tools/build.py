@@ -12,7 +12,7 @@ from data_tools.build_plan import ENGINES, Options
 from data_tools.combine import BadFilesError
 from data_tools.progress import ProgressLines, accept_any_console
 from data_tools.protocols import DEFAULT_RATIOS, PROTOCOLS, parse_ratios
-from kkanji_jax.data.policy import POLICIES
+from kkanji_jax.augment.policy import POLICIES
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -127,7 +127,7 @@ def _make_fingerprint(
 ) -> str:
     policy = None
     if options.policy:
-        from kkanji_jax.data.policy import get_policy
+        from kkanji_jax.augment.policy import get_policy
 
         policy = get_policy(options.policy).to_json()
     decisive = {

@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from data_tools.host_augment import HostAugmenter
+from kkanji_jax.augment.policy import Policy
 from kkanji_jax.data.class_index import codepoint_of
-from kkanji_jax.data.policy import Policy
 from kkanji_jax.data.records import address_of
 
 PAGE, INK, SOFT_INK, FRAME = "#f6f3ec", "#2b2a28", "#77736b", "#b9b2a3"
@@ -78,7 +78,7 @@ def draw_augmented_sheet(
     import jax
     import jax.numpy as jnp
 
-    from kkanji_jax.augment import augment, sample_keys
+    from kkanji_jax.augment.engine import augment, sample_keys
 
     copies = jnp.arange(NUM_COPIES + 1, dtype=jnp.int32)
     on_host = HostAugmenter(policy, seed)

@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from kkanji_jax.data.policy import Policy
+from kkanji_jax.augment.policy import Policy
 from kkanji_jax.data.records import address_of
 
 
 class DeviceAugmenter:
     """`augmenter(images, sample_ids, copies)`: each a pure function of (seed, sample_id, copy).
 
-    `kkanji_jax.augment` gives the same bits on every platform, so files made with it hold what
+    `kkanji_jax.augment.engine` gives the same bits on every platform, so files made with it hold what
     training with the same seed would make of the same originals. Works in batches of `batch_size`.
     """
 
@@ -22,7 +22,7 @@ class DeviceAugmenter:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # many workers cannot share an accelerator
         import jax
 
-        from kkanji_jax.augment import augment, sample_keys
+        from kkanji_jax.augment.engine import augment, sample_keys
 
         self._batch_size = batch_size
         self._augment = jax.jit(partial(augment, policy=policy))

@@ -1,6 +1,6 @@
 """The augmentation policy executed on the host by albumentations: the reference engine.
 
-It draws from the same distributions as `kkanji_jax.augment`, not the same numbers.
+It draws from the same distributions as `kkanji_jax.augment.engine`, not the same numbers.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from kkanji_jax.data.policy import REFERENCE_PX, Policy
+from kkanji_jax.augment.policy import REFERENCE_PX, Policy
 
 
 class HostAugmenter:

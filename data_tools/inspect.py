@@ -24,8 +24,8 @@ from data_tools.dataset_view import (
     spread,
 )
 from data_tools.progress import accept_any_console
+from kkanji_jax.augment.policy import POLICIES, get_policy
 from kkanji_jax.data.manifest import SPLITS
-from kkanji_jax.data.policy import POLICIES, get_policy
 
 MAX_SHEET_IMAGES, MAX_CLASSES, MAX_AUGMENTED = 100, 80, 6
 

@@ -126,7 +126,7 @@ def make_work(
 def _make_augmenter(
     engine: str | None, policy: str, seed: int
 ) -> Callable[[Any, Sequence[str], Any], Any]:
-    from kkanji_jax.data.policy import get_policy
+    from kkanji_jax.augment.policy import get_policy
 
     if engine == "device":
         from data_tools.device_augment import DeviceAugmenter

@@ -35,10 +35,10 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     from kkanji_jax import __version__, hosts, roofline
     from kkanji_jax import mesh as mesh_lib
     from kkanji_jax import workdir as workdir_lib
+    from kkanji_jax.augment.policy import get_policy
     from kkanji_jax.checkpoint import finished_steps
     from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
-    from kkanji_jax.data.policy import get_policy
     from kkanji_jax.data.resident import load_split
     from kkanji_jax.feed import open_resident, open_streamed
     from kkanji_jax.metric_log import MetricLog

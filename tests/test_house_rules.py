@@ -112,7 +112,7 @@ def test_no_file_breaks_a_rule_of_the_house():
 PLANTED = [
     ("kkanji_jax/utils.py", "", "no purpose"),
     ("tests/helpers.py", "", "no purpose"),
-    ("kkanji_jax/augment.py", "\n" * 301, "split by purpose"),
+    ("kkanji_jax/augment/engine.py", "\n" * 301, "split by purpose"),
     ("configs/b0.py", "\n" * 51, "split by purpose"),
     ("kkanji_jax/steps.py", "from flax import nnx\nstep = nnx.jit(f)", "flax.nnx.jit"),
     ("kkanji_jax/steps.py", "from flax import nnx as n\nn.grad", "flax.nnx.grad"),

@@ -146,7 +146,7 @@ def objection_to(importer: str, taken: Import) -> str | None:
     if importer.startswith("configs.") and target != "kkanji_jax.config":
         return "configs import only kkanji_jax.config"
     if importer.startswith("data_tools.") and package == "kkanji_jax":
-        if target == "kkanji_jax.augment":
+        if target == "kkanji_jax.augment.engine":
             return None if taken.inside_function else "only inside a function"
         if not target.startswith("kkanji_jax.data."):
             return "data_tools imports from kkanji_jax only data.*, and augment in a function"
@@ -246,11 +246,11 @@ PLANTED = [
     ("kkanji_jax.train", "import configs.b0", "never imported"),
     ("data_tools.build", "from scripts import make_demo", "nothing imports scripts"),
     ("data_tools.combine", "from data_tools.shards import write", "below"),
-    ("data_tools.inspect", "from kkanji_jax.augment import augment", "inside a function"),
+    ("data_tools.inspect", "from kkanji_jax.augment.engine import augment", "inside a function"),
     ("data_tools.inspect", "def f():\n    import kkanji_jax.config", "data.*"),
     ("data_tools.inspect", "from kkanji_jax import load", "data.*"),
     ("kkanji_jax.data.resident", "def f():\n    import jax.numpy as jnp", "never imports jax"),
-    ("kkanji_jax.data.policy", "from flax import nnx", "never imports flax"),
+    ("kkanji_jax.augment.policy", "from flax import nnx", "never imports flax"),
     ("kkanji_jax.data.balance", "import optax", "never imports optax"),
     ("configs.b0", "from kkanji_jax.variants import VARIANTS", "configs import only"),
     ("configs.b1", "from configs.b0 import get_config", "never imported"),
@@ -278,7 +278,7 @@ LAWFUL = [
     ("kkanji_jax.plots.__main__", "from . import curves"),
     ("kkanji_jax.predict", "def f():\n    from kkanji_jax import load"),
     ("data_tools.build", "from data_tools import combine\nfrom kkanji_jax.data import records"),
-    ("data_tools.inspect", "def f():\n    from kkanji_jax.augment import augment"),
+    ("data_tools.inspect", "def f():\n    from kkanji_jax.augment.engine import augment"),
     ("configs.b0", "from kkanji_jax.config import default_config"),
     ("scripts.make_golden", "import kkanji_jax.steps\nimport data_tools.shards"),
 ]

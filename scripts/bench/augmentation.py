@@ -70,8 +70,8 @@ def jax_engine(images: UInt8[np.ndarray, "n 64 64"], policy: str) -> Callable[[i
     import jax
     import jax.numpy as jnp
 
-    from kkanji_jax.augment import augment, sample_keys
-    from kkanji_jax.data.policy import get_policy
+    from kkanji_jax.augment.engine import augment, sample_keys
+    from kkanji_jax.augment.policy import get_policy
     from kkanji_jax.data.records import address_of
 
     addresses = jnp.asarray(address_of([str(row) for row in range(1024)]))
@@ -91,7 +91,7 @@ def jax_engine(images: UInt8[np.ndarray, "n 64 64"], policy: str) -> Callable[[i
 
 def host_engine(images: UInt8[np.ndarray, "n 64 64"]) -> Callable[[int], int]:
     from data_tools.host_augment import HostAugmenter
-    from kkanji_jax.data.policy import get_policy
+    from kkanji_jax.augment.policy import get_policy
 
     augmenter = HostAugmenter(get_policy("glyph_safe"), 0)
 

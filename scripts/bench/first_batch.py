@@ -24,8 +24,8 @@ def draw_batch(dataset: Path) -> None:
     import jax
     import numpy as np
 
-    from kkanji_jax.augment import augment, sample_keys
-    from kkanji_jax.data.policy import get_policy
+    from kkanji_jax.augment.engine import augment, sample_keys
+    from kkanji_jax.augment.policy import get_policy
     from kkanji_jax.feed import open_resident
 
     feed = open_resident(

@@ -13,10 +13,10 @@ from data_tools.assemble import Options, Outcome, assemble
 from data_tools.host_augment import HostAugmenter
 from data_tools.split import Row, read_splits, to_csv
 from data_tools.verify import find_problems
+from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import SPLITS, load_manifest, shard_paths
-from kkanji_jax.data.policy import get_policy
 from kkanji_jax.data.records import Chunk, address_of, decode
 
 KANJI = {"U+6625": 30, "U+6765": 12, "U+795E": 5, "U+FA19": 2, "U+20B9F": 1}

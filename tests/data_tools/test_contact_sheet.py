@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 from data_tools import contact_sheet
 from data_tools.contact_sheet import draw_augmented_sheet, draw_sheet, drawable, find_font
-from kkanji_jax.data.policy import get_policy
+from kkanji_jax.augment.policy import get_policy
 
 MARGIN, GAP, LINE = contact_sheet.MARGIN_PX, contact_sheet.GAP_PX, contact_sheet.LINE_PX
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from data_tools.assemble import Options, assemble
-from kkanji_jax.augment import augment, sample_keys
+from kkanji_jax.augment.engine import augment, sample_keys
+from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.data.balance import Plan
-from kkanji_jax.data.policy import get_policy
 from kkanji_jax.data.records import address_of
 from kkanji_jax.data.resident import IndexBatches, load_split
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data_tools.host_augment import HostAugmenter, ink_centroid, make_pipeline
-from kkanji_jax.augment import augment, sample_keys
-from kkanji_jax.data.policy import NONE, POLICIES, Policy, get_policy
-from kkanji_jax.strokes import change_strokes
+from kkanji_jax.augment.engine import augment, sample_keys
+from kkanji_jax.augment.policy import NONE, POLICIES, Policy, get_policy
+from kkanji_jax.augment.strokes import change_strokes
 
 SAFE, LEGACY = get_policy("glyph_safe"), get_policy("legacy")
 POINTS = np.arange(16, 49, 8)  # away from the frame: what is outside has no displacement
@@ -82,7 +82,7 @@ sys.addaudithook(hear)
 import numpy as np
 from data_tools.host_augment import HostAugmenter
 assert "albumentations" not in sys.modules and "cv2" not in sys.modules
-from kkanji_jax.data.policy import get_policy
+from kkanji_jax.augment.policy import get_policy
 HostAugmenter(get_policy("glyph_safe"), 0)(np.zeros((64, 64), np.uint8), "a", 1)
 assert "albumentations" in sys.modules
 """

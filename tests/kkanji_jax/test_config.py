@@ -6,7 +6,7 @@ import pytest
 
 from configs import b0
 from kkanji_jax import config as config_lib
-from kkanji_jax.data.policy import POLICIES
+from kkanji_jax.augment.policy import POLICIES
 
 
 def test_a_typo_in_a_field_fails_with_a_suggestion() -> None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kkanji_jax.mixup import mix_pairs
+from kkanji_jax.augment.mixup import mix_pairs
 
 NUM_IMAGES = 2000
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kkanji_jax.strokes import change_strokes
+from kkanji_jax.augment.strokes import change_strokes
 
 
 @pytest.fixture

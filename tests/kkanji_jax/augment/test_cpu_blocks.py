@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kkanji_jax.blocks import Step, in_blocks, together
+from kkanji_jax.augment.cpu_blocks import Step, in_blocks, together
 
 
 def brighten(images: jax.Array, keys: jax.Array, copies: jax.Array, step: Step = together):

@@ -17,11 +17,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
 
-from kkanji_jax.augment_tables import TABLE_BITS, Tables, make_tables
-from kkanji_jax.bilinear import sample
-from kkanji_jax.blocks import Step, in_blocks, together
-from kkanji_jax.data.policy import NONE, Policy
-from kkanji_jax.strokes import change_strokes
+from kkanji_jax.augment.cpu_blocks import Step, in_blocks, together
+from kkanji_jax.augment.policy import NONE, Policy
+from kkanji_jax.augment.strokes import change_strokes
+from kkanji_jax.augment.tables import TABLE_BITS, Tables, make_tables
+from kkanji_jax.augment.warp import sample
 
 MAX_IMAGE_PX = 128  # int32 holds every product up to here
 NUM_PARAMETERS = 13

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int32, UInt8, UInt32
 
-from kkanji_jax.blocks import Step
+from kkanji_jax.augment.cpu_blocks import Step
 
 
 def sample(

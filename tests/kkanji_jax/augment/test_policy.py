@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kkanji_jax.data.policy import POLICIES, Policy, get_policy
+from kkanji_jax.augment.policy import POLICIES, Policy, get_policy
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kkanji_jax import bilinear as room
-from kkanji_jax.blocks import together
+from kkanji_jax.augment import warp as room
+from kkanji_jax.augment.cpu_blocks import together
 
 
 @pytest.mark.parametrize("border", ["zero", "reflect"])

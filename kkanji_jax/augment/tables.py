@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kkanji_jax.data.policy import REFERENCE_PX, Policy
+from kkanji_jax.augment.policy import REFERENCE_PX, Policy
 
 TABLE_BITS = 10  # a parameter takes one of 1,024 equally likely values
 BYTE_SUM_STD = math.sqrt(4 * (256**2 - 1) / 12)  # of four uniform bytes: our normal deviate

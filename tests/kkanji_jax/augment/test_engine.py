@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kkanji_jax import augment as room
-from kkanji_jax.augment import augment, sample_keys
-from kkanji_jax.augment_tables import make_tables
-from kkanji_jax.data.policy import NONE, POLICIES, Policy, get_policy
+from kkanji_jax.augment import engine as room
+from kkanji_jax.augment.engine import augment, sample_keys
+from kkanji_jax.augment.policy import NONE, POLICIES, Policy, get_policy
+from kkanji_jax.augment.tables import make_tables
 
 SAFE, LEGACY = get_policy("glyph_safe"), get_policy("legacy")
 GEOMETRY = SAFE._replace(
