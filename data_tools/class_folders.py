@@ -12,7 +12,7 @@ from data_tools import archives
 from data_tools.layouts import KKANJI, codepoint_problem, crop_problem, is_junk
 from data_tools.progress import Report
 from data_tools.reading import Finding, Unread
-from kkanji_jax.data.image_files import SUFFIXES
+from kkanji_jax.glyphs.image_files import SUFFIXES
 
 
 def _list_files(folder: Path) -> list[str]:

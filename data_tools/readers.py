@@ -14,9 +14,9 @@ from PIL import Image
 
 from data_tools import archives
 from kkanji_jax.data.class_index import character_of, parse_codepoint
-from kkanji_jax.data.glyph_image import normalise_glyph
-from kkanji_jax.data.image_files import load_image
 from kkanji_jax.data.records import IMAGE_PX
+from kkanji_jax.glyphs.glyph_image import normalise_glyph
+from kkanji_jax.glyphs.image_files import load_image
 
 SMALL_PX = 28
 MAX_FILE_BYTES = 2**26  # of one image: an uncompressed one of the most pixels that are read
@@ -82,7 +82,7 @@ def decode_png(data: bytes) -> tuple[bytes, str | None]:
     """The pixels of a 64x64 PNG, row by row, and its mode where it was not 8-bit grey.
 
     8-bit grey is taken as it is. Other modes become the white-on-black look by the rule of
-    `kkanji_jax.data.glyph_image`, which every image but CODH's own goes by.
+    `kkanji_jax.glyphs.glyph_image`, which every image but CODH's own goes by.
     WrongSizeError for another size, before any pixel is decoded; ValueError for a bad file.
     """
     png = check_png(data)
@@ -105,7 +105,7 @@ def read_glyph(path: Path) -> tuple[bytes, bool]:
     """The 64x64 pixels of an image file of any raster format, and whether they are its own.
 
     White-on-black images of 64x64 are taken as they are, all others go through
-    `kkanji_jax.data.glyph_image`, as images do that a model is asked about. ValueError for a file
+    `kkanji_jax.glyphs.glyph_image`, as images do that a model is asked about. ValueError for a file
     that is damaged, over 4096 x 4096 pixels (before they are decoded), or of several frames.
     """
     num_bytes = path.stat().st_size

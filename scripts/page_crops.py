@@ -24,9 +24,9 @@ from PIL import Image, ImageDraw
 
 from kkanji_jax import intervals
 from kkanji_jax.data.class_index import codepoint_of
-from kkanji_jax.data.glyph_image import GLYPH_PX, Steps, glyph_steps
-from kkanji_jax.data.image_files import load_image
 from kkanji_jax.data.scripts import script_of
+from kkanji_jax.glyphs.glyph_image import GLYPH_PX, Steps, glyph_steps
+from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.plots.fonts import font_files
 from kkanji_jax.reading.annotate import LabelFont
 from kkanji_jax.recogniser import Recogniser, load

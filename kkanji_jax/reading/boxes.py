@@ -119,7 +119,7 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
     A box that reaches over the page's edge is cut there; one wholly outside is an error. One page
     is in memory at a time.
     """
-    from kkanji_jax.data.image_files import load_image
+    from kkanji_jax.glyphs.image_files import load_image
 
     for page in pages:
         if page.error:

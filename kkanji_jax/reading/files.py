@@ -53,7 +53,7 @@ def _standard_input() -> Found:
 
 
 def _walk(folder: str) -> Iterator[Found]:
-    from kkanji_jax.data.image_files import SUFFIXES
+    from kkanji_jax.glyphs.image_files import SUFFIXES
 
     try:
         with os.scandir(folder) as listing:

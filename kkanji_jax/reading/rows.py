@@ -9,7 +9,7 @@ from kkanji_jax.data.kanji_forms import Form, forms
 from kkanji_jax.reading.files import Found
 
 if TYPE_CHECKING:
-    from kkanji_jax.data.glyph_image import Steps
+    from kkanji_jax.glyphs.glyph_image import Steps
     from kkanji_jax.reading.neighbours import Neighbour, NeighbourIndex
     from kkanji_jax.recogniser import Recogniser
 
@@ -57,9 +57,9 @@ def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked)
     """Rows of every file in order; at most BATCH_SIZE images are held at a time."""
     import numpy as np
 
-    from kkanji_jax.data.glyph_image import glyph_steps
-    from kkanji_jax.data.image_files import load_image
-    from kkanji_jax.data.ink_parts import holds_several
+    from kkanji_jax.glyphs.glyph_image import glyph_steps
+    from kkanji_jax.glyphs.image_files import load_image
+    from kkanji_jax.glyphs.ink_parts import holds_several
 
     remaining = iter(found)
     while batch := list(itertools.islice(remaining, BATCH_SIZE)):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kkanji_jax.data.glyph_image import Steps
 from kkanji_jax.files import written_whole
+from kkanji_jax.glyphs.glyph_image import Steps
 from kkanji_jax.reading.files import Found
 
 MAX_ROWS = 40

@@ -12,8 +12,8 @@ from PIL import Image, ImageFilter
 
 from data_tools import build
 from data_tools.combine import BadFilesError, Catalogue, combine
-from kkanji_jax.data.glyph_image import glyph_image
 from kkanji_jax.data.manifest import load_manifest
+from kkanji_jax.glyphs.glyph_image import glyph_image
 
 
 def findings(catalogue: Catalogue, rule: str) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kkanji_jax.data.glyph_image import glyph_steps
+from kkanji_jax.glyphs.glyph_image import glyph_steps
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 // A picture of one character -> the 64x64 white-on-black look that the network knows.
-// The port of kkanji_jax/data/glyph_image.py: the same steps, names and numbers; a test holds
+// The port of kkanji_jax/glyphs/glyph_image.py: the same steps, names and numbers; a test holds
 // the two together on many pictures. Change them together.
 
 import { withoutStrays } from "./ink_parts.js";

@@ -1,5 +1,5 @@
 // Ends of other characters' strokes at the border of a picture, found and removed.
-// The port of kkanji_jax/data/ink_parts.py; change them together.
+// The port of kkanji_jax/glyphs/ink_parts.py; change them together.
 
 const STRAY_SHARE = 0.06;
 const STRAY_REACH = 0.2;

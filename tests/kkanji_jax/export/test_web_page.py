@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from kkanji_jax.data.glyph_image import glyph_image
 from kkanji_jax.export.__main__ import main
+from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.recogniser import Recogniser, load
 from kkanji_jax.trained import PRETRAINED
 

@@ -107,7 +107,7 @@ def test_a_page_that_cannot_be_read_or_has_no_boxes_is_an_error_among_others(pag
 
 
 def test_a_large_scan_is_a_page_but_no_single_character(tmp_path: Path):
-    from kkanji_jax.data.image_files import load_image
+    from kkanji_jax.glyphs.image_files import load_image
 
     scan = tmp_path / "scan.png"
     Image.new("1", (5616, 3744), 1).save(scan)

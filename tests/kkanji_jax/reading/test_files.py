@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kkanji_jax.data.glyph_image import glyph_image
+from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.reading.files import Found, find_images
 
 

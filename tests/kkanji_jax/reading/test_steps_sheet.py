@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kkanji_jax.data.glyph_image import glyph_steps
+from kkanji_jax.glyphs.glyph_image import glyph_steps
 from kkanji_jax.reading.files import Found
 from kkanji_jax.reading.steps_sheet import CELL_PX, FOOT_PX, GAP_PX, HEAD_PX, MAX_ROWS, StepsSheet
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from kkanji_jax.data.image_files import ImageSource, load_image
-from kkanji_jax.data.ink_parts import without_strays
 from kkanji_jax.data.shapes import Bool, Float, UInt8
+from kkanji_jax.glyphs.image_files import ImageSource, load_image
+from kkanji_jax.glyphs.ink_parts import without_strays
 
 GLYPH_PX, SMALL_PX = 64, 28  # Kuzushiji-Kanji's side; Kuzushiji-49's and Kuzushiji-MNIST's
 # A published glyph is near-binary: 99.99 % of CODH's images have more than .72 of their pixels

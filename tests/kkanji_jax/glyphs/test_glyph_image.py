@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
 import kkanji_jax
-from kkanji_jax.data.glyph_image import (
+from kkanji_jax.glyphs.glyph_image import (
     glyph_image,
     is_blank,
     is_published_form,
     normalise_glyph,
 )
-from kkanji_jax.data.image_files import MAX_PIXELS, load_image
+from kkanji_jax.glyphs.image_files import MAX_PIXELS, load_image
 
 INK, PAPER = (52, 44, 40), (226, 208, 172)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkanji_jax.data.ink_parts import find_parts, holds_several, without_strays
+from kkanji_jax.glyphs.ink_parts import find_parts, holds_several, without_strays
 
 
 def flooded(is_ink: np.ndarray) -> np.ndarray:
