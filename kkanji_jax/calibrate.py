@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kkanji_jax.data.shapes import Bool, Float, Float64, Int
+from kkanji_jax.array_types import Bool, Float, Float64, Int
 
 VERSION = 2
 FILE_NAME = "calibration.json"

@@ -8,7 +8,7 @@ import jax
 
 from kkanji_jax.data import resident, streamed
 from kkanji_jax.data.balance import Plan
-from kkanji_jax.data.leaks import check_no_leak
+from kkanji_jax.data.leakage import check_no_leak
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.records import address_of
 from kkanji_jax.steps import IndexBatch, PixelBatch, Resident

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from kkanji_jax.array_types import Float32, UInt8
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.shapes import Float32, UInt8
 from kkanji_jax.export.bundle import flatten
 from kkanji_jax.export.onnx import onnx_bytes
 

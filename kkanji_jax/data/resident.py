@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from kkanji_jax.data.balance import Plan
-from kkanji_jax.data.dispatches import Dispatches
+from kkanji_jax.data.batches import Dispatches
 from kkanji_jax.data.manifest import check_bytes, load_index, load_manifest, shard_paths
 from kkanji_jax.data.memory import free_bytes
 from kkanji_jax.data.records import IMAGE_PX, Chunk, decode

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped, UInt8, UInt32
 
+from kkanji_jax.data.batches import Dispatches
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.dispatches import Dispatches
 from kkanji_jax.data.manifest import check_bytes, load_manifest, shard_paths
 from kkanji_jax.data.records import Chunk, address_of, decode
 

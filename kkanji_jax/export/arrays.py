@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kkanji_jax.data.shapes import Float32, Shaped
+from kkanji_jax.array_types import Float32, Shaped
 
 DTYPES = ("float16", "bfloat16")
 ALIGNMENT = 64

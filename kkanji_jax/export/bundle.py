@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kkanji_jax.array_types import Float32
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.shapes import Float32
 from kkanji_jax.export import arrays as arrays_lib
 from kkanji_jax.files import check_sums, sha256_of, write_sums
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from kkanji_jax.array_types import Float32
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.shapes import Float32
 from kkanji_jax.export import protobuf
 from kkanji_jax.export.arrays import places_in
 from kkanji_jax.export.protobuf import BFLOAT16, FLOAT, FLOAT16, INT64, UINT8, External

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from kkanji_jax.data.shapes import Bool, Float, UInt8
+from kkanji_jax.array_types import Bool, Float, UInt8
 from kkanji_jax.glyphs.image_files import ImageSource, load_image
 from kkanji_jax.glyphs.ink_parts import without_strays
 

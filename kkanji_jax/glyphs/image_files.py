@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from kkanji_jax.data.shapes import Shaped, UInt8
+from kkanji_jax.array_types import Shaped, UInt8
 
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
 # Raster formats only: EPS and its like would run an interpreter.

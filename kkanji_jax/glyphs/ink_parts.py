@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kkanji_jax.data.shapes import Bool, Int, UInt8
+from kkanji_jax.array_types import Bool, Int, UInt8
 
 # A crop from a page often cuts the strokes above, below or beside it. Such a stray touches the
 # border, reaches in but a little, and is small; measured on half the pages of a photographed book.

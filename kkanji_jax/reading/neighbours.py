@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kkanji_jax.data.shapes import Float, Float32, UInt8
+from kkanji_jax.array_types import Float, Float32, UInt8
 from kkanji_jax.files import written_whole
 
 VERSION = 1

@@ -13,7 +13,7 @@ from data_tools.split import read_splits
 from data_tools.verify import find_problems
 from data_tools.verify import main as verify
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.leaks import check_no_leak
+from kkanji_jax.data.leakage import check_no_leak
 from kkanji_jax.data.manifest import SPLITS, load_manifest
 from kkanji_jax.data.resident import load_split
 

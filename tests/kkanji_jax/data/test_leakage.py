@@ -11,7 +11,7 @@ import pytest
 
 from kkanji_jax.config import default_config
 from kkanji_jax.data import resident
-from kkanji_jax.data.leaks import check_no_leak
+from kkanji_jax.data.leakage import check_no_leak
 from kkanji_jax.data.records import Chunk, decode, encode
 from kkanji_jax.data.streamed import Records
 from kkanji_jax.files import sha256_of
