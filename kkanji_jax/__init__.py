@@ -4,16 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kkanji_jax.efficientnet import create_model
+    from kkanji_jax.model.efficientnet import create_model
+    from kkanji_jax.model.variants import input_size
     from kkanji_jax.recogniser import load
-    from kkanji_jax.variants import input_size
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "create_model", "input_size", "load"]
 
 _HOMES = {
-    "create_model": "kkanji_jax.efficientnet",
-    "input_size": "kkanji_jax.variants",
+    "create_model": "kkanji_jax.model.efficientnet",
+    "input_size": "kkanji_jax.model.variants",
     "load": "kkanji_jax.recogniser",
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from kkanji_jax.variants import get_variant
+from kkanji_jax.model.variants import get_variant
 
 Config = Any  # a locked ml_collections.ConfigDict, whose fields no type checker can know
 
@@ -35,7 +35,7 @@ def default_config() -> Config:
     config.data.allow_leaky_protocol = config_dict.placeholder(str)  # legacy: train on it anyway
 
     config.model = ConfigDict()
-    config.model.variant = "b0"  # a row of kkanji_jax/variants.py
+    config.model.variant = "b0"  # a row of kkanji_jax/model/variants.py
     config.model.image_px = 64  # side of the network's input
     config.model.stem_stride = 2  # 2 as in the paper, 1 keeps twice the resolution
     config.model.dropout = config_dict.placeholder(float)  # unset: the paper's, by variant

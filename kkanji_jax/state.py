@@ -10,9 +10,9 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
-from kkanji_jax.efficientnet import EfficientNet
-from kkanji_jax.initial import initial_value
-from kkanji_jax.variants import get_variant
+from kkanji_jax.model.efficientnet import EfficientNet
+from kkanji_jax.model.initialisers import initial_value
+from kkanji_jax.model.variants import get_variant
 
 Variables = Any  # a pure dict of arrays, as nnx.to_pure_dict gives
 

@@ -1,4 +1,4 @@
-"""Draws EfficientNet-B0 as this project uses it, from the tables of `kkanji_jax.variants`.
+"""Draws EfficientNet-B0 as this project uses it, from the tables of `kkanji_jax.model.variants`.
 
 python scripts/draw_architecture.py [--out docs]      writes architecture.svg and architecture.png
 """
@@ -15,8 +15,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
-from kkanji_jax import variants
-from kkanji_jax.variants import STAGES, VARIANTS, Variant, round_filters, round_repeats
+from kkanji_jax.model import variants
+from kkanji_jax.model.variants import STAGES, VARIANTS, Variant, round_filters, round_repeats
 
 IMAGE_PX, STEM_STRIDE = 64, 2
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 1010, 100

@@ -123,9 +123,13 @@ PLANTED = [
     ("kkanji_jax/mesh.py", "try:\n    f()\nexcept Exception:\n    pass", "name the errors"),
     ("data_tools/audit.py", "try:\n    f()\nexcept:\n    pass", "name the errors"),
     ("kkanji_jax/scoring.py", "def f():\n    print(1)", "only doors write"),
-    ("kkanji_jax/losses.py", "ONE = jnp.ones(3)", "jnp.ones() runs"),
-    ("kkanji_jax/losses.py", "def f(key=jax.random.key(0)):\n    pass", "jax.random.key() runs"),
-    ("kkanji_jax/losses.py", "class A:\n    table = np.arange(3)", "np.arange() runs"),
+    ("kkanji_jax/model/losses.py", "ONE = jnp.ones(3)", "jnp.ones() runs"),
+    (
+        "kkanji_jax/model/losses.py",
+        "def f(key=jax.random.key(0)):\n    pass",
+        "jax.random.key() runs",
+    ),
+    ("kkanji_jax/model/losses.py", "class A:\n    table = np.arange(3)", "np.arange() runs"),
     ("kkanji_jax/data/records.py", "TEXT = Path('x').read_text()", "read_text() runs"),
     ("kkanji_jax/train.py", "F = flags.DEFINE_string('w', '', '')", "DEFINE_string() runs"),
     ("configs/b0.py", "print('b0')", "print() runs"),
@@ -142,7 +146,10 @@ def test_a_planted_offence_is_objected_to(path: str, source: str, wanted: str):
     ("path", "source"),
     [
         ("kkanji_jax/steps.py", "from flax import nnx\nparts = nnx.split"),
-        ("kkanji_jax/losses.py", "def f():\n    return jnp.ones(3)\n\ng = lambda: np.ones(3)"),
+        (
+            "kkanji_jax/model/losses.py",
+            "def f():\n    return jnp.ones(3)\n\ng = lambda: np.ones(3)",
+        ),
         ("kkanji_jax/data/records.py", "HEADER = np.dtype('<u4')"),
         ("kkanji_jax/train.py", "if __name__ == '__main__':\n    print('hello')"),
         ("data_tools/build.py", "def run():\n    print('done')"),

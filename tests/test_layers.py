@@ -233,7 +233,7 @@ def test_the_package_answers_for_its_lazy_names_and_no_others():
 # Planted violations: a guard that never objects guards nothing.
 
 PLANTED = [
-    ("kkanji_jax.variants", "import kkanji_jax.data.records", "below"),
+    ("kkanji_jax.model.variants", "import kkanji_jax.data.records", "below"),
     ("kkanji_jax.config", "def f():\n    from kkanji_jax.state import make_model", "below"),
     ("kkanji_jax.scoring", "from .recogniser import load", "below"),
     ("kkanji_jax.data.records", "from ..config import validate", "below"),
@@ -252,7 +252,7 @@ PLANTED = [
     ("kkanji_jax.data.resident", "def f():\n    import jax.numpy as jnp", "never imports jax"),
     ("kkanji_jax.augment.policy", "from flax import nnx", "never imports flax"),
     ("kkanji_jax.data.balance", "import optax", "never imports optax"),
-    ("configs.b0", "from kkanji_jax.variants import VARIANTS", "configs import only"),
+    ("configs.b0", "from kkanji_jax.model.variants import VARIANTS", "configs import only"),
     ("configs.b1", "from configs.b0 import get_config", "never imported"),
     ("kkanji_jax.train", "from kkanji_jax.data import recordz", "no such module"),
     ("kkanji_jax.train", "import importlib\nimportlib.import_module('data_tools')", "hides"),

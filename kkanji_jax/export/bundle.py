@@ -111,7 +111,7 @@ def write_bundle(
             _write_json(unfinished / CALIBRATION, calibration)
         (unfinished / CARD).write_text(model_card, encoding="utf-8")
         if with_onnx:
-            from kkanji_jax.export.onnx import write_onnx
+            from kkanji_jax.model.onnx_graph import write_onnx
 
             write_onnx(unfinished / ONNX, config["model"], class_index, unfinished / PARAMS, dtype)
         if with_web:
@@ -172,7 +172,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
     variables = arrays_lib.read_arrays(folder / PARAMS, about["dtype"])
     _check_classes(variables, class_index, folder)
     if (folder / ONNX).exists():
-        from kkanji_jax.export.protobuf import read_metadata
+        from kkanji_jax.model.protobuf import read_metadata
 
         of_params = read_metadata(folder / ONNX).get("params_sha256")
         if of_params != sha256_of(folder / PARAMS):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from kkanji_jax.variants import (
+from kkanji_jax.model.variants import (
     HEAD_CHANNELS,
     STAGES,
     STEM_CHANNELS,

@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from kkanji_jax import roofline
     from kkanji_jax.config import paper_config
-    from kkanji_jax.depthwise import FORMS
+    from kkanji_jax.model.depthwise import FORMS
 
     device = jax.devices()[0]
     if device.platform == "cpu" and not args.smoke:

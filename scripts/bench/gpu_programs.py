@@ -14,10 +14,16 @@ from flax import nnx
 from our_step import default_optimizer, prepare
 
 from kkanji_jax.config import default_config
-from kkanji_jax.depthwise import depthwise_conv
-from kkanji_jax.losses import example_losses
+from kkanji_jax.model.depthwise import depthwise_conv
+from kkanji_jax.model.losses import example_losses
+from kkanji_jax.model.variants import (
+    STAGES,
+    STEM_CHANNELS,
+    get_variant,
+    round_filters,
+    round_repeats,
+)
 from kkanji_jax.state import create_state, make_graphdef, moving_average
-from kkanji_jax.variants import STAGES, STEM_CHANNELS, get_variant, round_filters, round_repeats
 
 Run = Callable[[], int]  # trains on some images, waits for the device, says how many they were
 

@@ -49,7 +49,7 @@ def run_onnx(folder: Path) -> None:
     import onnxruntime
 
     from kkanji_jax.export.bundle import read_bundle
-    from kkanji_jax.export.onnx import onnx_bytes
+    from kkanji_jax.model.onnx_graph import onnx_bytes
 
     bundle = read_bundle(folder)
     options = onnxruntime.SessionOptions()

@@ -27,8 +27,8 @@ PEERS = {
 
 def forward_macs(name: str, image_px: int, stem_stride: int, num_classes: int) -> tuple[int, int]:
     """Multiply-adds of one image through all layers, and through the depthwise ones alone."""
-    from kkanji_jax.efficientnet import SE_RATIO, STEM_KERNEL_PX
-    from kkanji_jax.variants import (
+    from kkanji_jax.model.efficientnet import SE_RATIO, STEM_KERNEL_PX
+    from kkanji_jax.model.variants import (
         HEAD_CHANNELS,
         STAGES,
         STEM_CHANNELS,
@@ -92,7 +92,7 @@ def flax_step(batch_size: int) -> Callable[[], int]:
     from flax_peer import FlaxEfficientNet
     from our_step import default_optimizer
 
-    from kkanji_jax.variants import get_variant
+    from kkanji_jax.model.variants import get_variant
 
     network = FlaxEfficientNet(get_variant("b0"), NUM_CLASSES, rngs=nnx.Rngs(0))
     graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from kkanji_jax.variants import STAGES, VARIANTS, Variant
+from kkanji_jax.model.variants import STAGES, VARIANTS, Variant
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT, COMMITTED = ROOT / "scripts" / "draw_architecture.py", ROOT / "docs"

@@ -1,5 +1,5 @@
 // EfficientNet's forward pass, from the bundle's own weights: which loop of kernels.c runs on what.
-// Maps are [row][column][channel], as in kkanji_jax/efficientnet.py; batch normalisation is folded
+// Maps are [row][column][channel], as in kkanji_jax/model/efficientnet.py; batch normalisation is folded
 // into the convolutions, which model.json lists in their order.
 
 import { GLYPH_PX } from "./glyph_image.js";

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kkanji_jax.initial import initial_value
+from kkanji_jax.model.initialisers import initial_value
 
 PINNED = [-0.2051027, -0.1422126, 0.1408124]
 

@@ -8,12 +8,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from kkanji_jax import efficientnet
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.export import onnx as onnx_lib
-from kkanji_jax.export import protobuf
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.export.bundle import flatten
+from kkanji_jax.model import efficientnet, protobuf
+from kkanji_jax.model import onnx_graph as onnx_lib
 from kkanji_jax.recogniser import load
 
 
@@ -26,7 +25,7 @@ def logits_of_jax(model: dict, num_classes: int, glyphs: np.ndarray):
     import jax
     from flax import nnx
 
-    from kkanji_jax.efficientnet import NORM_MOMENTUM
+    from kkanji_jax.model.efficientnet import NORM_MOMENTUM
     from kkanji_jax.state import init_variables, make_graphdef
     from kkanji_jax.steps import make_logits_fn, network_input
 

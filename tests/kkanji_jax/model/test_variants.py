@@ -2,7 +2,7 @@
 
 import pytest
 
-from kkanji_jax.variants import STAGES, get_variant, input_size, round_filters, round_repeats
+from kkanji_jax.model.variants import STAGES, get_variant, input_size, round_filters, round_repeats
 
 
 def test_widths_of_b2_are_those_of_the_authors_code() -> None:

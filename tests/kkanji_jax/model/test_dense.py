@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kkanji_jax.dense import dense
+from kkanji_jax.model.dense import dense
 
 
 def operands(dtype: jnp.dtype) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

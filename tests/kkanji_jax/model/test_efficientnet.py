@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from kkanji_jax import efficientnet
-from kkanji_jax.efficientnet import BatchNorm, EfficientNet, create_model, drop_path
-from kkanji_jax.losses import example_losses
-from kkanji_jax.variants import STAGES, get_variant, round_repeats
+from kkanji_jax.model import efficientnet
+from kkanji_jax.model.efficientnet import BatchNorm, EfficientNet, create_model, drop_path
+from kkanji_jax.model.losses import example_losses
+from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NUM_CLASSES = 48

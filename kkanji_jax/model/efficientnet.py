@@ -9,10 +9,10 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
-from kkanji_jax.dense import dense
-from kkanji_jax.depthwise import depthwise_conv
-from kkanji_jax.initial import initial_value
-from kkanji_jax.variants import (
+from kkanji_jax.model.dense import dense
+from kkanji_jax.model.depthwise import depthwise_conv
+from kkanji_jax.model.initialisers import initial_value
+from kkanji_jax.model.variants import (
     HEAD_CHANNELS,
     STAGES,
     STEM_CHANNELS,

@@ -14,8 +14,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from kkanji_jax import taps
-from kkanji_jax.taps import Plan
+from kkanji_jax.model import depthwise_taps as taps
+from kkanji_jax.model.depthwise_taps import Plan
 
 FORMS = ("taps", "conv", "hybrid")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kkanji_jax.losses import example_losses
+from kkanji_jax.model.losses import example_losses
 
 NUM_ROWS, NUM_CLASSES = 6, 5
 

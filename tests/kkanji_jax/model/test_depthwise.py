@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kkanji_jax import mesh as mesh_lib
-from kkanji_jax.depthwise import FORMS, depthwise_conv
+from kkanji_jax.model.depthwise import FORMS, depthwise_conv
 
 CASES = list(itertools.product((3, 5), (1, 2), (1, 2, 5, 8)))  # kernel, stride, size
 
