@@ -80,10 +80,10 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from kkanji_jax import calibrate, scorecard
-    from kkanji_jax import mesh as mesh_lib
     from kkanji_jax.data.kanji_forms import forms_of
     from kkanji_jax.data.outside import load_outside
     from kkanji_jax.data.resident import load_split
+    from kkanji_jax.parallel import mesh as mesh_lib
     from kkanji_jax.score_files import write_tables
     from kkanji_jax.scoring import summarise
     from kkanji_jax.state import make_graphdef

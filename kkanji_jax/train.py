@@ -32,8 +32,7 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     import jax
     import jax.numpy as jnp
 
-    from kkanji_jax import __version__, hosts, roofline
-    from kkanji_jax import mesh as mesh_lib
+    from kkanji_jax import __version__, roofline
     from kkanji_jax import workdir as workdir_lib
     from kkanji_jax.augment.policy import get_policy
     from kkanji_jax.checkpoint import finished_steps
@@ -45,6 +44,8 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     from kkanji_jax.metrics import evaluation_scores
     from kkanji_jax.optim import learning_rate_schedule, make_optimizer
     from kkanji_jax.pace import Pace, check_batch_fits
+    from kkanji_jax.parallel import hosts
+    from kkanji_jax.parallel import mesh as mesh_lib
     from kkanji_jax.profiler import Profiler
     from kkanji_jax.scoring import predict_split
     from kkanji_jax.state import create_state, make_graphdef
@@ -253,7 +254,7 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
 
 def _say(text: str) -> None:
     """To the person at the terminal; one process of several speaks."""
-    from kkanji_jax import hosts
+    from kkanji_jax.parallel import hosts
 
     if hosts.is_first():
         print(text, file=sys.stderr, flush=True)

@@ -238,7 +238,7 @@ PLANTED = [
     ("kkanji_jax.scoring", "from .recogniser import load", "below"),
     ("kkanji_jax.data.records", "from ..config import validate", "below"),
     ("kkanji_jax.scoring", "from kkanji_jax import load", "below"),
-    ("kkanji_jax.mesh", "from kkanji_jax.mesh import AXIS", "this very file"),
+    ("kkanji_jax.parallel.mesh", "from kkanji_jax.parallel.mesh import AXIS", "this very file"),
     ("kkanji_jax.recogniser", "from kkanji_jax.plots.curves import draw", "below"),
     ("kkanji_jax.evaluate", "def f():\n    import kkanji_jax.train", "a door is never"),
     ("kkanji_jax.train", "from kkanji_jax.plots import __main__", "a door is never"),
@@ -271,7 +271,10 @@ def test_a_planted_import_is_objected_to(module: str, source: str, wanted: str):
 
 
 LAWFUL = [
-    ("kkanji_jax.state", "from kkanji_jax.optim import make\nimport kkanji_jax.mesh as mesh_lib"),
+    (
+        "kkanji_jax.state",
+        "from kkanji_jax.optim import make\nimport kkanji_jax.parallel.mesh as mesh_lib",
+    ),
     ("kkanji_jax.data.resident", "import numpy\nfrom . import manifest, records"),
     ("kkanji_jax.checkpoint", "from kkanji_jax import __version__"),
     ("kkanji_jax.plots.curves", "from kkanji_jax.plots.fonts import find"),

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kkanji_jax import mesh as mesh_lib
+from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.state import make_graphdef
 from kkanji_jax.steps import make_logits_fn
 

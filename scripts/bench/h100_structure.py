@@ -87,10 +87,10 @@ def compile_step(
     import optax
     from jax.experimental import topologies
 
-    from kkanji_jax import mesh as mesh_lib
     from kkanji_jax.augment.policy import get_policy
     from kkanji_jax.config import paper_config
     from kkanji_jax.optim import make_optimizer
+    from kkanji_jax.parallel import mesh as mesh_lib
     from kkanji_jax.state import TrainState, abstract_variables, make_graphdef
     from kkanji_jax.steps import IndexBatch, Resident, make_train_steps
 

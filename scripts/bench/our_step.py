@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import optax
 
-from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.config import default_config
 from kkanji_jax.optim import make_optimizer
+from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.state import create_state, make_graphdef
 from kkanji_jax.steps import IndexBatch, Resident, make_train_steps
 

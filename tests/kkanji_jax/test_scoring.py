@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.mesh import make_mesh
+from kkanji_jax.parallel.mesh import make_mesh
 from kkanji_jax.reliability import NUM_BINS
 from kkanji_jax.scoring import (
     CLASS_SIZES,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kkanji_jax import mesh as mesh_lib
 from kkanji_jax.model.depthwise import FORMS, depthwise_conv
+from kkanji_jax.parallel import mesh as mesh_lib
 
 CASES = list(itertools.product((3, 5), (1, 2), (1, 2, 5, 8)))  # kernel, stride, size
 
