@@ -16,7 +16,10 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers
 
-from kkanji_jax.checkpoint import (
+from kkanji_jax.files import write_sums
+from kkanji_jax.parallel import hosts
+from kkanji_jax.parallel import mesh as mesh_lib
+from kkanji_jax.saved.checkpoint import (
     FORMAT_VERSION,
     check_step,
     checkpoints_of,
@@ -26,9 +29,6 @@ from kkanji_jax.checkpoint import (
     refuse_other_run,
     score_of,
 )
-from kkanji_jax.files import write_sums
-from kkanji_jax.parallel import hosts
-from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.state import TrainState
 
 _BEING_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a step that Orbax has not finished

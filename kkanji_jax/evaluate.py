@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kkanji_jax.calibrate import Calibration
     from kkanji_jax.data.class_index import ClassIndex
-    from kkanji_jax.trained import Trained
+    from kkanji_jax.saved.trained import Trained
 
 _SAME_MODEL = ("checkpoint_step", "class_index_digest")  # what a calibration must have been of
 
@@ -84,11 +84,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from kkanji_jax.data.outside import load_outside
     from kkanji_jax.data.resident import load_split
     from kkanji_jax.parallel import mesh as mesh_lib
+    from kkanji_jax.saved.trained import Trained, load_trained
     from kkanji_jax.score_files import write_tables
     from kkanji_jax.scoring import summarise
     from kkanji_jax.state import make_graphdef
     from kkanji_jax.steps import make_logits_fn
-    from kkanji_jax.trained import Trained, load_trained
     from kkanji_jax.workdir import write_json
 
     asked = "ema" if args.weights == "both" else args.weights
@@ -256,7 +256,7 @@ def _write_calibration(
 ) -> None:
     """Writes calibration.json, unless it would not be that of the model that is served."""
     from kkanji_jax.calibrate import FILE_NAME
-    from kkanji_jax.trained import choose_weights
+    from kkanji_jax.saved.trained import choose_weights
     from kkanji_jax.workdir import write_json
 
     served = choose_weights(trained.config, None)

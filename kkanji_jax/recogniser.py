@@ -12,7 +12,7 @@ from kkanji_jax.calibrate import Calibration
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX, glyph_image, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource
-from kkanji_jax.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
+from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
 
 __all__ = ["Candidate", "Reading", "Recogniser", "check_model", "choose_weights", "load"]
 

@@ -35,7 +35,6 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     from kkanji_jax import __version__, roofline
     from kkanji_jax import workdir as workdir_lib
     from kkanji_jax.augment.policy import get_policy
-    from kkanji_jax.checkpoint import finished_steps
     from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
     from kkanji_jax.data.resident import load_split
@@ -47,10 +46,11 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     from kkanji_jax.parallel import hosts
     from kkanji_jax.parallel import mesh as mesh_lib
     from kkanji_jax.profiler import Profiler
+    from kkanji_jax.saved.checkpoint import finished_steps
+    from kkanji_jax.saved.trained import load_trained
     from kkanji_jax.scoring import predict_split
     from kkanji_jax.state import create_state, make_graphdef
     from kkanji_jax.steps import make_eval_step, make_train_steps
-    from kkanji_jax.trained import load_trained
     from kkanji_jax.warm_start import warm_state
 
     # --- the data, and the plan of which example comes when

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.saved.trained import Trained
 from kkanji_jax.state import TrainState, Variables
-from kkanji_jax.trained import Trained
 
 
 def warm_state(

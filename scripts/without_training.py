@@ -26,7 +26,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.recogniser import Recogniser
-from kkanji_jax.trained import load_trained
+from kkanji_jax.saved.trained import load_trained
 
 SUMMARIES = Path(__file__).resolve().parents[1] / "docs" / "results" / "without_training"
 AS_IT_IS, BLANK = "as it is", "blank images put back"

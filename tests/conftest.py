@@ -170,7 +170,7 @@ class Trainer(NamedTuple):
         """Weights, statistics, averages and metrics are the same to the bit."""
         import jax
 
-        from kkanji_jax.checkpoint import load_variables
+        from kkanji_jax.saved.checkpoint import load_variables
 
         first, second = (load_variables(workdir, "latest") for workdir in (one, other))
         assert first.step == second.step

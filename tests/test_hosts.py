@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from kkanji_jax.checkpoint import Loaded, load_variables
 from kkanji_jax.parallel import hosts
+from kkanji_jax.saved.checkpoint import Loaded, load_variables
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = [

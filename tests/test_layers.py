@@ -276,7 +276,7 @@ LAWFUL = [
         "from kkanji_jax.optim import make\nimport kkanji_jax.parallel.mesh as mesh_lib",
     ),
     ("kkanji_jax.data.resident", "import numpy\nfrom . import manifest, records"),
-    ("kkanji_jax.checkpoint", "from kkanji_jax import __version__"),
+    ("kkanji_jax.saved.checkpoint", "from kkanji_jax import __version__"),
     ("kkanji_jax.plots.curves", "from kkanji_jax.plots.fonts import find"),
     ("kkanji_jax.plots.__main__", "from . import curves"),
     ("kkanji_jax.predict", "def f():\n    from kkanji_jax import load"),

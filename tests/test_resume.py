@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from kkanji_jax.checkpoint import check_sums, finished_steps, load_variables
+from kkanji_jax.saved.checkpoint import check_sums, finished_steps, load_variables
 
 
 def last_step(trainer: Any, workdir: Path) -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kkanji_jax.checkpoint import best_step
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.resident import load_split
+from kkanji_jax.saved.checkpoint import best_step
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "kkanji_jax" / "demo"

@@ -6,8 +6,8 @@ import numpy as np
 
 from kkanji_jax.array_types import Float32, UInt8
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.export.bundle import flatten
 from kkanji_jax.model.onnx_graph import onnx_bytes
+from kkanji_jax.saved.bundle import flatten
 
 BATCH_SIZE = 32  # more are no faster on a CPU, and hold more memory
 NOT_INSTALLED = 'onnxruntime is not installed: pip install "kkanji_jax[onnx]", or use --backend jax'

@@ -51,9 +51,9 @@ def export(args: argparse.Namespace) -> None:
 
     from kkanji_jax import __version__
     from kkanji_jax.config import fingerprint
-    from kkanji_jax.export import bundle as bundle_lib
     from kkanji_jax.export.model_card import model_card
-    from kkanji_jax.trained import load_trained
+    from kkanji_jax.saved import bundle as bundle_lib
+    from kkanji_jax.saved.trained import load_trained
 
     trained = load_trained(args.model, weights=args.weights, which=args.which)
     environment = _json_in(trained.path / "env.json")

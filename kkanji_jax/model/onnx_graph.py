@@ -15,12 +15,12 @@ import numpy as np
 
 from kkanji_jax.array_types import Float32
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.export.arrays import places_in
 from kkanji_jax.files import sha256_of
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.model import protobuf
 from kkanji_jax.model.protobuf import BFLOAT16, FLOAT, FLOAT16, INT64, UINT8, External
 from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
+from kkanji_jax.saved.arrays import places_in
 
 NORM_EPSILON = 1e-3  # efficientnet.NORM_EPSILON, a room that needs JAX; a test holds them equal
 STEM_KERNEL_PX = 3

@@ -156,7 +156,7 @@ def cache_folder() -> Path:
 
 
 def _digest_of(trained: Any) -> str:
-    from kkanji_jax.export.bundle import flatten
+    from kkanji_jax.saved.bundle import flatten
 
     digest = hashlib.sha256()
     for tree in (trained.params, trained.batch_stats):

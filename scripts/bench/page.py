@@ -48,8 +48,8 @@ def run_page(folder: Path) -> None:
 def run_onnx(folder: Path) -> None:
     import onnxruntime
 
-    from kkanji_jax.export.bundle import read_bundle
     from kkanji_jax.model.onnx_graph import onnx_bytes
+    from kkanji_jax.saved.bundle import read_bundle
 
     bundle = read_bundle(folder)
     options = onnxruntime.SessionOptions()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kkanji_jax import recogniser, trained
+from kkanji_jax import recogniser
 from kkanji_jax.predict import main
+from kkanji_jax.saved import trained
 
 COLUMNS = ["path", "rank", "character", "codepoint", "probability", "verdict", "error"]
 

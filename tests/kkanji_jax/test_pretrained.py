@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.export.bundle import read_bundle
 from kkanji_jax.predict import main
 from kkanji_jax.recogniser import load
-from kkanji_jax.trained import check_model
+from kkanji_jax.saved.bundle import read_bundle
+from kkanji_jax.saved.trained import check_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLIT = ROOT / "docs" / "splits" / "kkanji-seed0.csv.xz"

@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from kkanji_jax.export.bundle import read_bundle
 from kkanji_jax.recogniser import load
+from kkanji_jax.saved.bundle import read_bundle
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "bundle_v1"
 

@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from kkanji_jax.calibrate import VERDICTS, standardised_logit, top_probability
 from kkanji_jax.export import web
 from kkanji_jax.export.__main__ import main
-from kkanji_jax.export.bundle import read_bundle
 from kkanji_jax.glyphs.glyph_image import glyph_image, is_blank
 from kkanji_jax.recogniser import load
+from kkanji_jax.saved.bundle import read_bundle
 
 Node = Callable[..., Any]
 

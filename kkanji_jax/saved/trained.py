@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.export import bundle as bundle_lib
+from kkanji_jax.saved import bundle as bundle_lib
 
 WEIGHTS = ("ema", "raw")
 CALIBRATION = "calibration.json"
@@ -52,7 +52,7 @@ def load_trained(
         return _of_bundle(path, weights)
 
     try:
-        from kkanji_jax.checkpoint import load_variables
+        from kkanji_jax.saved.checkpoint import load_variables
     except ModuleNotFoundError as err:
         raise ValueError(
             f"{err}, which a run's checkpoints need: export {path} to a bundle where it was trained"

@@ -14,10 +14,10 @@ import pytest
 
 from kkanji_jax.calibrate import fit
 from kkanji_jax.export.__main__ import main
-from kkanji_jax.export.bundle import flatten, nest, read_bundle
 from kkanji_jax.files import write_sums
 from kkanji_jax.recogniser import load
-from kkanji_jax.trained import load_trained
+from kkanji_jax.saved.bundle import flatten, nest, read_bundle
+from kkanji_jax.saved.trained import load_trained
 
 FILES = {"params.npz", "config.json", "index.json", "train_counts.json", "model_card.md"}
 
@@ -193,7 +193,7 @@ def test_an_export_that_fails_leaves_nothing(tiny_run, tmp_path: Path, monkeypat
     def no_space(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kkanji_jax.export.bundle.write_sums", no_space)
+    monkeypatch.setattr("kkanji_jax.saved.bundle.write_sums", no_space)
     assert main(["--model", str(tiny_run.workdir), "--out", str(tmp_path / "b")]) == 1
     assert "No space left" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -241,7 +241,7 @@ def only(name, *args, **more):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     return real(name, *args, **more)
 builtins.__import__ = only
-from kkanji_jax.export.bundle import read_bundle
+from kkanji_jax.saved.bundle import read_bundle
 print(len(read_bundle(sys.argv[1]).variables))
 """
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from kkanji_jax.array_types import Float32
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.export import arrays as arrays_lib
 from kkanji_jax.files import check_sums, sha256_of, write_sums
+from kkanji_jax.saved import arrays as arrays_lib
 
 FORMAT = "kkanji_jax bundle"
 FORMAT_VERSION = 1
