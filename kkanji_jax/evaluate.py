@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kkanji_jax.calibrate import Calibration
     from kkanji_jax.data.class_index import ClassIndex
+    from kkanji_jax.evaluation.calibration import Calibration
     from kkanji_jax.saved.trained import Trained
 
 _SAME_MODEL = ("checkpoint_step", "class_index_digest")  # what a calibration must have been of
@@ -79,14 +79,15 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     import numpy as np
 
-    from kkanji_jax import calibrate, scorecard
     from kkanji_jax.data.kanji_forms import forms_of
     from kkanji_jax.data.outside import load_outside
     from kkanji_jax.data.resident import load_split
+    from kkanji_jax.evaluation import calibration as calibrate
+    from kkanji_jax.evaluation import eval_json as scorecard
+    from kkanji_jax.evaluation.scores import summarise
+    from kkanji_jax.evaluation.tables import write_tables
     from kkanji_jax.parallel import mesh as mesh_lib
     from kkanji_jax.saved.trained import Trained, load_trained
-    from kkanji_jax.score_files import write_tables
-    from kkanji_jax.scoring import summarise
     from kkanji_jax.state import make_graphdef
     from kkanji_jax.steps import make_logits_fn
     from kkanji_jax.workdir import write_json
@@ -234,7 +235,7 @@ def _warn(text: str) -> None:
 
 def _calibration_of(trained: "Trained", stamp: dict[str, Any]) -> "Calibration | None":
     """The model's calibration, if it was fitted on these very weights."""
-    from kkanji_jax.calibrate import FILE_NAME, Calibration
+    from kkanji_jax.evaluation.calibration import FILE_NAME, Calibration
 
     if trained.calibration is None:
         _warn(f"no {FILE_NAME} for the {trained.weights} weights of {trained.path}: evaluate "
@@ -255,7 +256,7 @@ def _write_calibration(
     trained: "Trained", calibration: "Calibration", args: argparse.Namespace, is_same_dataset: bool
 ) -> None:
     """Writes calibration.json, unless it would not be that of the model that is served."""
-    from kkanji_jax.calibrate import FILE_NAME
+    from kkanji_jax.evaluation.calibration import FILE_NAME
     from kkanji_jax.saved.trained import choose_weights
     from kkanji_jax.workdir import write_json
 
@@ -280,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
         return 1
-    from kkanji_jax.score_files import TABLES
+    from kkanji_jax.evaluation.tables import TABLES
     from kkanji_jax.score_table import score_table
 
     print(score_table(content))

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from kkanji_jax.evaluation.metrics import Sums, add_sums, weighted_and_macro
 from kkanji_jax.files import written_whole
-from kkanji_jax.metrics import Sums, add_sums, weighted_and_macro
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from kkanji_jax.array_types import Bool, Float, Float32, Shaped, UInt8
-from kkanji_jax.calibrate import Calibration
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.calibration import Calibration
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX, glyph_image, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource
 from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8, UInt32
 from kkanji_jax.augment.engine import augment, sample_keys
 from kkanji_jax.augment.mixup import Mixed, mix_pairs
 from kkanji_jax.augment.policy import Policy
-from kkanji_jax.metrics import TOP_K, AnyArray, Sums, batch_sums
+from kkanji_jax.evaluation.metrics import TOP_K, AnyArray, Sums, batch_sums
 from kkanji_jax.model.losses import example_losses
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.state import TrainState, Variables, moving_average

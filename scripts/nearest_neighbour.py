@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from kkanji_jax import intervals
-from kkanji_jax.breakdown import macro_recall
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.resident import load_split
+from kkanji_jax.evaluation import intervals
+from kkanji_jax.evaluation.groups import macro_recall
 
 SUMMARIES = Path(__file__).resolve().parents[1] / "docs" / "results" / "floors"
 SMALL_PX = 32

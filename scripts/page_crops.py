@@ -22,9 +22,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
-from kkanji_jax import intervals
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.data.scripts import script_of
+from kkanji_jax.evaluation import intervals
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX, Steps, glyph_steps
 from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.plots.fonts import font_files

@@ -19,12 +19,13 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from data_tools.dataset_view import read_audit, read_pictures
-from kkanji_jax import intervals, load
-from kkanji_jax.breakdown import macro_recall
-from kkanji_jax.calibrate import softmax
+from kkanji_jax import load
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.resident import load_split
+from kkanji_jax.evaluation import intervals
+from kkanji_jax.evaluation.calibration import softmax
+from kkanji_jax.evaluation.groups import macro_recall
 from kkanji_jax.recogniser import Recogniser
 from kkanji_jax.saved.trained import load_trained
 

@@ -126,7 +126,7 @@ PLANTED = [
         "name the errors",
     ),
     ("data_tools/audit.py", "try:\n    f()\nexcept:\n    pass", "name the errors"),
-    ("kkanji_jax/scoring.py", "def f():\n    print(1)", "only doors write"),
+    ("kkanji_jax/evaluation/scores.py", "def f():\n    print(1)", "only doors write"),
     ("kkanji_jax/model/losses.py", "ONE = jnp.ones(3)", "jnp.ones() runs"),
     (
         "kkanji_jax/model/losses.py",

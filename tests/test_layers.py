@@ -235,9 +235,9 @@ def test_the_package_answers_for_its_lazy_names_and_no_others():
 PLANTED = [
     ("kkanji_jax.model.variants", "import kkanji_jax.data.records", "below"),
     ("kkanji_jax.config", "def f():\n    from kkanji_jax.state import make_model", "below"),
-    ("kkanji_jax.scoring", "from .recogniser import load", "below"),
+    ("kkanji_jax.evaluation.scores", "from .recogniser import load", "below"),
     ("kkanji_jax.data.records", "from ..config import validate", "below"),
-    ("kkanji_jax.scoring", "from kkanji_jax import load", "below"),
+    ("kkanji_jax.evaluation.scores", "from kkanji_jax import load", "below"),
     ("kkanji_jax.parallel.mesh", "from kkanji_jax.parallel.mesh import AXIS", "this very file"),
     ("kkanji_jax.recogniser", "from kkanji_jax.plots.curves import draw", "below"),
     ("kkanji_jax.evaluate", "def f():\n    import kkanji_jax.train", "a door is never"),

@@ -8,8 +8,8 @@ import pytest
 
 from kkanji_jax import roofline
 from kkanji_jax.config import default_config
+from kkanji_jax.evaluation.metrics import Sums
 from kkanji_jax.metric_log import MetricLog
-from kkanji_jax.metrics import Sums
 
 
 def model_of(**fields) -> dict:

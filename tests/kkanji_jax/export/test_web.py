@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from kkanji_jax.calibrate import VERDICTS, standardised_logit, top_probability
+from kkanji_jax.evaluation.calibration import VERDICTS, standardised_logit, top_probability
 from kkanji_jax.export import web
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import glyph_image, is_blank

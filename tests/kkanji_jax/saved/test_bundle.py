@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kkanji_jax.calibrate import fit
+from kkanji_jax.evaluation.calibration import fit
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.files import write_sums
 from kkanji_jax.recogniser import load

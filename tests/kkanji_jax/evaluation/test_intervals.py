@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kkanji_jax import intervals
-from kkanji_jax.breakdown import macro_recall
+from kkanji_jax.evaluation import intervals
+from kkanji_jax.evaluation.groups import macro_recall
 
 
 def test_the_mean_over_many_rare_and_hard_classes_lies_in_its_interval(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkanji_jax.open_set import auroc, detection, false_positive_rate
+from kkanji_jax.evaluation.unknown import auroc, detection, false_positive_rate
 
 SCORES = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=30).map(np.array)
 

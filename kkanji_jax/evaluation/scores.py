@@ -8,12 +8,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Shaped, UInt8
 
-from kkanji_jax import intervals
-from kkanji_jax.calibrate import softmax
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.metrics import TOP_K, weighted_and_macro
+from kkanji_jax.evaluation import intervals
+from kkanji_jax.evaluation.calibration import softmax
+from kkanji_jax.evaluation.metrics import TOP_K, weighted_and_macro
+from kkanji_jax.evaluation.reliability import BINNING, NUM_BINS, bins_of, calibration_error
 from kkanji_jax.parallel import mesh as mesh_lib
-from kkanji_jax.reliability import BINNING, NUM_BINS, bins_of, calibration_error
 
 CLASS_SIZES = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, 499), (500, None))
 _SHARES = ("top1", "top5", "weighted_recall", "macro_recall")

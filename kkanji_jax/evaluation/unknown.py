@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from kkanji_jax import intervals
+from kkanji_jax.evaluation import intervals
 
 KEPT = 0.95  # of the known, at the threshold where the unknown are counted
 

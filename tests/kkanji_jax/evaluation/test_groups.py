@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kkanji_jax.breakdown import (
+from kkanji_jax.data.class_index import ClassIndex, codepoint_of
+from kkanji_jax.data.scripts import script_of
+from kkanji_jax.evaluation.groups import (
     K49,
     KMNIST,
     by_script,
@@ -18,9 +20,7 @@ from kkanji_jax.breakdown import (
     official_tests,
     variant_tolerant,
 )
-from kkanji_jax.data.class_index import ClassIndex, codepoint_of
-from kkanji_jax.data.scripts import script_of
-from kkanji_jax.scoring import Predictions
+from kkanji_jax.evaluation.scores import Predictions
 
 QUICK: dict[str, Any] = {"num_bootstrap": 20}
 

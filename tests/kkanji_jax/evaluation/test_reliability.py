@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kkanji_jax import reliability as rel
+from kkanji_jax.evaluation import reliability as rel
 
 
 def drawn(rng: np.random.Generator, n: int, shift: float = 0.0):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkanji_jax import metrics
+from kkanji_jax.evaluation import metrics
 
 
 def slow_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

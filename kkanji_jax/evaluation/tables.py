@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.eval_json import per_class
+from kkanji_jax.evaluation.label_errors import find_suspects
+from kkanji_jax.evaluation.metrics import sparse_confusion
+from kkanji_jax.evaluation.scores import Predictions
 from kkanji_jax.files import written_whole
-from kkanji_jax.metrics import sparse_confusion
-from kkanji_jax.scorecard import per_class
-from kkanji_jax.scoring import Predictions
-from kkanji_jax.suspects import find_suspects
 
 TABLES = ("predictions.csv", "confusions.csv", "per_class.csv", "suspects.csv")
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from kkanji_jax import intervals
+from kkanji_jax.evaluation import intervals
 
 NUM_BINS = 15
 BINNING = "equal mass, by top-1 probability"

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.parallel.mesh import make_mesh
-from kkanji_jax.reliability import NUM_BINS
-from kkanji_jax.scoring import (
+from kkanji_jax.evaluation.reliability import NUM_BINS
+from kkanji_jax.evaluation.scores import (
     CLASS_SIZES,
     Predictions,
     by_class_size,
@@ -21,6 +20,7 @@ from kkanji_jax.scoring import (
     predict_split,
     summarise,
 )
+from kkanji_jax.parallel.mesh import make_mesh
 
 
 def index_of(num_classes: int) -> ClassIndex:

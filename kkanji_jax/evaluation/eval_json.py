@@ -7,13 +7,16 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float32, Float64, Int, Int32, UInt8
 
-from kkanji_jax import breakdown, calibrate, intervals, open_set
-from kkanji_jax.calibrate import VERDICTS, Calibration
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.scripts import script_of
-from kkanji_jax.metrics import TOP_K
-from kkanji_jax.reliability import reliability, risk_coverage
-from kkanji_jax.scoring import (
+from kkanji_jax.evaluation import calibration as calibrate
+from kkanji_jax.evaluation import groups as breakdown
+from kkanji_jax.evaluation import intervals
+from kkanji_jax.evaluation import unknown as open_set
+from kkanji_jax.evaluation.calibration import VERDICTS, Calibration
+from kkanji_jax.evaluation.metrics import TOP_K
+from kkanji_jax.evaluation.reliability import reliability, risk_coverage
+from kkanji_jax.evaluation.scores import (
     Predictions,
     join_predictions,
     predictions_of,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kkanji_jax import calibrate
-from kkanji_jax.calibrate import ACCEPT, ASK, UNKNOWN, VERDICTS, Calibration
+from kkanji_jax.evaluation import calibration as calibrate
+from kkanji_jax.evaluation.calibration import ACCEPT, ASK, UNKNOWN, VERDICTS, Calibration
 
 
 def sampled(rng: np.random.Generator, n: int, k: int = 12, spread: float = 6.0, scale: float = 1.0):
@@ -193,6 +193,6 @@ def test_too_few_or_damaged_examples_are_refused(rng: np.random.Generator):
 
 
 def test_calibrating_needs_numpy_alone():
-    code = "import sys, kkanji_jax.calibrate; print('jax' in sys.modules, 'flax' in sys.modules)"
+    code = "import sys, kkanji_jax.evaluation.calibration; print('jax' in sys.modules, 'flax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

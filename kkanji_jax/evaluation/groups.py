@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-from kkanji_jax import intervals
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.scripts import script_of
-from kkanji_jax.metrics import TOP_K
-from kkanji_jax.scoring import Predictions
+from kkanji_jax.evaluation import intervals
+from kkanji_jax.evaluation.metrics import TOP_K
+from kkanji_jax.evaluation.scores import Predictions
 
 FormsOf = Callable[[str], Iterable[str]]  # code point -> code points that count as the same
 
