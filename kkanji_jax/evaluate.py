@@ -88,9 +88,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from kkanji_jax.evaluation.tables import write_tables
     from kkanji_jax.parallel import mesh as mesh_lib
     from kkanji_jax.saved.trained import Trained, load_trained
-    from kkanji_jax.state import make_graphdef
-    from kkanji_jax.steps import make_logits_fn
-    from kkanji_jax.workdir import write_json
+    from kkanji_jax.training.state import make_graphdef
+    from kkanji_jax.training.step import make_logits_fn
+    from kkanji_jax.training.workdir import write_json
 
     asked = "ema" if args.weights == "both" else args.weights
     trained = load_trained(args.model, weights=asked, which=args.which)
@@ -258,7 +258,7 @@ def _write_calibration(
     """Writes calibration.json, unless it would not be that of the model that is served."""
     from kkanji_jax.evaluation.calibration import FILE_NAME
     from kkanji_jax.saved.trained import choose_weights
-    from kkanji_jax.workdir import write_json
+    from kkanji_jax.training.workdir import write_json
 
     served = choose_weights(trained.config, None)
     if trained.is_bundle:

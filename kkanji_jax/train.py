@@ -32,26 +32,27 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     import jax
     import jax.numpy as jnp
 
-    from kkanji_jax import __version__, roofline
-    from kkanji_jax import workdir as workdir_lib
+    from kkanji_jax import __version__
     from kkanji_jax.augment.policy import get_policy
-    from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
     from kkanji_jax.data.resident import load_split
     from kkanji_jax.evaluation.metrics import evaluation_scores
     from kkanji_jax.evaluation.scores import predict_split
-    from kkanji_jax.feed import open_resident, open_streamed
-    from kkanji_jax.metric_log import MetricLog
-    from kkanji_jax.optim import learning_rate_schedule, make_optimizer
-    from kkanji_jax.pace import Pace, check_batch_fits
     from kkanji_jax.parallel import hosts
     from kkanji_jax.parallel import mesh as mesh_lib
-    from kkanji_jax.profiler import Profiler
     from kkanji_jax.saved.checkpoint import finished_steps
     from kkanji_jax.saved.trained import load_trained
-    from kkanji_jax.state import create_state, make_graphdef
-    from kkanji_jax.steps import make_eval_step, make_train_steps
-    from kkanji_jax.warm_start import warm_state
+    from kkanji_jax.training import roofline
+    from kkanji_jax.training import workdir as workdir_lib
+    from kkanji_jax.training.checkpoint_store import CheckpointStore
+    from kkanji_jax.training.feed import open_resident, open_streamed
+    from kkanji_jax.training.metric_log import MetricLog
+    from kkanji_jax.training.optim import learning_rate_schedule, make_optimizer
+    from kkanji_jax.training.profiler import Profiler
+    from kkanji_jax.training.schedule import Pace, check_batch_fits
+    from kkanji_jax.training.state import create_state, make_graphdef
+    from kkanji_jax.training.step import make_eval_step, make_train_steps
+    from kkanji_jax.training.warm_start import warm_state
 
     # --- the data, and the plan of which example comes when
     hosts.join()

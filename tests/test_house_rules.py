@@ -114,10 +114,10 @@ PLANTED = [
     ("tests/helpers.py", "", "no purpose"),
     ("kkanji_jax/augment/engine.py", "\n" * 301, "split by purpose"),
     ("configs/b0.py", "\n" * 51, "split by purpose"),
-    ("kkanji_jax/steps.py", "from flax import nnx\nstep = nnx.jit(f)", "flax.nnx.jit"),
-    ("kkanji_jax/steps.py", "from flax import nnx as n\nn.grad", "flax.nnx.grad"),
-    ("kkanji_jax/steps.py", "import flax.nnx as n\nn.Optimizer", "flax.nnx.Optimizer"),
-    ("kkanji_jax/steps.py", "import flax\nflax.nnx.Dict", "flax.nnx.Dict"),
+    ("kkanji_jax/training/step.py", "from flax import nnx\nstep = nnx.jit(f)", "flax.nnx.jit"),
+    ("kkanji_jax/training/step.py", "from flax import nnx as n\nn.grad", "flax.nnx.grad"),
+    ("kkanji_jax/training/step.py", "import flax.nnx as n\nn.Optimizer", "flax.nnx.Optimizer"),
+    ("kkanji_jax/training/step.py", "import flax\nflax.nnx.Dict", "flax.nnx.Dict"),
     ("scripts/x.py", "from flax.nnx import value_and_grad", "flax.nnx.value_and_grad"),
     ("kkanji_jax/parallel/mesh.py", "from __future__ import annotations", "__future__"),
     (
@@ -149,7 +149,7 @@ def test_a_planted_offence_is_objected_to(path: str, source: str, wanted: str):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("kkanji_jax/steps.py", "from flax import nnx\nparts = nnx.split"),
+        ("kkanji_jax/training/step.py", "from flax import nnx\nparts = nnx.split"),
         (
             "kkanji_jax/model/losses.py",
             "def f():\n    return jnp.ones(3)\n\ng = lambda: np.ones(3)",

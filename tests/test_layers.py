@@ -234,7 +234,11 @@ def test_the_package_answers_for_its_lazy_names_and_no_others():
 
 PLANTED = [
     ("kkanji_jax.model.variants", "import kkanji_jax.data.records", "below"),
-    ("kkanji_jax.config", "def f():\n    from kkanji_jax.state import make_model", "below"),
+    (
+        "kkanji_jax.config",
+        "def f():\n    from kkanji_jax.training.state import make_model",
+        "below",
+    ),
     ("kkanji_jax.evaluation.scores", "from .recogniser import load", "below"),
     ("kkanji_jax.data.records", "from ..config import validate", "below"),
     ("kkanji_jax.evaluation.scores", "from kkanji_jax import load", "below"),
@@ -256,7 +260,7 @@ PLANTED = [
     ("configs.b1", "from configs.b0 import get_config", "never imported"),
     ("kkanji_jax.train", "from kkanji_jax.data import recordz", "no such module"),
     ("kkanji_jax.train", "import importlib\nimportlib.import_module('data_tools')", "hides"),
-    ("kkanji_jax.steps", "import kkanji_jax", "name the room"),
+    ("kkanji_jax.training.step", "import kkanji_jax", "name the room"),
     ("kkanji_jax.data.newcomer", "", "not placed"),
     ("data_tools.mend", "", "not placed"),
     ("kkanji_jax", "from .recogniser import load", "a package imports nothing"),
@@ -272,8 +276,8 @@ def test_a_planted_import_is_objected_to(module: str, source: str, wanted: str):
 
 LAWFUL = [
     (
-        "kkanji_jax.state",
-        "from kkanji_jax.optim import make\nimport kkanji_jax.parallel.mesh as mesh_lib",
+        "kkanji_jax.training.state",
+        "from kkanji_jax.training.optim import make\nimport kkanji_jax.parallel.mesh as mesh_lib",
     ),
     ("kkanji_jax.data.resident", "import numpy\nfrom . import manifest, records"),
     ("kkanji_jax.saved.checkpoint", "from kkanji_jax import __version__"),
@@ -283,7 +287,7 @@ LAWFUL = [
     ("data_tools.build", "from data_tools import combine\nfrom kkanji_jax.data import records"),
     ("data_tools.inspect", "def f():\n    from kkanji_jax.augment.engine import augment"),
     ("configs.b0", "from kkanji_jax.config import default_config"),
-    ("scripts.make_golden", "import kkanji_jax.steps\nimport data_tools.shards"),
+    ("scripts.make_golden", "import kkanji_jax.training.step\nimport data_tools.shards"),
 ]
 
 

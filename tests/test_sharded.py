@@ -14,16 +14,16 @@ import pytest
 from jax.sharding import Mesh
 
 from kkanji_jax.augment.policy import get_policy
-from kkanji_jax.checkpoint_store import CheckpointStore
 from kkanji_jax.config import default_config
 from kkanji_jax.data.records import address_of
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluation.scores import predict_split
-from kkanji_jax.optim import make_optimizer
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.checkpoint import load_variables
-from kkanji_jax.state import TrainState, create_state, make_graphdef
-from kkanji_jax.steps import IndexBatch, Resident, make_eval_step, make_train_steps
+from kkanji_jax.training.checkpoint_store import CheckpointStore
+from kkanji_jax.training.optim import make_optimizer
+from kkanji_jax.training.state import TrainState, create_state, make_graphdef
+from kkanji_jax.training.step import IndexBatch, Resident, make_eval_step, make_train_steps
 
 NUM_CLASSES = 6
 

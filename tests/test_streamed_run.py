@@ -16,11 +16,11 @@ import pytest
 
 from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.config import default_config
-from kkanji_jax.feed import open_resident
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.checkpoint import finished_steps, load_variables
-from kkanji_jax.state import create_state, make_graphdef
-from kkanji_jax.steps import IndexBatch, PixelBatch, make_train_steps
+from kkanji_jax.training.feed import open_resident
+from kkanji_jax.training.state import create_state, make_graphdef
+from kkanji_jax.training.step import IndexBatch, PixelBatch, make_train_steps
 
 ROOT = Path(__file__).parents[1]
 NUM_CLASSES = 6

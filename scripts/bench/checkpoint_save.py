@@ -25,11 +25,11 @@ def save_times(variant: str, rounds: int) -> tuple[list[tuple[float, float]], in
     import jax
     from our_step import default_optimizer
 
-    from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.config import default_config
     from kkanji_jax.data.class_index import ClassIndex
     from kkanji_jax.parallel import mesh as mesh_lib
-    from kkanji_jax.state import create_state
+    from kkanji_jax.training.checkpoint_store import CheckpointStore
+    from kkanji_jax.training.state import create_state
 
     config = default_config()
     config.model.variant = variant

@@ -26,7 +26,7 @@ def draw_batch(dataset: Path) -> None:
 
     from kkanji_jax.augment.engine import augment, sample_keys
     from kkanji_jax.augment.policy import get_policy
-    from kkanji_jax.feed import open_resident
+    from kkanji_jax.training.feed import open_resident
 
     feed = open_resident(
         dataset, per_class=PER_CLASS, sampling_exponent=0.5, fresh_copies=True, seed=0

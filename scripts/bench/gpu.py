@@ -102,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     import jax
     from gpu_programs import FULL, SMOKE, copy_bandwidth, depthwise_layers, time_layer
 
-    from kkanji_jax import roofline
     from kkanji_jax.config import paper_config
     from kkanji_jax.model.depthwise import FORMS
+    from kkanji_jax.training import roofline
 
     device = jax.devices()[0]
     if device.platform == "cpu" and not args.smoke:

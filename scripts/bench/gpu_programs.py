@@ -23,7 +23,7 @@ from kkanji_jax.model.variants import (
     round_filters,
     round_repeats,
 )
-from kkanji_jax.state import create_state, make_graphdef, moving_average
+from kkanji_jax.training.state import create_state, make_graphdef, moving_average
 
 Run = Callable[[], int]  # trains on some images, waits for the device, says how many they were
 

@@ -89,10 +89,10 @@ def compile_step(
 
     from kkanji_jax.augment.policy import get_policy
     from kkanji_jax.config import paper_config
-    from kkanji_jax.optim import make_optimizer
     from kkanji_jax.parallel import mesh as mesh_lib
-    from kkanji_jax.state import TrainState, abstract_variables, make_graphdef
-    from kkanji_jax.steps import IndexBatch, Resident, make_train_steps
+    from kkanji_jax.training.optim import make_optimizer
+    from kkanji_jax.training.state import TrainState, abstract_variables, make_graphdef
+    from kkanji_jax.training.step import IndexBatch, Resident, make_train_steps
 
     topology = topologies.get_topology_desc(
         platform="cuda", target_config=TARGET.read_text(), topology=f"1x1x{num_devices}"

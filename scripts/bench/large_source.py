@@ -86,7 +86,7 @@ def watch(what: str, words: Sequence[str]) -> int:
 
 def stream(dataset: Path) -> None:
     """Reads an epoch of training images in shuffled batches; ValueError if one is not there."""
-    from kkanji_jax.feed import open_streamed
+    from kkanji_jax.training.feed import open_streamed
 
     feed = open_streamed(
         dataset, per_class=None, sampling_exponent=1.0, fresh_copies=True, seed=0,

@@ -9,10 +9,10 @@ import optax
 
 from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.config import default_config
-from kkanji_jax.optim import make_optimizer
 from kkanji_jax.parallel import mesh as mesh_lib
-from kkanji_jax.state import create_state, make_graphdef
-from kkanji_jax.steps import IndexBatch, Resident, make_train_steps
+from kkanji_jax.training.optim import make_optimizer
+from kkanji_jax.training.state import create_state, make_graphdef
+from kkanji_jax.training.step import IndexBatch, Resident, make_train_steps
 
 
 class Program(NamedTuple):

@@ -27,7 +27,7 @@ def test_a_written_out_set_holds_the_pixels_that_training_would_make(source: Any
     manifest = assemble(source.folder, written, Options(seed=SEED, per_class=10)).manifest
     assert (manifest["engine"], manifest["policy"]) == ("device", "glyph_safe")
 
-    # As kkanji_jax.train and kkanji_jax.steps do it, in batches of another size.
+    # As kkanji_jax.train and kkanji_jax.training.step do it, in batches of another size.
     train = load_split(plain, "train")
     addresses = address_of(train.sample_ids)
     plan = Plan(train.labels, addresses, per_class=10, seed=SEED)

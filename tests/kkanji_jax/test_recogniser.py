@@ -13,8 +13,8 @@ from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.recogniser import Recogniser, load
 from kkanji_jax.saved import trained
 from kkanji_jax.saved.checkpoint import load_variables
-from kkanji_jax.state import make_graphdef
-from kkanji_jax.steps import make_logits_fn
+from kkanji_jax.training.state import make_graphdef
+from kkanji_jax.training.step import make_logits_fn
 
 
 @pytest.fixture(scope="module")

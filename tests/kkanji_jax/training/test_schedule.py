@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkanji_jax.pace import Pace
+from kkanji_jax.training.schedule import Pace
 
 
 def pace(per_dispatch: int = 1, log_every: int = 7, epochs: float = 2.0) -> Pace:

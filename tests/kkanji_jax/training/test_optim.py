@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from kkanji_jax.optim import amsgrad, learning_rate_schedule, make_optimizer
+from kkanji_jax.training.optim import amsgrad, learning_rate_schedule, make_optimizer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch_amsgrad.npz"
 

@@ -11,7 +11,7 @@ from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.leakage import check_no_leak
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.records import address_of
-from kkanji_jax.steps import IndexBatch, PixelBatch, Resident
+from kkanji_jax.training.step import IndexBatch, PixelBatch, Resident
 
 
 class Feed(NamedTuple):

@@ -16,7 +16,7 @@ from kkanji_jax.augment.policy import Policy
 from kkanji_jax.evaluation.metrics import TOP_K, AnyArray, Sums, batch_sums
 from kkanji_jax.model.losses import example_losses
 from kkanji_jax.parallel import mesh as mesh_lib
-from kkanji_jax.state import TrainState, Variables, moving_average
+from kkanji_jax.training.state import TrainState, Variables, moving_average
 
 
 class Resident(NamedTuple):

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.saved.trained import Trained
-from kkanji_jax.state import TrainState, Variables
+from kkanji_jax.training.state import TrainState, Variables
 
 
 def warm_state(

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kkanji_jax import roofline
 from kkanji_jax.config import default_config
 from kkanji_jax.evaluation.metrics import Sums
-from kkanji_jax.metric_log import MetricLog
+from kkanji_jax.training import roofline
+from kkanji_jax.training.metric_log import MetricLog
 
 
 def model_of(**fields) -> dict:

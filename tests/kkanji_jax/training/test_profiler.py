@@ -5,7 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from kkanji_jax.profiler import Profiler
+from kkanji_jax.training.profiler import Profiler
 
 
 @pytest.mark.parametrize("last", [3, 30])

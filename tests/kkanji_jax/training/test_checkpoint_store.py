@@ -13,13 +13,13 @@ import jax
 import numpy as np
 import pytest
 
-from kkanji_jax import checkpoint_store
-from kkanji_jax.checkpoint_store import CheckpointStore
 from kkanji_jax.config import default_config
 from kkanji_jax.files import SUMS
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.checkpoint import best_step, check_step, finished_steps, refuse_other_run
-from kkanji_jax.state import TrainState
+from kkanji_jax.training import checkpoint_store
+from kkanji_jax.training.checkpoint_store import CheckpointStore
+from kkanji_jax.training.state import TrainState
 
 
 class Position:

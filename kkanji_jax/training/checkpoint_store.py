@@ -29,7 +29,7 @@ from kkanji_jax.saved.checkpoint import (
     refuse_other_run,
     score_of,
 )
-from kkanji_jax.state import TrainState
+from kkanji_jax.training.state import TrainState
 
 _BEING_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a step that Orbax has not finished
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from kkanji_jax.workdir import StopSignal, lock
+from kkanji_jax.training.workdir import StopSignal, lock
 
 # Deep in a C function that takes minutes, as compiling a network does; Python's handlers wait.
 BUSY = """
 import hashlib
-from kkanji_jax.workdir import StopSignal
+from kkanji_jax.training.workdir import StopSignal
 stop = StopSignal()
 print("ready", flush=True)
 hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
@@ -48,7 +48,7 @@ def test_the_first_signal_is_received_and_the_handlers_before_come_back():
 
 def test_a_lock_is_free_again_when_its_holder_is_killed(tmp_path: Path):
     code = (
-        "import sys, time, pathlib\nfrom kkanji_jax.workdir import lock\n"
+        "import sys, time, pathlib\nfrom kkanji_jax.training.workdir import lock\n"
         "held = lock(pathlib.Path(sys.argv[1]))\nprint('held', flush=True)\ntime.sleep(600)"
     )
     holder = subprocess.Popen(

@@ -11,8 +11,8 @@ import pytest
 
 from kkanji_jax.config import default_config, validate
 from kkanji_jax.data import resident
-from kkanji_jax.feed import Feed, open_resident, open_streamed
-from kkanji_jax.steps import IndexBatch, PixelBatch, _gather
+from kkanji_jax.training.feed import Feed, open_resident, open_streamed
+from kkanji_jax.training.step import IndexBatch, PixelBatch, _gather
 
 CHOICE: dict[str, Any] = {
     "per_class": None, "sampling_exponent": 1.0, "fresh_copies": True, "seed": 3,
