@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kkanji_jax.inference.recogniser import load
     from kkanji_jax.model.efficientnet import create_model
     from kkanji_jax.model.variants import input_size
-    from kkanji_jax.recogniser import load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "create_model", "input_size", "load"]
@@ -14,7 +14,7 @@ __all__ = ["__version__", "create_model", "input_size", "load"]
 _HOMES = {
     "create_model": "kkanji_jax.model.efficientnet",
     "input_size": "kkanji_jax.model.variants",
-    "load": "kkanji_jax.recogniser",
+    "load": "kkanji_jax.inference.recogniser",
 }
 
 

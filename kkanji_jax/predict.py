@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kkanji_jax.reading.files import find_images
-from kkanji_jax.reading.rows import BATCH_SIZE, SEVERAL, Asked, Row, predict_rows
-from kkanji_jax.reading.table import FORMATS, open_output, write_rows
+from kkanji_jax.inference.inputs import find_images
+from kkanji_jax.inference.output import FORMATS, open_output, write_rows
+from kkanji_jax.inference.rows import BATCH_SIZE, SEVERAL, Asked, Row, predict_rows
 
 if TYPE_CHECKING:
-    from kkanji_jax.recogniser import Recogniser
+    from kkanji_jax.inference.recogniser import Recogniser
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,11 +99,11 @@ def _check(args: argparse.Namespace) -> None:
 def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
     characters = index = None
     if args.chars:
-        from kkanji_jax.reading.characters import characters_of
+        from kkanji_jax.inference.characters import characters_of
 
         characters = characters_of(args.chars, recogniser.class_index)
     if args.neighbours:
-        from kkanji_jax.reading.neighbours import cached_index
+        from kkanji_jax.inference.neighbours import cached_index
 
         index = cached_index(recogniser, args.dataset)
     return Asked(
@@ -125,16 +125,16 @@ def predict(args: argparse.Namespace) -> int:
         raise ValueError(f"{first.path}: {first.error}")
     found = itertools.chain([first], found)
     if args.boxes:
-        from kkanji_jax.reading.boxes import crops_of, read_boxes
+        from kkanji_jax.inference.boxes import crops_of, read_boxes
 
         found = crops_of(found, read_boxes(args.boxes))
 
-    from kkanji_jax.recogniser import load
+    from kkanji_jax.inference.recogniser import load
 
     recogniser = load(args.model, weights=args.weights, backend=args.backend)
     tally, asked, sheet = _Tally(), _asked(args, recogniser), None
     if args.show_steps:
-        from kkanji_jax.reading.steps_sheet import StepsSheet
+        from kkanji_jax.inference.steps_sheet import StepsSheet
 
         sheet = StepsSheet()
         asked = asked._replace(on_steps=sheet.add)
@@ -143,8 +143,8 @@ def predict(args: argparse.Namespace) -> int:
     with open_output(args.out, args.bom and args.format == "csv") as file:
         write_rows(_kept(rows, drawn) if args.annotate else rows, file, args.format)
     if args.annotate:
+        from kkanji_jax.inference.annotate import annotate_page
         from kkanji_jax.plots.fonts import font_files
-        from kkanji_jax.reading.annotate import annotate_page
 
         annotate_page(args.paths[0], drawn, args.annotate, font_files())
     if sheet is not None:

@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw
 
-from kkanji_jax.backends.onnx_backend import OnnxBackend
 from kkanji_jax.config import default_config, fingerprint
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.evaluation.calibration import fit
+from kkanji_jax.inference.onnx_backend import OnnxBackend
 from kkanji_jax.saved.bundle import FORMAT_VERSION, flatten, nest, read_bundle, write_bundle
 from kkanji_jax.training.state import init_variables
 

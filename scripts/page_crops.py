@@ -27,9 +27,9 @@ from kkanji_jax.data.scripts import script_of
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX, Steps, glyph_steps
 from kkanji_jax.glyphs.image_files import load_image
+from kkanji_jax.inference.annotate import LabelFont
+from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.plots.fonts import font_files
-from kkanji_jax.reading.annotate import LabelFont
-from kkanji_jax.recogniser import Recogniser, load
 
 ROOT = Path(__file__).resolve().parents[1]
 SUMMARIES = ROOT / "docs" / "results" / "page_crops"

@@ -26,7 +26,7 @@ from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.calibration import softmax
 from kkanji_jax.evaluation.groups import macro_recall
-from kkanji_jax.recogniser import Recogniser
+from kkanji_jax.inference.recogniser import Recogniser
 from kkanji_jax.saved.trained import load_trained
 
 SUMMARIES = Path(__file__).resolve().parents[1] / "docs" / "results" / "without_training"

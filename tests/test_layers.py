@@ -243,7 +243,7 @@ PLANTED = [
     ("kkanji_jax.data.records", "from ..config import validate", "below"),
     ("kkanji_jax.evaluation.scores", "from kkanji_jax import load", "below"),
     ("kkanji_jax.parallel.mesh", "from kkanji_jax.parallel.mesh import AXIS", "this very file"),
-    ("kkanji_jax.recogniser", "from kkanji_jax.plots.curves import draw", "below"),
+    ("kkanji_jax.inference.recogniser", "from kkanji_jax.plots.curves import draw", "below"),
     ("kkanji_jax.evaluate", "def f():\n    import kkanji_jax.train", "a door is never"),
     ("kkanji_jax.train", "from kkanji_jax.plots import __main__", "a door is never"),
     ("kkanji_jax.train", "import data_tools.combine", "nothing imports data_tools"),

@@ -26,7 +26,7 @@ WANTED = 5.0
 
 
 def run_worker(backend: str, model: str | None) -> None:
-    from kkanji_jax.recogniser import load
+    from kkanji_jax.inference.recogniser import load
 
     recogniser = load(model, backend=backend)
     glyphs = np.random.default_rng(0).integers(0, 256, (CALLS, 1, 64, 64), np.uint8)

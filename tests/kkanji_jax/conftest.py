@@ -41,8 +41,8 @@ class Spring:
         return glyphs, glyphs
     def readings_of(self, logits, glyphs, top_k, characters=None):
         return [Reading([Candidate(chr(0x6625), "U+6625", 0.5, 1)]) for _ in glyphs]
-sys.modules["kkanji_jax.recogniser"] = types.ModuleType("kkanji_jax.recogniser")
-sys.modules["kkanji_jax.recogniser"].load = lambda *args, **settings: Spring()
+sys.modules["kkanji_jax.inference.recogniser"] = types.ModuleType("kkanji_jax.inference.recogniser")
+sys.modules["kkanji_jax.inference.recogniser"].load = lambda *args, **settings: Spring()
 """
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kkanji_jax.inference.rows import Row
 from kkanji_jax.predict import main
-from kkanji_jax.reading.rows import Row
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "predict.md"
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="the documentation is not beside")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.inference.recogniser import load
 from kkanji_jax.predict import main
-from kkanji_jax.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
 from kkanji_jax.saved.trained import check_model
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from kkanji_jax.recogniser import load
+from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "bundle_v1"

@@ -17,7 +17,7 @@ from kkanji_jax.evaluation.calibration import VERDICTS, standardised_logit, top_
 from kkanji_jax.export import web
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import glyph_image, is_blank
-from kkanji_jax.recogniser import load
+from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
 
 Node = Callable[..., Any]

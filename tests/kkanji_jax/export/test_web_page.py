@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import glyph_image
-from kkanji_jax.recogniser import Recogniser, load
+from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.saved.trained import PRETRAINED
 
 pytestmark = pytest.mark.slow

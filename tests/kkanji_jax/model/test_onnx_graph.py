@@ -10,9 +10,9 @@ import pytest
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.export.__main__ import main
+from kkanji_jax.inference.recogniser import load
 from kkanji_jax.model import efficientnet, protobuf
 from kkanji_jax.model import onnx_graph as onnx_lib
-from kkanji_jax.recogniser import load
 from kkanji_jax.saved.bundle import flatten
 
 

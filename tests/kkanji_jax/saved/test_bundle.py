@@ -15,7 +15,7 @@ import pytest
 from kkanji_jax.evaluation.calibration import fit
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.files import write_sums
-from kkanji_jax.recogniser import load
+from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import flatten, nest, read_bundle
 from kkanji_jax.saved.trained import load_trained
 

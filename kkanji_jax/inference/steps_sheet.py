@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kkanji_jax.files import written_whole
 from kkanji_jax.glyphs.glyph_image import Steps
-from kkanji_jax.reading.files import Found
+from kkanji_jax.inference.inputs import Found
 
 MAX_ROWS = 40
 CELL_PX, GAP_PX, HEAD_PX, FOOT_PX = 128, 8, 24, 18

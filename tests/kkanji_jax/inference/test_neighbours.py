@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kkanji_jax.inference import neighbours as neighbours_lib
+from kkanji_jax.inference.neighbours import NeighbourIndex, build_index, cached_index
+from kkanji_jax.inference.recogniser import load
 from kkanji_jax.predict import main
-from kkanji_jax.reading import neighbours as neighbours_lib
-from kkanji_jax.reading.neighbours import NeighbourIndex, build_index, cached_index
-from kkanji_jax.recogniser import load
 
 
 def outputs_of(glyphs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import kkanji_jax
-from kkanji_jax.backends.jax_backend import BATCH_SIZES, JaxBackend
 from kkanji_jax.glyphs.image_files import load_image
-from kkanji_jax.recogniser import Recogniser, load
+from kkanji_jax.inference.jax_backend import BATCH_SIZES, JaxBackend
+from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.saved import trained
 from kkanji_jax.saved.checkpoint import load_variables
 from kkanji_jax.training.state import make_graphdef

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kkanji_jax.inference.annotate import COLOURS, LabelFont, annotate_page
+from kkanji_jax.inference.rows import Row
 from kkanji_jax.plots.fonts import font_files
-from kkanji_jax.reading.annotate import COLOURS, LabelFont, annotate_page
-from kkanji_jax.reading.rows import Row
 
 PAPER = (230, 220, 200)
 

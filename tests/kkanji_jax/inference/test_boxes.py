@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kkanji_jax.reading import boxes as boxes_lib
-from kkanji_jax.reading.boxes import Box, boxes_of, crops_of, read_boxes
-from kkanji_jax.reading.files import Found
+from kkanji_jax.inference import boxes as boxes_lib
+from kkanji_jax.inference.boxes import Box, boxes_of, crops_of, read_boxes
+from kkanji_jax.inference.inputs import Found
 
 WRITTEN = {
     "x,y,w,h\n10,20,30,40\n": [Box(10, 20, 30, 40)],

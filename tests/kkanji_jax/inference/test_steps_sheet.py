@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from kkanji_jax.glyphs.glyph_image import glyph_steps
-from kkanji_jax.reading.files import Found
-from kkanji_jax.reading.steps_sheet import CELL_PX, FOOT_PX, GAP_PX, HEAD_PX, MAX_ROWS, StepsSheet
+from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.steps_sheet import CELL_PX, FOOT_PX, GAP_PX, HEAD_PX, MAX_ROWS, StepsSheet
 
 
 def cell(sheet: np.ndarray, row: int, column: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kkanji_jax.glyphs.glyph_image import glyph_image
-from kkanji_jax.reading.files import Found, find_images
+from kkanji_jax.inference.inputs import Found, find_images
 
 
 def test_links_that_run_in_a_circle_and_unreadable_folders_end(tmp_path: Path):
@@ -43,7 +43,7 @@ def test_standard_input_is_one_image(monkeypatch, tmp_path: Path, rng: np.random
     ("content", "wanted"), [(b"", "nothing came"), (b"x" * 300, "more than 256 bytes")]
 )
 def test_standard_input_that_is_empty_or_endless_is_named(content: bytes, wanted: str, monkeypatch):
-    monkeypatch.setattr("kkanji_jax.reading.files.MAX_INPUT_BYTES", 256)
+    monkeypatch.setattr("kkanji_jax.inference.inputs.MAX_INPUT_BYTES", 256)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     (found,) = find_images(["-"])
     assert wanted in found.error

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.data.kanji_forms import Form, forms
-from kkanji_jax.reading.files import Found
+from kkanji_jax.inference.inputs import Found
 
 if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
-    from kkanji_jax.reading.neighbours import Neighbour, NeighbourIndex
-    from kkanji_jax.recogniser import Recogniser
+    from kkanji_jax.inference.neighbours import Neighbour, NeighbourIndex
+    from kkanji_jax.inference.recogniser import Recogniser
 
 BATCH_SIZE = 128  # images in memory at a time
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kkanji_jax.reading.files import Found
+from kkanji_jax.inference.inputs import Found
 
 MAX_PAGE_PIXELS = 100_000_000  # a scan of a double page at 600 dpi has a third of that
 # A column's name in lower case -> what it is. The last four are of CODH's coordinate files.

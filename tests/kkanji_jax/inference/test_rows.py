@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from kkanji_jax.data.kanji_forms import forms
-from kkanji_jax.reading.files import Found
-from kkanji_jax.reading.neighbours import Neighbour
-from kkanji_jax.reading.rows import Asked, Row, predict_rows
-from kkanji_jax.reading.table import write_rows
-from kkanji_jax.recogniser import Candidate, Reading
+from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.neighbours import Neighbour
+from kkanji_jax.inference.output import write_rows
+from kkanji_jax.inference.recogniser import Candidate, Reading
+from kkanji_jax.inference.rows import Asked, Row, predict_rows
 
 COLUMNS = ["path", "rank", "character", "codepoint", "probability", "verdict", "error",
            "id", "box", "variants", "neighbours", "ink", "remark"]  # fmt: skip

@@ -233,14 +233,14 @@ def load(
     trained = load_trained(model, weights=weights, which=which)
     config_model = trained.config["model"]
     if backend == "onnx":
-        from kkanji_jax.backends.onnx_backend import OnnxBackend
+        from kkanji_jax.inference.onnx_backend import OnnxBackend
 
         run: Backend = OnnxBackend(
             config_model, trained.class_index, trained.params, trained.batch_stats
         )
     else:
         try:
-            from kkanji_jax.backends.jax_backend import JaxBackend
+            from kkanji_jax.inference.jax_backend import JaxBackend
         except ModuleNotFoundError as err:
             raise ValueError(f"{err}, which the JAX backend needs: use --backend onnx") from err
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kkanji_jax.files import written_whole
-from kkanji_jax.reading.rows import Row
+from kkanji_jax.inference.rows import Row
 
 FORMATS = ("text", "csv", "json", "jsonl")
 
