@@ -115,7 +115,7 @@ def write_bundle(
 
             write_onnx(unfinished / ONNX, config["model"], class_index, unfinished / PARAMS, dtype)
         if with_web:
-            from kkanji_jax.export.web import write_web
+            from kkanji_jax.web.page import write_web
 
             write_web(
                 unfinished / WEB,

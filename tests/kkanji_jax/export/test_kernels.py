@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kkanji_jax.export import web
+from kkanji_jax.web import page as web
 
 Node = Callable[..., Any]
 Array = np.ndarray

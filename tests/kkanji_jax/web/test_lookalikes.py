@@ -8,7 +8,7 @@ from PIL import Image
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.resident import load_split
-from kkanji_jax.export.lookalikes import (
+from kkanji_jax.web.lookalikes import (
     PER_CLASS,
     TILE_PX,
     typical_and_different,

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from kkanji_jax.evaluation.calibration import VERDICTS, standardised_logit, top_probability
-from kkanji_jax.export import web
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import glyph_image, is_blank
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
+from kkanji_jax.web import page as web
 
 Node = Callable[..., Any]
 
