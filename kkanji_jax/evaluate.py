@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
         return 1
     from kkanji_jax.evaluation.tables import TABLES
-    from kkanji_jax.score_table import score_table
+    from kkanji_jax.reporting.score_table import score_table
 
     print(score_table(content))
     print(f"wrote eval.json, {', '.join(TABLES)} in {content['out']}")

@@ -43,7 +43,7 @@ def write_report(workdir: Path, dataset: Path | None, out: Path) -> None:
     from kkanji_jax.plots.all_figures import all_figures
     from kkanji_jax.plots.evaluated import load_evaluated
     from kkanji_jax.plots.fonts import find_font
-    from kkanji_jax.report_page import Picture, page
+    from kkanji_jax.reporting.report_page import Picture, page
 
     font = find_font()
     pictures = []

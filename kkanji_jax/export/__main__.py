@@ -51,7 +51,7 @@ def export(args: argparse.Namespace) -> None:
 
     from kkanji_jax import __version__
     from kkanji_jax.config import fingerprint
-    from kkanji_jax.export.model_card import model_card
+    from kkanji_jax.reporting.model_card import model_card
     from kkanji_jax.saved import bundle as bundle_lib
     from kkanji_jax.saved.trained import load_trained
 

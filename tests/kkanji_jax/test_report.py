@@ -13,8 +13,8 @@ from PIL import Image
 
 from kkanji_jax.plots.evaluated import load_evaluated
 from kkanji_jax.report import main
-from kkanji_jax.report_page import page
-from kkanji_jax.score_table import score_table
+from kkanji_jax.reporting.report_page import page
+from kkanji_jax.reporting.score_table import score_table
 
 VOID = ("meta", "img", "br")
 
