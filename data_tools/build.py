@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.assemble import Outcome, assemble, assemble_slice, parse_slice
-from data_tools.build_plan import ENGINES, Options
-from data_tools.combine import BadFilesError
+from data_tools.plan.build_plan import ENGINES, Options
+from data_tools.plan.protocols import DEFAULT_RATIOS, PROTOCOLS, parse_ratios
 from data_tools.progress import ProgressLines, accept_any_console
-from data_tools.protocols import DEFAULT_RATIOS, PROTOCOLS, parse_ratios
+from data_tools.read.catalogue import BadFilesError
+from data_tools.write.assemble import Outcome, assemble, assemble_slice, parse_slice
 from kkanji_jax.augment.policy import POLICIES
 
 

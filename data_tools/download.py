@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools import sources
-from data_tools.fetch import (
+from data_tools.fetch import sources
+from data_tools.fetch.transfer import (
     RefusedError,
     Server,
     UnreachableError,

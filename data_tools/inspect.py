@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.audit import RULES
-from data_tools.audit_page import NO_CLASS, ids_in, to_html
-from data_tools.contact_sheet import draw_augmented_sheet, draw_sheet
-from data_tools.dataset_view import (
+from data_tools.plan.audit import RULES
+from data_tools.progress import accept_any_console
+from data_tools.view.audit_page import NO_CLASS, ids_in, to_html
+from data_tools.view.contact_sheet import draw_augmented_sheet, draw_sheet
+from data_tools.view.dataset_view import (
     Dataset,
     Example,
     card,
@@ -23,7 +24,6 @@ from data_tools.dataset_view import (
     read_pictures,
     spread,
 )
-from data_tools.progress import accept_any_console
 from kkanji_jax.augment.policy import POLICIES, get_policy
 from kkanji_jax.data.manifest import SPLITS
 

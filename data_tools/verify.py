@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import split
+from data_tools.fetch.sources import sha256_of
+from data_tools.plan import split
 from data_tools.progress import ProgressLines, Report, accept_any_console, say_nothing
-from data_tools.sources import sha256_of
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS, read_manifest, refuse_leaky
 from kkanji_jax.data.records import Chunk, address_of, decode

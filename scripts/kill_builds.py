@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.sources import sha256_of
+from data_tools.fetch.sources import sha256_of
 from kkanji_jax.data.manifest import BUILD_STATE_NAME
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from data_tools.assemble import Options, assemble
+from data_tools.write.assemble import Options, assemble
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.records import FORMAT_VERSION
 

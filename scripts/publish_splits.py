@@ -13,8 +13,8 @@ import lzma
 import sys
 from pathlib import Path
 
-from data_tools import protocols, split
-from data_tools.build_plan import Options, decide
+from data_tools.plan import protocols, split
+from data_tools.plan.build_plan import Options, decide
 from data_tools.progress import ProgressLines
 
 COLUMNS = ("sample_id", "codepoint", "split", "pixels_sha256", "split_5050")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from data_tools.dataset_view import read_audit, read_pictures
+from data_tools.view.dataset_view import read_audit, read_pictures
 from kkanji_jax import load
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import load_manifest

@@ -125,7 +125,7 @@ PLANTED = [
         "try:\n    f()\nexcept Exception:\n    pass",
         "name the errors",
     ),
-    ("data_tools/audit.py", "try:\n    f()\nexcept:\n    pass", "name the errors"),
+    ("data_tools/plan/audit.py", "try:\n    f()\nexcept:\n    pass", "name the errors"),
     ("kkanji_jax/evaluation/scores.py", "def f():\n    print(1)", "only doors write"),
     ("kkanji_jax/model/losses.py", "ONE = jnp.ones(3)", "jnp.ones() runs"),
     (

@@ -246,10 +246,10 @@ PLANTED = [
     ("kkanji_jax.inference.recogniser", "from kkanji_jax.plots.curves import draw", "below"),
     ("kkanji_jax.evaluate", "def f():\n    import kkanji_jax.train", "a door is never"),
     ("kkanji_jax.train", "from kkanji_jax.plots import __main__", "a door is never"),
-    ("kkanji_jax.train", "import data_tools.combine", "nothing imports data_tools"),
+    ("kkanji_jax.train", "import data_tools.read.catalogue", "nothing imports data_tools"),
     ("kkanji_jax.train", "import configs.b0", "never imported"),
     ("data_tools.build", "from scripts import make_demo", "nothing imports scripts"),
-    ("data_tools.combine", "from data_tools.shards import write", "below"),
+    ("data_tools.read.catalogue", "from data_tools.write.shards import write", "below"),
     ("data_tools.inspect", "from kkanji_jax.augment.engine import augment", "inside a function"),
     ("data_tools.inspect", "def f():\n    import kkanji_jax.config", "data.*"),
     ("data_tools.inspect", "from kkanji_jax import load", "data.*"),
@@ -287,7 +287,7 @@ LAWFUL = [
     ("data_tools.build", "from data_tools import combine\nfrom kkanji_jax.data import records"),
     ("data_tools.inspect", "def f():\n    from kkanji_jax.augment.engine import augment"),
     ("configs.b0", "from kkanji_jax.config import default_config"),
-    ("scripts.make_golden", "import kkanji_jax.training.step\nimport data_tools.shards"),
+    ("scripts.make_golden", "import kkanji_jax.training.step\nimport data_tools.write.shards"),
 ]
 
 

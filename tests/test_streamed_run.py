@@ -68,7 +68,8 @@ def test_a_batch_that_brings_its_pixels_teaches_what_one_of_indices_does(
 def test_a_stream_that_is_killed_goes_on_where_it_was(
     tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from data_tools import build, shards
+    from data_tools import build
+    from data_tools.write import shards
 
     monkeypatch.setattr(shards, "CHUNK_SIZE", 16)  # six records, and two to a pool
     dataset = tmp_path / "dataset"

@@ -90,7 +90,7 @@ def jax_engine(images: UInt8[np.ndarray, "n 64 64"], policy: str) -> Callable[[i
 
 
 def host_engine(images: UInt8[np.ndarray, "n 64 64"]) -> Callable[[int], int]:
-    from data_tools.host_augment import HostAugmenter
+    from data_tools.write.host_augment import HostAugmenter
     from kkanji_jax.augment.policy import get_policy
 
     augmenter = HostAugmenter(get_policy("glyph_safe"), 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools import archives
+from data_tools.read import archives
 
 
 def make_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:

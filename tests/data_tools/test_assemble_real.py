@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.assemble import Options, assemble
 from data_tools.verify import find_problems
+from data_tools.write.assemble import Options, assemble
 from kkanji_jax.data.manifest import SPLITS
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from data_tools.assemble import Options, assemble
+from data_tools.write.assemble import Options, assemble
 
 ROOT = Path(__file__).parents[2]
 SBATCH, JOB = (

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from data_tools import assemble as assemble_room
-from data_tools import build_state
 from data_tools.build import main
+from data_tools.write import assemble as assemble_room
+from data_tools.write import build_state
 from kkanji_jax.data.manifest import BUILD_STATE_NAME, load_manifest
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from data_tools import download, fetch, sources
-from data_tools.sources import Archive
+from data_tools import download
+from data_tools.fetch import sources
+from data_tools.fetch import transfer as fetch
+from data_tools.fetch.sources import Archive
 
 TAR, IMAGES, CLASSMAP = "kkanji/kkanji.tar", "k49/k49-test-imgs.npz", "k49/k49_classmap.csv"
 

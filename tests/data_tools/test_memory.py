@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_tools import pixel_store
-from data_tools.combine import combine
+from data_tools.read import pixel_store
+from data_tools.read.catalogue import combine
 
 ROOT = Path(__file__).parents[2]
 BUILD = """
@@ -44,7 +44,7 @@ def write_k49_train(source: Any, num_rows: int) -> None:
 
 def test_combining_holds_no_pixels(source: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pixel_store, "_BUFFER_BYTES", 2**18)
-    monkeypatch.setattr("data_tools.archives.ROWS_PER_BLOCK", 200)
+    monkeypatch.setattr("data_tools.read.archives.ROWS_PER_BLOCK", 200)
     write_k49_train(source, 3_000)
     tracemalloc.start()
     try:

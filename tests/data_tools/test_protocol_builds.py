@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from data_tools import combine
-from data_tools.assemble import Options, assemble
 from data_tools.build import main as build
-from data_tools.split import read_splits
+from data_tools.plan.split import read_splits
+from data_tools.read import catalogue as combine
 from data_tools.verify import find_problems
 from data_tools.verify import main as verify
+from data_tools.write.assemble import Options, assemble
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.leakage import check_no_leak
 from kkanji_jax.data.manifest import SPLITS, load_manifest

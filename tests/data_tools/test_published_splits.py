@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.protocols import split_position
-from data_tools.split import read_splits
+from data_tools.plan.protocols import split_position
+from data_tools.plan.split import read_splits
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED, PAGE = ROOT / "docs" / "splits" / "kkanji-seed0.csv.xz", ROOT / "docs" / "splits.md"

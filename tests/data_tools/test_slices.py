@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from data_tools import shards
-from data_tools.assemble import Options, assemble, assemble_slice, parse_slice
 from data_tools.build import main
-from data_tools.build_state import building
+from data_tools.write import shards
+from data_tools.write.assemble import Options, assemble, assemble_slice, parse_slice
+from data_tools.write.build_state import building
 from kkanji_jax.data.manifest import load_manifest
 
 ROOT = Path(__file__).parents[2]

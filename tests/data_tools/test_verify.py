@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_tools import split
-from data_tools.sources import sha256_of
+from data_tools.fetch.sources import sha256_of
+from data_tools.plan import split
 from data_tools.verify import find_problems, main
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import Chunk, decode, encode
