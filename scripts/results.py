@@ -34,6 +34,7 @@ SCORES = ("top1", "top5", "macro", "macro_precision", "macro_f1", "weighted_prec
 def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
     """The summary of an evaluated run, as plain data; ValueError names what is missing."""
     from kkanji_jax.config import default_config, differences
+    from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
 
     splits = {}
     for split in SPLITS:
@@ -47,8 +48,7 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
     config, env = _read(workdir / "config.json"), _read(workdir / "env.json")
     changed = [line for line in differences(default_config().to_dict(), config)
                if not line.startswith("data.dataset:")]  # fmt: skip
-    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    last = json.loads(lines[-1])
+    last = read_metrics(workdir / FILE_NAME)[-1]
     scored = next(iter(splits.values()))
     return {
         "version": VERSION,

@@ -12,13 +12,13 @@ from PIL import Image
 
 from data_tools.read.catalogue import Original, stack_images
 from kkanji_jax.data.class_index import ClassIndex, character_of
+from kkanji_jax.data.class_sizes import CLASS_SIZES, class_size_bucket, class_size_label
 from kkanji_jax.data.records import IMAGE_PX, Chunk
 
 PICTURES_NAME = "audit.record"  # one record of our format: what the audit found, up to a limit
 MAX_PICTURES = 60  # of each rule
 MAX_LISTED = 200
 NO_CLASS = -1
-CLASS_SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 500)  # a bucket reaches up to the next one
 
 
 def ids_in(finding: Any) -> list[str]:
@@ -113,12 +113,12 @@ def _iterate_rule(name: str, rule: dict[str, Any], images: dict[str, Any]) -> It
 
 def class_size_rows(manifest: dict[str, Any]) -> Iterator[tuple[str, int, int, str]]:
     """(size, classes, images, share of the images) by training originals of a class."""
-    sizes = list(manifest["original_counts"].values())
-    for low, high in zip(CLASS_SIZES, (*CLASS_SIZES[1:], None), strict=True):
-        inside = [size for size in sizes if low <= size and (high is None or size < high)]
-        last = f"-{high - 1}" if high and high > low + 1 else ""
-        label = f"{low}{last}" if high else f"{low} or more"
-        yield label, len(inside), sum(inside), f"{100 * sum(inside) / max(sum(sizes), 1):.1f} %"
+    sizes = [size for size in manifest["original_counts"].values() if size]
+    buckets = [class_size_bucket(size) for size in sizes]
+    for bucket, (least, most) in enumerate(CLASS_SIZES):
+        inside = [size for size, row in zip(sizes, buckets, strict=True) if row == bucket]
+        share = f"{100 * sum(inside) / max(sum(sizes), 1):.1f} %"
+        yield class_size_label(least, most), len(inside), sum(inside), share
 
 
 STYLE = """

@@ -9,13 +9,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Shaped, UInt8
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.class_sizes import CLASS_SIZES, class_size_bucket
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.calibration import softmax
 from kkanji_jax.evaluation.metrics import TOP_K, weighted_and_macro
 from kkanji_jax.evaluation.reliability import BINNING, NUM_BINS, bins_of, calibration_error
 from kkanji_jax.parallel import mesh as mesh_lib
 
-CLASS_SIZES = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, 499), (500, None))
 _SHARES = ("top1", "top5", "weighted_recall", "macro_recall")
 
 
@@ -213,14 +213,6 @@ def summarise(
         "seed": seed,
     }
     return content
-
-
-def class_size_bucket(num_originals: int) -> int:
-    """The row of CLASS_SIZES that a class of so many training originals belongs to."""
-    for row, (least, most) in enumerate(CLASS_SIZES):
-        if num_originals >= least and (most is None or num_originals <= most):
-            return row
-    raise ValueError(f"wanted a class with training originals, got {num_originals}")
 
 
 def by_class_size(
