@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from results_comparisons import AXES
-from results_page import page
+from results_page import AXES, page
 
 ROOT = Path(__file__).resolve().parents[1]
 SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
