@@ -42,7 +42,8 @@ def _lines(found: Evaluation) -> Iterator[str]:
         stated = _number(verdict.stated_accuracy.value)
         share = verdict.coverage.value
         said = "" if share is None else f"; {100 * share:.1f} % of the images"
-        yield f"{_row(replace(verdict.accuracy, name=f'  {verdict.name}'))}   val said {stated}{said}"
+        row = _row(replace(verdict.accuracy, name=f"  {verdict.name}"))
+        yield f"{row}   val said {stated}{said}"
     for detector in found.unknown.detectors if found.unknown else ():
         for score in (detector.auroc, detector.fpr95):
             yield _row(replace(score, name=f"outside, {detector.name}: {score.name}"))
