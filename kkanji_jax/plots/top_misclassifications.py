@@ -52,7 +52,7 @@ def draw(
     width = num_columns * _COLUMN_INCHES
     body = num_rows * _ROW_INCHES + 0.3
     figure, top = style.titled_figure(
-        f"Top {MOST} misclassifications" if shown < num_errors else "All misclassifications",
+        f"Top {MOST} misclassifications" if shown < num_errors else "Misclassifications",
         f"{subtitle}\n{num_errors:,} errors in {num_examples:,} examples, {shown:,} of them below. "
         "Written → read, how often, of the class's examples",
         width=width,

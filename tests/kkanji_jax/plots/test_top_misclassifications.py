@@ -70,6 +70,7 @@ def test_no_text_is_cut_and_no_band_is_empty(num_confusions: int, tmp_path: Path
     with house_style(font):
         figure = draw(matrix, index, font, "run with a long name  ·  val: n = 144, EMA weights")
         path = save(figure, tmp_path / "figure.png")
+        figure.canvas.draw()  # at the resolution of `figure.bbox`
     canvas = figure.bbox
     for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]:
         if text.get_text():
