@@ -231,13 +231,10 @@ def load(
     if backend not in BACKENDS:
         raise ValueError(f"wanted a backend of {' or '.join(BACKENDS)}, got {backend!r}")
     trained = load_trained(model, weights=weights, which=which)
-    config_model = trained.config["model"]
     if backend == "onnx":
         from kkanji_jax.inference.onnx_backend import OnnxBackend
 
-        run: Backend = OnnxBackend(
-            config_model, trained.class_index, trained.params, trained.batch_stats
-        )
+        run: Backend = OnnxBackend.of_trained(trained)
     else:
         try:
             from kkanji_jax.inference.jax_backend import JaxBackend
@@ -245,7 +242,7 @@ def load(
             raise ValueError(f"{err}, which the JAX backend needs: use --backend onnx") from err
 
         num_classes = len(trained.class_index)
-        run = JaxBackend(config_model, num_classes, trained.params, trained.batch_stats)
+        run = JaxBackend(trained.config["model"], num_classes, trained.params, trained.batch_stats)
     return Recogniser(trained, run, _calibration_of(trained))
 
 
