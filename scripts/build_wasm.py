@@ -1,4 +1,4 @@
-"""Compiles the page's loops: web_assets/kernels.c to kernels.wasm beside it.
+"""Compiles the page's loops: web/assets/kernels.c to kernels.wasm beside it.
 
     python scripts/build_wasm.py
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ASSETS = Path(__file__).resolve().parents[1] / "kkanji_jax" / "export" / "web_assets"
+ASSETS = Path(__file__).resolve().parents[1] / "kkanji_jax" / "web" / "assets"
 SOURCE, BINARY = ASSETS / "kernels.c", ASSETS / "kernels.wasm"
 FLAGS = (
     "-target", "wasm32-freestanding", "-msimd128", "-O3", "-std=c11", "-Wall", "-Wextra", "-Werror",

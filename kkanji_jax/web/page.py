@@ -24,7 +24,7 @@ from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
 from kkanji_jax.saved.arrays import places_in
 from kkanji_jax.web.lookalikes import write_lookalikes
 
-ASSETS = Path(__file__).with_name("web_assets")
+ASSETS = Path(__file__).with_name("assets")
 MODEL = "model.json"
 
 

@@ -55,7 +55,7 @@ def test_a_full_disk_is_told_with_its_folder_and_the_remedy(tmp_path: Path):
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     result = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+        command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60
     )
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"OSError: cannot keep pixels in a scratch file in {tmp_path}: ")

@@ -11,7 +11,7 @@ import pytest
 
 from kkanji_jax.training.optim import amsgrad, learning_rate_schedule, make_optimizer
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "torch_amsgrad.npz"
+GOLDEN = Path(__file__).parents[2] / "golden" / "torch_amsgrad.npz"
 
 
 def run(transform: optax.GradientTransformation, golden: dict[str, np.ndarray]) -> np.ndarray:
