@@ -1,6 +1,6 @@
 """Host time to start a training step: K steps in one call against one step a call.
 
-    python scripts/bench/dispatch.py [--variant b0] [--devices 8] [--steps 10] [--rounds 5]
+    python scripts/benchmarks/dispatch.py [--variant b0] [--devices 8] [--steps 10] [--rounds 5]
 
 The host's part is Python, the arguments' handling and the launch on every device. Timed is the call
 until it returns, with the devices idle before it; what they compute then is not. Each round times

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-BENCH = ROOT / "scripts" / "bench"
+BENCH = ROOT / "scripts" / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="the source tree is not beside")
 sys.path.insert(0, str(BENCH))
 import augmentation  # noqa: E402

@@ -1,6 +1,6 @@
 """How long a checkpoint keeps the trainer waiting, against how long it takes in all.
 
-    python scripts/bench/checkpoint_save.py [--variant b0] [--rounds 5]
+    python scripts/benchmarks/checkpoint_save.py [--variant b0] [--rounds 5]
 
 The state of a real run, saved as the trainer saves it; a save returns when training may go on, and
 ends when its digests are on the disk.

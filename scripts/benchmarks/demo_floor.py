@@ -1,6 +1,6 @@
 """Scores of methods that learn no features on the demo corpus (synthetic): the floor for a network.
 
-    python scripts/bench/demo_floor.py [--demo kkanji_jax/demo]
+    python scripts/benchmarks/demo_floor.py [--demo kkanji_jax/demo]
 
 Trains on the rows of splits.csv marked train, tests on those marked test: nearest neighbour by the
 cosine of pixels at 16x16 and 32x32, and HOG + LDA. Needs the `bench` extra.

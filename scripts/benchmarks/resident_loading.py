@@ -1,6 +1,6 @@
 """Batches of 1,024 from a set in memory: ours, and how it is usually done.
 
-    python scripts/bench/resident_loading.py [--dataset data/kuzushiji] [--rounds 5]
+    python scripts/benchmarks/resident_loading.py [--dataset data/kuzushiji] [--rounds 5]
 
 Images per CPU second of shuffled uint8 pixels and labels on the host, one epoch after another, in
 turns. Ours is the trainer's own Grain iterator over index batches, and the gather of their pixels.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).resolve().parents[3] / "scripts" / "bench"
+BENCH = Path(__file__).resolve().parents[3] / "scripts" / "benchmarks"
 if not BENCH.is_dir():
     pytest.skip("the source tree is not beside", allow_module_level=True)
 sys.path.insert(0, str(BENCH))

@@ -1,6 +1,6 @@
 """One image through the package's model on the CPU: the ONNX backend against the JAX one.
 
-    python scripts/bench/single_image.py [--model M] [--rounds 5]
+    python scripts/benchmarks/single_image.py [--model M] [--rounds 5]
 
 Twice, in turns: a whole `predict IMAGE --backend ...`, from the shell back to the shell, as one who
 reads a single image waits for it; and a call with one glyph in a process that has read others, as a

@@ -1,6 +1,6 @@
 """From CODH's files to the first balanced, augmented batch of 1,024: seconds, and bytes on disk.
 
-    python scripts/bench/first_batch.py --source DIR [--workers 2]
+    python scripts/benchmarks/first_batch.py --source DIR [--workers 2]
 
 Builds a dataset from nothing, then plans 10,000 examples of each class, draws a batch and augments
 it, each in a process of its own, everything compiled anew.

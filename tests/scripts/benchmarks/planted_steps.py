@@ -15,7 +15,7 @@ h100_structure.prepare()
 
 import jax.numpy as jnp  # noqa: E402
 
-from kkanji_jax.model import depthwise, efficientnet
+from kkanji_jax.model import depthwise, efficientnet  # noqa: E402
 
 IMAGES = 256
 STAGES = tuple(

@@ -1,6 +1,6 @@
 """A training step on the CPU: ours, Flax's own layers, and PyTorch's two memory layouts.
 
-    python scripts/bench/train_step.py [--only ours,flax] [--rounds 5]
+    python scripts/benchmarks/train_step.py [--only ours,flax] [--rounds 5]
 
 EfficientNet-B0 at 64 px, float32, Adam(amsgrad), the same batch size; images per CPU second, in
 turns, all on the same core. Ours is the trainer's own step, with its gather, its weight averages

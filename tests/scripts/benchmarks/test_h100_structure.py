@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-BENCH = ROOT / "scripts" / "bench"
+BENCH = ROOT / "scripts" / "benchmarks"
 if not BENCH.is_dir():
     pytest.skip("the source tree is not beside", allow_module_level=True)
 sys.path.insert(0, str(BENCH))

@@ -1,7 +1,7 @@
 """Compiles the real training step for H100s on a machine without one, and holds it to its gates.
 
     python -m pip install --target DIR --no-deps jax-cuda12-plugin==X jax-cuda12-pjrt==X
-    PYTHONPATH=DIR:. python scripts/bench/h100_structure.py [--json OUT]
+    PYTHONPATH=DIR:. python scripts/benchmarks/h100_structure.py [--json OUT]
 
 X is JAX's own version; no driver is needed. Prints what a step moves through memory, counted in the
 compiled program, and exits with 1 if a gate is missed. What the program would take on a GPU, and

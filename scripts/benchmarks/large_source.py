@@ -1,6 +1,6 @@
 """Builds, verifies and streams a source of millions of images, and says how much memory each takes.
 
-    python scripts/bench/large_source.py --scratch DIR [--rows 2000000] [--workers 2]
+    python scripts/benchmarks/large_source.py --scratch DIR [--rows 2000000] [--workers 2]
 
 The source is a compressed k49-train-imgs.npz of drawn patterns, no two alike. Memory is the
 resident memory of all processes of a command added up, sampled ten times a second: pages that they

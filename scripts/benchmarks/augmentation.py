@@ -1,6 +1,6 @@
 """Augmented images per CPU second: the JAX engine, the original's code, and albumentations.
 
-    python scripts/bench/augmentation.py [--dataset data/kuzushiji] [--rounds 5]
+    python scripts/benchmarks/augmentation.py [--dataset data/kuzushiji] [--rounds 5]
 
 `legacy` against the original's steps in SciPy and scikit-image, `glyph_safe` against albumentations
 executing it; in turns, all on the same core. Needs the `bench` extra.

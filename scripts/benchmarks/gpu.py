@@ -1,7 +1,7 @@
 """One GPU, unattended, in eight minutes: the training step, timm's, and every depthwise layer.
 
-    python scripts/bench/gpu.py [--minutes 8] [--json OUT]
-    python scripts/bench/gpu.py --smoke     # tiny sizes on any machine: does it run?
+    python scripts/benchmarks/gpu.py [--minutes 8] [--json OUT]
+    python scripts/benchmarks/gpu.py --smoke     # tiny sizes on any machine: does it run?
 
 Prints a table as it goes: images a second of B0 at 64 px in bfloat16 at several batch sizes, stem
 strides, with and without augmentation, from the resident images and from one constant batch; their

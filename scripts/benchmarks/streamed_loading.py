@@ -1,6 +1,6 @@
 """Batches of 1,024 from shards on disk: our stream, and ArrayRecord read one image at a time.
 
-    python scripts/bench/streamed_loading.py [--dataset data/kuzushiji] [--rounds 5]
+    python scripts/benchmarks/streamed_loading.py [--dataset data/kuzushiji] [--rounds 5]
 
 Images per CPU second of shuffled uint8 pixels and labels on the host, in turns. Ours is the
 trainer's own source, records of 256 images and a pool of 16,384, without its thread, so that all

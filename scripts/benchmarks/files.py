@@ -1,6 +1,6 @@
 """What a DATASET's files weigh beside PNG files, and what loading them costs beside np.load.
 
-    python scripts/bench/files.py [--dataset data/kuzushiji] [--rounds 5]
+    python scripts/benchmarks/files.py [--dataset data/kuzushiji] [--rounds 5]
 
 Bytes of all training shards against the same images encoded as PNG by Pillow's defaults; CPU
 seconds of `load_split` against `np.load` and a copy of the same array, in turns.
