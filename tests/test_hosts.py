@@ -70,7 +70,7 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
         WORKDIR=str(tmp_path / "two"),
         SLURM_JOB_ID=str(random.SystemRandom().randrange(4096)),  # chooses the port
     )
-    script = ["bash", str(ROOT / "scripts/slurm/train.sbatch"), *SETTINGS]
+    script = ["bash", str(ROOT / "scripts/launch/slurm/train.sbatch"), *SETTINGS]
     done = subprocess.run(
         script, env=cluster, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )

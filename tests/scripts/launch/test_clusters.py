@@ -11,10 +11,10 @@ import pytest
 
 from data_tools.write.assemble import Options, assemble
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SBATCH, JOB = (
-    ROOT / "scripts" / "slurm" / "build.sbatch",
-    ROOT / "scripts" / "kubernetes" / "build.yaml",
+    ROOT / "scripts" / "launch" / "slurm" / "build.sbatch",
+    ROOT / "scripts" / "launch" / "kubernetes" / "build.yaml",
 )
 pytestmark = pytest.mark.skipif(not SBATCH.is_file(), reason="the source tree is not beside")
 
