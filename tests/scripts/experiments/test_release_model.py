@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("release_model")
+    return load_script("experiments/release_model")
 
 
 def bucket(least: int, most: int | None, top1: float | None, n: int = 100) -> dict:

@@ -1,11 +1,11 @@
 """What changes a trained model's scores on val without training anew.
 
-    python scripts/without_training.py --model runs/b0 --dataset DATASET [--add NAME]
+    python scripts/experiments/without_training.py --model runs/b0 --dataset DATASET [--add NAME]
 
 Logits moved by a multiple of a class's log frequency in training (arXiv:2007.07314), answers
 averaged over shifted copies of an image, and the blank images that the audit dropped put back, as
 if all had fallen into val: they have the same pixels, so one split would hold them all. --add keeps
-the scores in docs/results/without_training/, for scripts/results.py.
+the scores in docs/results/without_training/, for results.py.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from kkanji_jax.evaluation.groups import macro_recall
 from kkanji_jax.inference.recogniser import Recogniser
 from kkanji_jax.saved.trained import load_trained
 
-SUMMARIES = Path(__file__).resolve().parents[1] / "docs" / "results" / "without_training"
+SUMMARIES = Path(__file__).resolve().parents[2] / "docs" / "results" / "without_training"
 AS_IT_IS, BLANK = "as it is", "blank images put back"
 FACTORS = (-0.5, -0.2, -0.1, 0.1, 0.2, 0.5)
 SHIFT_PX = 2

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("nearest_neighbour")
+    return load_script("experiments/nearest_neighbour")
 
 
 def test_a_faint_shifted_copy_is_nearest_to_its_original(

@@ -14,7 +14,7 @@ from kkanji_jax.glyphs.glyph_image import glyph_steps
 
 @pytest.fixture(scope="module")
 def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("page_crops")
+    return load_script("experiments/page_crops")
 
 
 def test_the_last_rung_is_what_is_read_and_each_adds_a_step(script: ModuleType):

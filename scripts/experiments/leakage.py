@@ -1,6 +1,6 @@
 """How many points are leakage: one recipe on the legacy protocol and on the honest one.
 
-    python scripts/leakage.py --source data/codh --scratch DIR [-- --config.epochs=1]
+    python scripts/experiments/leakage.py --source data/codh --scratch DIR [-- --config.epochs=1]
 
 300 of the classes in SOURCE/kkanji2, evenly over their code points and so of every size, are
 filled up to 120 examples each by augmentation, twice. `legacy` splits the filled classes, 90 to 10,

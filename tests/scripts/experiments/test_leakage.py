@@ -13,7 +13,7 @@ TINY = ["--config.model.variant=nano", "--config.model.image_px=16", "--config.b
 
 @pytest.fixture(scope="module")
 def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("leakage")
+    return load_script("experiments/leakage")
 
 
 def test_a_source_without_characters_is_named(script: ModuleType, tmp_path: Path, capsys):

@@ -1,13 +1,13 @@
 """Rebuilds the bundle inside the package, kkanji_jax/pretrained/b0/, from a finished run.
 
-    python scripts/release_model.py runs/release-cpu --dataset data/release \
+    python scripts/experiments/release_model.py runs/release-cpu --dataset data/release \
         [--unknown PATH] [--crops CROPS] [--hardware "..."] [--title "..."]
 
 Evaluates the run on val (which fits the calibration) and test, exports it, evaluates the bundle on
 test, which shows what half precision costs, and exports it again with a card that has all of it. A
 model is refused, and the old one kept, if any class-size bucket of test falls by more than --margin
-below docs/results/released.json, which is rewritten otherwise; scripts/results.py then makes the
-page. What was evaluated already is not evaluated again.
+below docs/results/released.json, which is rewritten otherwise; results.py then makes the page.
+What was evaluated already is not evaluated again.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
         run_python(*door, "--of", "test", "--weights", "both", *unknown)
     if args.crops:
         run_python(
-            ROOT / "scripts" / "page_crops.py", args.crops, "--model", workdir,
+            ROOT / "scripts" / "experiments" / "page_crops.py", args.crops, "--model", workdir,
             "--dataset", args.dataset, "--add", "released", "--card", workdir / "eval",
         )  # fmt: skip
 
@@ -89,7 +89,7 @@ def release(args: argparse.Namespace) -> None:
         PRETRAINED.parent.mkdir(exist_ok=True)
         final.replace(PRETRAINED)
     run_python(
-        ROOT / "scripts" / "results.py", "--add", workdir, "--name", "released",
+        ROOT / "scripts" / "experiments" / "results.py", "--add", workdir, "--name", "released",
         "--title", args.title, "--hardware", args.hardware,
         *(part for command in args.command for part in ("--command", command)),
         *(part for remark in args.remark for part in ("--remark", remark)),
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="of a finished run")
     parser.add_argument("--dataset", type=Path, required=True, help="what it was trained on")
     parser.add_argument("--unknown", type=Path, help="characters outside its index")
-    parser.add_argument("--crops", type=Path, help="photographed crops, for scripts/page_crops.py")
+    parser.add_argument("--crops", type=Path, help="photographed crops, for page_crops.py")
     parser.add_argument("--margin", type=float, default=MARGIN, help=f"default: {MARGIN}")
     parser.add_argument("--hardware", default="not recorded", help="as a reader would say it")
     parser.add_argument("--title", default="The released model.", help="for docs/RESULTS.md")

@@ -1,12 +1,12 @@
 """Runs every row of configs/ablation.py with two seeds, and keeps their scores on val.
 
-    python scripts/ablations.py --source data/codh --scratch DIR [--seeds 2] [--rows base mixup] \
-        [-- --config.epochs=1]
+    python scripts/experiments/ablations.py --source data/codh --scratch DIR \
+        [--seeds 2] [--rows base mixup] [-- --config.epochs=1]
 
 300 of the classes in SOURCE/kkanji2, evenly over their code points and so of every size, are built
 into a dataset of training and val alone: what is chosen here never sees a test image. What follows
 `--` is given to every run. Stopped, the same command goes on where it was. The table grows after
-each run: docs/results/ablations/, which scripts/results.py makes a section of docs/RESULTS.md.
+each run: docs/results/ablations/, which results.py beside it makes a section of docs/RESULTS.md.
 """
 
 import argparse

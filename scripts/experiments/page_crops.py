@@ -1,12 +1,13 @@
 """How well a model reads crops from photographed pages, and what each step of `glyph_image` gives.
 
-    python scripts/page_crops.py CROPS --model M [--dataset DATASET] [--add NAME] [--sheet OUT.png]
+    python scripts/experiments/page_crops.py CROPS --model M \
+        [--dataset DATASET] [--add NAME] [--sheet OUT.png]
 
 CROPS holds labels.csv (columns file, char, page) and the files it names. Half of the pages, by the
 digest of their names, may be used to tune `glyph_image`; the other half reports. With --dataset,
 crops that look like a training glyph (normalised correlation over 0.9) are also left out, lest a
 page that the training images were cut from be read from memory. --add keeps the summary in
-docs/results/page_crops/, for scripts/results.py; --sheet draws what was misread.
+docs/results/page_crops/, for results.py; --sheet draws what was misread.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from kkanji_jax.inference.annotate import LabelFont
 from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.plots.fonts import font_files
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SUMMARIES = ROOT / "docs" / "results" / "page_crops"
 MAX_CORRELATION = 0.9
 _TRAIN_ROWS = 4096  # training glyphs compared at a time: 64 MB

@@ -1,9 +1,9 @@
 """What a DATASET's test split is worth to a method that learns nothing: the floor for a network.
 
-    python scripts/nearest_neighbour.py DATASET [--add NAME]
+    python scripts/experiments/nearest_neighbour.py DATASET [--add NAME]
 
 Each test image takes the class of the training image whose pixels, blurred and brought to 32x32,
-correlate best with its own. --add keeps the scores in docs/results/floors/, for scripts/results.py.
+correlate best with its own. --add keeps the scores in docs/results/floors/, for results.py.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.groups import macro_recall
 
-SUMMARIES = Path(__file__).resolve().parents[1] / "docs" / "results" / "floors"
+SUMMARIES = Path(__file__).resolve().parents[2] / "docs" / "results" / "floors"
 SMALL_PX = 32
 _TRAIN_ROWS = 8192  # training images compared at a time: 32 MB
 

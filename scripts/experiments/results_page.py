@@ -1,4 +1,4 @@
-"""The text of docs/RESULTS.md, from the summaries that scripts/results.py gathers."""
+"""The text of docs/RESULTS.md, from the summaries that scripts/experiments/results.py gathers."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -48,7 +48,8 @@ def page(
 
 _HEAD = """# Results
 
-<!-- Written by `python scripts/results.py` from docs/results/*.json: edit those, or the script. -->
+<!-- Written by `python scripts/experiments/results.py` from docs/results/*.json:
+edit those, or the script. -->
 
 Every number stands with its split and its n, the number of images it rests on; brackets hold 95 %
 intervals (percentile bootstrap over images; the exact binomial bound where all are right or all
@@ -85,7 +86,7 @@ def _floors_section(floors: Mapping[str, dict[str, Any]]) -> str:
         "What a method that learns nothing scores on the same test images: the class of the "
         "training image whose blurred pixels, at 32x32, correlate best.",
         as_table(["dataset", "classes", "training images", "test n", "top-1", "macro"], rows),
-        "```bash\npython scripts/nearest_neighbour.py DATASET --add NAME\n```",
+        "```bash\npython scripts/experiments/nearest_neighbour.py DATASET --add NAME\n```",
     ])  # fmt: skip
 
 
@@ -162,7 +163,8 @@ def _crops_section(name: str, summary: dict[str, Any]) -> str:
         f"as a reader would cut them; {summary['num_known']:,} show a character that the model "
         "knows. Half of the pages, by the digest of their names, served to tune `glyph_image`; the "
         "other half reports. Each row adds a step.",
-        "```bash\npython scripts/page_crops.py CROPS --model M --dataset data/release\n```",
+        "```bash\npython scripts/experiments/page_crops.py CROPS --model M "
+        "--dataset data/release\n```",
         as_table(
             ["top-1 of kanji", f"tuning half, n = {nums[0]}", f"reporting half, n = {nums[1]}"],
             rows,

@@ -24,7 +24,7 @@ class ByCorner:
 
 @pytest.fixture(scope="module")
 def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("without_training")
+    return load_script("experiments/without_training")
 
 
 def test_an_image_moves_and_nothing_comes_round(script: ModuleType, rng: np.random.Generator):

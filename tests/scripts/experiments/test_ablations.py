@@ -12,11 +12,11 @@ import pytest
 
 @pytest.fixture(scope="module")
 def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("ablations")
+    return load_script("experiments/ablations")
 
 
 def test_the_chosen_classes_lie_evenly(load_script: Callable[[str], ModuleType]):
-    choose = load_script("some_classes").choose
+    choose = load_script("experiments/some_classes").choose
     classes = [Path(str(number)) for number in range(10)]
     assert [path.name for path in choose(classes, 4)] == ["0", "2", "5", "7"]
     assert choose(classes, 99) == classes
@@ -25,7 +25,7 @@ def test_the_chosen_classes_lie_evenly(load_script: Callable[[str], ModuleType])
 def test_a_run_that_was_told_to_stop_is_not_scored(
     load_script: Callable[[str], ModuleType], tmp_path: Path
 ):
-    require_finished = load_script("project_commands").require_finished
+    require_finished = load_script("experiments/project_commands").require_finished
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"kind": "train", "step": 20, "total_steps": 30}\n')
     with pytest.raises(ValueError, match="at step 20 of 30; the same command goes on"):
@@ -61,7 +61,7 @@ def test_a_gain_is_over_the_seeds_that_both_have(
         {"name": "mixup", "changes": ["augment.mixup_alpha: 0.0 -> 0.2"],
          "runs": [run(1, 0.86, 0.55)]},
     ]  # fmt: skip
-    text = load_script("results_page").page(
+    text = load_script("experiments/results_page").page(
         [], {"ablations": {"b0-9": {"hardware": "x", "rows": rows}}}
     )
     assert "| base | as it is | 80.0, 84.0 | 82.0 % |  | 55.0 % |  | 1 min |" in text

@@ -1,8 +1,9 @@
 """docs/RESULTS.md from the summaries in docs/results/*.json, and those from the folders of runs.
 
-    python scripts/results.py                      # writes docs/RESULTS.md
-    python scripts/results.py --check              # says whether it is what the summaries give
-    python scripts/results.py --add runs/b0-100 --title "..." --hardware "..." [--axis NAME]
+    python scripts/experiments/results.py              # writes docs/RESULTS.md
+    python scripts/experiments/results.py --check      # says whether it is what the summaries give
+    python scripts/experiments/results.py --add runs/b0-100 --title "..." \
+        --hardware "..." [--axis NAME]
 
 A run is added once evaluated (kkanji_jax.evaluate). A summary holds scores with their n, the
 config's differences from the default, the dataset's fingerprint, steps, time and commands; it stays
@@ -19,7 +20,7 @@ from typing import Any
 from results_comparisons import AXES
 from results_page import page
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
 VERSION = 1
 SPLITS = ("test", "val", "train")
@@ -135,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if args.check:
         is_current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
-        print(f"{PAGE} is {'current' if is_current else 'stale: run python scripts/results.py'}")
+        state = "current" if is_current else "stale: run python scripts/experiments/results.py"
+        print(f"{PAGE} is {state}")
         return 0 if is_current else 1
     PAGE.write_text(text, encoding="utf-8")
     print(PAGE)

@@ -33,7 +33,7 @@ _AXIS_OF_FIELD = {
 }
 
 
-# scripts/without_training.py varies these in a run that is there.
+# scripts/experiments/without_training.py varies these in a run that is there.
 _AXES_WITHOUT_TRAINING = {"logit adjustment", "small-shift averaging", "audit"}
 
 
@@ -119,7 +119,7 @@ def ablations_section(name: str, table: dict[str, Any]) -> str:
         as_table(head, rows),
         "```bash\n"
         'export XLA_FLAGS="--xla_cpu_enable_fast_math=true --xla_cpu_prefer_vector_width=512"\n'
-        "python scripts/ablations.py --source data/codh --scratch runs/ablations\n```",
+        "python scripts/experiments/ablations.py --source data/codh --scratch runs/ablations\n```",
     ])  # fmt: skip
 
 
@@ -144,5 +144,6 @@ def without_training_section(name: str, table: dict[str, Any]) -> str:
         "dropped put back. These have the same pixels, so one split would hold all of them: this "
         "is the most that they could cost.",
         as_table(["change", "n", "top-1", "gain", "macro", "gain"], rows),
-        "```bash\npython scripts/without_training.py --model M --dataset data/release\n```",
+        "```bash\npython scripts/experiments/without_training.py --model M "
+        "--dataset data/release\n```",
     ])  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("results")
+    return load_script("experiments/results")
 
 
 def summary_of_100(script: ModuleType) -> dict[str, Any]:
