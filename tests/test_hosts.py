@@ -107,7 +107,7 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
 TASK = """
 import os, signal, jax
 from jax._src import xla_bridge  # the option has no public reader
-from kkanji_jax import hosts, mesh
+from kkanji_jax.parallel import hosts, mesh
 hosts.join()
 whole = mesh.split_whole([__import__("numpy").arange(8)], mesh.make_mesh())[0]
 print(xla_bridge.CUDA_VISIBLE_DEVICES.value, len(jax.devices()), whole.shape, flush=True)

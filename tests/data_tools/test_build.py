@@ -130,7 +130,8 @@ def test_every_bad_file_has_a_line_before_the_error(
 # Killed in earnest, in a process of its own; small shards make a small build long enough.
 SMALL_SHARDS = """
 import sys
-from data_tools import build, shards
+from data_tools import build
+from data_tools.write import shards
 shards.CHUNK_SIZE, shards.SHARD_EXAMPLES = 2, 4
 sys.exit(build.main(sys.argv[1:]))
 """

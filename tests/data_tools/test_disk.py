@@ -46,7 +46,8 @@ def test_a_disk_that_fills_up_leaves_no_dataset_and_no_garbage_and_the_build_goe
 ):
     # Somebody else fills the disk after the check: the estimate is told to be nothing.
     code = (
-        "import sys\nfrom data_tools import assemble, build, shards\n"
+        "import sys\nfrom data_tools import build\n"
+        "from data_tools.write import assemble, shards\n"
         "shards.CHUNK_SIZE, shards.SHARD_EXAMPLES = 16, 32\n"
         "assemble.BYTES_PER_ORIGINAL = assemble.BYTES_PER_ROW = 0\n"
         "sys.exit(build.main(sys.argv[1:]))"

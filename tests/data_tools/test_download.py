@@ -243,7 +243,8 @@ def test_a_folder_that_is_a_file_is_one_line(
 
 START = """
 import json, sys
-from data_tools import download, fetch, sources
+from data_tools import download
+from data_tools.fetch import sources
 sources.ARCHIVES = tuple(sources.Archive(*each) for each in json.loads(sys.argv[1]))
 sys.exit(download.main(sys.argv[2:]))
 """

@@ -16,7 +16,8 @@ from data_tools.read.catalogue import combine
 ROOT = Path(__file__).parents[2]
 BUILD = """
 import resource, sys
-from data_tools import build, pixel_store
+from data_tools import build
+from data_tools.read import pixel_store
 pixel_store._BUFFER_BYTES = 2**20
 status = build.main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

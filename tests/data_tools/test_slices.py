@@ -22,7 +22,8 @@ from kkanji_jax.data.manifest import load_manifest
 ROOT = Path(__file__).parents[2]
 SMALL_SHARDS = """
 import sys
-from data_tools import build, shards
+from data_tools import build
+from data_tools.write import shards
 shards.CHUNK_SIZE, shards.SHARD_EXAMPLES = 2, 4
 sys.exit(build.main(sys.argv[1:]))
 """
