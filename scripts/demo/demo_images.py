@@ -1,6 +1,6 @@
 """Takes single images out of the demo corpus, named by the character that they show.
 
-python scripts/demo_images.py kkanji_jax/demo FOLDER [--of test] [--count 12]
+python scripts/demo/demo_images.py kkanji_jax/demo FOLDER [--of test] [--count 12]
 """
 
 import argparse

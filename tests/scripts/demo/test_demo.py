@@ -2,13 +2,12 @@
 
 import csv
 import hashlib
-import importlib.util
 import io
 import os
 import re
-import sys
 import tarfile
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +17,6 @@ import pytest
 from PIL import Image
 
 DEMO = Path(str(files("kkanji_jax"))) / "demo"
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 FONTS = os.environ.get("KKANJI_FONTS", "")
 
 
@@ -47,22 +45,10 @@ def images() -> dict[str, np.ndarray]:
     return found
 
 
-def load_script(name: str) -> ModuleType:
-    if not (SCRIPTS / f"{name}.py").exists():
-        pytest.skip("scripts/ is not beside these tests: they run on an installed wheel")
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def maker(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def maker(load_script: Callable[[str], ModuleType]) -> ModuleType:
     pytest.importorskip("cv2")
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return load_script("make_demo")
+    return load_script("demo/make_demo")
 
 
 def test_the_folder_is_at_most_four_megabytes() -> None:

@@ -1,6 +1,6 @@
 """A page to try the guide on: characters of the demo corpus, in columns, on shaded paper.
 
-    python scripts/demo_page.py kkanji_jax/demo FOLDER [--columns 5] [--rows 7]
+    python scripts/demo/demo_page.py kkanji_jax/demo FOLDER [--columns 5] [--rows 7]
 
 Writes page.jpg, boxes.csv (id,x,y,w,h: column and row, read from the right) and truth.csv (id,
 character). The characters are of the corpus's test books: synthetic, drawn from brush fonts.

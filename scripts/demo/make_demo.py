@@ -1,6 +1,6 @@
 """Makes the demo corpus in CODH's own formats: synthetic, from public-domain brush fonts.
 
-    python scripts/make_demo.py --fonts FOLDER --out kkanji_jax/demo
+    python scripts/demo/make_demo.py --fonts FOLDER --out kkanji_jax/demo
 
 The fonts are in the Debian package fonts-kouzan-mouhitsu; `apt-get download` and `dpkg -x` unpack
 it without installing. Needs the `demo` extra. The same fonts and seed give the same pixels; the
