@@ -3,7 +3,7 @@
 It holds the assets as they are, a copy of the bundle's params.npz (a hard link where the file
 system has them, so the weights are on disk once) and model.json: the network's plan, where each
 array lies in params.npz, the characters, and the calibration. The network's loops are WebAssembly,
-which scripts/build_wasm.py makes of kernels.c; all else is plain JavaScript.
+which scripts/assets/build_wasm.py makes of kernels.c; all else is plain JavaScript.
 """
 
 import json

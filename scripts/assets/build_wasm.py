@@ -1,6 +1,6 @@
 """Compiles the page's loops: web/assets/kernels.c to kernels.wasm beside it.
 
-    python scripts/build_wasm.py
+    python scripts/assets/build_wasm.py
 
 Needs the `wasm` extra, which pins the compiler: with another the bytes are others.
 The file's last section holds the SHA-256 of the source, by which a test knows one from the other.
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ASSETS = Path(__file__).resolve().parents[1] / "kkanji_jax" / "web" / "assets"
+ASSETS = Path(__file__).resolve().parents[2] / "kkanji_jax" / "web" / "assets"
 SOURCE, BINARY = ASSETS / "kernels.c", ASSETS / "kernels.wasm"
 FLAGS = (
     "-target", "wasm32-freestanding", "-msimd128", "-O3", "-std=c11", "-Wall", "-Wextra", "-Werror",

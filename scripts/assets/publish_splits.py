@@ -1,6 +1,7 @@
 """Writes which image of Kuzushiji-Kanji is in which split, for people who do not run our code.
 
-    python -m scripts.publish_splits --source data/codh --out docs/splits/kkanji-seed0.csv.xz
+    python scripts/assets/publish_splits.py --source data/codh \
+        --out docs/splits/kkanji-seed0.csv.xz
 
 One row an image: its id, its code point, its split under the protocol honest, the first 16 hex
 digits of the SHA-256 of its pixels, and its split under the protocol 5050. No image is in it.
@@ -45,7 +46,9 @@ def make_table(source: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m scripts.publish_splits", description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source", type=Path, required=True, help="a folder that holds kkanji2")
     parser.add_argument("--out", type=Path, required=True, help="the .csv.xz to write")
     options = parser.parse_args()
