@@ -1,6 +1,6 @@
 """Kills builds of real files at seeded moments, goes on, and compares with one never killed.
 
-    python scripts/kill_builds.py --source DIR --scratch DIR [--kills 10] [-- --per-class 200]
+    python tests/soak/kill_builds.py --source DIR --scratch DIR [--kills 10] [-- --per-class 200]
 
 What follows `--` is given to data_tools.build. First the whole is built with one worker, then
 again with two workers and as many kills (SIGKILL to the process and its workers): by turns at a
@@ -22,7 +22,7 @@ from pathlib import Path
 from data_tools.fetch.sources import sha256_of
 from kkanji_jax.data.manifest import BUILD_STATE_NAME
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(source: Path, out: Path, workers: int, more: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -1,6 +1,6 @@
 """Writes tests/golden/bundle_v<FORMAT_VERSION>/: a tiny BUNDLE that must load for ever.
 
-    python scripts/make_golden_bundle.py
+    python tests/golden/make/bundle.py
 
 Run once for each format version, never again: the files of a version that exists are refused. Its
 weights are of three values a tensor, so that gzip makes little of them; `logits.npy` is what they
@@ -24,7 +24,7 @@ from kkanji_jax.inference.onnx_backend import OnnxBackend
 from kkanji_jax.saved.bundle import FORMAT_VERSION, flatten, nest, read_bundle, write_bundle
 from kkanji_jax.training.state import init_variables
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+GOLDEN = Path(__file__).parents[1]
 # Two outside the BMP, and a compatibility ideograph beside the character it must not become.
 CODEPOINTS = ("U+3042", "U+6625", "U+6765", "U+795E", "U+FA19", "U+20B9F", "U+241C6")
 

@@ -1,6 +1,6 @@
 """Records what PyTorch and timm compute, for the tests to compare with.
 
-    python scripts/make_golden.py [FOLDER]          # FOLDER is tests/golden when left out
+    python tests/golden/make/pytorch.py [FOLDER]    # FOLDER is tests/golden when left out
 
 Needs torch and timm, which itself wants torchvision; any CPU builds of one release do. Never
 imports kkanji_jax: what it records is an independent implementation's. Every weight and statistic
@@ -93,5 +93,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    default = Path(__file__).parents[1] / "tests" / "golden"
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else default)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1])

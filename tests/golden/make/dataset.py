@@ -1,6 +1,6 @@
 """Writes tests/golden/dataset_v<FORMAT_VERSION>/: a tiny DATASET that must load for ever.
 
-    python scripts/make_golden_dataset.py
+    python tests/golden/make/dataset.py
 
 Run once for each format version, never again: the files of a version that exists are refused. The
 images are drawn here, none is CODH's. Shards are gzipped, because ArrayRecord pads each to 128 KiB.
@@ -19,7 +19,7 @@ from data_tools.write.assemble import Options, assemble
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.records import FORMAT_VERSION
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+GOLDEN = Path(__file__).parents[1]
 # Two outside the BMP, and a compatibility ideograph beside the character it must not become.
 KANJI = ("U+6625", "U+6765", "U+795E", "U+FA19", "U+20B9F", "U+241C6")
 KANA = ("U+3042", "U+309D")
