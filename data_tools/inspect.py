@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.plan.audit import RULES
+from data_tools.plan.audit_pictures import NO_CLASS, ids_in
 from data_tools.progress import accept_any_console
-from data_tools.view.audit_page import NO_CLASS, ids_in, to_html
+from data_tools.view.audit_page import to_html
 from data_tools.view.contact_sheet import draw_augmented_sheet, draw_sheet
 from data_tools.view.dataset_view import (
     Dataset,

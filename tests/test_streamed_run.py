@@ -69,9 +69,9 @@ def test_a_stream_that_is_killed_goes_on_where_it_was(
     tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from data_tools import build
-    from data_tools.write import shards
+    from data_tools.plan import shard_contents
 
-    monkeypatch.setattr(shards, "CHUNK_SIZE", 16)  # six records, and two to a pool
+    monkeypatch.setattr(shard_contents, "CHUNK_SIZE", 16)  # six records, and two to a pool
     dataset = tmp_path / "dataset"
     arguments = ["--source", str(tiny_source), "--out", str(dataset), "--ratios", "60/20/20"]
     assert build.main([*arguments, "--workers", "1"]) == 0

@@ -19,8 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.fetch.sources import sha256_of
 from kkanji_jax.data.manifest import BUILD_STATE_NAME
+from kkanji_jax.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

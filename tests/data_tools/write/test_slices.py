@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from data_tools.build import main
-from data_tools.write import shards
+from data_tools.plan import shard_contents
 from data_tools.write.assemble import Options, assemble, assemble_slice, parse_slice
 from data_tools.write.build_state import building
 from kkanji_jax.data.manifest import load_manifest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL_SHARDS = """
 import sys
 from data_tools import build
-from data_tools.write import shards
-shards.CHUNK_SIZE, shards.SHARD_EXAMPLES = 2, 4
+from data_tools.plan import shard_contents
+shard_contents.CHUNK_SIZE, shard_contents.SHARD_EXAMPLES = 2, 4
 sys.exit(build.main(sys.argv[1:]))
 """
 
@@ -35,8 +35,8 @@ def contents(dataset: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "CHUNK_SIZE", 2)
-    monkeypatch.setattr(shards, "SHARD_EXAMPLES", 4)
+    monkeypatch.setattr(shard_contents, "CHUNK_SIZE", 2)
+    monkeypatch.setattr(shard_contents, "SHARD_EXAMPLES", 4)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from data_tools.read import pixel_store
 from data_tools.read.catalogue import combine
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BUILD = """
 import resource, sys
 from data_tools import build

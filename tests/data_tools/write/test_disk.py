@@ -14,7 +14,7 @@ from data_tools.write import assemble as assemble_room
 from data_tools.write import build_state
 from kkanji_jax.data.manifest import BUILD_STATE_NAME, load_manifest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Mount = Callable[[str], Path]
 
 
@@ -47,8 +47,9 @@ def test_a_disk_that_fills_up_leaves_no_dataset_and_no_garbage_and_the_build_goe
     # Somebody else fills the disk after the check: the estimate is told to be nothing.
     code = (
         "import sys\nfrom data_tools import build\n"
-        "from data_tools.write import assemble, shards\n"
-        "shards.CHUNK_SIZE, shards.SHARD_EXAMPLES = 16, 32\n"
+        "from data_tools.plan import shard_contents\n"
+        "from data_tools.write import assemble\n"
+        "shard_contents.CHUNK_SIZE, shard_contents.SHARD_EXAMPLES = 16, 32\n"
         "assemble.BYTES_PER_ORIGINAL = assemble.BYTES_PER_ROW = 0\n"
         "sys.exit(build.main(sys.argv[1:]))"
     )
