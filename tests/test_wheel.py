@@ -94,8 +94,8 @@ ALONE = ("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime")
 def test_onnxruntime_numpy_and_pillow_alone_read_an_image(site: Path, tmp_path: Path) -> None:
     from kkanji_jax.config import default_config
     from kkanji_jax.data.class_index import ClassIndex
+    from kkanji_jax.model.network import init_variables
     from kkanji_jax.saved.bundle import flatten, write_bundle
-    from kkanji_jax.training.state import init_variables
 
     config = default_config().to_dict()
     config["model"] |= {"variant": "nano"}

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.model.network import Variables
 from kkanji_jax.saved.trained import Trained
-from kkanji_jax.training.state import TrainState, Variables
+from kkanji_jax.training.state import TrainState
 
 
 def warm_state(

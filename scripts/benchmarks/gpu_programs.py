@@ -16,6 +16,7 @@ from our_step import default_optimizer, prepare
 from kkanji_jax.config import default_config
 from kkanji_jax.model.depthwise import depthwise_conv
 from kkanji_jax.model.losses import example_losses
+from kkanji_jax.model.network import make_graphdef
 from kkanji_jax.model.variants import (
     STAGES,
     STEM_CHANNELS,
@@ -23,7 +24,7 @@ from kkanji_jax.model.variants import (
     round_filters,
     round_repeats,
 )
-from kkanji_jax.training.state import create_state, make_graphdef, moving_average
+from kkanji_jax.training.state import create_state, moving_average
 
 Run = Callable[[], int]  # trains on some images, waits for the device, says how many they were
 
@@ -64,8 +65,8 @@ def our_step(sizes: Sizes, batch_size: int, *, stem_stride: int = 2, policy: str
 
     def run() -> int:
         nonlocal state
-        state, sums = train_steps(state, data, batch)
-        jax.block_until_ready((state, sums))
+        state, metrics = train_steps(state, data, batch)
+        jax.block_until_ready((state, metrics))
         return sizes.num_steps * batch_size
 
     return run

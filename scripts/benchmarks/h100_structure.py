@@ -89,10 +89,11 @@ def compile_step(
 
     from kkanji_jax.augment.policy import get_policy
     from kkanji_jax.config import paper_config
+    from kkanji_jax.model.network import abstract_variables, make_graphdef
     from kkanji_jax.parallel import mesh as mesh_lib
     from kkanji_jax.training.optim import make_optimizer
-    from kkanji_jax.training.state import TrainState, abstract_variables, make_graphdef
-    from kkanji_jax.training.step import IndexBatch, Resident, make_train_steps
+    from kkanji_jax.training.state import TrainState
+    from kkanji_jax.training.step import IndexBatch, Resident, StepConfig, make_train_steps
 
     topology = topologies.get_topology_desc(
         platform="cuda", target_config=TARGET.read_text(), topology=f"1x1x{num_devices}"
@@ -106,10 +107,17 @@ def compile_step(
         weight_decay=optim.weight_decay, grad_clip_norm=optim.grad_clip_norm,
     )  # fmt: skip
     train_steps = make_train_steps(
-        make_graphdef(model, num_classes), optimizer, mesh,
-        policy=get_policy(config.augment.policy), seed=config.seed, image_px=model["image_px"],
-        label_smoothing=config.loss.label_smoothing, ema_decay=config.ema_decay,
-    )  # fmt: skip
+        make_graphdef(model, num_classes),
+        optimizer,
+        mesh,
+        StepConfig(
+            policy=get_policy(config.augment.policy),
+            seed=config.seed,
+            image_px=model["image_px"],
+            label_smoothing=config.loss.label_smoothing,
+            ema_decay=config.ema_decay,
+        ),
+    )
 
     def array(shape: tuple[int, ...], dtype: Any, axis: int | None = None) -> Any:
         is_split = axis is not None

@@ -9,10 +9,11 @@ import optax
 
 from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.config import default_config
+from kkanji_jax.model.network import make_graphdef
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.training.optim import make_optimizer
-from kkanji_jax.training.state import create_state, make_graphdef
-from kkanji_jax.training.step import IndexBatch, Resident, make_train_steps
+from kkanji_jax.training.state import create_state
+from kkanji_jax.training.step import IndexBatch, Resident, StepConfig, make_train_steps
 
 
 class Program(NamedTuple):
@@ -57,11 +58,13 @@ def prepare(
         make_graphdef(model, num_classes),
         optimizer,
         mesh,
-        policy=get_policy(policy),
-        seed=0,
-        image_px=side,
-        label_smoothing=config.loss.label_smoothing,
-        ema_decay=config.ema_decay,
+        StepConfig(
+            policy=get_policy(policy),
+            seed=0,
+            image_px=side,
+            label_smoothing=config.loss.label_smoothing,
+            ema_decay=config.ema_decay,
+        ),
     )
     rng = np.random.default_rng(0)
     resident = Resident(

@@ -32,14 +32,16 @@ BATCHES_A_TURN = {"ours": 200, "grain": 8, "png": 3, "torch": 60}
 
 def iterate_ours(images: np.ndarray, labels: np.ndarray) -> Iterator[Any]:
     from kkanji_jax.data.balance import Plan
+    from kkanji_jax.data.batches import BatchShape
     from kkanji_jax.data.records import address_of
     from kkanji_jax.data.resident import IndexBatches, index_iterator
 
     addresses = address_of([str(row) for row in range(len(labels))])
     batches = IndexBatches(
         Plan(labels, addresses, sampling_exponent=0.5),
-        batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=10**6, seed=0,
-    )  # fmt: skip
+        BatchShape(batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=10**6),
+        seed=0,
+    )
     for element in index_iterator(batches):
         rows = element["rows"][0, 0]
         yield images[rows], labels[rows]

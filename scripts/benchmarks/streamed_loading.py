@@ -31,13 +31,15 @@ BATCHES_A_TURN = {"ours": 64, "grain": 10, "getitems": 16}  # ours: four pools
 def iterate_ours(dataset: Path) -> Iterator[Any]:
     import grain
 
+    from kkanji_jax.data.batches import BatchShape
     from kkanji_jax.data.streamed import PixelBatches, Records
 
     batches = PixelBatches(
         Records(dataset, "train"),
-        batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=10**6,
-        pool_examples=POOL, seed=0,
-    )  # fmt: skip
+        BatchShape(batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=10**6),
+        pool_examples=POOL,
+        seed=0,
+    )
     options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     for element in grain.MapDataset.source(batches).to_iter_dataset(options):
         yield element["images"][0, 0], element["labels"][0, 0]

@@ -65,7 +65,7 @@ def summarise(dataset: Path) -> dict[str, Any]:
         "protocol": manifest["protocol"],
         "num_classes": manifest["splits"]["train"]["num_classes"],
         "num_train": len(train.labels),
-        "top1": intervals.share(int(is_right.sum()), len(is_right), rng),
+        "top1": intervals.share(int(is_right.sum()), len(is_right)),
         "macro": macro_recall(test.labels, is_right, int(test.labels.max()) + 1, rng),
     }
 

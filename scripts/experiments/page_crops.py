@@ -120,10 +120,9 @@ def summarise(recogniser: Recogniser, crops: list[Crop], dataset: Path | None) -
     known = {recogniser.class_index.character(i) for i in range(len(recogniser.class_index))}
     readable = [crop for crop in crops if crop.character in known]
     kanji = [crop for crop in readable if script_of(codepoint_of(crop.character)) == "kanji"]
-    rng = np.random.default_rng(0)
 
     def score(right: Bool[np.ndarray, " n"]) -> dict[str, Any]:
-        return intervals.share(int(right.sum()), len(right), rng)
+        return intervals.share(int(right.sum()), len(right))
 
     summary: dict[str, Any] = {
         "version": 1,

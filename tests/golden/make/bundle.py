@@ -21,8 +21,8 @@ from kkanji_jax.config import default_config, fingerprint
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.evaluation.calibration import fit
 from kkanji_jax.inference.onnx_backend import OnnxBackend
+from kkanji_jax.model.network import init_variables
 from kkanji_jax.saved.bundle import FORMAT_VERSION, flatten, nest, read_bundle, write_bundle
-from kkanji_jax.training.state import init_variables
 
 GOLDEN = Path(__file__).parents[1]
 # Two outside the BMP, and a compatibility ideograph beside the character it must not become.

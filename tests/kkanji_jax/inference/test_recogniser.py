@@ -11,10 +11,9 @@ import kkanji_jax
 from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.inference.jax_backend import BATCH_SIZES, JaxBackend
 from kkanji_jax.inference.recogniser import Recogniser, load
+from kkanji_jax.model.network import make_graphdef, make_logits_fn
 from kkanji_jax.saved import trained
 from kkanji_jax.saved.checkpoint import load_variables
-from kkanji_jax.training.state import make_graphdef
-from kkanji_jax.training.step import make_logits_fn
 
 
 @pytest.fixture(scope="module")
