@@ -103,10 +103,13 @@ def select_rule(dataset: Dataset, rule: str) -> tuple[list[Example], str]:
     pictures = read_pictures(dataset.folder)
     rows = {name: row for row, name in enumerate(pictures.sample_ids)} if pictures else {}
     examples = [
-        Example(pictures.images[rows[name]], int(pictures.class_ids[rows[name]]), name, name,
-                "", "", "")
-        for group in names for name in group if pictures and name in rows
-    ]  # fmt: skip
+        Example(
+            pictures.images[rows[name]], int(pictures.class_ids[rows[name]]), name, name, "", "", ""
+        )
+        for group in names
+        for name in group
+        if pictures and name in rows
+    ]
     return examples, f"{dataset.folder.name}, {rule}: {found['finds']}"
 
 

@@ -201,10 +201,17 @@ class Trainer(NamedTuple):
 
     def command(self, workdir: Path, *more: str) -> list[str]:
         return [
-            sys.executable, "-m", "kkanji_jax.train", "--config", str(ROOT / "configs" / "b0.py"),
-            "--workdir", str(workdir), f"--config.data.dataset={self.dataset}",
-            *self.settings, *more,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "kkanji_jax.train",
+            "--config",
+            str(ROOT / "configs" / "b0.py"),
+            "--workdir",
+            str(workdir),
+            f"--config.data.dataset={self.dataset}",
+            *self.settings,
+            *more,
+        ]
 
     def start(self, workdir: Path, *more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

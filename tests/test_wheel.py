@@ -52,9 +52,17 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
     where = run(site, tmp_path, "-c", "import kkanji_jax; print(kkanji_jax.__file__)")
     assert str(site) in where.stdout
     built = run(
-        site, tmp_path, "-m", "data_tools.build", "--source", demo,
-        "--splits-from", demo / "splits.csv", "--out", "demo",
-    )  # fmt: skip
+        site,
+        tmp_path,
+        "-m",
+        "data_tools.build",
+        "--source",
+        demo,
+        "--splits-from",
+        demo / "splits.csv",
+        "--out",
+        "demo",
+    )
     assert built.returncode == 0, built.stderr
     assert run(site, tmp_path, "-m", "data_tools.verify", "demo").returncode == 0
     program = (

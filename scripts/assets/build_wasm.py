@@ -16,9 +16,20 @@ from pathlib import Path
 ASSETS = Path(__file__).resolve().parents[2] / "kkanji_jax" / "web" / "assets"
 SOURCE, BINARY = ASSETS / "kernels.c", ASSETS / "kernels.wasm"
 FLAGS = (
-    "-target", "wasm32-freestanding", "-msimd128", "-O3", "-std=c11", "-Wall", "-Wextra", "-Werror",
-    "-nostdlib", "-s", "-Wl,--no-entry", "-Wl,--export=__heap_base", "-Wl,-z,stack-size=65536",
-)  # fmt: skip
+    "-target",
+    "wasm32-freestanding",
+    "-msimd128",
+    "-O3",
+    "-std=c11",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-nostdlib",
+    "-s",
+    "-Wl,--no-entry",
+    "-Wl,--export=__heap_base",
+    "-Wl,-z,stack-size=65536",
+)
 
 
 def digest_section(source: bytes) -> bytes:
@@ -35,8 +46,11 @@ def compiled(source: Path) -> bytes:
         caches = {f"ZIG_{which}_CACHE_DIR": scratch for which in ("LOCAL", "GLOBAL")}
         done = subprocess.run(
             [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", binary, source],
-            env=os.environ | caches, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=os.environ | caches,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise ValueError(f"{source.name} is not compiled: {done.stderr.strip()}")
         return binary.read_bytes() + digest_section(source.read_bytes())

@@ -139,8 +139,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         layers[name] = {form: time_layer(sizes, layer, form) for form in FORMS}
         print(f"{name:40}" + "".join(f"{layers[name][form]:10.0f}" for form in FORMS), flush=True)
     if args.json:
-        figures = {"device": device.device_kind, "copy_bytes_per_s": bandwidth, "images_per_s":
-                   rates, "ratios": found, "depthwise_us": layers}  # fmt: skip
+        figures = {
+            "device": device.device_kind,
+            "copy_bytes_per_s": bandwidth,
+            "images_per_s": rates,
+            "ratios": found,
+            "depthwise_us": layers,
+        }
         args.json.write_text(json.dumps(figures, indent=1))
     return 0
 

@@ -103,9 +103,13 @@ def compile_step(
     config.model.update(model_fields)
     model, optim = config.model.to_dict(), config.optim
     optimizer = make_optimizer(
-        optax.constant_schedule(optim.lr_peak), b1=optim.b1, b2=optim.b2, eps=optim.eps,
-        weight_decay=optim.weight_decay, grad_clip_norm=optim.grad_clip_norm,
-    )  # fmt: skip
+        optax.constant_schedule(optim.lr_peak),
+        b1=optim.b1,
+        b2=optim.b2,
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        grad_clip_norm=optim.grad_clip_norm,
+    )
     train_steps = make_train_steps(
         make_graphdef(model, num_classes),
         optimizer,

@@ -9,14 +9,32 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 ITEM_BYTES = {
-    "pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2,
-    "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8,
-}  # fmt: skip
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "s16": 2,
+    "u16": 2,
+    "bf16": 2,
+    "f16": 2,
+    "s32": 4,
+    "u32": 4,
+    "f32": 4,
+    "s64": 8,
+    "u64": 8,
+    "f64": 8,
+}
 # No kernel is launched for these, or it was counted where it started.
 IDLE = (
-    "parameter", "get-tuple-element", "bitcast", "tuple", "constant", "opt-barrier", "after-all",
-    "partition-id", "replica-id",
-)  # fmt: skip
+    "parameter",
+    "get-tuple-element",
+    "bitcast",
+    "tuple",
+    "constant",
+    "opt-barrier",
+    "after-all",
+    "partition-id",
+    "replica-id",
+)
 PARTIAL_READS = ("gather", "dynamic-slice", "slice")
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
 

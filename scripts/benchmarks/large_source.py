@@ -89,9 +89,13 @@ def stream(dataset: Path) -> None:
     from kkanji_jax.training.feed import open_streamed
 
     feed = open_streamed(
-        dataset, per_class=None, sampling_exponent=1.0, fresh_copies=True, seed=0,
+        dataset,
+        per_class=None,
+        sampling_exponent=1.0,
+        fresh_copies=True,
+        seed=0,
         pool_examples=POOL,
-    )  # fmt: skip
+    )
     num_batches = feed.num_examples // BATCH_SIZE
     batches = feed.make_iterator(
         batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=num_batches

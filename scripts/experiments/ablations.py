@@ -47,9 +47,16 @@ def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[s
     scored = workdir / "eval" / "val" / "eval.json"
     if not scored.exists():
         run_python(
-            "-m", "kkanji_jax.train", "--config", f"{CONFIG}:{row}", "--workdir", workdir,
-            f"--config.data.dataset={dataset}", f"--config.seed={seed}", *more,
-        )  # fmt: skip
+            "-m",
+            "kkanji_jax.train",
+            "--config",
+            f"{CONFIG}:{row}",
+            "--workdir",
+            workdir,
+            f"--config.data.dataset={dataset}",
+            f"--config.seed={seed}",
+            *more,
+        )
         require_finished(workdir)
         run_python(
             "-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", dataset, "--of", "val"

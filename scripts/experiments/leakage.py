@@ -38,9 +38,18 @@ def make_datasets(source: Path, scratch: Path) -> dict[str, Path]:
         copy_classes(source, chosen, NUM_CLASSES)
     for name in missing:
         run_python(
-            "-m", "data_tools.build", "--source", chosen, "--out", datasets[name],
-            "--per-class", PER_CLASS, "--policy", "glyph_safe", *PROTOCOLS[name],
-        )  # fmt: skip
+            "-m",
+            "data_tools.build",
+            "--source",
+            chosen,
+            "--out",
+            datasets[name],
+            "--per-class",
+            PER_CLASS,
+            "--policy",
+            "glyph_safe",
+            *PROTOCOLS[name],
+        )
     return datasets
 
 
@@ -61,10 +70,19 @@ def run_once(protocol: str, dataset: Path, workdir: Path, epochs: float, more: l
     if not scored.exists():
         allowed = ["--config.data.allow_leaky_protocol=legacy"] if protocol == "legacy" else []
         run_python(
-            "-m", "kkanji_jax.train", "--config", "configs/b0.py:cpu", "--workdir", workdir,
-            f"--config.data.dataset={dataset}", "--config.augment.policy=none",
-            "--config.steps_per_dispatch=4", f"--config.epochs={epochs}", *allowed, *more,
-        )  # fmt: skip
+            "-m",
+            "kkanji_jax.train",
+            "--config",
+            "configs/b0.py:cpu",
+            "--workdir",
+            workdir,
+            f"--config.data.dataset={dataset}",
+            "--config.augment.policy=none",
+            "--config.steps_per_dispatch=4",
+            f"--config.epochs={epochs}",
+            *allowed,
+            *more,
+        )
         require_finished(workdir)
         run_python(
             "-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", dataset, "--of", "val"

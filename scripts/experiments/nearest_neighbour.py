@@ -85,8 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("top1", "macro"):
         low, high = summary[name]["ci95"]
         value = summary[name]["value"]
-        print(f"{name:6} {100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}] "
-              f"n={summary[name]['n']:,}")  # fmt: skip
+        print(
+            f"{name:6} {100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}] "
+            f"n={summary[name]['n']:,}"
+        )
     if args.add:
         SUMMARIES.mkdir(parents=True, exist_ok=True)
         text = json.dumps(summary, indent=1, ensure_ascii=False)

@@ -55,9 +55,17 @@ def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
         run_python(*door, "--of", "test", "--weights", "both", *unknown)
     if args.crops:
         run_python(
-            ROOT / "scripts" / "experiments" / "page_crops.py", args.crops, "--model", workdir,
-            "--dataset", args.dataset, "--add", "released", "--card", workdir / "eval",
-        )  # fmt: skip
+            ROOT / "scripts" / "experiments" / "page_crops.py",
+            args.crops,
+            "--model",
+            workdir,
+            "--dataset",
+            args.dataset,
+            "--add",
+            "released",
+            "--card",
+            workdir / "eval",
+        )
 
 
 def release(args: argparse.Namespace) -> None:
@@ -78,9 +86,17 @@ def release(args: argparse.Namespace) -> None:
         first, final = Path(scratch) / "first", Path(scratch) / "final"
         run_python("-m", "kkanji_jax.export", "--model", workdir, "--out", first)
         run_python(
-            "-m", "kkanji_jax.evaluate", "--model", first, "--dataset", args.dataset,
-            "--of", "test", "--out", workdir / "eval" / "bundle",
-        )  # fmt: skip
+            "-m",
+            "kkanji_jax.evaluate",
+            "--model",
+            first,
+            "--dataset",
+            args.dataset,
+            "--of",
+            "test",
+            "--out",
+            workdir / "eval" / "bundle",
+        )
         run_python("-m", "kkanji_jax.export", "--model", workdir, "--out", final)
         num_bytes = sum(path.stat().st_size for path in final.iterdir())
         if num_bytes > MAX_BYTES:
@@ -89,14 +105,23 @@ def release(args: argparse.Namespace) -> None:
         PRETRAINED.parent.mkdir(exist_ok=True)
         final.replace(PRETRAINED)
     run_python(
-        ROOT / "scripts" / "experiments" / "results.py", "--add", workdir, "--name", "released",
-        "--title", args.title, "--hardware", args.hardware,
+        ROOT / "scripts" / "experiments" / "results.py",
+        "--add",
+        workdir,
+        "--name",
+        "released",
+        "--title",
+        args.title,
+        "--hardware",
+        args.hardware,
         *(part for command in args.command for part in ("--command", command)),
         *(part for remark in args.remark for part in ("--remark", remark)),
-    )  # fmt: skip
+    )
     half = _read(workdir / "eval" / "bundle" / "eval.json")["top1"]["value"]
-    print(f"{PRETRAINED}: {num_bytes / 1e6:.1f} MB, top-1 on test {half:.4f} in half precision, "
-          f"{test['top1']['value']:.4f} in full")  # fmt: skip
+    print(
+        f"{PRETRAINED}: {num_bytes / 1e6:.1f} MB, top-1 on test {half:.4f} in half precision, "
+        f"{test['top1']['value']:.4f} in full"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

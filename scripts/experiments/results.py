@@ -25,11 +25,34 @@ SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
 VERSION = 1
 SPLITS = ("test", "val", "train")
 TABLES = ("floors", "ablations", "without_training", "page_crops")
-SCORES = ("top1", "top5", "macro", "macro_precision", "macro_f1", "weighted_precision",
-          "weighted_f1", "loss", "ece", "ece_calibrated", "loss_calibrated", "by_class_size",
-          "by_script", "by_source", "official_tests", "variant_tolerant", "verdicts", "unknown",
-          "raw", "num_examples", "num_classes", "num_classes_with_examples", "weights",
-          "checkpoint", "checkpoint_step", "calibration")  # fmt: skip
+SCORES = (
+    "top1",
+    "top5",
+    "macro",
+    "macro_precision",
+    "macro_f1",
+    "weighted_precision",
+    "weighted_f1",
+    "loss",
+    "ece",
+    "ece_calibrated",
+    "loss_calibrated",
+    "by_class_size",
+    "by_script",
+    "by_source",
+    "official_tests",
+    "variant_tolerant",
+    "verdicts",
+    "unknown",
+    "raw",
+    "num_examples",
+    "num_classes",
+    "num_classes_with_examples",
+    "weights",
+    "checkpoint",
+    "checkpoint_step",
+    "calibration",
+)
 
 
 def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -46,8 +69,11 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
     if len({content["dataset_fingerprint"] for content in splits.values()}) > 1:
         raise ValueError(f"the evaluations in {workdir} are of different datasets")
     config, env = _read(workdir / "config.json"), _read(workdir / "env.json")
-    changed = [line for line in differences(default_config().to_dict(), config)
-               if not line.startswith("data.dataset:")]  # fmt: skip
+    changed = [
+        line
+        for line in differences(default_config().to_dict(), config)
+        if not line.startswith("data.dataset:")
+    ]
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     last = json.loads(lines[-1])
     scored = next(iter(splits.values()))

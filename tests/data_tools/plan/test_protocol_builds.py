@@ -30,8 +30,10 @@ def test_a_5050_dataset_halves_every_class_and_lists_the_singletons(kanji: Path,
     outcome = assemble(kanji, out, Options(protocol="5050"))
     assert outcome.manifest["ratios"] == [45.0, 5.0, 50.0]
     assert outcome.manifest["splits"]["test"]["class_counts"] == {
-        "U+4E00": 1, "U+6625": 10, "U+6765": 3
-    }  # fmt: skip
+        "U+4E00": 1,
+        "U+6625": 10,
+        "U+6765": 3,
+    }
     assert ClassIndex.load(out / "index.json").codepoints == ("U+4E00", "U+6625", "U+6765")
     (dropped,) = outcome.audit["dropped_classes"]
     assert (dropped["codepoint"], dropped["num_passed"]) == ("U+20B9F", 1)

@@ -62,8 +62,12 @@ def write(folder: Path) -> None:
     write_bundle(
         folder,
         about={
-            "weights": "ema", "step": 7, "manifest_sha256": "0" * 64, "dataset_fingerprint": None,
-            "config_fingerprint": fingerprint(config), "package_version": "0.1.0",
+            "weights": "ema",
+            "step": 7,
+            "manifest_sha256": "0" * 64,
+            "dataset_fingerprint": None,
+            "config_fingerprint": fingerprint(config),
+            "package_version": "0.1.0",
         },
         config=config,
         class_index=index,
@@ -72,7 +76,7 @@ def write(folder: Path) -> None:
         calibration=fit(logits, labels, weights="ema", fitted_on={"split": "val"}).to_json(),
         model_card="# A bundle that knows nothing\n",
         with_onnx=True,
-    )  # fmt: skip
+    )
 
 
 def main() -> int:

@@ -121,8 +121,9 @@ class Page:
         self.send("Network.enable")
         self.send("Runtime.enable")
         self.send("Log.enable")
-        self.send("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True,
-                  flatten=True)  # fmt: skip
+        self.send(
+            "Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True
+        )
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         self.send("Page.navigate", url=url)
@@ -132,8 +133,13 @@ class Page:
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited."""
-        answer = self.send("Runtime.evaluate", expression=expression, awaitPromise=True,
-                           returnByValue=True, userGesture=True)  # fmt: skip
+        answer = self.send(
+            "Runtime.evaluate",
+            expression=expression,
+            awaitPromise=True,
+            returnByValue=True,
+            userGesture=True,
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression[:80]}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
@@ -142,8 +148,10 @@ class Page:
         end = time.monotonic() + WITHIN_S
         while not self.ask(f"Boolean({expression})"):
             if time.monotonic() > end:
-                raise TimeoutError(f"{expression} is still false; the page says "
-                                   f"{self.ask('document.body.innerText')!r}")  # fmt: skip
+                raise TimeoutError(
+                    f"{expression} is still false; the page says "
+                    f"{self.ask('document.body.innerText')!r}"
+                )
             time.sleep(0.05)
 
     def drag(self, points: list[tuple[float, float]]) -> None:
@@ -151,8 +159,15 @@ class Page:
         for step, (x, y) in enumerate([*points, points[-1]]):
             kind = "mousePressed" if step == 0 else "mouseMoved"
             kind = "mouseReleased" if step == len(points) else kind
-            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1,
-                      clickCount=1)  # fmt: skip
+            self.send(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=x,
+                y=y,
+                button="left",
+                buttons=1,
+                clickCount=1,
+            )
 
     def place_of(self, selector: str) -> dict[str, float]:
         """Left, top, width and height of an element in the window, scrolled into view."""

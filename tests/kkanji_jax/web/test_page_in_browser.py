@@ -82,8 +82,9 @@ def photograph(rng: np.random.Generator, width: int, height: int) -> Image.Image
 
 def hand_over(page, event: str, content: bytes, form: str = "PNG") -> None:
     """Drops or pastes a file as the browser would."""
-    name, field = ("DragEvent", "dataTransfer") if event == "drop" else (
-        "ClipboardEvent", "clipboardData")  # fmt: skip
+    name, field = (
+        ("DragEvent", "dataTransfer") if event == "drop" else ("ClipboardEvent", "clipboardData")
+    )
     page.ask(
         f"(() => {{ const bytes = Uint8Array.from(atob({base64.b64encode(content).decode()!r}),"
         "(c) => c.charCodeAt(0)); const transfer = new DataTransfer();"
@@ -171,13 +172,18 @@ def test_the_keyboard_places_a_box_and_reads_it(page, site: Site, rng):
         for kind in ("rawKeyDown", "keyUp"):
             page.send("Input.dispatchKeyEvent", type=kind, key=key, modifiers=8 * shift)
 
-    for key, shift, times in (("ArrowLeft", False, 6), ("ArrowDown", True, 40),
-                              ("ArrowRight", True, 40)):  # fmt: skip
+    for key, shift, times in (
+        ("ArrowLeft", False, 6),
+        ("ArrowDown", True, 40),
+        ("ArrowRight", True, 40),
+    ):
         for _ in range(times):
             press(key, shift)
     told = answer_after(page, lambda: press("Enter"))
-    box = [page.ask(f"Number(document.getElementById('numbers').{name}.value)")
-           for name in ("left", "top", "width", "height")]  # fmt: skip
+    box = [
+        page.ask(f"Number(document.getElementById('numbers').{name}.value)")
+        for name in ("left", "top", "width", "height")
+    ]
     left, top, width, height = map(int, box)
     assert width > 150 and height > 150
     assert_same(told, site, scan.crop((left, top, left + width, top + height)))
@@ -190,8 +196,10 @@ def test_a_finger_draws_a_box(page, rng):
 
     def touch() -> None:
         for kind, part in (("touchStart", 0.05), ("touchMove", 0.5), ("touchMove", 0.95)):
-            spot = {"x": sheet["x"] + part * sheet["width"],
-                    "y": sheet["y"] + part * sheet["height"]}  # fmt: skip
+            spot = {
+                "x": sheet["x"] + part * sheet["width"],
+                "y": sheet["y"] + part * sheet["height"],
+            }
             page.send("Input.dispatchTouchEvent", type=kind, touchPoints=[spot])
         page.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
@@ -223,8 +231,10 @@ def test_the_browser_decodes_as_pillow_does(page, rng):
         "glyphs.push([...normaliseGlyph(greyOf(pixels)).data]); } return glyphs; })()"
     )
     wanted = [glyph_image(io.BytesIO(content)) for _, content in files]
-    worst = [np.abs(np.array(ours).reshape(64, 64) - own).max()
-             for ours, own in zip(told, wanted, strict=True)]  # fmt: skip
+    worst = [
+        np.abs(np.array(ours).reshape(64, 64) - own).max()
+        for ours, own in zip(told, wanted, strict=True)
+    ]
     assert max(worst) <= 2, worst
 
 
@@ -284,9 +294,13 @@ def test_a_drawn_line_is_the_character_for_one(open_page, serve, tmp_path: Path)
     page = open_page(serve(tmp_path / "bundle" / "web"), 1440)
     page.wait_for(READY)
     place = page.place_of("#paper")
-    points = [(place["x"] + place["width"] * (0.15 + 0.07 * step),
-               place["y"] + place["height"] * (0.52 - 0.004 * step))
-              for step in range(11)]  # fmt: skip
+    points = [
+        (
+            place["x"] + place["width"] * (0.15 + 0.07 * step),
+            place["y"] + place["height"] * (0.52 - 0.004 * step),
+        )
+        for step in range(11)
+    ]
     told = answer_after(page, lambda: page.drag(points))
     assert "U+4E00" in [codepoint for codepoint, _ in told]
     page.close()

@@ -19,10 +19,11 @@ from kkanji_jax.model import depthwise, efficientnet  # noqa: E402
 
 IMAGES = 256
 STAGES = tuple(
-    efficientnet.Stage(kernel_px=kernel_px, stride=stride, expand_ratio=6, out_channels=channels,
-                       num_blocks=1)
+    efficientnet.Stage(
+        kernel_px=kernel_px, stride=stride, expand_ratio=6, out_channels=channels, num_blocks=1
+    )
     for kernel_px, stride, channels in ((3, 2, 24), (3, 2, 40), (3, 2, 80), (5, 1, 112))
-)  # fmt: skip
+)
 
 
 def figures(dtype: str) -> h100_structure.Figures:

@@ -25,8 +25,11 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
     environment.pop("XLA_FLAGS", None)
     return subprocess.run(
         [sys.executable, str(BENCH / script), *flags],
-        env=environment, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 @pytest.mark.parametrize(

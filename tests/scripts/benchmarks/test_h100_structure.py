@@ -18,10 +18,18 @@ sys.path.insert(0, str(BENCH))
 import h100_structure  # noqa: E402
 
 GOOD = h100_structure.Figures(
-    images=1024, image_mb=23.0, augment_mb=0.08, temporary_mb=2.4, donated_share=0.99,
-    num_kernels=1000.0, mb_by_kind={"conv": 23.0}, kernels_by_kind={"conv": 1000.0},
-    misread_gradients=(), collectives={}, gradient_sums={},
-)  # fmt: skip
+    images=1024,
+    image_mb=23.0,
+    augment_mb=0.08,
+    temporary_mb=2.4,
+    donated_share=0.99,
+    num_kernels=1000.0,
+    mb_by_kind={"conv": 23.0},
+    kernels_by_kind={"conv": 1000.0},
+    misread_gradients=(),
+    collectives={},
+    gradient_sums={},
+)
 WIDE = dataclasses.replace(GOOD, image_mb=50.0)
 EIGHT = dataclasses.replace(GOOD, collectives={"all-reduce": 99.0}, gradient_sums={"f32": 1.0})
 
@@ -60,21 +68,29 @@ def run(script: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join((folder, str(ROOT), str(BENCH)))
     return subprocess.run(
         [sys.executable, str(script), *flags],
-        env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
 
 
 def test_without_the_compiler_a_line_says_what_to_install() -> None:
     result = subprocess.run(
         [sys.executable, "-S", str(BENCH / "h100_structure.py"), "--help"],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert result.returncode == 0 and "--no-deps" in result.stdout
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, str(BENCH / "h100_structure.py")],
-        env=environment, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert result.returncode == 1
     assert f"jax-cuda12-plugin=={version('jax')}" in result.stderr and "\n" == result.stderr[-1]
     assert result.stderr.count("\n") == 1

@@ -53,14 +53,22 @@ def test_a_gain_is_over_the_seeds_that_both_have(
     def run(seed: int, top1: float, macro: float) -> dict[str, Any]:
         score = {"n": 50, "ci95": [0.7, 0.9]}
         counts = {"classes": 9, "train_examples": 75, "steps": 30, "num_examples": 50}
-        return {"seed": seed, "elapsed_s": 60.0, "top1": score | {"value": top1}, **counts,
-                "macro": score | {"value": macro}}  # fmt: skip
+        return {
+            "seed": seed,
+            "elapsed_s": 60.0,
+            "top1": score | {"value": top1},
+            **counts,
+            "macro": score | {"value": macro},
+        }
 
     rows = [
         {"name": "base", "changes": [], "runs": [run(0, 0.80, 0.5), run(1, 0.84, 0.6)]},
-        {"name": "mixup", "changes": ["augment.mixup_alpha: 0.0 -> 0.2"],
-         "runs": [run(1, 0.86, 0.55)]},
-    ]  # fmt: skip
+        {
+            "name": "mixup",
+            "changes": ["augment.mixup_alpha: 0.0 -> 0.2"],
+            "runs": [run(1, 0.86, 0.55)],
+        },
+    ]
     text = load_script("experiments/results_page").page(
         [], {"ablations": {"b0-9": {"hardware": "x", "rows": rows}}}
     )
@@ -75,10 +83,21 @@ def test_it_goes_on_where_it_was_and_writes_the_table(
 ):
     monkeypatch.setattr(script, "SUMMARIES", tmp_path / "kept")
     arguments = [
-        "--source", str(tiny_source), "--scratch", str(tmp_path), "--rows", "mixup", "--seeds", "1",
-        "--", "--config.model.variant=nano", "--config.model.image_px=16", "--config.epochs=1",
-        "--config.batch_size=16", "--config.steps_per_dispatch=1",
-    ]  # fmt: skip
+        "--source",
+        str(tiny_source),
+        "--scratch",
+        str(tmp_path),
+        "--rows",
+        "mixup",
+        "--seeds",
+        "1",
+        "--",
+        "--config.model.variant=nano",
+        "--config.model.image_px=16",
+        "--config.epochs=1",
+        "--config.batch_size=16",
+        "--config.steps_per_dispatch=1",
+    ]
     assert script.main(arguments) == 0
     kept = (tmp_path / "kept" / "b0-300.json").read_text()
     rows = json.loads(kept)["rows"]

@@ -7,8 +7,12 @@ from types import ModuleType
 
 import pytest
 
-TINY = ["--config.model.variant=nano", "--config.model.image_px=16", "--config.batch_size=16",
-        "--config.steps_per_dispatch=1"]  # fmt: skip
+TINY = [
+    "--config.model.variant=nano",
+    "--config.model.image_px=16",
+    "--config.batch_size=16",
+    "--config.steps_per_dispatch=1",
+]
 
 
 @pytest.fixture(scope="module")
