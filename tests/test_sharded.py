@@ -51,9 +51,13 @@ def setting(num_devices: int, **model_fields: Any) -> Setting:
     # Adam divides by the root of the second moment, so where a gradient is all rounding noise a
     # small eps turns noise into whole steps. 1e-3 leaves such weights where they are.
     optimizer = make_optimizer(
-        optax.constant_schedule(1e-3), b1=0.9, b2=0.999, eps=1e-3, weight_decay=1e-4,
+        optax.constant_schedule(1e-3),
+        b1=0.9,
+        b2=0.999,
+        eps=1e-3,
+        weight_decay=1e-4,
         grad_clip_norm=1.0,
-    )  # fmt: skip
+    )
     model = config.model.to_dict()
     step_config = StepConfig(
         policy=get_policy("glyph_safe"),
@@ -186,9 +190,10 @@ def test_microbatches_learn_what_the_whole_batch_does(tiny_dataset: Path) -> Non
     # The running statistics take two parts one after the other, not their mean.
     for name in ("params", "opt_state", "ema_params"):
         for one, other in zip(
-            jax.tree.leaves(getattr(whole, name)), jax.tree.leaves(getattr(parts, name)),
+            jax.tree.leaves(getattr(whole, name)),
+            jax.tree.leaves(getattr(parts, name)),
             strict=True,
-        ):  # fmt: skip
+        ):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     for one, other in zip(whole_sums, parts_sums, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-5)
@@ -211,8 +216,10 @@ def test_the_average_follows_the_weights_and_the_statistics(
     on_one_device: tuple[TrainState, list],
 ) -> None:
     state, _ = on_one_device
-    for average, value in ((state.ema_params, state.params),
-                           (state.ema_batch_stats, state.batch_stats)):  # fmt: skip
+    for average, value in (
+        (state.ema_params, state.params),
+        (state.ema_batch_stats, state.batch_stats),
+    ):
         gaps = jax.tree.map(lambda a, v: float(np.abs(a - v).max()), average, value)
         assert 0 < max(jax.tree.leaves(gaps)) < 1
 

@@ -72,9 +72,9 @@ def test_a_stream_that_is_killed_goes_on_where_it_was(
     tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from data_tools import build
-    from data_tools.write import shards
+    from data_tools.plan import shard_contents
 
-    monkeypatch.setattr(shards, "CHUNK_SIZE", 16)  # six records, and two to a pool
+    monkeypatch.setattr(shard_contents, "CHUNK_SIZE", 16)  # six records, and two to a pool
     dataset = tmp_path / "dataset"
     arguments = ["--source", str(tiny_source), "--out", str(dataset), "--ratios", "60/20/20"]
     assert build.main([*arguments, "--workers", "1"]) == 0
@@ -86,11 +86,19 @@ def test_a_stream_that_is_killed_goes_on_where_it_was(
 
     def start(workdir: Path) -> subprocess.Popen[str]:
         settings = {
-            "data.dataset": dataset, "data.reading": "streamed", "data.pool_examples": 32,
-            "data.sampling_exponent": 1, "model.variant": "nano", "model.image_px": 16,
-            "batch_size": 16, "epochs": 8, "steps_per_dispatch": 2, "log_every_steps": 4,
-            "eval_every_steps": 12, "ckpt_every_steps": 6,
-        }  # fmt: skip
+            "data.dataset": dataset,
+            "data.reading": "streamed",
+            "data.pool_examples": 32,
+            "data.sampling_exponent": 1,
+            "model.variant": "nano",
+            "model.image_px": 16,
+            "batch_size": 16,
+            "epochs": 8,
+            "steps_per_dispatch": 2,
+            "log_every_steps": 4,
+            "eval_every_steps": 12,
+            "ckpt_every_steps": 6,
+        }
         flags = [f"--config.{name}={value}" for name, value in settings.items()]
         command = [sys.executable, "-m", "kkanji_jax.train", "--config", "configs/b0.py"]
         return subprocess.Popen(

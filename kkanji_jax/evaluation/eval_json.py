@@ -168,15 +168,17 @@ def verdict_rows(calibration: Calibration, answers: SplitAnswers) -> list[dict[s
         def share_of(right: Bool[np.ndarray, " n"], total: int) -> dict[str, Any]:
             return intervals.share(int(right.sum()), total)
 
-        rows.append({
-            "verdict": name,
-            "threshold": calibration.stated[name]["threshold"],
-            "stated_accuracy": calibration.stated[name]["accuracy"],
-            "stated_coverage": calibration.stated[name]["coverage"],
-            "accuracy": share_of(hits & inside, n),
-            "coverage": share_of(inside, len(given)),
-            "top5": share_of(in_top5 & inside, n),
-        })  # fmt: skip
+        rows.append(
+            {
+                "verdict": name,
+                "threshold": calibration.stated[name]["threshold"],
+                "stated_accuracy": calibration.stated[name]["accuracy"],
+                "stated_coverage": calibration.stated[name]["coverage"],
+                "accuracy": share_of(hits & inside, n),
+                "coverage": share_of(inside, len(given)),
+                "top5": share_of(in_top5 & inside, n),
+            }
+        )
     return rows
 
 
@@ -248,18 +250,20 @@ def per_class(
     for i, codepoint in enumerate(class_index.codepoints):
         n, num_predicted, hits = (int(counts[name][i]) for name in counts)
         most = sorted(errors.get(i, {}).items(), key=lambda item: (-item[1], item[0]))[:1]
-        rows.append({
-            "codepoint": codepoint,
-            "character": class_index.character(i),
-            "script": script_of(codepoint),
-            "train_images": train_counts[codepoint],
-            "n": n,
-            "hits": hits,
-            "num_predicted": num_predicted,
-            "recall": hits / n if n else None,
-            "precision": hits / num_predicted if num_predicted else None,
-            "f1": 2 * hits / (n + num_predicted) if n else None,
-            "most_read_as": class_index.codepoints[most[0][0]] if most else "",
-            "most_read_as_count": most[0][1] if most else 0,
-        })  # fmt: skip
+        rows.append(
+            {
+                "codepoint": codepoint,
+                "character": class_index.character(i),
+                "script": script_of(codepoint),
+                "train_images": train_counts[codepoint],
+                "n": n,
+                "hits": hits,
+                "num_predicted": num_predicted,
+                "recall": hits / n if n else None,
+                "precision": hits / num_predicted if num_predicted else None,
+                "f1": 2 * hits / (n + num_predicted) if n else None,
+                "most_read_as": class_index.codepoints[most[0][0]] if most else "",
+                "most_read_as_count": most[0][1] if most else 0,
+            }
+        )
     return rows

@@ -145,8 +145,14 @@ def official_tests(
         n = int(inside.sum())
         if not n:
             continue
-        row: dict[str, Any] = {"source": source, "measure": measure, "n": n, "of": size,
-                               "is_whole": n == size, "classes": len(characters)}  # fmt: skip
+        row: dict[str, Any] = {
+            "source": source,
+            "measure": measure,
+            "n": n,
+            "of": size,
+            "is_whole": n == size,
+            "classes": len(characters),
+        }
         rows.append(row)
         if source.split("-")[0] in pooled:
             row["why_not"] = "the official split was pooled: its test images were split anew"
@@ -159,9 +165,12 @@ def official_tests(
                 ("among_its_classes", among[source][inside]),
             ):
                 scores = group_scores(
-                    labels, predicted[:, None], len(class_index), seed=seed,
+                    labels,
+                    predicted[:, None],
+                    len(class_index),
+                    seed=seed,
                     num_bootstrap=num_bootstrap,
-                )  # fmt: skip
+                )
                 row[name] = scores["macro" if measure == "balanced" else "top1"]
     return rows
 

@@ -58,12 +58,14 @@ def reliability(
     for number in np.unique(bins):
         inside = bins == number
         right = intervals.share(int(hits[inside].sum()), int(inside.sum()))
-        rows.append({
-            "n": right["n"],
-            "confidence": float(confidences[inside].mean()),
-            "accuracy": right["value"],
-            "ci95": right["ci95"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "n": right["n"],
+                "confidence": float(confidences[inside].mean()),
+                "accuracy": right["value"],
+                "ci95": right["ci95"],
+            }
+        )
     ece = {
         "value": calibration_error(confidences, hits, bins, np.ones(n)),
         "n": n,

@@ -93,7 +93,7 @@ def test_another_size_is_told_apart_from_damage(size: tuple[int, int]):
 # In a process of its own, or the peak of an earlier test would hide this one's.
 OPEN_BOMB = """
 import pathlib, resource, sys
-from data_tools import readers
+from data_tools.read import formats as readers
 def peak_kb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 bomb, small = map(pathlib.Path, sys.argv[1:])

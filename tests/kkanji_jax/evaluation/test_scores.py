@@ -102,9 +102,13 @@ def test_eval_json_is_plain_and_every_score_has_n_and_interval(rng: np.random.Ge
     index = index_of(k)
     predictions = random_predictions(rng, 200, k)
     content = summarise(
-        predictions, index, counts_of(index, [1] * k), split="test", weights="ema",
+        predictions,
+        index,
+        counts_of(index, [1] * k),
+        split="test",
+        weights="ema",
         num_bootstrap=50,
-    )  # fmt: skip
+    )
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert (content["split"], content["num_examples"], content["num_classes"]) == ("test", 200, k)
     assert content["weights"] == "ema"
@@ -117,9 +121,13 @@ def test_eval_json_is_plain_and_every_score_has_n_and_interval(rng: np.random.Ge
         assert low <= high
     assert scores["top1"]["ci95"][0] < scores["top1"]["value"] < scores["top1"]["ci95"][1]
     again = summarise(
-        predictions, index, counts_of(index, [1] * k), split="test", weights="ema",
+        predictions,
+        index,
+        counts_of(index, [1] * k),
+        split="test",
+        weights="ema",
         num_bootstrap=50,
-    )  # fmt: skip
+    )
     assert again == content
 
 

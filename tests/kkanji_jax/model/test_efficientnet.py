@@ -33,7 +33,7 @@ def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def fill(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
-    """The formula of scripts/make_golden.py, by timm's name and shape."""
+    """The formula of tests/golden/make/pytorch.py, by timm's name and shape."""
     values = normal(name, shape)
     if name.endswith("running_var"):
         values = 0.5 + np.abs(values)

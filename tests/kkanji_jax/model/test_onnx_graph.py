@@ -56,8 +56,14 @@ def logits_of_jax(model: dict, num_classes: int, glyphs: np.ndarray):
     return np.asarray(logits), np.asarray(features), params, stats
 
 
-MODEL = {"variant": "nano", "image_px": 64, "stem_stride": 2, "dropout": None,
-         "drop_path": 0.0, "dtype": "float32"}  # fmt: skip
+MODEL = {
+    "variant": "nano",
+    "image_px": 64,
+    "stem_stride": 2,
+    "dropout": None,
+    "drop_path": 0.0,
+    "dtype": "float32",
+}
 
 
 @pytest.mark.parametrize(
