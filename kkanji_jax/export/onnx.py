@@ -21,7 +21,17 @@ def write_onnx(
     out: Path, model: Mapping[str, Any], class_index: ClassIndex, params: Path, dtype: str
 ) -> None:
     """Writes a model whose weights are those in the file `params`, which must stay beside it."""
-    weights = [outside(name, dtype, at, params.name) for name, at in places_in(params).items()]
+    weights = [
+        outside(
+            name,
+            dtype,
+            at.shape,
+            file_name=params.name,
+            offset=at.offset,
+            num_bytes=at.num_bytes,
+        )
+        for name, at in places_in(params).items()
+    ]
     metadata = {"params_sha256": sha256_of(params)}
     _write(make_model(model, class_index, weights, metadata=metadata), out)
 

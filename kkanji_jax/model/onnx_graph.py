@@ -17,14 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from kkanji_jax.array_types import Float32, Shaped
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX
-from kkanji_jax.inference.forward_pass import (
+from kkanji_jax.model.forward_pass import (
     NORM_EPSILON,
     STEM_KERNEL_PX,
     resize_weights,
     same_padding,
 )
 from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
-from kkanji_jax.saved.arrays import Place
 
 # Not the newest, so that runtimes of some years ago read it too.
 IR_VERSION, OPSET = 8, 17
@@ -41,11 +40,13 @@ def inside(name: str, dtype: str, array: Shaped[np.ndarray, "..."]) -> TensorPro
     return helper.make_tensor(name, DATA_TYPES[dtype], array.shape, content, raw=True)
 
 
-def outside(name: str, dtype: str, place: Place, file_name: str) -> TensorProto:
+def outside(
+    name: str, dtype: str, shape: tuple[int, ...], *, file_name: str, offset: int, num_bytes: int
+) -> TensorProto:
     """A tensor whose bytes lie in another file of the model's folder."""
-    tensor = TensorProto(name=name, data_type=DATA_TYPES[dtype], dims=place.shape)
+    tensor = TensorProto(name=name, data_type=DATA_TYPES[dtype], dims=shape)
     tensor.data_location = TensorProto.EXTERNAL
-    where = {"location": file_name, "offset": place.offset, "length": place.num_bytes}
+    where = {"location": file_name, "offset": offset, "length": num_bytes}
     for key, value in where.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor

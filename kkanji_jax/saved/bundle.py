@@ -125,7 +125,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
 
     Raises ValueError naming the file that is missing, damaged, of a format that this version does
     not know, or that does not fit the others. Whether model.onnx is of these weights is found out
-    by who runs it: backends/onnx_backend.py.
+    by who runs it: inference/onnx_backend.py.
     """
     folder = Path(path)
     if not folder.is_dir():
