@@ -9,9 +9,8 @@ import onnxruntime
 import pytest
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.inference import forward_pass
 from kkanji_jax.inference.recogniser import load
-from kkanji_jax.model import efficientnet
+from kkanji_jax.model import efficientnet, forward_pass
 from kkanji_jax.model.onnx_graph import model_in_memory
 from kkanji_jax.saved.bundle import flatten
 
