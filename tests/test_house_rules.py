@@ -53,10 +53,8 @@ WITH_FMT_SKIP = (
     "kkanji_jax/plots/style.py",
     "kkanji_jax/plots/top_misclassifications.py",
     "kkanji_jax/reporting/report_page.py",
-    "scripts/draw_architecture.py",
     "scripts/experiments/results_comparisons.py",
     "scripts/experiments/results_page.py",
-    "tests/scripts/test_draw_architecture.py",
 )
 WITH_ANY_SETTINGS = ("kkanji_jax/model/onnx_graph.py",)
 
