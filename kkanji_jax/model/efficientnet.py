@@ -176,7 +176,7 @@ class MBConv(nnx.Module):
 
 
 class EfficientNet(nnx.Module):
-    """The network of a `variant`: images in, class logits out.
+    """The network of a `variant`: images in, class logits out; `create_model` gives it weights.
 
     Weights and statistics are float32, activations `dtype`, pooled features and logits float32.
     `dropout` defaults to the variant's. `drop_path` is the rate towards which the blocks' rates

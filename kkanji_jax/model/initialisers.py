@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32
+from jaxtyping import Array, Float32
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,17 @@ def classifier(fan_out: int) -> Initial:
 
 
 def parameter(initial: Initial, *shape: int) -> nnx.Param:
-    """A weight that knows how it begins. Until `initial_values` it only has its shape."""
-    return nnx.Param(jnp.zeros(shape), initial=initial)
+    """A weight that knows how it begins; what is random is 0 until `initial_values` draws it."""
+    return nnx.Param(_constant(initial, shape), initial=initial)
 
 
 def statistic(initial: Initial, *shape: int) -> nnx.BatchStat:
     """A running statistic that knows how it begins; see `parameter`."""
-    return nnx.BatchStat(jnp.zeros(shape), initial=initial)
+    return nnx.BatchStat(_constant(initial, shape), initial=initial)
+
+
+def _constant(initial: Initial, shape: tuple[int, ...]) -> Float32[Array, "..."]:
+    return jnp.full(shape, initial.scale if initial.kind == "constant" else 0.0, jnp.float32)
 
 
 def initial_values(network: nnx.Module, kind: type[nnx.Variable], seed: int) -> Any:

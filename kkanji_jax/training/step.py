@@ -145,9 +145,9 @@ def train_step(
     )
     norms = Norms(
         count=jnp.ones((), jnp.int32),
-        gradient=optax.global_norm(grads.params),
-        update=optax.global_norm(updates),
-        weight=optax.global_norm(params),
+        gradient=optax.tree.norm(grads.params),
+        update=optax.tree.norm(updates),
+        weight=optax.tree.norm(params),
     )
     return next_state, StepMetrics(grads.sums, norms)
 
