@@ -33,9 +33,16 @@ def is_foreign(name: str) -> bool:
     return name.startswith(".") or name in _LEFT_BY_SYSTEMS
 
 
+class WriteError(OSError):
+    """A file that could not be written: number, reason and name are those of OSError."""
+
+    def __str__(self) -> str:
+        return f"cannot write {self.filename}: {self.strerror}"
+
+
 @contextmanager
 def naming_in_errors(path: Path, *unnamed: Path) -> Iterator[None]:
-    """Makes a failing write an OSError that names `path`, with the number of the failure.
+    """Makes a failing write a WriteError that names `path`, with the number of the failure.
 
     A full disk tells no name of a file. Errors that name another file pass, unless that is one of
     `unnamed`, which nobody but the writer knows.
@@ -50,8 +57,7 @@ def naming_in_errors(path: Path, *unnamed: Path) -> Iterator[None]:
         if err.filename is None and err.errno is None and not _is_of_writing(err):
             raise
         number = err.errno or errno.ENOSPC
-        why = err.strerror or os.strerror(number)
-        raise OSError(number, f"cannot write it: {why}", str(path)) from err
+        raise WriteError(number, err.strerror or os.strerror(number), str(path)) from err
 
 
 def _is_of_writing(err: OSError) -> bool:
@@ -66,7 +72,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     What stood at `path` stays until then, and for good if the block raises; its mode stays, and if
     it is a symbolic link, its target is replaced and not the link. What is no file (a pipe, a
     device) is written to, once all is known. Folders on the way are created. The name is of this
-    process alone, so that two that write `path` do not mix: the later one's file stays. OSError
+    process alone, so that two that write `path` do not mix: the later one's file stays. WriteError
     names `path`.
     """
     path = Path(path)

@@ -22,14 +22,14 @@ from kkanji_jax.locks import HeldError, hold
 
 @contextmanager
 def naming_in_errors(path: Path) -> Iterator[None]:
-    """Makes errors of writing one OSError that names `path`: a full disk's name no file."""
+    """Makes errors of writing one WriteError that names `path`: a full disk's name no file."""
     try:
         with files.naming_in_errors(path):
             yield
     except RuntimeError as err:  # what ArrayRecord raises for a full disk, among others
         is_full = os.strerror(errno.ENOSPC) in str(err)
         number = errno.ENOSPC if is_full else errno.EIO
-        raise OSError(number, f"cannot write it: {' '.join(str(err).split())}", str(path)) from err
+        raise files.WriteError(number, " ".join(str(err).split()), str(path)) from err
 
 
 def sync(path: Path) -> None:
