@@ -248,14 +248,17 @@ _TOGETHER: tuple[tuple[str, str, Callable[[Config], bool]], ...] = (
     (
         "model.norm_group must divide the images of a microbatch, got",
         "model.norm_group",
-        lambda config: not config.model.norm_group
-        or config.batch_size // config.microbatches % config.model.norm_group == 0,
+        lambda config: (
+            not config.model.norm_group
+            or config.batch_size // config.microbatches % config.model.norm_group == 0
+        ),
     ),
     (
         "with mixup, batch_size must divide into microbatches of pairs, got",
         "batch_size",
-        lambda config: not config.augment.mixup_alpha
-        or config.batch_size % (2 * config.microbatches) == 0,
+        lambda config: (
+            not config.augment.mixup_alpha or config.batch_size % (2 * config.microbatches) == 0
+        ),
     ),
     (
         "optim.weight_decay times optim.lr_peak must be less than 1, or a step takes more than "

@@ -13,10 +13,7 @@ from types import FrameType
 from typing import Any
 
 import kkanji_jax
-from kkanji_jax.files import write_json
 from kkanji_jax.locks import HeldError, Lock, hold
-
-__all__ = ["StopSignal", "commit_of", "environment", "lock", "write_json"]
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _GIT_TIMEOUT_S = 10.0  # a repository on a slow disk is no reason to wait
