@@ -144,12 +144,6 @@ def write_json(path: Path, content: object) -> None:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def write_json(path: Path, content: object) -> None:
-    """Writes `content` so that a kill leaves the old file or the new one."""
-    with written_whole(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The folder of a run: its lock, its record of where it ran, and the signals that ask it to stop."""
+"""The folder of a run: its lock, its record of where it ran, the signals that ask it to stop."""
 
 import json
 import os
