@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from data_tools.fetch.sources import Archive, problem_of
-from data_tools.progress import Report
+from kkanji_jax.cli import Report
 from kkanji_jax.locks import HeldError, Lock, hold
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0  # between tries; doubled each time

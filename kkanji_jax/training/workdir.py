@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import kkanji_jax
 from kkanji_jax.locks import HeldError, Lock, hold
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -89,7 +88,7 @@ def environment(devices: list[str]) -> dict[str, Any]:
         "command": sys.argv,
         "versions": {name: _version_of(name) for name in _PACKAGES},
         "python": platform.python_version(),
-        "commit": commit_of(Path(kkanji_jax.__file__).parent),
+        "commit": commit_of(Path(__file__).parents[1]),
         "devices": devices,
         "processors": os.cpu_count(),
     }
