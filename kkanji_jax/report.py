@@ -6,17 +6,16 @@ suspects are drawn with their images.
 """
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from kkanji_jax import cli
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kkanji_jax.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.make_parser(
+        "kkanji_jax.report", __doc__ or "", "--model runs/b0 --dataset data/kuzushiji"
     )
     parser.add_argument(
         "--model", required=True, type=Path, metavar="WORKDIR", help="folder of a run, as runs/b0"
@@ -29,23 +28,20 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report; 0, or 1 with one line on stderr."""
     args = _parser().parse_args(argv)
-    from kkanji_jax.reporting.run_report import write_report
-
     out = args.out or args.model / "report.html"
-    try:
+
+    def work() -> None:
+        from kkanji_jax.reporting.run_report import write_report
+
         write_report(args.model, args.dataset, out)
-    except (ValueError, OSError, KeyError) as err:
-        if "KKANJI_TRACEBACK" in os.environ:
-            raise
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    print(out)
-    return 0
+        print(out)
+
+    return cli.answer(work)
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.report` and kkanji-report."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

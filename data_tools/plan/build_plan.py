@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from data_tools.plan import protocols, split
+from data_tools.plan import protocols, shard_contents, split
 from data_tools.plan.audit import audit, leave_out
-from data_tools.progress import Report, say_nothing
+from data_tools.plan.audit_pictures import choose_pictures
 from data_tools.read import catalogue as combine
-from data_tools.view.audit_page import choose_pictures
 from data_tools.workers import Workers
-from data_tools.write import shards
+from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
@@ -91,14 +90,14 @@ class Options(NamedTuple):
         del recorded["splits_from"], recorded["skip_bad"]  # a path of this machine; the audit tells
         recorded |= {"ratios": list(self.shares), "pool_official": list(self.pool_official)}
         recorded["engine"] = self.engine if self.per_class else None
-        return {**recorded, "chunk_size": shards.CHUNK_SIZE}
+        return {**recorded, "chunk_size": shard_contents.CHUNK_SIZE}
 
 
 class Decided(NamedTuple):
     """What is to be written: the originals that stay, the split of each, their classes."""
 
     kept: list[combine.Original]
-    rows: list[split.Row]
+    rows: list[split.SplitRow]
     index: ClassIndex
     class_ids: Int32[np.ndarray, " n"]
     audit: dict[str, Any]
@@ -110,8 +109,8 @@ class Decided(NamedTuple):
 class Selected(NamedTuple):
     """Each split's examples in stored order, and the rows of splits.csv."""
 
-    selections: list[shards.Selection]
-    rows: list[split.Row]
+    selections: list[shard_contents.Selection]
+    rows: list[split.SplitRow]
 
 
 def _catalogue_digest(originals: Iterable[combine.Original]) -> str:
@@ -136,7 +135,7 @@ def _make_fingerprint(
         "versions": [FORMAT_VERSION, BUILD_VERSION],
         "originals": _catalogue_digest(originals),
         "earlier": earlier,
-        "layout": [shards.SHARD_EXAMPLES, shards.WRITER_OPTIONS],
+        "layout": [shard_contents.SHARD_EXAMPLES, shard_contents.WRITER_OPTIONS],
         "policy": policy,
         "options": options.record(),
     }
@@ -201,14 +200,14 @@ def _balance(
     labels = decided.class_ids[mine]
     plan = Plan(labels, addresses, per_class=options.per_class, seed=options.seed)
     picks, copies = np.empty(len(plan), np.int32), np.empty(len(plan), np.int32)
-    for start in range(0, len(plan), shards.BLOCK):
-        positions = np.arange(start, min(start + shards.BLOCK, len(plan)), dtype=np.int64)
-        part = slice(start, start + shards.BLOCK)
+    for start in range(0, len(plan), shard_contents.BLOCK):
+        positions = np.arange(start, min(start + shard_contents.BLOCK, len(plan)), dtype=np.int64)
+        part = slice(start, start + shard_contents.BLOCK)
         picks[part], copies[part] = plan.lookup(positions, np.zeros_like(positions))
     return mine[picks], copies
 
 
-def _row_of_copy(row: split.Row, copy: int, name: str) -> split.Row:
+def _row_of_copy(row: split.SplitRow, copy: int, name: str) -> split.SplitRow:
     """The row of an example under the leaky protocol; nobody has hashed its pixels yet."""
     if not copy:
         return row._replace(split=name)
@@ -247,13 +246,16 @@ def select(decided: Decided, options: Options) -> Selected:
             added = (pool[names == name], numbers[names == name])
             examples[name] = tuple(map(np.concatenate, zip(before, added, strict=True)))
     selections = [
-        shards.store_order(name, *examples[name], sample_ids, options.seed) for name in SPLITS
+        shard_contents.store_order(name, *examples[name], sample_ids, options.seed)
+        for name in SPLITS
     ]
     return Selected(selections, rows)
 
 
 def count_splits(
-    selections: Iterable[shards.Selection], class_ids: Int32[np.ndarray, " n"], index: ClassIndex
+    selections: Iterable[shard_contents.Selection],
+    class_ids: Int32[np.ndarray, " n"],
+    index: ClassIndex,
 ) -> dict[str, dict[str, Any]]:
     """The `splits` of a manifest: examples and classes of each split."""
     splits = {}
@@ -268,7 +270,7 @@ def count_splits(
     return splits
 
 
-def count_originals(rows: Iterable[split.Row], index: ClassIndex) -> dict[str, int]:
+def count_originals(rows: Iterable[split.SplitRow], index: ClassIndex) -> dict[str, int]:
     """The originals of each class that training sees, itself or as copies."""
     parents = {(row.codepoint, row.parent_id) for row in rows if row.split == "train"}
     counts = Counter(codepoint for codepoint, _ in parents)

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jinja2
@@ -10,57 +10,26 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from data_tools.read.catalogue import Original, stack_images
-from kkanji_jax.data.class_index import ClassIndex, character_of
+from data_tools.plan.audit_pictures import MAX_PICTURES, ids_in
+from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.class_sizes import CLASS_SIZES, class_size_bucket, class_size_label
 from kkanji_jax.data.records import IMAGE_PX, Chunk
 
-PICTURES_NAME = "audit.record"  # one record of our format: what the audit found, up to a limit
-MAX_PICTURES = 60  # of each rule
 MAX_LISTED = 200
 PICTURES_A_PAGE = 24  # findings of a rule that are laid out at once
-NO_CLASS = -1
 
 
-def ids_in(finding: Any) -> list[str]:
-    """The sample ids, or the one name, that an entry of a rule in audit.json speaks of."""
-    if isinstance(finding, str):
-        return [finding]
-    if isinstance(finding, list):
-        return [each["sample_id"] for each in finding]
-    return [finding["kept"], finding["dropped"]] if "kept" in finding else [finding["name"]]
-
-
-def choose_pictures(
-    report: dict[str, Any], originals: Sequence[Original], index: ClassIndex
-) -> Chunk:
-    """The images that the rules found, the first MAX_PICTURES of each rule.
-
-    A class that is left out has the id NO_CLASS. What could not be read has no picture.
-    """
-    wanted: dict[str, None] = {}
-    for rule in report["rules"].values():
-        names = [name for finding in rule["samples"] for name in ids_in(finding)]
-        wanted.update(dict.fromkeys(names[:MAX_PICTURES]))
-    found = [original for original in originals if original.sample_id in wanted]
-    ids = tuple(original.sample_id for original in found)
-    known = set(index.codepoints)
-    class_ids = [index.id_of(o.codepoint) if o.codepoint in known else NO_CLASS for o in found]
-    images = stack_images(original.pixels for original in found)
-    return Chunk(images, np.array(class_ids, np.int32), ids, ids)
-
-
-class Picture(NamedTuple):
+class CaptionedImage(NamedTuple):
     """An image of the audit, as the page shows it."""
 
     base64: str  # of a PNG
     caption: str
 
 
-def _picture(image: UInt8[np.ndarray, "h w"], caption: str) -> Picture:
+def _picture(image: UInt8[np.ndarray, "h w"], caption: str) -> CaptionedImage:
     data = io.BytesIO()
     Image.fromarray(image).save(data, "PNG", optimize=True)
-    return Picture(base64.b64encode(data.getvalue()).decode(), caption)
+    return CaptionedImage(base64.b64encode(data.getvalue()).decode(), caption)
 
 
 def _caption(sample_id: str) -> str:
@@ -81,10 +50,14 @@ def _rule_view(
         names = ids_in(finding)
         if all(each in images for each in names):
             dropped = finding.get("dropped") if isinstance(finding, dict) else None
-            findings.append([
-                _picture(images[each], _caption(each) + (" (dropped)" if each == dropped else ""))
-                for each in names
-            ])  # fmt: skip
+            findings.append(
+                [
+                    _picture(
+                        images[each], _caption(each) + (" (dropped)" if each == dropped else "")
+                    )
+                    for each in names
+                ]
+            )
         else:
             detail = finding.get("detail", "") if isinstance(finding, dict) else ""
             without.append(", ".join(names) + (f": {detail}" if detail else ""))

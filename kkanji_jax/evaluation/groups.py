@@ -9,8 +9,8 @@ from jaxtyping import Bool, Int, Int32
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.scripts import script_of
 from kkanji_jax.evaluation import intervals
-from kkanji_jax.evaluation.metrics import TOP_K
-from kkanji_jax.evaluation.scores import Predictions
+from kkanji_jax.evaluation.counts import TOP_K
+from kkanji_jax.evaluation.forward import Predictions
 
 FormsOf = Callable[[str], Iterable[str]]  # code point -> code points that count as the same
 
@@ -42,8 +42,8 @@ def group_scores(
     return {
         "n": n,
         "classes_with_examples": len(np.unique(labels)),
-        "top1": intervals.share(int(hits.sum()), n, rng, num_bootstrap),
-        "top5": intervals.share(int(in_top5.sum()), n, rng, num_bootstrap),
+        "top1": intervals.share(int(hits.sum()), n),
+        "top5": intervals.share(int(in_top5.sum()), n),
         "macro": macro_recall(labels, hits, num_classes, rng, num_bootstrap),
     }
 
@@ -68,17 +68,21 @@ def macro_recall(
 
     value = mean_recall(np.ones(n, np.int64))["macro"]
     drawn = intervals.bootstrap(mean_recall, n, rng, num_bootstrap)["macro"]
-    samples = intervals.recentred(drawn, value)
     return {
         "value": value,
         "n": n,
-        "ci95": intervals.share_interval(samples, value, n),
+        "ci95": intervals.mean_interval(drawn, value, n),
         "classes": len(np.unique(labels)),
     }
 
 
 def by_group(
-    names: Sequence[str], predictions: Predictions, num_classes: int, **bootstrap: Any
+    names: Sequence[str],
+    predictions: Predictions,
+    num_classes: int,
+    *,
+    seed: int = 0,
+    num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
     """`group_scores` of the examples of each name, in the order of the names."""
     all_names = np.array(names)
@@ -86,27 +90,40 @@ def by_group(
     for name in sorted(set(names)):
         inside = all_names == name
         scores = group_scores(
-            predictions.labels[inside], predictions.top_ids[inside], num_classes, **bootstrap
+            predictions.labels[inside],
+            predictions.top_ids[inside],
+            num_classes,
+            seed=seed,
+            num_bootstrap=num_bootstrap,
         )
         rows.append({"name": name, **scores})
     return rows
 
 
 def by_script(
-    predictions: Predictions, class_index: ClassIndex, **bootstrap: Any
+    predictions: Predictions,
+    class_index: ClassIndex,
+    *,
+    seed: int = 0,
+    num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
     """A row for kana, kanji and others, where there are any."""
     scripts = [script_of(codepoint) for codepoint in class_index.codepoints]
     names = [scripts[label] for label in predictions.labels]
-    return by_group(names, predictions, len(class_index), **bootstrap)
+    return by_group(names, predictions, len(class_index), seed=seed, num_bootstrap=num_bootstrap)
 
 
 def by_source(
-    sample_ids: Sequence[str], predictions: Predictions, num_classes: int, **bootstrap: Any
+    sample_ids: Sequence[str],
+    predictions: Predictions,
+    num_classes: int,
+    *,
+    seed: int = 0,
+    num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
     """A row for each source: what stands before the first slash of a sample id."""
     names = [sample_id.split("/")[0] for sample_id in sample_ids]
-    return by_group(names, predictions, num_classes, **bootstrap)
+    return by_group(names, predictions, num_classes, seed=seed, num_bootstrap=num_bootstrap)
 
 
 # --- official tests ----------------------------------------------------------------------------
@@ -146,8 +163,14 @@ def official_tests(
         n = int(inside.sum())
         if not n:
             continue
-        row: dict[str, Any] = {"source": source, "measure": measure, "n": n, "of": size,
-                               "is_whole": n == size, "classes": len(characters)}  # fmt: skip
+        row: dict[str, Any] = {
+            "source": source,
+            "measure": measure,
+            "n": n,
+            "of": size,
+            "is_whole": n == size,
+            "classes": len(characters),
+        }
         rows.append(row)
         if source.split("-")[0] in pooled:
             row["why_not"] = "the official split was pooled: its test images were split anew"
@@ -160,9 +183,12 @@ def official_tests(
                 ("among_its_classes", among[source][inside]),
             ):
                 scores = group_scores(
-                    labels, predicted[:, None], len(class_index), seed=seed,
+                    labels,
+                    predicted[:, None],
+                    len(class_index),
+                    seed=seed,
                     num_bootstrap=num_bootstrap,
-                )  # fmt: skip
+                )
                 row[name] = scores["macro" if measure == "balanced" else "top1"]
     return rows
 
@@ -192,8 +218,8 @@ def variant_tolerant(
     n = len(labels)
     hits, in_top5 = is_right[:, 0], is_right.any(axis=1)
     return {
-        "top1": intervals.share(int(hits.sum()), n, rng, num_bootstrap),
-        "top5": intervals.share(int(in_top5.sum()), n, rng, num_bootstrap),
+        "top1": intervals.share(int(hits.sum()), n),
+        "top5": intervals.share(int(in_top5.sum()), n),
         "macro": macro_recall(predictions.labels, hits, num_classes, rng, num_bootstrap),
         "classes": len(
             np.unique(pairs[pairs // num_classes != pairs % num_classes] // num_classes)

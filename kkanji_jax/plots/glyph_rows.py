@@ -45,8 +45,9 @@ def draw(
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)  # inches from the top left
     axes.axis("off")
-    starts = [_TEXT_INCHES + sum(widths[:g]) * _GLYPH_INCHES + g * _GAP_INCHES
-              for g in range(len(widths))]  # fmt: skip
+    starts = [
+        _TEXT_INCHES + sum(widths[:g]) * _GLYPH_INCHES + g * _GAP_INCHES for g in range(len(widths))
+    ]
     for start, head in zip(starts, heads, strict=True):
         axes.text(start, top - 0.1, head, fontsize=8, color=style.FAINT)
     if not rows:

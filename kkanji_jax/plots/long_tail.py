@@ -25,11 +25,24 @@ def draw(by_class_size: Sequence[dict[str, Any]], subtitle: str) -> "Figure":
     below = [max(0.0, row["top1"] - row["ci95"][0]) for row in rows]
     above = [max(0.0, row["ci95"][1] - row["top1"]) for row in rows]
     axes.plot(positions, shares, color=style.VAL_COLOUR, alpha=0.35, linewidth=1.2)
-    axes.errorbar(positions, shares, yerr=[below, above], fmt="o", color=style.VAL_COLOUR,
-                  markersize=6, capsize=4, elinewidth=1.4)  # fmt: skip
+    axes.errorbar(
+        positions,
+        shares,
+        yerr=[below, above],
+        fmt="o",
+        color=style.VAL_COLOUR,
+        markersize=6,
+        capsize=4,
+        elinewidth=1.4,
+    )
     for position, row in zip(positions, rows, strict=True):
-        axes.annotate(f"{100 * row['top1']:.1f}", (position, row["top1"]), xytext=(7, -12),
-                      textcoords="offset points", fontsize=9)  # fmt: skip
+        axes.annotate(
+            f"{100 * row['top1']:.1f}",
+            (position, row["top1"]),
+            xytext=(7, -12),
+            textcoords="offset points",
+            fontsize=9,
+        )
     labels = [
         f"{class_size_label(row['min'], row['max'])}\n{row['classes']:,} classes\nn = {row['n']:,}"
         for row in rows

@@ -19,11 +19,13 @@ def draw(content: dict[str, Any], subtitle: str) -> "Figure":
     parts = [("before calibration", content["reliability"]["before"], content["ece"])]
     if content["reliability"]["after"]:
         temperature = content["calibration"]["temperature"]
-        parts.append((
-            f"after, temperature {temperature:.3f}",
-            content["reliability"]["after"],
-            content["ece_calibrated"],
-        ))  # fmt: skip
+        parts.append(
+            (
+                f"after, temperature {temperature:.3f}",
+                content["reliability"]["after"],
+                content["ece_calibrated"],
+            )
+        )
     figure, (first,) = style.new_figure(
         "Reliability",
         f"{subtitle}\n{len(parts[0][1])} bins, each of equally many images, by top-1 probability; "
@@ -66,9 +68,33 @@ def _draw_bins(axes: "Axes", rows: Sequence[dict[str, Any]], least: float) -> No
     y = [row["accuracy"] for row in rows]
     below = [max(0.0, row["accuracy"] - row["ci95"][0]) for row in rows]
     above = [max(0.0, row["ci95"][1] - row["accuracy"]) for row in rows]
-    axes.errorbar(x, y, yerr=[below, above], fmt="o-", color=style.VAL_COLOUR, markersize=5,
-                  linewidth=1.2, elinewidth=1.2, capsize=3, clip_on=False)  # fmt: skip
-    axes.text(0.97, 0.05, "below the line: too sure", transform=axes.transAxes, ha="right",
-              fontsize=8, color=style.FAINT)  # fmt: skip
-    axes.text(0.03, 0.95, "above: too modest", transform=axes.transAxes, va="top",
-              fontsize=8, color=style.FAINT)  # fmt: skip
+    axes.errorbar(
+        x,
+        y,
+        yerr=[below, above],
+        fmt="o-",
+        color=style.VAL_COLOUR,
+        markersize=5,
+        linewidth=1.2,
+        elinewidth=1.2,
+        capsize=3,
+        clip_on=False,
+    )
+    axes.text(
+        0.97,
+        0.05,
+        "below the line: too sure",
+        transform=axes.transAxes,
+        ha="right",
+        fontsize=8,
+        color=style.FAINT,
+    )
+    axes.text(
+        0.03,
+        0.95,
+        "above: too modest",
+        transform=axes.transAxes,
+        va="top",
+        fontsize=8,
+        color=style.FAINT,
+    )

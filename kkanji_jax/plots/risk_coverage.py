@@ -30,8 +30,14 @@ def draw(content: dict[str, Any], subtitle: str) -> "Figure":
     axes.set_xlim(0, 1.02)
     axes.set_xlabel("share of the images that is answered")
     axes.set_ylabel("errors among the answered")
-    axes.annotate(f"all: {100 * risk[-1]:.1f} %", (1, risk[-1]), xytext=(-8, 8),
-                  textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
+    axes.annotate(
+        f"all: {100 * risk[-1]:.1f} %",
+        (1, risk[-1]),
+        xytext=(-8, 8),
+        textcoords="offset points",
+        ha="right",
+        fontsize=9,
+    )
     for row in content["verdicts"] or ():
         if row["verdict"] == "accept" and row["accuracy"]["value"] is not None:
             x, error = row["coverage"]["value"], 1 - row["accuracy"]["value"]

@@ -87,10 +87,19 @@ def titled_figure(
     # Inches from the left and, downwards negative, from the top, whatever the height becomes.
     from_top = ScaledTranslation(0, 1, figure.transFigure)  # pyright: ignore[reportArgumentType]
     inches = figure.dpi_scale_trans + from_top
-    figure.text(0.2, -0.14, title, transform=inches, fontsize=15, fontweight="bold", va="top",
-                family=LATIN_FAMILY)  # fmt: skip
-    lines = figure.text(0.2, -0.46, subtitle, transform=inches, fontsize=9, color=FAINT, va="top",
-                        linespacing=1.4)  # fmt: skip
+    figure.text(
+        0.2,
+        -0.14,
+        title,
+        transform=inches,
+        fontsize=15,
+        fontweight="bold",
+        va="top",
+        family=LATIN_FAMILY,
+    )
+    lines = figure.text(
+        0.2, -0.46, subtitle, transform=inches, fontsize=9, color=FAINT, va="top", linespacing=1.4
+    )
     lines.set_text(_broken(lines, width - 0.4))
     top = 0.5 + 0.19 * (lines.get_text().count("\n") + 1)
     figure.set_size_inches(width, top + body)

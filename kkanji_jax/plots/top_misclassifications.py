@@ -59,18 +59,21 @@ def draw(
         body=body,
     )
     if not confusions:
-        figure.text(0.5, 0.3 / (top + body), "no example was misclassified", ha="center",
-                    fontsize=13)  # fmt: skip
+        figure.text(
+            0.5, 0.3 / (top + body), "no example was misclassified", ha="center", fontsize=13
+        )
     longest = confusions[0].count if confusions else 1
     for column in range(num_columns if confusions else 0):
         part = confusions[column * _ROWS_OF_COLUMN : (column + 1) * _ROWS_OF_COLUMN]
         height = len(part) * _ROW_INCHES
-        axes = figure.add_axes((
-            (column * _COLUMN_INCHES + _NAMES_INCHES) / width,
-            (body - 0.1 - height) / (top + body),
-            _BAR_INCHES / width,
-            height / (top + body),
-        ))  # fmt: skip
+        axes = figure.add_axes(
+            (
+                (column * _COLUMN_INCHES + _NAMES_INCHES) / width,
+                (body - 0.1 - height) / (top + body),
+                _BAR_INCHES / width,
+                height / (top + body),
+            )
+        )
         _draw_bars(axes, part, longest, class_index, font)
     return figure
 
@@ -90,14 +93,33 @@ def _draw_bars(
             text, codepoint = font.text_of(character), class_index.codepoints[class_id]
             # A code point in place of a character needs no second naming.
             is_drawn = text == character
-            axes.text((left - _NAMES_INCHES) / _BAR_INCHES, row, text,
-                      fontsize=15 if is_drawn else 8.5, va="center_baseline",
-                      transform=in_margin)  # fmt: skip
-            axes.text((left + 0.29 - _NAMES_INCHES) / _BAR_INCHES, row,
-                      codepoint if is_drawn else "", fontsize=7, color=style.FAINT,
-                      va="center_baseline", transform=in_margin)  # fmt: skip
-        axes.text((1.17 - _NAMES_INCHES) / _BAR_INCHES, row, "→", fontsize=9, color=style.FAINT,
-                  ha="center", va="center_baseline", transform=in_margin)  # fmt: skip
+            axes.text(
+                (left - _NAMES_INCHES) / _BAR_INCHES,
+                row,
+                text,
+                fontsize=15 if is_drawn else 8.5,
+                va="center_baseline",
+                transform=in_margin,
+            )
+            axes.text(
+                (left + 0.29 - _NAMES_INCHES) / _BAR_INCHES,
+                row,
+                codepoint if is_drawn else "",
+                fontsize=7,
+                color=style.FAINT,
+                va="center_baseline",
+                transform=in_margin,
+            )
+        axes.text(
+            (1.17 - _NAMES_INCHES) / _BAR_INCHES,
+            row,
+            "→",
+            fontsize=9,
+            color=style.FAINT,
+            ha="center",
+            va="center_baseline",
+            transform=in_margin,
+        )
         axes.text(
             confusion.count + longest * 0.02,
             row,

@@ -1,6 +1,6 @@
 """What an eval.json says, ready to be shown: the one view that every report is rendered from.
 
-`Evaluation.of` reads the content of an eval.json, of any version, or the part of it that
+`EvaluationView.of` reads the content of an eval.json, of any version, or the part of it that
 docs/results/ keeps. The report, the model card, the table of `evaluate` and docs/RESULTS.md differ
 in layout only: names, order, units and the meaning of a missing score are decided here.
 """
@@ -159,7 +159,7 @@ class AnyForm:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationView:
     """One evaluation: of a split of a dataset, or of other images."""
 
     split: str
@@ -182,9 +182,8 @@ class Evaluation:
     interval_method: str | None
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], **known: Any) -> "Evaluation":
-        """From the content of an eval.json; `known` gives what a part of one leaves out."""
-        content = {**content, **known}
+    def of(cls, content: Mapping[str, Any]) -> "EvaluationView":
+        """From the content of an eval.json, which has at least split, num_examples and weights."""
         tolerant = content.get("variant_tolerant")
         calibration = content.get("calibration")
         curve = content.get("risk_coverage") or {}

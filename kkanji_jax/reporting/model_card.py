@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.reporting.evaluation_view import Evaluation
+from kkanji_jax.reporting.evaluation_view import EvaluationView
 from kkanji_jax.reporting.rendering import render
 
 ATTRIBUTION = (
@@ -38,25 +38,29 @@ def model_card(
     `last_line` is the last line of the run's metrics.jsonl, `confusions` the rows of the test's
     confusions.csv, the most frequent first.
     """
-    evaluations = [(name, Evaluation.of(score)) for name, score in sorted(scores.items())]
+    evaluations = [(name, EvaluationView.of(score)) for name, score in sorted(scores.items())]
     test = dict(evaluations).get("test")
     pooled = {source for score in scores.values() for source in score.get("pool_official") or ()}
     return render(
         "model_card.md.j2",
-        variant=config["model"]["variant"],
-        num_classes=len(class_index),
-        num_images=sum(train_counts[codepoint] for codepoint in class_index.codepoints),
-        attribution=ATTRIBUTION,
-        pooled=sorted(pooled),
-        origin=_origin_rows(about, config, environment, last_line or {}),
-        evaluations=evaluations,
-        scores_bundle="bundle" in scores,
-        dtype=dtype,
-        rare=[row for row in test.filled_class_sizes if row.most is not None and row.most < RARE]
-        if test
-        else [],
-        confusions=confusions[:NUM_CONFUSIONS] if test else [],
-        unmeasured=_unmeasured(dict(evaluations), calibration),
+        {
+            "variant": config["model"]["variant"],
+            "num_classes": len(class_index),
+            "num_images": sum(train_counts[codepoint] for codepoint in class_index.codepoints),
+            "attribution": ATTRIBUTION,
+            "pooled": sorted(pooled),
+            "origin": _origin_rows(about, config, environment, last_line or {}),
+            "evaluations": evaluations,
+            "scores_bundle": "bundle" in scores,
+            "dtype": dtype,
+            "rare": [
+                row for row in test.filled_class_sizes if row.most is not None and row.most < RARE
+            ]
+            if test
+            else [],
+            "confusions": confusions[:NUM_CONFUSIONS] if test else [],
+            "unmeasured": _unmeasured(dict(evaluations), calibration),
+        },
     )
 
 
@@ -128,7 +132,7 @@ def _hardware(environment: Mapping[str, Any]) -> str | None:
 
 
 def _unmeasured(
-    evaluations: Mapping[str, Evaluation], calibration: Mapping[str, Any] | None
+    evaluations: Mapping[str, EvaluationView], calibration: Mapping[str, Any] | None
 ) -> list[str]:
     missing = [what for name, what in MEASURABLE.items() if name not in evaluations]
     if "test" not in evaluations or evaluations["test"].unknown is None:

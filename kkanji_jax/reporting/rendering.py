@@ -4,15 +4,16 @@ A template that is named `*.html.j2` escapes whatever it is given; a Markdown te
 it did not write itself through `cell`.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import jinja2
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, context: Mapping[str, Any]) -> str:
     """A template of templates/ filled in; a name that it wants and does not get is an error."""
-    return _environment().get_template(template).render(**context)
+    return _environment().get_template(template).render(context)
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.plots.evaluated import Evaluated
-from kkanji_jax.reporting.evaluation_view import NOTHING, Evaluation
+from kkanji_jax.reporting.evaluation_view import NOTHING, EvaluationView
 from kkanji_jax.reporting.rendering import render
 
 MOST_SUSPECTS = 50
@@ -79,11 +79,15 @@ def page(
     sections = [_section(split, shown) for split in splits]
     return render(
         "report.html.j2",
-        run=run,
-        sections=sections,
-        training_pictures=[p for p in shown if not p.name.endswith(tuple(f"_{n}" for n in names))],
-        provenance=provenance,
-        interval_method=sections[0]["evaluation"].interval_method if sections else None,
+        {
+            "run": run,
+            "sections": sections,
+            "training_pictures": [
+                p for p in shown if not p.name.endswith(tuple(f"_{n}" for n in names))
+            ],
+            "provenance": provenance,
+            "interval_method": sections[0]["evaluation"].interval_method if sections else None,
+        },
     )
 
 
@@ -95,7 +99,7 @@ def _section(split: Evaluated, pictures: Sequence[Picture]) -> dict[str, Any]:
     ]
     confusions = split.table("confusions.csv")
     return {
-        "evaluation": Evaluation.of(split.content),
+        "evaluation": EvaluationView.of(split.content),
         "pictures": {picture.kind: picture for picture in own},
         "other_pictures": [p.kind for p in own if p.kind not in _CAPTIONS],
         "confusions": confusions[:MOST_CONFUSIONS],

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from kkanji_jax.reporting.evaluation_view import Evaluation, Score
+from kkanji_jax.reporting.evaluation_view import EvaluationView, Score
 
 
 def score_table(content: dict[str, Any]) -> str:
     """Every headline score with its n and interval, then the parts that it is made of."""
-    return "\n".join(_lines(Evaluation.of(content)))
+    return "\n".join(_lines(EvaluationView.of(content)))
 
 
-def _lines(found: Evaluation) -> Iterator[str]:
+def _lines(found: EvaluationView) -> Iterator[str]:
     if found.warning:
         yield found.warning
     yield (

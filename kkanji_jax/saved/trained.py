@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kkanji_jax.config import complete
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.saved import bundle as bundle_lib
 
 WEIGHTS = ("ema", "raw")
 CALIBRATION = "calibration.json"
-PRETRAINED = Path(__file__).parent / "pretrained" / "b0"
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "b0"
 
 
 class Trained(NamedTuple):
@@ -117,7 +118,7 @@ def _of_bundle(path: Path, weights: str | None) -> Trained:
     return Trained(
         path=path,
         is_bundle=True,
-        config=bundle.config,
+        config=complete(bundle.config),
         class_index=bundle.class_index,
         params=bundle_lib.nest(bundle.variables, "params"),
         batch_stats=bundle_lib.nest(bundle.variables, "batch_stats"),

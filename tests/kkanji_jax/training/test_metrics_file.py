@@ -69,17 +69,11 @@ def test_reading_the_file_needs_no_array_library():
 
 @pytest.mark.parametrize("torn", TORN.values(), ids=TORN)
 def test_a_run_resumes_over_a_torn_line_and_the_file_is_whole_again(torn: bytes, tmp_path: Path):
-    from kkanji_jax.training.metric_log import MetricLog
+    from kkanji_jax.training.metric_log import LogConfig, MetricLog
 
     lines = [line | {"elapsed_s": 2.0 * line["step"]} for line in LINES]
     path = tmp_path / "metrics.jsonl"
     path.write_bytes("".join(json.dumps(line) + "\n" for line in lines).encode() + torn)
-    MetricLog(
-        tmp_path,
-        resumed_step=2,
-        total_steps=9,
-        batch_size=4,
-        steps_per_epoch=3.0,
-        learning_rates=np.zeros(9),
-    )
+    config = LogConfig(total_steps=9, steps_per_epoch=3.0, batch_size=4, learning_rates=np.zeros(9))
+    MetricLog(tmp_path, config, resumed_step=2)
     assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == lines[:2]
