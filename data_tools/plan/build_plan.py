@@ -13,9 +13,9 @@ from jaxtyping import Int32
 from data_tools.plan import protocols, shard_contents, split
 from data_tools.plan.audit import audit, leave_out
 from data_tools.plan.audit_pictures import choose_pictures
-from data_tools.progress import Report, say_nothing
 from data_tools.read import catalogue as combine
 from data_tools.workers import Workers
+from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS

@@ -11,7 +11,6 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from data_tools.fetch.sources import is_published
-from data_tools.progress import Report, say_nothing
 from data_tools.read import formats
 from data_tools.read.class_folders import iterate_images, iterate_kkanji
 from data_tools.read.decoding import (
@@ -26,6 +25,7 @@ from data_tools.read.layouts import CHAR_SHAPE, KKANJI, SmallPart, find_layout, 
 from data_tools.read.pixel_store import PixelStore, StoredPixels
 from data_tools.read.rights import RIGHTS_NAME
 from data_tools.workers import Workers
+from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.records import IMAGE_PX
 from kkanji_jax.files import sha256_of

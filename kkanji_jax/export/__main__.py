@@ -9,24 +9,24 @@ that takes --model reads it. With --self-contained, one ONNX file for other prog
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from kkanji_jax import cli
+from kkanji_jax.files import is_foreign
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kkanji_jax.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.make_parser(
+        "kkanji_jax.export", __doc__ or "", "--model runs/b0 --out bundles/b0 --onnx"
     )
     parser.add_argument("--model", required=True, metavar="M", help="folder of a run, or a bundle")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="OUT", help="a new folder, or a new .onnx file"
     )
     parser.add_argument(
-        "--dtype", choices=("float16", "bfloat16"), default="float16", help="default: float16"
+        "--dtype", choices=("float16", "bfloat16"), default="float16", help="of the weights"
     )
     parser.add_argument(
         "--onnx",
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
     )
     parser.add_argument(
-        "--which", choices=("best", "latest"), default="best", help="checkpoint (default: best)"
+        "--which", choices=("best", "latest"), default="best", help="of the run's checkpoints"
     )
     return parser
 
@@ -170,25 +170,22 @@ def _scores_in(folder: Path) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports; 0, or 1 with one line on stderr."""
     args = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         export(args)
-    except (ValueError, OSError) as err:
-        if "KKANJI_TRACEBACK" in os.environ:
-            raise
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    if args.out.is_file():
-        print(f"wrote {args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
-        return 0
-    files = sorted(path for path in args.out.iterdir())
-    size = sum(path.stat().st_size for path in files if path.is_file())
-    print(f"wrote {args.out}: {', '.join(path.name for path in files)}; {size / 1e6:.1f} MB")
-    return 0
+        if args.out.is_file():
+            print(f"wrote {args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+            return
+        files = sorted(path for path in args.out.iterdir() if not is_foreign(path.name))
+        size = sum(path.stat().st_size for path in files if path.is_file())
+        print(f"wrote {args.out}: {', '.join(path.name for path in files)}; {size / 1e6:.1f} MB")
+
+    return cli.answer(work)
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.export` and kkanji-export."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

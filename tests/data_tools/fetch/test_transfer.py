@@ -15,7 +15,7 @@ from data_tools.fetch.transfer import (
     check_base_url,
     lock_folder,
 )
-from data_tools.progress import say_nothing
+from kkanji_jax.cli import say_nothing
 
 TAR = "kkanji/kkanji.tar"
 
