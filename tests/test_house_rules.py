@@ -28,7 +28,7 @@ BUSY_METHODS = ("read_text", "read_bytes", "write_text", "mkdir")
 IDLE_CALLS = ("np.dtype", "np.finfo", "np.iinfo", "jnp.dtype", "jnp.finfo")
 COMMANDS = (
     "kkanji_jax/train.py",
-    "kkanji_jax/command_line.py",
+    "kkanji_jax/cli.py",
     "kkanji_jax/evaluate.py",
     "kkanji_jax/predict.py",
     "kkanji_jax/report.py",
@@ -55,7 +55,7 @@ WITH_FMT_SKIP = (
     "scripts/experiments/results_comparisons.py",
     "scripts/experiments/results_page.py",
 )
-WITH_ANY_SETTINGS = ("kkanji_jax/model/onnx_graph.py",)
+WITH_ANY_SETTINGS: tuple[str, ...] = ()
 
 ROOT = Path(__file__).resolve().parents[1]
 
