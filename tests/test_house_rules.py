@@ -28,7 +28,6 @@ BUSY_METHODS = ("read_text", "read_bytes", "write_text", "mkdir")
 IDLE_CALLS = ("np.dtype", "np.finfo", "np.iinfo", "jnp.dtype", "jnp.finfo")
 COMMANDS = (
     "kkanji_jax/train.py",
-    "kkanji_jax/cli.py",
     "kkanji_jax/evaluate.py",
     "kkanji_jax/predict.py",
     "kkanji_jax/report.py",
