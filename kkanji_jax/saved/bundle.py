@@ -13,8 +13,10 @@ SHA256SUMS         of all of them
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,14 @@ import numpy as np
 
 from kkanji_jax.array_types import Float32
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.files import check_sums, sha256_of, write_sums
+from kkanji_jax.files import (
+    SUMS,
+    check_sums,
+    is_foreign,
+    naming_in_errors,
+    sha256_of,
+    write_sums,
+)
 from kkanji_jax.saved import arrays as arrays_lib
 
 FORMAT = "kkanji_jax bundle"
@@ -93,13 +102,10 @@ def write_bundle(
 
     `dataset` gives the page its examples of each character.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or not all(is_foreign(p.name) for p in out.iterdir())):
         raise ValueError(f"{out} is there already; give --out another name, or remove it")
     _check_counts(train_counts, class_index, out)
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with naming_in_errors(out), _folder_beside(out) as unfinished:
         half = {name: arrays_lib.to_half(value, dtype) for name, value in variables.items()}
         arrays_lib.write_arrays(unfinished / PARAMS, half)
         head = {"format": FORMAT, "format_version": FORMAT_VERSION, "dtype": dtype}
@@ -129,11 +135,29 @@ def write_bundle(
                 dataset=dataset,
             )
         write_sums(unfinished)
-        if out.is_dir():
-            out.rmdir()
-        unfinished.replace(out)
+        _put_in_place(unfinished, out)
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, of this process alone, which is removed if it is still there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name[:40]}.{secrets.token_hex(8)}.unfinished")
+    unfinished.mkdir()
+    try:
+        yield unfinished
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _put_in_place(unfinished: Path, out: Path) -> None:
+    """Gives the whole bundle its name; into a folder with foreign files, its digests come last."""
+    if out.is_dir() and any(out.iterdir()):
+        names = sorted(path.name for path in unfinished.iterdir())
+        for name in sorted(names, key=lambda name: name == SUMS):
+            (unfinished / name).rename(out / name)
+        return
+    unfinished.replace(out)  # an empty folder gives way
 
 
 def is_bundle(path: Path) -> bool:
