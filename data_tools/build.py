@@ -56,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--policy",
         choices=[name for name in POLICIES if name != "none"],
-        help="how --per-class varies its copies (default: glyph_safe; with --protocol legacy: it)",
+        help="how --per-class varies its copies (default: glyph_safe; with legacy: legacy)",
     )
     add(
         "--engine",

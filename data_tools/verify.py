@@ -54,7 +54,11 @@ def _read_shard(path: Path, entry: dict[str, Any]) -> Iterator[Chunk]:
 
 
 def _check_chunk(
-    chunk: Chunk, name: str, manifest: dict[str, Any], index: ClassIndex, rows: dict[str, split.Row]
+    chunk: Chunk,
+    name: str,
+    manifest: dict[str, Any],
+    index: ClassIndex,
+    rows: dict[str, split.SplitRow],
 ) -> Iterator[str]:
     if chunk.images.shape[1:] != (manifest["image_px"],) * 2:
         yield f"images of {chunk.images.shape[1:]}, not {manifest['image_px']} px"
@@ -80,7 +84,11 @@ def _check_chunk(
 
 
 def _check_counts(
-    dataset: Path, manifest: dict[str, Any], index: ClassIndex, rows: list[split.Row], seen: _Seen
+    dataset: Path,
+    manifest: dict[str, Any],
+    index: ClassIndex,
+    rows: list[split.SplitRow],
+    seen: _Seen,
 ) -> Iterator[str]:
     path = dataset / "manifest.json"
     for name in SPLITS:

@@ -1,12 +1,11 @@
 """The only schema of a run: every field, its default, its range and what it means, in one table."""
 
+import copy
 import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-from ml_collections import ConfigDict, config_dict
 
 from kkanji_jax.model.variants import VARIANTS
 
@@ -180,6 +179,8 @@ def default_config() -> Config:
 
     A field that may be unset is a placeholder, so that the command line can set it.
     """
+    from ml_collections import ConfigDict, config_dict  # here: a saved config is read without it
+
     config: Any = ConfigDict()
     for path, field in FIELDS.items():
         group, _, name = path.rpartition(".")
@@ -196,16 +197,12 @@ def complete(saved: dict[str, Any]) -> dict[str, Any]:
 
     So a new field's default must be what was done before there was one.
     """
-
-    def overlay(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-        nested = {
-            key: overlay(default, values[key])
-            for key, default in defaults.items()
-            if isinstance(default, dict) and key in values
-        }
-        return defaults | values | nested
-
-    return overlay(default_config().to_dict(), saved)
+    whole = copy.deepcopy(saved)
+    for path, field in FIELDS.items():
+        group, _, name = path.rpartition(".")
+        place = whole.setdefault(group, {}) if group else whole
+        place.setdefault(name, field.default)
+    return whole
 
 
 def paper_config(model_variant: str, run_variant: str) -> Config:

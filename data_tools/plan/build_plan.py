@@ -97,7 +97,7 @@ class Decided(NamedTuple):
     """What is to be written: the originals that stay, the split of each, their classes."""
 
     kept: list[combine.Original]
-    rows: list[split.Row]
+    rows: list[split.SplitRow]
     index: ClassIndex
     class_ids: Int32[np.ndarray, " n"]
     audit: dict[str, Any]
@@ -110,7 +110,7 @@ class Selected(NamedTuple):
     """Each split's examples in stored order, and the rows of splits.csv."""
 
     selections: list[shard_contents.Selection]
-    rows: list[split.Row]
+    rows: list[split.SplitRow]
 
 
 def _catalogue_digest(originals: Iterable[combine.Original]) -> str:
@@ -215,7 +215,7 @@ def _balance(
     return mine[picks], copies
 
 
-def _row_of_copy(row: split.Row, copy: int, name: str) -> split.Row:
+def _row_of_copy(row: split.SplitRow, copy: int, name: str) -> split.SplitRow:
     """The row of an example under the leaky protocol; nobody has hashed its pixels yet."""
     if not copy:
         return row._replace(split=name)
@@ -278,7 +278,7 @@ def count_splits(
     return splits
 
 
-def count_originals(rows: Iterable[split.Row], index: ClassIndex) -> dict[str, int]:
+def count_originals(rows: Iterable[split.SplitRow], index: ClassIndex) -> dict[str, int]:
     """The originals of each class that training sees, itself or as copies."""
     parents = {(row.codepoint, row.parent_id) for row in rows if row.split == "train"}
     counts = Counter(codepoint for codepoint, _ in parents)
