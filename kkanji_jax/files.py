@@ -45,16 +45,18 @@ class WriteError(OSError):
 def naming_in_errors(path: Path, *unnamed: Path) -> Iterator[None]:
     """Makes a failing write a WriteError that names `path`, with the number of the failure.
 
-    A full disk tells no name of a file. Errors that name another file pass, unless that is one of
-    `unnamed`, which nobody but the writer knows.
+    A full disk tells no name of a file. Errors that name another file pass, unless it is in one of
+    `unnamed`, files and folders which nobody but the writer knows.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as err:
-        if err.filename is not None and err.filename not in [str(each) for each in unnamed]:
-            raise
+        if err.filename is not None:
+            named = Path(os.fsdecode(err.filename))
+            if not any(each == named or each in named.parents for each in unnamed):
+                raise
         if err.filename is None and err.errno is None and not _is_of_writing(err):
             raise
         number = err.errno or errno.ENOSPC
