@@ -113,15 +113,17 @@ def by_class_size(
         is_inside = row_of_class[labels] == row
         right = int((is_inside & (labels == predicted)).sum())
         score = intervals.share(right, int(is_inside.sum()))
-        rows.append({
-            "min": least,
-            "max": most,
-            "classes": int((row_of_class == row).sum()),
-            "classes_with_examples": len(np.unique(labels[is_inside])),
-            "n": score["n"],
-            "top1": score["value"],
-            "ci95": score["ci95"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "min": least,
+                "max": most,
+                "classes": int((row_of_class == row).sum()),
+                "classes_with_examples": len(np.unique(labels[is_inside])),
+                "n": score["n"],
+                "top1": score["value"],
+                "ci95": score["ci95"],
+            }
+        )
     return rows
 
 

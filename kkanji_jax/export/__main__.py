@@ -86,7 +86,7 @@ def export(args: argparse.Namespace) -> None:
     about = {
         "weights": trained.weights,
         "step": trained.step,
-        "manifest_sha256": trained.manifest_sha256,
+        **trained.identity,
         "dataset_fingerprint": environment.get("dataset_fingerprint"),
         "config_fingerprint": fingerprint(trained.config),
         "package_version": __version__,
