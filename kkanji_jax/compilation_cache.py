@@ -20,8 +20,9 @@ def enable_compilation_cache() -> Path | None:
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    named = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if named:
+        return Path(named)
     base = cache_folder()
     if base is None:
         return None

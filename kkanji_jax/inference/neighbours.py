@@ -121,9 +121,11 @@ def cached_index(
     trained = recogniser.trained
     folder = cache_folder() if trained.is_bundle else trained.path
     digest = _digest_of(trained)
-    if dataset is None and folder is None:
-        raise ValueError("--neighbours wants --dataset DATASET: KKANJI_CACHE=off keeps no index")
     if dataset is None:
+        if folder is None:
+            raise ValueError(
+                "--neighbours wants --dataset DATASET: KKANJI_CACHE=off keeps no index"
+            )
         kept = sorted(folder.glob(f"neighbours-*-{digest}.npz"))
         if len(kept) != 1:
             raise ValueError(
