@@ -97,7 +97,8 @@ def describe(err: BaseException) -> str:
     """One line: which file, what is wrong, what to do."""
     text = str(err)
     if isinstance(err, UnicodeEncodeError) and isinstance(err.object, str):
-        text = f"{printable(err.object)[:300]} has bytes that are not UTF-8, which cannot be used here: rename it"
+        named = printable(err.object)[:300]
+        text = f"{named} has bytes that are not UTF-8, which cannot be used here: rename it"
     elif isinstance(err, KeyError):
         text = f"{err.args[0]!r} is missing in what was read: it is of another version, or damaged"
     elif isinstance(err, MemoryError):
