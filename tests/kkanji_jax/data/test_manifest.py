@@ -152,7 +152,7 @@ def test_a_missing_or_cut_shard_is_named(dataset: Path):
 def test_a_dataset_is_its_shards_and_options_not_its_manifests_bytes(
     tiny_source: Path, tmp_path: Path
 ):
-    """Built of a tar and of the same tar unpacked, with other ends of lines, and of another seed."""
+    """Built of a tar and of the same unpacked, with other ends of lines, and of another seed."""
     import tarfile
 
     from data_tools import build

@@ -175,8 +175,16 @@ def test_folders_and_files_of_others_are_left_alone(workdir: Path):
     assert resume(workdir)[0] == 16
 
 
-FOREIGN = (".DS_Store", "._8", ".nfs00000000000c", "state/.DS_Store", "state/Thumbs.db",
-           "state/manifest (conflicted copy).ocdbt", "meta/metadata.sync-conflict-1", ".stfolder/x")  # fmt: skip
+FOREIGN = (
+    ".DS_Store",
+    "._8",
+    ".nfs00000000000c",
+    "state/.DS_Store",
+    "state/Thumbs.db",
+    "state/manifest (conflicted copy).ocdbt",
+    "meta/metadata.sync-conflict-1",
+    ".stfolder/x",
+)
 
 
 def add_foreign(folder: Path) -> list[Path]:
@@ -219,13 +227,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_not_deleted(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ):
     flip(largest(workdir / "checkpoints" / "8"))
-    theirs = add_foreign(workdir / "checkpoints" / "8")
+    add_foreign(workdir / "checkpoints" / "8")
     assert resume(workdir)[0] == 4
     assert "8 is now 8.set-aside; remove it" in capsys.readouterr().err
     aside = workdir / "checkpoints" / "8.set-aside"
-    assert all(
-        (aside / path.relative_to(workdir / "checkpoints" / "8")).exists() for path in theirs
-    )
+    assert all((aside / name).exists() for name in (*FOREIGN, "SHA256SUMS", "state/_METADATA"))
     save(workdir, 8)
     assert resume(workdir)[0] == 8
 
@@ -254,7 +260,7 @@ def test_what_a_failed_removal_leaves_does_not_hinder_and_goes_later(
     with monkeypatch.context() as patch:  # as .nfs files, which are there while they are open
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         save(workdir, 16)
-    assert finished_steps(workdir) == [8, 16]
+    assert finished_steps(workdir)[-1] == 16
     assert len(list((workdir / "checkpoints").glob(".16.*.discarded"))) == 1
     assert resume(workdir)[0] == 16
     assert list((workdir / "checkpoints").glob(".16.*.discarded")) == []
