@@ -1,4 +1,5 @@
-"""Files that appear when they are whole, SHA256SUMS of a folder of them, and whose files are whose.
+"""Files that appear when they are whole, SHA256SUMS of a folder of them, whose files are whose,
+and the user's cache.
 
 Standard library only: every command starts here.
 """
@@ -216,3 +217,15 @@ def check_sums(folder: Path, what: str = "checkpoint") -> list[str]:
             raise ValueError(f"{what} file {path} is damaged: its SHA-256 has changed")
         names.append(name)
     return names
+
+
+def cache_folder() -> Path | None:
+    """Where to keep what can be made again: KKANJI_CACHE, or kkanji_jax in the user's cache.
+
+    None with KKANJI_CACHE=off: nothing is kept. The folder need not be there.
+    """
+    named = os.environ.get("KKANJI_CACHE")
+    if named:
+        return None if named == "off" else Path(named).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "kkanji_jax"

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32, UInt8
 
+from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.kanji_forms import forms_of
 from kkanji_jax.data.manifest import (
@@ -60,6 +61,7 @@ def evaluate(
     On val it also fits the calibration, and writes it to the model where it is the model's own.
     ValueError says what is missing, damaged or does not belong together.
     """
+    enable_compilation_cache()
     manifest = load_manifest(asked.dataset)
     if not manifest["splits"][asked.split]["num_examples"]:
         raise ValueError(

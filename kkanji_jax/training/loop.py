@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from kkanji_jax import __version__
 from kkanji_jax.augment.policy import get_policy
+from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.config import Config, fingerprint, validate
 from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.class_index import ClassIndex
@@ -89,6 +90,7 @@ def train(config: Config, workdir: Path) -> None:
     cannot be written.
     """
     validate(config)
+    enable_compilation_cache()
     hosts.join()
     with contextlib.ExitStack() as held:
         _train(config, workdir, held)
