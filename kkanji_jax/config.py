@@ -52,7 +52,7 @@ def default_config() -> Config:
 
     config.optim = ConfigDict()
     config.optim.lr_peak = 1e-3  # Adam step size after warm-up
-    config.optim.warmup_epochs = 1.0  # linear, from 0
+    config.optim.warmup_epochs = 1.0  # linear, from lr_peak / steps of the warm-up
     config.optim.lr_final_fraction = 0.01  # of lr_peak, reached at the last step
     config.optim.schedule = "cosine"  # or "constant"
     config.optim.b1 = 0.9
@@ -170,6 +170,12 @@ def validate(config: Config) -> None:
     _require(optim.warmup_epochs >= 0, "optim.warmup_epochs must be >= 0", optim.warmup_epochs)
     fraction = optim.lr_final_fraction
     _require(0 <= fraction <= 1, "optim.lr_final_fraction must be in [0, 1]", fraction)
+    for name in ("b1", "b2"):
+        _require(0 <= optim[name] < 1, f"optim.{name} must be in [0, 1)", optim[name])
+    _require(optim.eps > 0, "optim.eps must be positive", optim.eps)
+    _require(optim.weight_decay >= 0, "optim.weight_decay must be >= 0", optim.weight_decay)
+    clip = optim.grad_clip_norm
+    _require(clip is None or clip > 0, "optim.grad_clip_norm must be positive or unset", clip)
     _require(0 <= config.ema_decay < 1, "ema_decay must be in [0, 1)", config.ema_decay)
     _require(
         config.best_metric in BEST_METRICS,
@@ -180,6 +186,9 @@ def validate(config: Config) -> None:
     _require(
         config.max_checkpoints >= 2, "max_checkpoints must be 2 or more", config.max_checkpoints
     )
+    # JAX would take the remainder, and two seeds would be one.
+    _require(0 <= config.seed < 2**32, "seed must be in 0..2**32 - 1", config.seed)
+    _require(config.profile >= 0, "profile must be >= 0", config.profile)
     for name in ("batch_size", "microbatches", "epochs", "steps_per_dispatch", "log_every_steps"):
         _require(config[name] > 0, f"{name} must be positive", config[name])
     for name in ("eval_every_steps", "ckpt_every_steps"):
