@@ -191,7 +191,7 @@ TINY_RUN = (
 
 
 class Trainer(NamedTuple):
-    """The trainer's door in processes of their own, on the tiny dataset and one device.
+    """The trainer's command in processes of their own, on the tiny dataset and one device.
 
     They share a compilation cache, so that a restart compiles nothing anew.
     """

@@ -118,7 +118,7 @@ def objections_to(path: str, source: str) -> list[str]:
     tree, where = ast.parse(source), Path(path)
     is_source = where.parts[0] in ("kkanji_jax", "data_tools")
     if where.stem in HOMELESS:
-        found.append(f"{path}: a file named so has no purpose; name the missing room")
+        found.append(f"{path}: a file named so has no purpose; give it the name of its subject")
     if path not in WITH_FMT_SKIP:
         for line in packed_lines(source):
             found.append(f"{path}:{line}: the layout is ruff format's; wrap the line properly")

@@ -174,7 +174,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on_to_the_same_bits(
 def test_a_run_that_diverges_stops_and_names_what_is_good(trainer: Any, tmp_path: Path) -> None:
     # The first step makes huge weights, which are numbers still; the second makes none of them.
     often = [f"--config.{name}=1" for name in ("steps_per_dispatch", "log_every_steps")]
-    settings = ("--config.optim.lr_peak=1e25", "--config.ckpt_every_steps=1", *often)
+    settings = ("--config.optim.lr_peak=1e15", "--config.ckpt_every_steps=1", *often)
     told = trainer.run(tmp_path, *settings, status=1)
     *_, error = told.splitlines()
     assert error.startswith("error: the ") and "at step" in error and "lr_peak" in error, told

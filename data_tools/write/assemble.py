@@ -27,7 +27,7 @@ BYTES_PER_ROW = 300  # of splits.csv, and of what is counted in the manifest
 
 
 class Outcome(NamedTuple):
-    """What was built, for a door to tell."""
+    """What was built, for a command to tell."""
 
     manifest: dict[str, Any]
     audit: dict[str, Any]

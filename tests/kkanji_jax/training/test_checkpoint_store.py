@@ -1,10 +1,12 @@
 """Whatever happens to a checkpoint's files, the last whole one is found, or the run refuses."""
 
+import contextlib
 import errno
 import gc
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,13 @@ import pytest
 from kkanji_jax.config import default_config
 from kkanji_jax.files import SUMS
 from kkanji_jax.parallel import mesh as mesh_lib
-from kkanji_jax.saved.checkpoint import best_step, check_step, finished_steps, refuse_other_run
+from kkanji_jax.saved.checkpoint import (
+    best_step,
+    check_step,
+    finished_steps,
+    refuse_other_run,
+    restore_on_host,
+)
 from kkanji_jax.training import checkpoint_store
 from kkanji_jax.training.checkpoint_store import CheckpointStore
 from kkanji_jax.training.state import TrainState
@@ -389,6 +397,71 @@ def test_a_disk_that_fills_up_during_a_save_keeps_what_is_whole(
     save(disk, 8)
     assert resume(disk)[0] == 8
     gc.collect()  # here, and not in the test that comes next
+
+
+PATHS = ["a run [1]", "[", "what?", "all *", "a**b", "back\\slash", os.fsdecode(b"not \xff UTF-8")]
+
+
+@pytest.mark.parametrize("name", PATHS, ids=ascii)
+def test_a_workdir_of_any_name_is_saved_to_and_resumed_from(name: str, tmp_path: Path):
+    workdir = tmp_path / name / "run"
+    save(workdir, 4, 8)
+    assert resume(workdir)[0] == 8
+    held = restore_on_host(workdir / "checkpoints" / "4", state_at(0))
+    jax.tree.map(np.testing.assert_array_equal, held, state_at(4))
+    assert [path.name for path in sorted((workdir / "checkpoints").iterdir())] == ["4", "8"]
+
+
+def test_a_whole_run_reads_as_well_under_another_name(workdir: Path, tmp_path: Path):
+    renamed = workdir.rename(tmp_path / "run [copy]")
+    assert resume(renamed)[0] == 8
+    assert not list(Path(tempfile.gettempdir()).glob("kkanji_jax-*/linked/4")), "a link was left"
+
+
+def test_where_no_link_can_help_the_run_is_refused_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "tmp [1]").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp [1]"))
+    with pytest.raises(ValueError, match=r"cannot be in .*run\[.*set TMPDIR to a plain path"):
+        save(tmp_path / "run[", 4)
+    save(tmp_path / "run", 4)
+
+
+# Orbax leaves futures of the reads that failed to a loop it has closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_first_checkpoint_is_read_back_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # As it was: Orbax saves to such a path without a word, and cannot restore from it.
+    monkeypatch.setattr(checkpoint_store, "path_for_orbax", contextlib.nullcontext)
+    told = r"cannot save a checkpoint in .*was written and cannot be read.*no checkpoint is whole"
+    with pytest.raises(OSError, match=told):
+        save(tmp_path / "run [1]", 4)
+    assert not list((tmp_path / "run [1]" / "checkpoints").iterdir())
+    gc.collect()  # here, and not in the test that comes next
+
+
+@pytest.mark.parametrize("what", ["state.params.kernel", "data", "meta"])
+def test_a_first_checkpoint_that_holds_something_else_does_not_count(
+    what: str, workdir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read_item, restore = checkpoint_store.read_item, checkpoint_store.restore_on_host
+
+    def other_item(folder: Path, name: str) -> dict[str, Any]:
+        return read_item(folder, name) | ({"next_index": 5, "scores": 1.0} if name == what else {})
+
+    def other_state(folder: Path, template: TrainState) -> TrainState:
+        held = restore(folder, template)
+        if what.startswith("state"):
+            held.params["kernel"].view(np.uint32)[3, 5] ^= 1
+        return held
+
+    monkeypatch.setattr(checkpoint_store, "read_item", other_item)
+    monkeypatch.setattr(checkpoint_store, "restore_on_host", other_state)
+    with pytest.raises(OSError, match=f"{what} reads back as something else; checkpoint 8 is"):
+        save(workdir, 12)
+    assert finished_steps(workdir) == [8] and resume(workdir)[0] == 8
 
 
 def test_a_state_that_is_not_finite_is_not_saved(workdir: Path):
