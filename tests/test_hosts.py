@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from kkanji_jax.parallel import hosts
+from kkanji_jax.parallel import hosts, joining
 from kkanji_jax.saved.checkpoint import Loaded, load_variables
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ SETTINGS = [
 # srun, as far as one machine can be a cluster: two tasks with SLURM's variables.
 SRUN = """#!/bin/bash
 for task in 0 1; do
-    SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NTASKS=2 SLURM_STEP_NUM_NODES=1 \\
+    SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NUM_NODES=1 \\
         SLURM_STEP_NODELIST=localhost "$@" &
 done
 wait -n && wait -n
@@ -114,8 +114,8 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
 TASK = """
 import os, signal, jax
 from jax._src import xla_bridge  # the option has no public reader
-from kkanji_jax.parallel import hosts, mesh
-hosts.join()
+from kkanji_jax.parallel import hosts, joining, mesh
+joining.join()
 whole = mesh.split_whole([__import__("numpy").arange(8)], mesh.make_mesh())[0]
 print(xla_bridge.CUDA_VISIBLE_DEVICES.value, len(jax.devices()), whole.shape, flush=True)
 hosts.meet("printed")
@@ -130,7 +130,7 @@ def test_a_task_takes_the_devices_of_its_node_and_ends_when_told_to(nodes: str, 
     cluster = environment(
         2,
         SLURM_JOB_ID=job,
-        SLURM_NTASKS="2",
+        SLURM_STEP_NUM_TASKS="2",
         SLURM_STEP_NUM_NODES=nodes,
         SLURM_STEP_NODELIST="localhost",
     )
@@ -159,7 +159,7 @@ def test_half_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
     monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
     with pytest.raises(ValueError, match="JAX_NUM_PROCESSES must be set too"):
-        hosts.join()
+        joining.join()
 
 
 def test_one_process_agrees_with_itself() -> None:

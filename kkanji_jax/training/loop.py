@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -26,6 +27,7 @@ from kkanji_jax.files import write_json
 from kkanji_jax.model.network import make_graphdef
 from kkanji_jax.parallel import hosts
 from kkanji_jax.parallel import mesh as mesh_lib
+from kkanji_jax.parallel.joining import join
 from kkanji_jax.saved.checkpoint import finished_steps
 from kkanji_jax.saved.trained import load_trained
 from kkanji_jax.training import roofline
@@ -40,7 +42,7 @@ from kkanji_jax.training.state import TrainState, create_state
 from kkanji_jax.training.step import StepConfig, make_train_steps
 from kkanji_jax.training.warm_start import warm_state
 
-MEET_EVERY_S = 20.0  # how often the processes of a run ask each other whether to stop
+MEET_EVERY_S = 10.0  # how often the processes of a run ask each other whether to stop
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,11 @@ def train(config: Config, workdir: Path) -> None:
 
     However it ends, the workdir is free again, and no save is under way. ValueError says what
     cannot be run, FloatingPointError that the loss or the weights are not finite, OSError what
-    cannot be written.
+    cannot be written. Where several processes run together, what fails in one ends all.
     """
-    validate(config)
-    hosts.join()
-    with contextlib.ExitStack() as held:
+    join()
+    with contextlib.ExitStack() as held, hosts.EndingTogether():
+        validate(config)
         _train(config, workdir, held)
 
 
@@ -97,13 +99,6 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
     batches = data.feed.make_iterator(batch_shape(config, program.pace))
     store = CheckpointStore(workdir, max_to_keep=config.max_checkpoints)
     held.callback(store.close)
-    hosts.check_same(
-        {
-            "dataset (manifest.json)": data.manifest_sha256,
-            "config": fingerprint(config.to_dict()),
-            f"list of checkpoints in {workdir}": str(finished_steps(workdir)),
-        }
-    )
     start = start_or_resume(config, workdir, data, program, store, batches)
     if hosts.is_first():
         describe_run(workdir, start.meta, data)
@@ -139,7 +134,8 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
 def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunData:
     """Opens the dataset that `config` names, and locks `workdir` until `held` is left.
 
-    ValueError for a dataset that cannot be trained on, before the workdir is touched.
+    ValueError for a dataset that cannot be trained on, before the workdir is touched; and where the
+    processes of a run do not hold the same, before images are read.
     """
     dataset = Path(config.data.dataset)
     manifest = load_manifest(dataset)
@@ -148,9 +144,13 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
     class_index = load_index(dataset, manifest)
     per_class = config.data.per_class if manifest["per_class"] is None else None
     check_batch_fits(config.batch_size, manifest["splits"]["train"], per_class)
+    manifest_sha256 = hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
+    check_processes_agree(config, manifest_sha256)
     if hosts.is_first():
         held.enter_context(workdir_lib.lock(workdir))
     hosts.meet("locked")
+    hosts.check_shared(workdir)
+    hosts.check_same({f"list of checkpoints in {workdir}": str(finished_steps(workdir))})
     say(f"reading {dataset}")
     choice = FeedConfig(
         per_class=config.data.per_class,
@@ -169,10 +169,25 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
     return RunData(
         dataset=dataset,
         manifest=manifest,
-        manifest_sha256=hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest(),
+        manifest_sha256=manifest_sha256,
         class_index=class_index,
         feed=feed,
         val=val,
+    )
+
+
+def check_processes_agree(config: Config, manifest_sha256: str) -> None:
+    """Raises ValueError, in all processes, if one would train something else than the others."""
+    fields = config.to_dict()
+    # Paths, which may be other ones on another machine: what is there is compared.
+    del fields["data"]["dataset"]
+    fields["init_from"] = fields["init_from"] is not None
+    hosts.check_same(
+        {
+            "version of kkanji_jax or JAX": f"{__version__} {jax.__version__}",
+            "config": fingerprint(fields),
+            "dataset (manifest.json)": manifest_sha256,
+        }
     )
 
 
@@ -269,6 +284,7 @@ def start_or_resume(
         if config.init_from is not None:
             source = load_trained(config.init_from)
             fresh, meta["warm_start"] = warm_state(fresh, source, data.class_index)
+            hosts.check_same({"model of init_from": _digest((fresh.params, fresh.batch_stats))})
             say(f"starting from the weights of {source.path}")
             if source.manifest_sha256 != data.manifest_sha256:
                 say(
@@ -282,6 +298,13 @@ def start_or_resume(
         f"{config.batch_size} on {program.mesh.size} x {jax.devices()[0].platform}; compiling"
     )
     return start
+
+
+def _digest(variables: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def describe_run(workdir: Path, meta: dict[str, Any], data: RunData) -> None:
@@ -363,8 +386,8 @@ class _Run:
                 # A scored step is saved as well: the best may be any of them.
                 is_saved = is_scored or pace.is_due(step, pace.ckpt_every)
                 # Alone, a process stops at once; together, where all of them meet.
-                if meetings.is_due(is_saved):
-                    is_stopping = hosts.any_says(self.stop.received is not None)
+                is_told = self.stop.received is not None
+                is_stopping = meetings.any_says(is_told, is_meeting=is_saved)
                 if is_saved or is_stopping:
                     with self.log.pause():
                         meta = self.start.meta | {"log": self.log.carry()}
