@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.reporting.evaluation_view import EvaluationView
+from kkanji_jax.reporting.rendering import render
 
 ATTRIBUTION = (
     '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
@@ -11,6 +13,7 @@ ATTRIBUTION = (
 )
 # What a reader of old books would want to know, by the folder of M/eval that would tell it.
 NUM_CONFUSIONS = 20
+RARE = 20  # a class of fewer training images than this
 MEASURABLE = {
     "test": "its accuracy on images it has never seen (`evaluate --of test`)",
     "page_crops": "its accuracy on crops from photographs of pages, and on books outside the data",
@@ -35,30 +38,30 @@ def model_card(
     `last_line` is the last line of the run's metrics.jsonl, `confusions` the rows of the test's
     confusions.csv, the most frequent first.
     """
-    model = config["model"]
-    num_images = sum(train_counts[codepoint] for codepoint in class_index.codepoints)
-    parts = [
-        f"# kkanji_jax {model['variant']}: {len(class_index):,} characters",
-        "Names the character in a 64x64 image of one handwritten Japanese character of before "
-        "1900, white ink on black. It reads no lines and no pages, and names nothing outside its "
-        "`index.json`: shown another character it answers with one of its own.",
-        "## Data and licence",
-        f"Trained on {num_images:,} images of {len(class_index):,} characters (code points), "
-        f"from {ATTRIBUTION}, under CC BY-SA 4.0. These weights are an adaptation of that data "
-        "and come under the same licence, with the same attribution.",
-        *_pooled(scores),
-        _table(_origin_rows(about, config, environment, last_line or {})),
-        "## Scores",
-        *(_scores_of(name, score) for name, score in sorted(scores.items())),
-        *([] if scores else ["None: the run was exported without an evaluation."]),
-        f"Weights are stored as {dtype}, which `bundle` above scores; a run's own are float32."
-        if "bundle" in scores
-        else f"Weights are stored as {dtype}; the scores above are of float32.",
-        *_failures(scores.get("test"), confusions),
-        "## Not measured",
-        _list(_unknowns(scores, calibration)),
-    ]
-    return "\n\n".join(parts) + "\n"
+    evaluations = [(name, EvaluationView.of(score)) for name, score in sorted(scores.items())]
+    test = dict(evaluations).get("test")
+    pooled = {source for score in scores.values() for source in score.get("pool_official") or ()}
+    return render(
+        "model_card.md.j2",
+        {
+            "variant": config["model"]["variant"],
+            "num_classes": len(class_index),
+            "num_images": sum(train_counts[codepoint] for codepoint in class_index.codepoints),
+            "attribution": ATTRIBUTION,
+            "pooled": sorted(pooled),
+            "origin": _origin_rows(about, config, environment, last_line or {}),
+            "evaluations": evaluations,
+            "scores_bundle": "bundle" in scores,
+            "dtype": dtype,
+            "rare": [
+                row for row in test.filled_class_sizes if row.most is not None and row.most < RARE
+            ]
+            if test
+            else [],
+            "confusions": confusions[:NUM_CONFUSIONS] if test else [],
+            "unmeasured": _unmeasured(dict(evaluations), calibration),
+        },
+    )
 
 
 def _origin_rows(
@@ -128,94 +131,13 @@ def _hardware(environment: Mapping[str, Any]) -> str | None:
     return f"{', '.join(devices)}; {environment.get('processors')} processors"
 
 
-def _scores_of(name: str, score: Mapping[str, Any]) -> str:
-    of = f"`{name}`: {score.get('split')} split, n = {score.get('num_examples'):,}"
-    of += f", {score.get('weights')} weights, protocol {score.get('protocol')}"
-    lines = [of, "", "| score | value | 95 % interval | n |", "|---|---|---|---|"]
-    named = dict(score)
-    named |= {f"top-1, {row['name']}": row["top1"] for row in score.get("by_script") or ()}
-    if score.get("variant_tolerant"):
-        named["top-1, any form of the character counts"] = score["variant_tolerant"]["top1"]
-    for row in score.get("verdicts") or ():
-        named[f"right among `{row['verdict']}`"] = row["accuracy"]
-        named[f"share of `{row['verdict']}`"] = row["coverage"]
-    for row in score.get("unknown", {}).get("by_score", ())[:1]:  # the one that verdicts go by
-        of_unknown = {"n": row["auroc"]["n_unknown"]}
-        named["characters outside the index: AUROC"] = {**row["auroc"], **of_unknown}
-        named["characters outside the index: FPR at 95 %"] = {**row["fpr95"], **of_unknown}
-    for key, value in named.items():
-        if isinstance(value, Mapping) and {"value", "n", "ci95"} <= value.keys():
-            lines.append(_score_row(key, value["value"], value["ci95"], value["n"]))
-    for row in score.get("by_class_size", ()):
-        if not row["n"]:
-            continue
-        label = f"top-1 in classes of {_size_of(row)}"
-        lines.append(_score_row(label, row["top1"], row["ci95"], row["n"]))
-    return "\n".join(lines)
-
-
-def _size_of(row: Mapping[str, Any]) -> str:
-    """A range of class sizes, in words."""
-    if row["max"] is None:
-        return f"{row['min']} or more training images"
-    if row["min"] == row["max"]:
-        return f"{row['min']} training image{'s' if row['min'] != 1 else ''}"
-    return f"{row['min']} to {row['max']} training images"
-
-
-def _score_row(name: str, value: float | None, interval: Sequence[float] | None, n: int) -> str:
-    shown = "-" if value is None else f"{value:.4f}"
-    reach = "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
-    return f"| {name} | {shown} | {reach} | {n:,} |"
-
-
-def _pooled(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    sources = sorted(
-        {source for score in scores.values() for source in score.get("pool_official") or ()}
-    )
-    if not sources:
-        return []
-    return [
-        f"The official test images of {', '.join(sources)} were split like all others: most are "
-        "among its training images, and it has no score on that official test."
-    ]
-
-
-def _failures(test: Mapping[str, Any] | None, confusions: Sequence[Mapping[str, str]]) -> list[str]:
-    """What went wrong on test: its rare classes, and its commonest confusions."""
-    if test is None:
-        return []
-    failures = [
-        f"Rare characters: of {row['n']:,} test images whose class has {_size_of(row)}, "
-        f"{100 * row['top1']:.0f} % are read right."
-        for row in test.get("by_class_size", ())
-        if row["n"] and row["max"] is not None and row["max"] < 20
-    ]
-    pairs = [
-        f"{row['true_character']} as {row['predicted_character']} ({row['count']})"
-        for row in confusions[:NUM_CONFUSIONS]
-    ]
-    if pairs:
-        failures.append(f"Commonest confusions on test, with their number: {', '.join(pairs)}.")
-    return ["## Known failures", _list(failures)] if failures else []
-
-
-def _unknowns(
-    scores: Mapping[str, Mapping[str, Any]], calibration: Mapping[str, Any] | None
+def _unmeasured(
+    evaluations: Mapping[str, EvaluationView], calibration: Mapping[str, Any] | None
 ) -> list[str]:
-    unknowns = [what for name, what in MEASURABLE.items() if name not in scores]
-    if "unknown" not in scores.get("test", {}):
-        unknowns.append("how well it tells characters it does not know (`evaluate --unknown`)")
+    missing = [what for name, what in MEASURABLE.items() if name not in evaluations]
+    if "test" not in evaluations or evaluations["test"].unknown is None:
+        missing.append("how well it tells characters it does not know (`evaluate --unknown`)")
     if calibration is None:
-        unknowns.append("what its probabilities are worth: they are not calibrated")
-    unknowns.append("hands, periods and prints that the Kuzushiji dataset does not hold")
-    return unknowns
-
-
-def _table(rows: Sequence[tuple[str, Any]]) -> str:
-    told = [f"| {name} | {'not recorded' if value is None else value} |" for name, value in rows]
-    return "\n".join(["| | |", "|---|---|", *told])
-
-
-def _list(items: Sequence[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
+        missing.append("what its probabilities are worth: they are not calibrated")
+    missing.append("hands, periods and prints that the Kuzushiji dataset does not hold")
+    return missing

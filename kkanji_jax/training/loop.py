@@ -16,10 +16,17 @@ from jax.sharding import Mesh
 
 from kkanji_jax import __version__
 from kkanji_jax.augment.policy import get_policy
+from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.config import Config, fingerprint, validate
 from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
+from kkanji_jax.data.manifest import (
+    identity_of,
+    is_same_dataset,
+    load_index,
+    load_manifest,
+    refuse_leaky,
+)
 from kkanji_jax.data.resident import Split, load_split
 from kkanji_jax.evaluation.counts import evaluation_scores
 from kkanji_jax.evaluation.forward import Evaluator
@@ -51,7 +58,7 @@ class RunData:
 
     dataset: Path
     manifest: dict[str, Any]
-    manifest_sha256: str
+    identity: dict[str, str]  # of the dataset, see data.manifest.identity_of
     class_index: ClassIndex
     feed: Feed
     val: Split
@@ -86,6 +93,7 @@ def train(config: Config, workdir: Path) -> None:
     cannot be written. Where several processes run together, what fails in one ends all.
     """
     join()
+    enable_compilation_cache()
     with contextlib.ExitStack() as held, hosts.EndingTogether():
         validate(config)
         _train(config, workdir, held)
@@ -144,8 +152,8 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
     class_index = load_index(dataset, manifest)
     per_class = config.data.per_class if manifest["per_class"] is None else None
     check_batch_fits(config.batch_size, manifest["splits"]["train"], per_class)
-    manifest_sha256 = hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
-    check_processes_agree(config, manifest_sha256)
+    identity = identity_of(dataset, manifest)
+    check_processes_agree(config, identity["dataset_digest"])
     if hosts.is_first():
         held.enter_context(workdir_lib.lock(workdir))
     hosts.meet("locked")
@@ -169,14 +177,14 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
     return RunData(
         dataset=dataset,
         manifest=manifest,
-        manifest_sha256=manifest_sha256,
+        identity=identity,
         class_index=class_index,
         feed=feed,
         val=val,
     )
 
 
-def check_processes_agree(config: Config, manifest_sha256: str) -> None:
+def check_processes_agree(config: Config, dataset_digest: str) -> None:
     """Raises ValueError, in all processes, if one would train something else than the others."""
     fields = config.to_dict()
     # Paths, which may be other ones on another machine: what is there is compared.
@@ -186,7 +194,7 @@ def check_processes_agree(config: Config, manifest_sha256: str) -> None:
         {
             "version of kkanji_jax or JAX": f"{__version__} {jax.__version__}",
             "config": fingerprint(fields),
-            "dataset (manifest.json)": manifest_sha256,
+            "dataset": dataset_digest,
         }
     )
 
@@ -266,7 +274,7 @@ def start_or_resume(
     meta: dict[str, Any] = {
         "config": config.to_dict(),
         "class_index": data.class_index.to_json(),
-        "manifest_sha256": data.manifest_sha256,
+        **data.identity,
         "train_counts": data.manifest["original_counts"],
         "package_version": __version__,
         "warm_start": None,
@@ -286,7 +294,7 @@ def start_or_resume(
             fresh, meta["warm_start"] = warm_state(fresh, source, data.class_index)
             hosts.check_same({"model of init_from": _digest((fresh.params, fresh.batch_stats))})
             say(f"starting from the weights of {source.path}")
-            if source.manifest_sha256 != data.manifest_sha256:
+            if not is_same_dataset(source.identity, data.identity):
                 say(
                     f"warning: they were trained on another build than {data.dataset}, perhaps on "
                     "images that are held out here"

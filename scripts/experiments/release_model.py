@@ -47,12 +47,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
     """Scores the run on val and test, unless it has been done, and with --crops on photographs."""
-    door = ("-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", args.dataset)
+    evaluate = ("-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", args.dataset)
     if not (workdir / "eval" / "val" / "eval.json").exists():
-        run_python(*door, "--of", "val")
+        run_python(*evaluate, "--of", "val")
     if not (workdir / "eval" / "test" / "eval.json").exists():
         unknown = ("--unknown", args.unknown) if args.unknown else ()
-        run_python(*door, "--of", "test", "--weights", "both", *unknown)
+        run_python(*evaluate, "--of", "test", "--weights", "both", *unknown)
     if args.crops:
         run_python(
             ROOT / "scripts" / "experiments" / "page_crops.py",
