@@ -77,7 +77,9 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
 def test_the_model_in_the_wheel_reads_an_image(site: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(next(site.parent.glob("*.whl"))) as wheel:
         held = {"pretrained/b0/model_card.md", "web/assets/kernels.wasm"}
+        held |= {f"reporting/templates/{name}" for name in ("report.html.j2", "report.css")}
         assert {f"kkanji_jax/{name}" for name in held} <= set(wheel.namelist())
+        assert "data_tools/view/templates/audit.html.j2" in wheel.namelist()
     paper = Image.new("L", (200, 160), 225)
     paper.paste(40, (30, 74, 170, 88))
     paper.save(tmp_path / "one.png")

@@ -17,7 +17,7 @@ from etils import epath
 
 from kkanji_jax.config import complete, differences
 from kkanji_jax.data.manifest import is_same_dataset
-from kkanji_jax.files import SUMS, check_sums
+from kkanji_jax.files import SUMS, check_sums, require_utf8
 from kkanji_jax.model.network import Variables, abstract_variables
 from kkanji_jax.parallel import mesh as mesh_lib
 
@@ -128,6 +128,7 @@ def load_variables(workdir: Path, which: str = "best") -> Loaded:
 
     Raises ValueError if there is none, or a file is damaged, or JAX has no device.
     """
+    require_utf8(workdir.resolve())
     mesh_lib.devices()  # Orbax asks for them, and would not say what is missing
     steps = finished_steps(workdir)
     if not steps:

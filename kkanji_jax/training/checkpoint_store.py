@@ -243,24 +243,6 @@ def _unfinished(workdir: Path) -> list[Path]:
     ]
 
 
-def _check_reads_back(folder: Path, state: TrainState, items: Mapping[str, Any]) -> None:
-    """Raises OSError unless the step in `folder` gives back `state`, to the bit, and `items`."""
-    try:
-        held = restore_on_host(folder, state)
-        held_items = {name: read_item(folder, name) for name in items}
-    except (ValueError, KeyError, TypeError, RuntimeError) as err:
-        raise OSError(f"{folder} was written and cannot be read: {err}") from err
-    for name, item in items.items():
-        if json.dumps(item, sort_keys=True) != json.dumps(held_items[name], sort_keys=True):
-            raise OSError(f"{folder} was written, but {name} reads back as something else")
-    for (path, leaf), back in zip(
-        jax.tree.leaves_with_path(state), jax.tree.leaves(held), strict=True
-    ):
-        if (back.dtype, back.shape, back.tobytes()) != (leaf.dtype, leaf.shape, leaf.tobytes()):
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
-            raise OSError(f"{folder} was written, but state.{name} reads back as something else")
-
-
 def _holds_others(step: Path) -> bool:
     """Whether a step without digests holds more than a save writes: it may be somebody's copy."""
     if not is_step(step.name):
@@ -285,6 +267,24 @@ def _discard(folder: Path) -> None:
         discarded = folder.with_name(f".{folder.name[:40]}.{secrets.token_hex(8)}.discarded")
         folder.rename(discarded)
     shutil.rmtree(discarded, ignore_errors=True)
+
+
+def _check_reads_back(folder: Path, state: TrainState, items: Mapping[str, Any]) -> None:
+    """Raises OSError unless the step in `folder` gives back `state`, to the bit, and `items`."""
+    try:
+        held = restore_on_host(folder, state)
+        held_items = {name: read_item(folder, name) for name in items}
+    except (ValueError, KeyError, TypeError, RuntimeError) as err:
+        raise OSError(f"{folder} was written and cannot be read: {err}") from err
+    for name, item in items.items():
+        if json.dumps(item, sort_keys=True) != json.dumps(held_items[name], sort_keys=True):
+            raise OSError(f"{folder} was written, but {name} reads back as something else")
+    for (path, leaf), back in zip(
+        jax.tree.leaves_with_path(state), jax.tree.leaves(held), strict=True
+    ):
+        if (back.dtype, back.shape, back.tobytes()) != (leaf.dtype, leaf.shape, leaf.tobytes()):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise OSError(f"{folder} was written, but state.{name} reads back as something else")
 
 
 def _refuse_many_without_digests(workdir: Path) -> None:

@@ -116,6 +116,7 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
         resumed_step=int(start.state.step),
         carried=start.carried,
     )
+    held.callback(log.close)
     stop = held.enter_context(contextlib.closing(workdir_lib.StopSignal()))
     profiler = Profiler(workdir / "profile", config.profile)
     held.callback(profiler.close)

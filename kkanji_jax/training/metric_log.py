@@ -181,6 +181,11 @@ class MetricLog:
                 "then the same command goes on from the last checkpoint"
             ) from err
 
+    def close(self) -> None:
+        """Writes what TensorBoard's thread still holds; metrics.jsonl is written already."""
+        if self._events is not None:
+            self._events.close()
+
     def _common(self, kind: str, step: int) -> dict[str, Any]:
         elapsed_s = self._elapsed_before_s + time.monotonic() - self._start_s
         return {
@@ -197,7 +202,7 @@ class MetricLog:
     def write(self, step: int) -> None:
         """Writes and shows the metrics since the last line: the only host sync of the loop.
 
-        Raises FloatingPointError if the loss is not finite.
+        Raises FloatingPointError if the loss or a norm is not finite.
         """
         self._drain()
         if self._since_log is None:
@@ -217,7 +222,10 @@ class MetricLog:
         line = self._common("train", step) | {"loss": loss, "accuracy": accuracy}
         if norms.count:
             for name in ("gradient", "update", "weight"):
-                line[f"{name}_norm"] = float(getattr(norms, name) / norms.count)
+                norm = float(getattr(norms, name) / norms.count)
+                if not math.isfinite(norm):  # which JSON could not hold either
+                    raise FloatingPointError(f"the {name} norm is {norm} at step {step}")
+                line[f"{name}_norm"] = norm
         line |= {"data_wait": round(waited, 4)} | _device_memory()
         if self._config.images_per_s_limit:
             line["roofline"] = round(self.images_per_s / self._config.images_per_s_limit, 4)

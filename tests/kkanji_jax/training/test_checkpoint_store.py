@@ -183,6 +183,97 @@ def test_folders_and_files_of_others_are_left_alone(workdir: Path):
     assert resume(workdir)[0] == 16
 
 
+FOREIGN = (
+    ".DS_Store",
+    "._8",
+    ".nfs00000000000c",
+    "state/.DS_Store",
+    "state/Thumbs.db",
+    "state/manifest (conflicted copy).ocdbt",
+    "meta/metadata.sync-conflict-1",
+    ".stfolder/x",
+)
+
+
+def add_foreign(folder: Path) -> list[Path]:
+    """What systems and synchronisers leave in a folder."""
+    theirs = [folder / name for name in FOREIGN]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    return theirs
+
+
+def test_a_checkpoint_with_foreign_files_is_whole_and_they_stay(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+):
+    theirs = add_foreign(workdir / "checkpoints" / "8") + [workdir / "checkpoints" / ".DS_Store"]
+    theirs[-1].write_text("mine")
+    check_step(workdir, 8)
+    assert resume(workdir)[0] == 8
+    assert capsys.readouterr().err == "" and all(path.exists() for path in theirs)
+    save(workdir, 12)
+    assert resume(workdir)[0] == 12
+
+
+def test_a_foreign_file_that_was_there_while_saving_is_not_missed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_sums = checkpoint_store.write_sums
+
+    def with_foreign(folder: Path) -> None:
+        (folder / ".nfs0001").write_text("open somewhere")
+        write_sums(folder)
+        (folder / ".nfs0001").unlink()
+
+    monkeypatch.setattr(checkpoint_store, "write_sums", with_foreign)
+    save(tmp_path, 4)
+    check_step(tmp_path, 4)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_not_deleted(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+):
+    flip(largest(workdir / "checkpoints" / "8"))
+    add_foreign(workdir / "checkpoints" / "8")
+    assert resume(workdir)[0] == 4
+    assert "8 is now 8.set-aside; remove it" in capsys.readouterr().err
+    aside = workdir / "checkpoints" / "8.set-aside"
+    assert all((aside / name).exists() for name in (*FOREIGN, "SHA256SUMS", "state/_METADATA"))
+    save(workdir, 8)
+    assert resume(workdir)[0] == 8
+
+
+def test_a_step_without_digests_that_holds_more_than_a_save_writes_is_set_aside(workdir: Path):
+    step = workdir / "checkpoints" / "16"
+    step.mkdir()
+    (step / "notes.txt").write_text("mine")
+    assert resume(workdir)[0] == 8
+    assert (workdir / "checkpoints" / "16.set-aside" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["008", "８", "8.5", "8 copy"])
+def test_a_folder_whose_name_is_like_a_steps_is_none(name: str, workdir: Path):
+    shutil.copytree(workdir / "checkpoints" / "8", workdir / "checkpoints" / name)
+    assert finished_steps(workdir) == [4, 8]
+    assert resume(workdir)[0] == 8
+    assert (workdir / "checkpoints" / name).exists()
+
+
+def test_what_a_failed_removal_leaves_does_not_hinder_and_goes_later(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    step = workdir / "checkpoints" / "16"
+    (step / "state").mkdir(parents=True)
+    with monkeypatch.context() as patch:  # as .nfs files, which are there while they are open
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        save(workdir, 16)
+    assert finished_steps(workdir)[-1] == 16
+    assert len(list((workdir / "checkpoints").glob(".16.*.discarded"))) == 1
+    assert resume(workdir)[0] == 16
+    assert list((workdir / "checkpoints").glob(".16.*.discarded")) == []
+
+
 def test_an_old_checkpoint_that_is_damaged_does_not_stop_a_save(workdir: Path):
     flip(workdir / "checkpoints" / "4" / "meta" / "metadata")
     (workdir / "checkpoints" / "4" / "meta" / "metadata").write_bytes(b"{")
@@ -220,6 +311,34 @@ def test_a_run_that_is_not_this_one_is_refused_with_the_difference(what: str, wo
         resume(workdir, meta)
     assert wanted in str(refused.value) and "\n" not in str(refused.value)
     assert finished_steps(workdir) == [4, 8]
+
+
+def test_the_same_dataset_in_other_bytes_and_a_source_spelt_otherwise_go_on(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("runs")
+    told = {"dataset_digest": "d"}
+
+    def meta(manifest: str, init_from: str | None, **more: str) -> dict[str, Any]:
+        config = META["config"] | {"init_from": init_from}
+        return META | {"config": config, "manifest_sha256": manifest} | more
+
+    saved = meta("m", "runs/a", **told)
+    for spelt in ("runs/a", "runs/a/", "./runs//a", "link/a", str(tmp_path / "runs" / "a")):
+        refuse_other_run(saved, meta("other bytes", spelt, **told), workdir)
+    for other, wanted in (
+        (meta("m", "runs/b", **told), "init_from: 'runs/a' -> 'runs/b'"),
+        (meta("m", None, **told), "init_from"),
+        (meta("m", "runs/a", dataset_digest="e"), "the dataset's shards or options"),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            refuse_other_run(saved, other, workdir)
+    before = meta("m", None)  # of a version that knew the manifest's bytes only
+    refuse_other_run(before, meta("m", None, **told), workdir)
+    with pytest.raises(ValueError, match="the dataset's shards or options"):
+        refuse_other_run(before, meta("other bytes", None, **told), workdir)
 
 
 def test_what_changes_no_number_may_change(workdir: Path):
