@@ -310,6 +310,7 @@ def work():
         answers["all"] = told(hosts.check_same, {"a thing": str(number)})
         answers["shared"] = told(hosts.check_shared, one)
         answers["not shared"] = told(hosts.check_shared, one if number < 1 else own)
+        hosts.meet("listed")
         answers["left"] = [path.name for path in (*one.iterdir(), *own.iterdir())]
         answers["meetings"] = meetings(False)
         answers["any"] = hosts.Meetings(every_s=9.0).any_says(number == 2, is_meeting=True)

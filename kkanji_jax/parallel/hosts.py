@@ -21,7 +21,7 @@ from kkanji_jax.parallel.joining import named
 
 _SHARED_TIMEOUT_S = 10.0  # until a network file system shows a new file elsewhere
 _WATCH_EVERY_S = 0.5
-_PART_TIMEOUT_S = 10.0
+_PART_TIMEOUT_S = 30.0
 _ENDED = "kkanji_jax/ended"
 
 
