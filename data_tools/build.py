@@ -1,4 +1,4 @@
-"""python -m data_tools.build: CODH's files -> combine, audit, split, shards -> a DATASET."""
+"""python -m data_tools.build: from source files to a DATASET: read, audit, split, write shards."""
 
 import argparse
 import os
@@ -117,7 +117,7 @@ def _say(line: str) -> None:
 
 
 def build(args: argparse.Namespace) -> None:
-    """Builds what is asked for, and prints what that is."""
+    """Builds what the options ask for, and prints what was built."""
     started_s = time.monotonic()
     options = Options(
         protocol=args.protocol,
@@ -161,7 +161,7 @@ def build(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 when the dataset is there, 1 with one line on stderr when not."""
+    """Runs the command; 0 when the dataset is complete, 1 with one line on stderr otherwise."""
     args = make_parser().parse_args(argv)
 
     def work() -> None:

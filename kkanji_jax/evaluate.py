@@ -63,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")
                 raise ValueError(f"wanted a {name} of at least 1, got {getattr(args, flag)}")
-        from kkanji_jax.evaluation.run import Evaluation, evaluate  # here, for --help needs no JAX
+        from kkanji_jax.evaluation.run import (
+            Evaluation,
+            evaluate,
+        )  # imported here, so that --help needs no JAX
         from kkanji_jax.evaluation.tables import TABLES
         from kkanji_jax.reporting.score_table import score_table
 

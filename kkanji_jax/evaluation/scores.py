@@ -17,7 +17,7 @@ _SHARES = ("top1", "top5", "weighted_recall")  # of the examples
 
 
 class _Cases(NamedTuple):
-    """Per example, all that a score needs; resampling weighs the rows."""
+    """What the scores need of each example; resampling weights the rows."""
 
     labels: Int[np.ndarray, " n"]
     predicted: Int[np.ndarray, " n"]
@@ -43,8 +43,8 @@ def summarise(
 
     `train_counts` is the number of training originals of each codepoint. Shares of the examples
     have Wilson's interval, all other scores percentiles over `num_bootstrap` seeded resamples.
-    Macro means run over the classes
-    that have an example; `by_class_size` groups classes by their training originals.
+    Macro means are over the classes that have an example; `by_class_size` groups classes by their
+    training originals.
     """
     cases = _cases_of(predictions, len(class_index))
     num_examples = len(cases.labels)

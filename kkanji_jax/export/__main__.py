@@ -131,7 +131,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _without_machine(record: dict[str, Any]) -> dict[str, Any]:
-    """A config or record with each absolute path cut to its last part: a bundle travels."""
+    """A config or record with each absolute path cut to its last part."""
     cut: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How long a run is, in steps, and what falls due when."""
+"""The length of a run in steps, and at which steps it evaluates and saves."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
