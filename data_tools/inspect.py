@@ -136,7 +136,10 @@ def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) 
 
 def _format_of(path: Path) -> str:
     """The format of a picture by its name; PNG if the name has no suffix, as of a pipe."""
-    return path.suffix.lstrip(".").lower().replace("jpg", "jpeg") or "png"
+    name = path.suffix.lower()
+    if name not in ("", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf"):
+        raise ValueError(f"{path}: wanted a picture's name, such as sheet.png, got {path.suffix}")
+    return {"": "png", ".jpg": "jpeg", ".tif": "tiff"}.get(name, name.lstrip("."))
 
 
 def inspect(options: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ _PADDING_ID = 0xD935  # of an extra field that only aligns; the number that zipa
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-class Place(NamedTuple):
+class ArrayPlace(NamedTuple):
     """Where an array is in the file: little-endian, in C order."""
 
     offset: int
@@ -83,7 +83,7 @@ def read_arrays(path: Path, dtype: str) -> dict[str, Float32[np.ndarray, "..."]]
     return arrays
 
 
-def places_in(path: Path) -> dict[str, Place]:
+def places_in(path: Path) -> dict[str, ArrayPlace]:
     """Where each array of a file made by `write_arrays` lies."""
     places = {}
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -96,5 +96,5 @@ def places_in(path: Path) -> dict[str, Place]:
                 raise ValueError(f"{path}: wanted .npy format 1.0 in {entry.filename}")
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-            places[entry.filename.removesuffix(".npy")] = Place(file.tell(), num_bytes, shape)
+            places[entry.filename.removesuffix(".npy")] = ArrayPlace(file.tell(), num_bytes, shape)
     return places
