@@ -56,15 +56,15 @@ def make_parser() -> argparse.ArgumentParser:
         type=_base_url,
         default=sources.BASE_URL,
         metavar="URL",
-        help="a mirror laid out as CODH's server, http, https or file:///…",
+        help="a mirror laid out like CODH's server: http, https or file:///…",
     )
-    add("--retries", type=int, default=5, metavar="N", help="tries after failed ones")
+    add("--retries", type=int, default=5, metavar="N", help="attempts after a failed one")
     add(
         "--timeout",
         type=float,
         default=30.0,
         metavar="S",
-        help="seconds without a byte before a try is given up",
+        help="seconds without a byte before an attempt is given up",
     )
     return parser
 

@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     one.add_argument("--counts", action="store_true", help="images per class and split, as CSV")
     add("--sheet", type=Path, metavar="OUT.png", help="draw the examples, or one of many classes")
     add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")
-    add("--seed", type=int, default=0, help="of the augmented copies")
+    add("--seed", type=int, default=0, help="seed of the augmented copies")
     add("--audit", type=Path, metavar="OUT.html", help="the audit as a page, with small pictures")
     add("--long-tail", type=Path, metavar="OUT.png", help="plot the images per class")
     return parser

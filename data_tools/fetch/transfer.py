@@ -72,7 +72,7 @@ def _read_validator(notes: Path, url: str) -> str | None:
         noted = json.loads(notes.read_text(encoding="utf-8"))
         return noted["validator"] if noted["url"] == url else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None  # the digest at the end decides anyway
+        return None  # the digest is checked at the end anyway
 
 
 def _write_validator(notes: Path, url: str, headers: http.client.HTTPMessage) -> None:
@@ -138,7 +138,7 @@ def _receive(url: str, file: BinaryIO, archive: Archive, server: Server, report:
         if start is None or start not in (0, have):
             file.truncate(0)
             raise _CutError("the server resumed at another place than asked")
-        if start == 0:  # it has no ranges, or its file is another than before
+        if start == 0:  # the server does not support ranges, or its file has changed
             file.truncate(0)
             file.seek(0)
             _write_validator(notes, url, response.headers)

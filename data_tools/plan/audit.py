@@ -53,7 +53,7 @@ def _border_median(pixels: bytes) -> float:
     side = math.isqrt(len(pixels))
     columns = pixels[side:-side:side] + pixels[2 * side - 1 : -side : side]
     border = pixels[:side] + pixels[-side:] + columns
-    if border.count(0) > len(border) // 2:  # as of nearly all: nothing to sort
+    if border.count(0) > len(border) // 2:  # true of nearly all images: no need to sort
         return 0.0
     ranked = sorted(border)
     return (ranked[len(border) // 2 - 1] + ranked[len(border) // 2]) / 2  # always an even number

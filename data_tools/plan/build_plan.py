@@ -21,8 +21,8 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 from kkanji_jax.data.records import FORMAT_VERSION, Chunk, address_of
 
-BUILD_VERSION = 3  # raised by any change of the files written, but for words in audit.json
-MAX_LEAKY_EXAMPLES = 2_000_000  # each has a row in splits.csv; it is a demonstration, no data set
+BUILD_VERSION = 3  # raised by any change of the written files, except for texts in audit.json
+MAX_LEAKY_EXAMPLES = 2_000_000  # each has a row in splits.csv
 ENGINES = ("device", "host")
 
 

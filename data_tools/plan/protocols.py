@@ -14,7 +14,7 @@ from data_tools.read.catalogue import OFFICIAL_TESTS, Original
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 
 Ratios = tuple[float, float, float]
-# Train/val/test in percent. Of 5050's halves the test half is never cut: val comes out of training.
+# Train/val/test in percent. In 5050 the test half stays whole: val is taken from training.
 DEFAULT_RATIOS: dict[str, Ratios] = {
     "honest": (80.0, 10.0, 10.0),
     "5050": (45.0, 5.0, 50.0),

@@ -203,7 +203,7 @@ def _scan_tar(raw: BinaryIO) -> list[_Member]:
     num_seen = ends_at = 0
     with tarfile.open(fileobj=raw, mode="r:") as archive:
         while (member := archive.next()) is not None:
-            # or TarFile keeps every member it has seen
+            # otherwise TarFile keeps every member that it has read
             archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
             name = _clean_name(member)
             num_seen += 1

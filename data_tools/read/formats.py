@@ -75,7 +75,7 @@ def _decode_plain(png: Png) -> bytes | None:
     try:
         return Image.frombytes("L", png.size, b"".join(png.bodies), "zip", "L").tobytes()
     except ValueError:
-        return None  # opening the file says what is wrong
+        return None  # opening the file will say what is wrong
 
 
 def decode_png(data: bytes) -> tuple[bytes, str | None]:
@@ -117,7 +117,7 @@ def read_glyph(path: Path) -> tuple[bytes, bool]:
         if file.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE:
             file.seek(0)
             try:
-                check_png(file.read())  # Pillow forgives a PNG that is cut after its pixels
+                check_png(file.read())  # Pillow accepts a PNG that is truncated after its pixels
             except ValueError as err:
                 raise ValueError(f"{path} {err}") from err
     grey = load_image(path)

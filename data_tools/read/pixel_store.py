@@ -51,7 +51,7 @@ class PixelStore:
         self._buffer += pixels
         if len(self._buffer) >= _BUFFER_BYTES:
             self._flush()
-        # Not len(pixels): one number object for all, not one for each of millions.
+        # Not len(pixels), which would make a new number object for each of millions of images.
         return StoredPixels(self, offset, LARGE if len(pixels) == LARGE else SMALL)
 
     def read(self, offset: int, num_bytes: int) -> bytes:

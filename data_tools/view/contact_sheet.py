@@ -74,7 +74,7 @@ def draw_augmented_sheet(
     images: Sequence[UInt8[np.ndarray, "h w"]], parent_ids: Sequence[str], policy: Policy, seed: int
 ) -> Image.Image:
     """Two rows for each image: itself with copies by the device engine, then by the host's."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a look at a few images takes no accelerator
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a few images do not need an accelerator
     import jax
     import jax.numpy as jnp
 

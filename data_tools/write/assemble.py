@@ -189,7 +189,7 @@ def _start(
     """The completed options, what they decide, and whether `out` is already complete."""
     options = options.completed()
     build_state.check_out(out, options=options.record())
-    # What is refused must leave nothing behind, so `out` itself may not be there yet.
+    # A refused build must leave nothing behind, so `out` is not created yet.
     scratch = _nearest_folder(out)
     decided = build_plan.decide(source, options, report, say, scratch=scratch, workers=workers)
     is_there = build_state.check_out(out, decided.fingerprint)

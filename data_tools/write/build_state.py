@@ -187,7 +187,8 @@ def building(
         raise ValueError(f"another process is building {out} ({err}): wait for it") from err
     with held:
         with hold(folder / "claim", wait=True):  # for a moment only
-            check_out(out, fingerprint)  # again: of two that began at once, one was quicker
+            # Checked again: of two that began together, the other may have finished.
+            check_out(out, fingerprint)
             _collect_garbage(folder, is_alone=not is_slice)
             descriptor, name = tempfile.mkstemp(suffix=".alive", prefix="", dir=folder)
             os.close(descriptor)
@@ -202,7 +203,7 @@ def building(
                 yield owner
             finally:
                 for unfinished in folder.glob(f"*.{owner}.unfinished"):
-                    unfinished.unlink(missing_ok=True)  # a full disk needs the room
+                    unfinished.unlink(missing_ok=True)  # in case the disk is full
                 Path(name).unlink(missing_ok=True)
         if not is_slice:
             shutil.rmtree(folder)

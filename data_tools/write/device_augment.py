@@ -19,7 +19,7 @@ class DeviceAugmenter:
     """
 
     def __init__(self, policy: Policy, seed: int, batch_size: int) -> None:
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # many workers cannot share an accelerator
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # workers cannot share an accelerator
         import jax
 
         from kkanji_jax.augment.engine import augment, sample_keys

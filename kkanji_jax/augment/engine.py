@@ -75,7 +75,7 @@ def augment(
         varied = lax.platform_dependent(
             images, keys, copies, cpu=functools.partial(in_blocks, vary), default=vary
         )
-        # Else XLA would compute the coordinates in one kernel, and the pixels in those that read
+        # Otherwise XLA would compute coordinates in one kernel, and the pixels in those that read
         # them, several times over.
         return lax.optimization_barrier(varied)
 

@@ -75,7 +75,7 @@ class Plan:
         self.class_ids, sizes = np.unique(labels, return_counts=True)
         self._sizes = sizes.astype(np.int64)
         self._quotas = class_quotas(self._sizes, per_class, sampling_exponent)
-        # Rows of one class side by side, in hash order; equal hashes fall back on the address.
+        # Rows of one class are consecutive, in hash order; ties are in order of the address.
         keys = (addresses[:, 0], addresses[:, 1], mix_address(seed, addresses), labels)
         self._rows = np.lexsort(keys).astype(np.int32)
         self._row_starts = np.cumsum(self._sizes) - self._sizes

@@ -15,7 +15,7 @@ MANIFEST_NAME = "manifest.json"
 BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way
 SPLITS = ("train", "val", "test")
 SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.array_record")
-LEAKY_PROTOCOL = "legacy"  # copies of one image stand in training and in validation
+LEAKY_PROTOCOL = "legacy"  # copies of one image are in training and in validation
 LEAK_WARNING = "LEGACY PROTOCOL: copies of training images are scored, so this measures memory"
 _KEYS = {
     "format_version": int,

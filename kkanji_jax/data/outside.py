@@ -77,7 +77,7 @@ def _of_folder(path: Path) -> Iterator[tuple[str, Path]]:
         try:
             codepoint = parse_codepoint(folder.name)
         except ValueError:
-            continue  # another folder, as of papers or licences: no image of it is claimed
+            continue  # an unrelated folder, for example of papers or licences
         for file in sorted(folder.iterdir()):
             if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
                 yield codepoint, file

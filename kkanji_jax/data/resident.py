@@ -27,7 +27,7 @@ class Split(NamedTuple):
 
 def read_chunks(path: Path) -> Iterator[Chunk]:
     """Decodes the records of one shard in order; raises ValueError naming the shard."""
-    import grain  # here, because Grain imports jax, and tools that only look need neither
+    import grain  # imported here, because Grain imports jax, which tools that only read do not need
 
     try:
         source: Any = grain.sources.ArrayRecordDataSource([str(path)])

@@ -140,7 +140,7 @@ class PixelBatches:
         if epoch not in self._orders:
             bits = np.random.Philox(key=[self._seed, epoch])
             records = np.random.Generator(bits).permutation(len(self._records.sizes))
-            sizes = self._records.sizes[records]  # but for a split's last record all alike
+            sizes = self._records.sizes[records]  # the same for all records but the last of a split
             starts = (np.cumsum(sizes) - sizes)[:: self._pool_records]
             self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
             self._orders[epoch] = records, starts
@@ -162,7 +162,7 @@ class PixelBatches:
             )
         images, labels, addresses = self._room
         start = 0
-        for record in np.sort(chosen):  # in the order of the files, which disks like
+        for record in np.sort(chosen):  # in the order of the files, which is faster on disks
             chunk = self._records.read(int(record))
             part = slice(start, start + len(chunk.images))
             images[part], labels[part] = chunk.images, chunk.class_ids
@@ -172,7 +172,7 @@ class PixelBatches:
 
     def _pool_at(self, key: int) -> Pool:
         if self._pool is None or self._pool[0] != key:
-            self._pool = None  # a read that fails must not leave half of it
+            self._pool = None  # so that a failed read leaves no half-filled pool
             self._pool = key, self._read_pool(*divmod(key, self._num_pools))
         return self._pool[1]
 

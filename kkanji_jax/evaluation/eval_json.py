@@ -34,7 +34,7 @@ class SplitAnswers(NamedTuple):
     among: dict[str, Int32[np.ndarray, " n"]]  # official test -> best of its classes
     calibrated: Predictions | None  # at the calibration's temperature
     confidences: Float64[np.ndarray, " n"]  # highest probability, calibrated where possible
-    logits: Float32[np.ndarray, "n k"] | None  # where they were to be kept
+    logits: Float32[np.ndarray, "n k"] | None  # if they were to be kept
 
 
 def collect_answers(
@@ -182,7 +182,7 @@ def verdict_rows(calibration: Calibration, answers: SplitAnswers) -> list[dict[s
     return rows
 
 
-# What can tell a known character from others; the first is what verdicts go by.
+# Scores that may tell known characters from others; verdicts use the first.
 _KNOWN_SCORES: dict[str, Callable[[SplitAnswers], Float64[np.ndarray, " n"]]] = {
     "top-1 probability": lambda answers: answers.confidences,
     "largest logit, standardised": lambda answers: answers.standardised,

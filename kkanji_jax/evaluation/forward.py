@@ -115,7 +115,7 @@ def _make_eval_step(
     ) -> dict[str, Array]:
         network = nnx.merge(graphdef, params, batch_stats)
         logits = network(network_input(images, image_px), train=False)
-        # By logits: two that differ may have one probability, rounded.
+        # By logits, because two different logits may round to one probability.
         _, ids = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))
         probs = jnp.take_along_axis(jax.nn.softmax(logits), ids, axis=-1)
         results = {"loss": example_losses(logits, labels), "top_ids": ids, "top_probs": probs}

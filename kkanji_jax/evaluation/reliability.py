@@ -122,7 +122,7 @@ def risk_coverage(
     better than with a threshold from val.
     """
     confidences, n = confidences.astype(np.float64), len(confidences)
-    order = np.argsort(-confidences, kind="stable")  # sorted once: resampling only weighs
+    order = np.argsort(-confidences, kind="stable")  # sorted once: resampling only changes weights
     confidences, hits = confidences[order], hits[order]
     samples = intervals.bootstrap(
         lambda times: {"aurc": area_under_risk(confidences, hits, times.astype(float))},

@@ -32,7 +32,8 @@ from kkanji_jax.files import write_json
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.trained import Trained, choose_weights, load_trained
 
-_SAME_MODEL = ("checkpoint_step", "class_index_digest")  # what a calibration must have been of
+# What must be the same for a calibration to be valid.
+_SAME_MODEL = ("checkpoint_step", "class_index_digest")
 
 
 @dataclass(frozen=True)

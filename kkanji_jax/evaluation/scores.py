@@ -155,7 +155,7 @@ def _scores(cases: _Cases, times: Shaped[np.ndarray, " n"]) -> dict[str, float]:
     """Every score with example i counted `times[i]` times."""
     times = times.astype(np.float64)
     hit_times = times * cases.hits
-    total = times.sum()  # sums, not dot products: BLAS would wake its threads for each
+    total = times.sum()  # sums, not dot products, for which BLAS would start its threads each time
     columns = ((cases.labels, times), (cases.predicted, times), (cases.labels, hit_times))
     true, predicted, hits = (
         np.bincount(ids, counts, minlength=cases.num_classes).astype(np.int64)

@@ -30,8 +30,8 @@ class OnnxBackend:
         except ModuleNotFoundError as err:
             raise ValueError(NOT_INSTALLED) from err
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; a warning about a folded node helps no reader
-        # A batch to a core: threads within a batch wait for each other at every node, and spin.
+        options.log_severity_level = 3  # errors only; warnings about folded nodes do not help users
+        # One batch per core: threads within a batch would wait for each other at every node.
         options.intra_op_num_threads = 1
         self._workers = ThreadPoolExecutor(_num_cores(), "onnx")
         try:

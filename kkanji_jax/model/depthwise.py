@@ -79,7 +79,7 @@ def _shared_kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -
     if mesh.size <= 1:
         return share(x, dy)[0]
     split = PartitionSpec(mesh.axis_names)
-    # Checked, the shares would be summed inside, where the kernel is transposed.
+    # With the check, XLA would sum the parts inside, where the kernel is transposed.
     shares = jax.shard_map(share, in_specs=(split, split), out_specs=split, check_vma=False)(x, dy)
     return jnp.sum(shares, axis=0)
 

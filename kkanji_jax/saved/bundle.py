@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 PARAMS, CONFIG, INDEX, COUNTS = "params.npz", "config.json", "index.json", "train_counts.json"
 CALIBRATION, CARD, ONNX = "calibration.json", "model_card.md", "model.onnx"
 WEB = "web"
-FILES = (PARAMS, CONFIG, INDEX, COUNTS, CARD)  # what no bundle is without
+FILES = (PARAMS, CONFIG, INDEX, COUNTS, CARD)  # files of every bundle
 
 FlatVariables = Mapping[str, Float32[np.ndarray, "..."]]
 
@@ -129,7 +129,7 @@ def _put_in_place(unfinished: Path, out: Path) -> None:
         for name in sorted(names, key=lambda name: name == SUMS):
             (unfinished / name).rename(out / name)
         return
-    unfinished.replace(out)  # an empty folder gives way
+    unfinished.replace(out)  # an empty folder may be replaced
 
 
 def is_bundle(path: Path) -> bool:

@@ -146,5 +146,5 @@ def _calibration_of(workdir: Path, weights: str) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as err:
         raise ValueError(f"{path} is damaged: {err}") from err
-    # Fitted on one set of weights, it says nothing of the other.
+    # A calibration fitted with one set of weights is not valid for the other.
     return content if content.get("weights") == weights else None

@@ -97,7 +97,7 @@ def parse(argv: list[str]) -> Command:
             group, _, name = path.rpartition(".")
             (config[group] if group else config)[name] = None
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, of which this command has none
+        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, which this command does not define
     workdir = values["workdir"].value
     named = values["config"].config_filename  # pyright: ignore[reportAttributeAccessIssue]
     return Command(config, Path(workdir) if workdir else default_workdir(named))

@@ -110,7 +110,7 @@ class MetricLog:
         has_events = config.has_tensorboard and config.is_writer
         self._events = _open_events(workdir, resumed_step) if has_events else None
         kept = [line for line in _lines_of(path) if line["step"] <= resumed_step]
-        # Time spent before an interruption counts; time since the kept step was lost.
+        # Time before an interruption counts, but not what was lost after the last checkpoint.
         self._elapsed_before_s = kept[-1]["elapsed_s"] if kept else 0.0
         if config.is_writer:
             text = "".join(json.dumps(line) + "\n" for line in kept)
@@ -212,7 +212,7 @@ class MetricLog:
         now = time.monotonic()
         images = (step - self._last_step) * self._config.batch_size
         training_s = max(now - self._last_s - self._paused_s, 1e-9)
-        if images:  # none yet where the first dispatch, which compiled, is the only one
+        if images:  # none yet if there was only the first dispatch, which compiled
             self.images_per_s = images / training_s
         waited = self._waited_s / training_s
         self._last_s, self._last_step, self._paused_s, self._waited_s = now, step, 0.0, 0.0

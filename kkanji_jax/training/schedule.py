@@ -17,7 +17,7 @@ def check_batch_fits(batch_size: int, train: Mapping[str, Any], per_class: int |
         )
 
 
-MAX_STEPS = 2**26  # the step sizes of all of them are computed beforehand, 4 bytes each
+MAX_STEPS = 2**26  # the learning rates of all steps are computed in advance, 4 bytes each
 
 
 class Pace(NamedTuple):

@@ -16,7 +16,7 @@ from kkanji_jax.files import require_utf8
 from kkanji_jax.locks import HeldError, Lock, hold
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-_GIT_TIMEOUT_S = 10.0  # a repository on a slow disk is no reason to wait
+_GIT_TIMEOUT_S = 10.0  # do not wait longer for a repository on a slow disk
 
 
 class StopSignal:
