@@ -34,29 +34,10 @@ class Parts(NamedTuple):
 def find_parts(is_ink: Bool[np.ndarray, "h w"]) -> Parts:
     """Labels runs of ink row by row and joins those that touch (Rosenfeld and Pfaltz 1966)."""
     height, width = is_ink.shape
-    steps = np.diff(np.pad(is_ink, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    steps = np.diff(np.pad(is_ink, ((0, 0), (1, 1))).view(np.int8), axis=1)
     run_rows, starts = np.nonzero(steps == 1)
     ends = np.nonzero(steps == -1)[1]
-    roots = list(range(len(starts)))
-
-    def root_of(run: int) -> int:
-        while roots[run] != run:
-            roots[run] = run = roots[roots[run]]
-        return run
-
-    first_of_row = np.searchsorted(run_rows, np.arange(height + 1)).tolist()
-    run_starts, run_ends = starts.tolist(), ends.tolist()
-    for row in range(1, height):
-        above, above_end = first_of_row[row - 1], first_of_row[row]
-        for run in range(first_of_row[row], first_of_row[row + 1]):
-            while above < above_end and run_ends[above] < run_starts[run]:
-                above += 1
-            touching = above
-            while touching < above_end and run_starts[touching] <= run_ends[run]:
-                one, other = root_of(touching), root_of(run)
-                roots[max(one, other)] = min(one, other)
-                touching += 1
-    _, part_of_run = np.unique([root_of(run) for run in range(len(roots))], return_inverse=True)
+    part_of_run = _joined(run_rows, starts, ends, width)
     num_parts = int(part_of_run.max(initial=-1)) + 1
     labels = np.zeros((height, width), np.int32)
     labels[is_ink] = np.repeat(part_of_run + 1, ends - starts)
@@ -68,6 +49,39 @@ def find_parts(is_ink: Bool[np.ndarray, "h w"]) -> Parts:
     np.minimum.at(boxes[2], part_of_run, starts)
     np.maximum.at(boxes[3], part_of_run, ends)
     return Parts(labels, areas, *boxes)
+
+
+def _joined(
+    rows: Int[np.ndarray, " n"],
+    starts: Int[np.ndarray, " n"],
+    ends: Int[np.ndarray, " n"],
+    width: int,
+) -> Int[np.ndarray, " n"]:
+    """For each run the number of its part, in the order of the parts' first runs."""
+    num_runs = len(rows)
+    row_px = width + 2  # runs of different rows are further apart than any that touch
+    first = np.searchsorted(rows * row_px + ends, (rows - 1) * row_px + starts, side="left")
+    after = np.searchsorted(rows * row_px + starts, (rows - 1) * row_px + ends, side="right")
+    counts = np.maximum(after - first, 0)
+    below = np.repeat(np.arange(num_runs), counts)
+    above = np.arange(len(below)) - np.repeat(np.cumsum(counts) - counts, counts)
+    above += np.repeat(first, counts)
+    roots = np.arange(num_runs)
+    while True:
+        # The root of each run is the least of those it touches; then each root's own root.
+        one, other = roots[above], roots[below]
+        is_apart = one != other
+        if not is_apart.any():
+            break
+        one, other = one[is_apart], other[is_apart]
+        np.minimum.at(roots, np.maximum(one, other), np.minimum(one, other))
+        while True:
+            deeper = roots[roots]
+            if (deeper == roots).all():
+                break
+            roots = deeper
+    _, part_of_run = np.unique(roots, return_inverse=True)
+    return part_of_run
 
 
 def without_strays(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
@@ -86,8 +100,37 @@ def without_strays(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     is_stray = (reaches.min(axis=0) < STRAY_REACH) & (parts.areas < STRAY_SHARE * parts.areas.sum())
     if not is_stray.any():
         return soft
-    strays = np.concatenate([[False], is_stray])[parts.labels]
-    return np.where(_grown(strays, RIM_PX) & ~(is_ink & ~strays), 0, soft).astype(np.uint8)
+    return cleared(soft, np.concatenate([[False], is_stray])[parts.labels])
+
+
+def cleared(
+    soft: UInt8[np.ndarray, "h w"], pixels: Bool[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w"]:
+    """The same ink strengths without `pixels` and the grey rim round them."""
+    is_other = (soft >= 128) & ~pixels
+    return np.where(_grown(pixels, RIM_PX) & ~is_other, 0, soft).astype(np.uint8)
+
+
+def cut_share(
+    soft: UInt8[np.ndarray, "h w"], outside: Bool[np.ndarray, "h w"] | None = None
+) -> float:
+    """Of the sides of the ink's box, the greatest share of one where ink goes on to the picture's
+    side, or to what lies `outside` of it.
+    """
+    is_ink = soft >= 128
+    if not is_ink.any():
+        return 0.0
+    beyond = np.ones((soft.shape[0] + 2, soft.shape[1] + 2), bool)
+    beyond[1:-1, 1:-1] = False if outside is None else _grown(outside, RIM_PX)
+    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
+    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    met = [
+        np.count_nonzero((is_ink & beyond[2:, 1:-1]).any(axis=0)) / width,
+        np.count_nonzero((is_ink & beyond[:-2, 1:-1]).any(axis=0)) / width,
+        np.count_nonzero((is_ink & beyond[1:-1, 2:]).any(axis=1)) / height,
+        np.count_nonzero((is_ink & beyond[1:-1, :-2]).any(axis=1)) / height,
+    ]
+    return float(max(met))
 
 
 def holds_several(soft: UInt8[np.ndarray, "h w"]) -> bool:
