@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from kkanji_jax.data.image_files import ImageSource, Picture, grey_of, load_picture
-from kkanji_jax.data.ink_lines import foreign_edges, ruled_lines
+from kkanji_jax.data.ink_lines import foreign_edges, ranked, ruled_lines, stroke_width
 from kkanji_jax.data.ink_parts import cleared, cut_share, holds_several, without_strays
 from kkanji_jax.data.shapes import Bool, UInt8
 
@@ -25,10 +25,15 @@ MIN_INK_PX = 16  # of 64x64; the sparsest of CODH's images that is not black has
 WORK_PX = 192  # long side on which paper and threshold are estimated
 FEW_PX = 24  # a picture up to this long has too few pixels for its strokes
 PAPER_PX, PAPER_REACH_PX = 48, 6  # where the paper is estimated; strokes are narrower than twice
+NUM_RINGS = 6  # of the same size: how far in from the border paper is looked for
 MIN_PAPER = 32  # grey: darker paper is not divided by
 # Shares of the paper's light; within-class deviations. Noise splits at 3.3, and few pixels blur.
-MIN_CONTRAST, MIN_SEPARATION, MIN_SEPARATION_FEW = 0.06, 4.0, 2.4
-MIN_UNCLEAR = 0.25  # contrast that grain does not make
+MIN_CONTRAST, MIN_SEPARATION = 0.06, 4.0
+# Less separation will do for strokes that are soft, not for noise, whose grains are a pixel wide.
+MIN_SOFT_CONTRAST, MIN_SOFT_SEPARATION, MIN_GRAIN_PX = 0.2, 2.4, 2.0
+# Half the pixels and more differ so much from their neighbours, in shares of the greys' range:
+# noise or dither, and blurred by so much. Not where strokes may be a pixel wide.
+ROUGH_SHARE, ROUGH, ROUGH_BLUR_PX, ROUGH_FROM_PX, ROUGH_TO_PX = 0.4, 0.055, 1.0, 40, 512
 LOST_INK = 0.0025  # share of ink that may lie outside the box at each of its sides: specks
 MIN_BOX_SHARE = 0.25  # of the long side: a speck is not blown up into a character
 MARGIN_PX = 2
@@ -104,12 +109,13 @@ def _steps_of(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None) -> Ste
         glyph = published if len(grey) == GLYPH_PX else _enlarge(published)
         trouble = BLANK if is_blank(glyph) else ""
         return Steps(grey, None, None, None, glyph, published is grey, trouble)
-    small = _to_work_size(grey)
+    small = _to_work_size(_without_roughness(grey))
     edges = foreign_edges(small)
     is_bright = _is_ink_bright(small, edges) if is_ink_bright is None else is_ink_bright
     has_few = max(grey.shape) <= FEW_PX
     remarks = [FEW_PIXELS] if has_few else []
-    inked = _find_ink(255 - small if is_bright else small, edges, has_few)
+    grain_px = 0.0 if has_few else MIN_GRAIN_PX * WORK_PX / max(grey.shape)
+    inked = _find_ink(255 - small if is_bright else small, edges, grain_px)
     if isinstance(inked, str):
         nothing = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
         return Steps(grey, None, None, None, nothing, is_bright, inked, tuple(remarks))
@@ -182,31 +188,54 @@ def _border(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, " n"]:
 def _is_ink_bright(
     grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None
 ) -> bool:
-    """The border is paper more often than ink: darker than its neighbourhood, it has bright ink.
+    """Whether paper, which most of the border is, is darker than what is near it.
 
-    Its neighbourhood, not the whole: a shadow may lie over most of the border.
+    Near it, lest a shadow over most of the border be ink; within the border too, lest a ruled line
+    be paper. What is flat, and what lies on a frame, is compared with all of the picture.
     """
     if edges is not None:
         rows, columns = (np.flatnonzero(~edges.all(axis=axis)) for axis in (1, 0))
-        grey = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        edges = edges[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        # Corners that are left are given the tone of most of the rest: they say nothing.
-        grey = np.where(edges, np.median(grey[~edges]), grey).astype(np.uint8)
+        inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        # Corners of an edge that are left in it are given the tone of most of the rest.
+        middle = np.sort(grey[~edges])[np.count_nonzero(~edges) // 2]
+        grey = np.where(edges[inside], middle, grey[inside])
     size = _scaled(grey.shape, PAPER_PX)
     coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.int32)
-    reach = PAPER_PX // 6
+    reach = PAPER_PX // 4
     padded = np.pad(coarse, reach, mode="symmetric")
     sums = np.pad(padded.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     side = 2 * reach + 1
     around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    higher = side * side * coarse - around
-    return bool(np.median(_border(higher)) < 0)
+    higher = coarse - around / (side * side)
+    rings = [
+        float(np.median(_border(higher[inset : height - inset, inset : width - inset])))
+        for height, width in [higher.shape]
+        for inset in range(NUM_RINGS)
+        if 2 * inset < min(height, width) - 1 or inset == 0
+    ]
+    of_all = float(np.median(_border(coarse)) - coarse.mean())
+    skew = float(np.median(higher) - higher.mean())
+    return sum(rings) + 2 * max(rings[0], 0.0) + 0.3 * of_all + 3 * skew < 0
 
 
 def _scaled(shape: tuple[int, ...], long_px: int) -> tuple[int, int]:
     """Width and height of a picture of `shape` whose long side is `long_px`."""
     scale = long_px / max(shape)
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
+def _without_roughness(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The picture, or where noise or dither roughens it, a blurred one."""
+    if min(grey.shape) < ROUGH_FROM_PX or max(grey.shape) > ROUGH_TO_PX:
+        return grey
+    wide = grey.astype(np.int16)
+    around = wide[1:-1, :-2] + wide[1:-1, 2:] + wide[:-2, 1:-1] + wide[2:, 1:-1]
+    rough = np.abs(4 * wide[1:-1, 1:-1] - around).ravel()
+    low, high = ranked(grey, (2, 98))
+    place = int(ROUGH_SHARE * len(rough))
+    if np.partition(rough, place)[place] < 4 * ROUGH * max(high - low, 1):
+        return grey
+    return np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(ROUGH_BLUR_PX)))
 
 
 def _to_work_size(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
@@ -240,9 +269,12 @@ def _highest_near(grey: UInt8[np.ndarray, "h w"], reach: int) -> UInt8[np.ndarra
 
 
 def _find_ink(
-    grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None, has_few: bool
+    grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None, grain_px: float
 ) -> Inked | str:
-    """Otsu's two classes on the light that the paper's share lacks; or BLANK, or UNCLEAR."""
+    """Otsu's two classes on the light that the paper's share lacks; or BLANK, or UNCLEAR.
+
+    Strokes that are wider than `grain_px` may be soft.
+    """
     paper = np.maximum(_paper_of(grey), MIN_PAPER).astype(np.int32)
     ink = np.clip((255 * (paper - grey) + paper // 2) // paper, 0, 255).astype(np.uint8)
     counted = ink
@@ -265,8 +297,12 @@ def _find_ink(
     contrast = ink_mean - paper_mean
     if contrast < 255 * MIN_CONTRAST:
         return BLANK
-    if contrast / within < (MIN_SEPARATION_FEW if has_few else MIN_SEPARATION):
-        return UNCLEAR if contrast >= 255 * MIN_UNCLEAR else BLANK
+    if contrast / within < MIN_SEPARATION:
+        if contrast < 255 * MIN_SOFT_CONTRAST:
+            return BLANK
+        is_ink = ink > (paper_mean + ink_mean) / 2
+        if contrast / within < MIN_SOFT_SEPARATION or stroke_width(is_ink) < grain_px:
+            return UNCLEAR
     return Inked(ink, paper_mean, ink_mean)
 
 

@@ -47,7 +47,7 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
     What is cut off is of one tone, other than that of most of the rest, and ends along a straight
     line with a sharp edge; the rest must have two tones of its own.
     """
-    low, high = (int(value) for value in _ranked(grey, (2, 98)))
+    low, high = (int(value) for value in ranked(grey, (2, 98)))
     tone = max(MIN_TONE, TONE_SHARE * (high - low))
     found = []
     for side in range(4):
@@ -65,7 +65,7 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
         inside = grey[~pixels]
         if inside.size < MIN_INSIDE * grey.size:
             return None
-        middle = int(_ranked(inside, (50,))[0])
+        middle = int(ranked(inside, (50,))[0])
         kept = [(pixels, tone_of) for pixels, tone_of in found if abs(tone_of - middle) > 1.5 * tone]
         if len(kept) == len(found):
             is_other = np.abs(inside.astype(np.int16) - middle) > 2 * tone
@@ -74,7 +74,7 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
     return None
 
 
-def _ranked(grey: UInt8[np.ndarray, "..."], per_cent: tuple[int, ...]) -> list[int]:
+def ranked(grey: UInt8[np.ndarray, "..."], per_cent: tuple[int, ...]) -> list[int]:
     """The least values with so many per cent of all at or below them."""
     running = np.cumsum(np.bincount(grey.ravel(), minlength=256))
     return [int(np.searchsorted(100 * running, share * grey.size)) for share in per_cent]
