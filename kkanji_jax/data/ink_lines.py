@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kkanji_jax.data.ink_parts import stroke_width
 from kkanji_jax.data.shapes import Bool, Float, Int, UInt8
 
 # An edge of another tone: along a straight line from side to side, or cut off by one in a corner.
@@ -27,10 +28,11 @@ SLANTS = range(-4, 5)  # half pixels a band
 RULE_COVERAGE, LEAST_IN_BAND = 0.86, 0.5  # of its length, and of any sixth of it
 RULE_SIDE, FLANK_PX, FLANK_COVERAGE = 0.6, 2, 0.42  # where its sides are, and what lies beyond
 RULE_WIDTH = 0.05  # of the picture, at most; above, up to the next, it is a band
-BAND_WIDTH, BAND_COVERAGE = 0.6, 0.95
-UNEVEN_PX, MIN_EVEN = 1.5, 4  # from the middle width, and in how many bands it is closer than that
+BAND_WIDTH, BAND_COVERAGE = 0.6, 0.98
+UNEVEN_PX, MIN_EVEN = 1.0, 5  # from the middle width, and in how many bands it is closer than that
+END_PX = 2  # from the picture's side, for a line that reaches it
 OUTSIDE_SHARE = 0.01  # of the ink that may lie beyond a rule beside the character
-INNER_WIDTH = 0.6  # of the strokes' width: a rule through the character is thinner
+INNER_COVERAGE, INNER_WIDTH = 0.95, 0.6  # of the strokes' width: a rule through the character is thinner
 MAX_LINES, FRAME_LINES = 6, 3
 
 
@@ -160,6 +162,7 @@ class _Line(NamedTuple):
     rights: Int[np.ndarray, " bands"]
     is_whole: bool  # reaches the picture's sides
     is_even: bool
+    is_solid: bool
     is_outer: bool
     is_band: bool
 
@@ -182,13 +185,13 @@ def ruled_lines(
         for line in _upright_lines(ink, beyond):
             width = float(np.median(line.rights - line.lefts))
             if line.is_band:
-                is_kept = line.is_whole
+                is_kept = line.is_whole and line.is_even
             elif line.is_outer:
                 is_kept = line.is_whole and line.is_even
                 if line.is_even and not line.is_whole:
                     spare.append((is_level, line))
             else:
-                is_kept = line.is_whole and width <= inner_width
+                is_kept = line.is_whole and line.is_solid and width <= inner_width
             if is_kept:
                 kept.append((is_level, line))
     if len(spare) >= FRAME_LINES:
@@ -197,15 +200,10 @@ def ruled_lines(
         return None
     pixels = np.zeros_like(is_ink)
     for is_level, line in kept:
+        if line.is_band:
+            continue
         _mark(line, is_ink.T if is_level else is_ink, pixels.T if is_level else pixels)
     return Lines(pixels, any(line.is_band for _, line in kept))
-
-
-def stroke_width(is_ink: Bool[np.ndarray, "h w"]) -> float:
-    """The mean width of strokes in pixels: twice their area over the length of their outline."""
-    outline = np.count_nonzero(is_ink[1:] != is_ink[:-1])
-    outline += np.count_nonzero(is_ink[:, 1:] != is_ink[:, :-1])
-    return 2 * np.count_nonzero(is_ink) / max(outline, 1)
 
 
 def _upright_lines(
@@ -235,7 +233,6 @@ def _upright_lines(
     if outside is not None:
         inner = np.flatnonzero(~outside.all(axis=1))
         first, last = int(inner[0]), int(inner[-1]) + 1
-    is_tall = top <= first + 3 and bottom >= last - 3
     taken, found = np.zeros(width, bool), []
     for _ in range(MAX_LINES):
         free = np.where(taken, 0.0, coverage)
@@ -262,10 +259,15 @@ def _upright_lines(
         is_even = np.count_nonzero(np.abs(widths - np.sort(widths)[2]) <= UNEVEN_PX) >= MIN_EVEN
         margin = right - left + 2 * FLANK_PX
         beside = int(running[max(0, left - margin)]), int(total - running[min(width, right + margin) - 1])
-        found.append(_Line(
-            left + shifts[slant], right + shifts[slant], is_tall, is_even,
-            min(beside) <= OUTSIDE_SHARE * total, is_band,
-        ))  # fmt: skip
+        lefts, rights = left + shifts[slant], right + shifts[slant]
+        ends = ((first, first + END_PX, 0), (last - END_PX, last, -1))
+        is_whole = all(
+            is_ink[start:end, max(0, lefts[band] - 1) : rights[band] + 1].any()
+            for start, end, band in ends
+        )
+        is_solid = bool(free[slant, column] >= INNER_COVERAGE)
+        is_outer = min(beside) <= OUTSIDE_SHARE * total
+        found.append(_Line(lefts, rights, is_whole, is_even, is_solid, is_outer, is_band))
     return found
 
 
@@ -280,7 +282,7 @@ def _mark(
         rows_of_band = slice(bounds[band], bounds[band + 1])
         left, right = max(0, int(left) - 2), min(width, int(right) + 2)
         marked = pixels[rows_of_band, left:right]
-        if line.is_band or left < 2 or right + 2 > width:
+        if left < 2 or right + 2 > width:
             marked[:] = True
         else:
             is_left = is_ink[rows_of_band, left - 2 : left].any(axis=1)

@@ -12,6 +12,14 @@ STRAY_SHARE = 0.06  # of all ink, at most
 STRAY_REACH = 0.2  # of the picture's height or width, from the border it touches
 RIM_PX = 2  # how far the grey rim of a stray is cleared around it
 
+# Beside the character, apart from it by a gap: reading aids in a smaller hand at the right, whose
+# strokes are thinner; or part of a neighbour, cut off by the picture's side, where the character
+# has room at the other side.
+AID_SHARE, AID_EXTENT, AID_LENGTH, AID_STROKE = 0.45, 0.7, 0.4, 0.75  # of the character's
+AID_BREADTH = 0.85  # of all the ink over the character's height, at least
+CUT_SHARE, CUT_EXTENT, CUT_LENGTH, CUT_GAP, CUT_BREADTH = 0.4, 0.45, 0.3, 0.06, 1.0
+SIDE_PX, GAP_PX = 2, 2  # ink within so much of a side touches it; a gap is no narrower
+
 # Two characters one under (or beside) the other: the ink is long, a band without ink crosses it,
 # and what lies on either side is as tall as a character and has its share of the ink.
 SEVERAL_LENGTH = 1.7  # long side of the ink's box over its short side
@@ -111,25 +119,96 @@ def cleared(
     return np.where(_grown(pixels, RIM_PX) & ~is_other, 0, soft).astype(np.uint8)
 
 
-def cut_share(
-    soft: UInt8[np.ndarray, "h w"], outside: Bool[np.ndarray, "h w"] | None = None
-) -> float:
-    """Of the sides of the ink's box, the greatest share of one where ink goes on to the picture's
-    side, or to what lies `outside` of it.
-    """
+def without_neighbours(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The same ink strengths without reading aids at the right and cut neighbours at a side."""
+    for _ in range(2):
+        beside = _beside(soft >= 128)
+        if beside is None:
+            break
+        soft = np.where(beside, 0, soft).astype(np.uint8)
+    return soft
+
+
+def _beside(is_ink: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | None:
+    """The part of the picture that holds no ink of the character, by the best of its gaps."""
+    for is_level in (False, True):
+        upright = is_ink.T if is_level else is_ink
+        inked = np.flatnonzero(upright.any(axis=0))
+        if not inked.size:
+            return None
+        first, last, width = int(inked[0]), int(inked[-1]) + 1, upright.shape[1]
+        for start, end in _gaps(upright[:, first:last].sum(axis=0)):
+            start, end = start + first, end + first
+            if end - start < GAP_PX:
+                continue
+            before, after = upright[:, :start], upright[:, end:]
+            is_before = np.count_nonzero(before) < np.count_nonzero(after)
+            part, rest = (before, after) if is_before else (after, before)
+            touches = first <= SIDE_PX, last >= width - SIDE_PX
+            is_aid = not is_level and not is_before and _is_aid(part, rest, last - first)
+            is_cut = (
+                end - start >= CUT_GAP * max(upright.shape)
+                and touches[0 if is_before else 1]
+                and not touches[1 if is_before else 0]
+                and _is_cut(part, rest, last - first)
+            )
+            if is_aid or is_cut:
+                beside = np.zeros_like(upright)
+                beside[:, slice(0, start) if is_before else slice(end, None)] = True
+                return beside.T if is_level else beside
+    return None
+
+
+def _extent(is_ink: Bool[np.ndarray, "h w"]) -> tuple[int, int, int]:
+    """Height and width of the ink's box, and how much ink there is."""
+    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
+    return (
+        int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1, np.count_nonzero(is_ink)
+    )  # fmt: skip
+
+
+def _is_aid(
+    part: Bool[np.ndarray, "h w"], rest: Bool[np.ndarray, "h v"], breadth: int
+) -> bool:
+    (height, width, ink), (own_height, own_width, own_ink) = _extent(part), _extent(rest)
+    return (
+        ink <= AID_SHARE * (ink + own_ink)
+        and width <= AID_EXTENT * own_width
+        and height >= AID_LENGTH * own_height
+        and breadth >= AID_BREADTH * max(height, own_height)
+        and stroke_width(part) <= AID_STROKE * stroke_width(rest)
+    )
+
+
+def _is_cut(
+    part: Bool[np.ndarray, "h w"], rest: Bool[np.ndarray, "h v"], breadth: int
+) -> bool:
+    (height, width, ink), (own_height, own_width, own_ink) = _extent(part), _extent(rest)
+    return (
+        ink <= CUT_SHARE * (ink + own_ink)
+        and width <= CUT_EXTENT * own_width
+        and height >= CUT_LENGTH * own_height
+        and breadth >= CUT_BREADTH * max(height, own_height)
+    )
+
+
+def stroke_width(is_ink: Bool[np.ndarray, "h w"]) -> float:
+    """The mean width of strokes in pixels: twice their area over the length of their outline."""
+    outline = np.count_nonzero(is_ink[1:] != is_ink[:-1])
+    outline += np.count_nonzero(is_ink[:, 1:] != is_ink[:, :-1])
+    return 2 * np.count_nonzero(is_ink) / max(outline, 1)
+
+
+def cut_share(soft: UInt8[np.ndarray, "h w"]) -> float:
+    """How much of a side of the ink's box, at most, is ink that goes on beyond the picture."""
     is_ink = soft >= 128
     if not is_ink.any():
         return 0.0
-    beyond = np.ones((soft.shape[0] + 2, soft.shape[1] + 2), bool)
-    beyond[1:-1, 1:-1] = False if outside is None else _grown(outside, RIM_PX)
-    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
-    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
-    met = [
-        np.count_nonzero((is_ink & beyond[2:, 1:-1]).any(axis=0)) / width,
-        np.count_nonzero((is_ink & beyond[:-2, 1:-1]).any(axis=0)) / width,
-        np.count_nonzero((is_ink & beyond[1:-1, 2:]).any(axis=1)) / height,
-        np.count_nonzero((is_ink & beyond[1:-1, :-2]).any(axis=1)) / height,
-    ]
+    height, width, _ = _extent(is_ink)
+    upright = (is_ink[:SIDE_PX], is_ink[-SIDE_PX:])
+    level = (is_ink[:, :SIDE_PX], is_ink[:, -SIDE_PX:])
+    met = [np.count_nonzero(side.any(axis=0)) / width for side in upright]
+    met += [np.count_nonzero(side.any(axis=1)) / height for side in level]
     return float(max(met))
 
 
