@@ -4,7 +4,8 @@ PATH is an image, a folder (all images in it and below, sorted), or - for one im
 input; with --boxes, a whole page. One row per candidate, best first. What cannot be read is a row
 with its error, and the exit status is then 1. The columns are documented in docs/predict.md.
 
-verdict: accept, ask or unknown where the model is calibrated; blank for an image without ink.
+verdict: accept, ask or unknown where the model is calibrated; blank for an image without ink;
+unclear where ink and paper cannot be told apart.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kkanji_jax.reading.files import find_images
-from kkanji_jax.reading.rows import BATCH_SIZE, SEVERAL, Asked, Row, predict_rows
+from kkanji_jax.reading.rows import BATCH_SIZE, Asked, Row, predict_rows
 from kkanji_jax.reading.table import FORMATS, open_output, write_rows
 
 if TYPE_CHECKING:
@@ -60,11 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+SEVERAL = "several characters"  # of glyph_image's remarks
+
+
 class _Tally:
     """Counts images and errors as rows pass; shows progress on a terminal."""
 
     def __init__(self) -> None:
-        self.num_images = self.num_errors = self.num_blank = self.num_several = 0
+        self.num_images = self.num_errors = self.num_blank = self.num_unclear = 0
+        self.num_several = 0
         # Rows that go to the same terminal are progress enough.
         self._is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
 
@@ -74,7 +79,8 @@ class _Tally:
                 self.num_images += 1
                 self.num_errors += bool(row.error)
                 self.num_blank += row.verdict == "blank"
-                self.num_several += row.remark == SEVERAL
+                self.num_unclear += row.verdict == "unclear"
+                self.num_several += SEVERAL in row.remark
                 if self._is_shown and self.num_images % BATCH_SIZE == 0:
                     print(f"\r{self.num_images:,} images", end="", file=sys.stderr, flush=True)
             yield row
@@ -152,6 +158,7 @@ def predict(args: argparse.Namespace) -> int:
     for count, what in (
         (tally.num_errors, "could not be read"),
         (tally.num_blank, "have no ink"),
+        (tally.num_unclear, "are unclear: their ink and paper cannot be told apart"),
         (tally.num_several, "seem to hold several characters: cut them apart, or use --boxes"),
     ):
         if count:

@@ -19,7 +19,7 @@ from kkanji_jax.data.ink_parts import (
     without_neighbours,
     without_strays,
 )
-from kkanji_jax.data.shapes import Bool, UInt8
+from kkanji_jax.data.shapes import Bool, Shaped, UInt8
 
 GLYPH_PX, SMALL_PX = 64, 28  # Kuzushiji-Kanji's side; Kuzushiji-49's and Kuzushiji-MNIST's
 # A published glyph is near-binary: 99.99 % of CODH's images have more than .72 of their pixels
@@ -224,7 +224,7 @@ def _enlarge(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
     return np.asarray(Image.fromarray(grey).resize((GLYPH_PX, GLYPH_PX), Image.Resampling.BICUBIC))
 
 
-def _border(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, " n"]:
+def _border(grey: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, " n"]:
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 

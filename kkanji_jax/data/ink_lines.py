@@ -262,7 +262,7 @@ def _upright_lines(
         lefts, rights = left + shifts[slant], right + shifts[slant]
         ends = ((first, first + END_PX, 0), (last - END_PX, last, -1))
         is_whole = all(
-            is_ink[start:end, max(0, lefts[band] - 1) : rights[band] + 1].any()
+            is_ink[start:end, max(0, lefts[band] - 1) : max(0, rights[band] + 1)].any()
             for start, end, band in ends
         )
         is_solid = bool(free[slant, column] >= INNER_COVERAGE)
@@ -280,7 +280,7 @@ def _mark(
     bounds = top + (bottom - top) * np.arange(NUM_BANDS + 1) // NUM_BANDS
     for band, (left, right) in enumerate(zip(line.lefts, line.rights, strict=True)):
         rows_of_band = slice(bounds[band], bounds[band + 1])
-        left, right = max(0, int(left) - 2), min(width, int(right) + 2)
+        left, right = max(0, int(left) - 2), max(0, min(width, int(right) + 2))
         marked = pixels[rows_of_band, left:right]
         if left < 2 or right + 2 > width:
             marked[:] = True

@@ -162,9 +162,8 @@ def _beside(is_ink: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | None:
 def _extent(is_ink: Bool[np.ndarray, "h w"]) -> tuple[int, int, int]:
     """Height and width of the ink's box, and how much ink there is."""
     rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
-    return (
-        int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1, np.count_nonzero(is_ink)
-    )  # fmt: skip
+    height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+    return height, width, int(np.count_nonzero(is_ink))
 
 
 def _is_aid(
@@ -196,7 +195,7 @@ def stroke_width(is_ink: Bool[np.ndarray, "h w"]) -> float:
     """The mean width of strokes in pixels: twice their area over the length of their outline."""
     outline = np.count_nonzero(is_ink[1:] != is_ink[:-1])
     outline += np.count_nonzero(is_ink[:, 1:] != is_ink[:, :-1])
-    return 2 * np.count_nonzero(is_ink) / max(outline, 1)
+    return 2 * int(np.count_nonzero(is_ink)) / max(int(outline), 1)
 
 
 def cut_share(soft: UInt8[np.ndarray, "h w"]) -> float:

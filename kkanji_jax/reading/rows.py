@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kkanji_jax.recogniser import Recogniser
 
 BATCH_SIZE = 128  # images in memory at a time
+WITHOUT_CANDIDATES = ("blank", "unclear")
 
 
 class Row(NamedTuple):
@@ -35,7 +36,7 @@ class Row(NamedTuple):
     variants: tuple[Form, ...] = ()
     neighbours: "tuple[Neighbour, ...]" = ()
     ink: str = ""  # dark or bright, beside its paper: as found, or as told
-    remark: str = ""
+    remark: str = ""  # what is remarkable of the image, with "; " between
 
 
 class Asked(NamedTuple):
@@ -50,7 +51,6 @@ class Asked(NamedTuple):
     on_steps: "Callable[[Found, Steps], None] | None" = None  # told how each glyph was made
 
 
-SEVERAL = "several characters"
 
 
 def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked) -> Iterator[Row]:
@@ -58,13 +58,14 @@ def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked)
     import numpy as np
 
     from kkanji_jax.data.glyph_image import glyph_steps
-    from kkanji_jax.data.image_files import load_image
-    from kkanji_jax.data.ink_parts import holds_several
+    from kkanji_jax.data.image_files import load_picture
+    from kkanji_jax.recogniser import Note
 
     remaining = iter(found)
     while batch := list(itertools.islice(remaining, BATCH_SIZE)):
         glyphs: dict[int, Any] = {}
         seen: dict[int, dict[str, str]] = {}
+        notes: dict[int, Note] = {}
         errors: dict[int, str] = {}
         for position, item in enumerate(batch):
             try:
@@ -72,13 +73,12 @@ def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked)
                     errors[position] = item.error
                 else:
                     source = item.path if item.image is None else item.image
-                    steps = glyph_steps(load_image(source), asked.is_ink_bright)
+                    steps = glyph_steps(load_picture(source), asked.is_ink_bright)
                     glyphs[position] = steps.glyph
-                    own = steps.own_strokes
-                    is_crowded = own is not None and holds_several(own)
+                    notes[position] = Note(steps.trouble, steps.remarks)
                     seen[position] = {
                         "ink": "bright" if steps.is_ink_bright else "dark",
-                        "remark": SEVERAL if is_crowded else "",
+                        "remark": "; ".join(steps.remarks),
                     }
                     if asked.on_steps is not None:
                         asked.on_steps(item, steps)
@@ -90,7 +90,11 @@ def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked)
             stacked = np.stack(list(glyphs.values()))
             logits, features = recogniser.outputs(stacked)
             answers = recogniser.readings_of(
-                logits, stacked, asked.top_k, characters=asked.characters
+                logits,
+                stacked,
+                asked.top_k,
+                characters=asked.characters,
+                notes=list(notes.values()),
             )
             readings = dict(zip(glyphs, answers, strict=True))
             if asked.index is not None:
@@ -116,7 +120,7 @@ def _rows_of(
 ) -> Iterator[Row]:
     kept = [c for c in reading if c.probability >= asked.min_probability]
     if not kept:
-        verdict = reading.verdict if reading.verdict == "blank" else "unknown"
+        verdict = reading.verdict if reading.verdict in WITHOUT_CANDIDATES else "unknown"
         yield empty._replace(verdict=verdict, neighbours=neighbours)
     for candidate in kept:
         yield empty._replace(
