@@ -49,7 +49,7 @@ def code_spans(text: str) -> Iterator[str]:
 
 
 def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
-    """(door, its flags) of every command of ours; a bare `kkanji_jax.x` in prose is none."""
+    """(command, its flags) of every command of ours; a bare `kkanji_jax.x` in prose is none."""
     for span in code_spans(text):
         span = span.partition(" #")[0]
         match = re.search(r"(python -m )?\b((?:kkanji_jax|data_tools)\.\w+)(?= |$)(.*)", span)
@@ -60,21 +60,21 @@ def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 @functools.cache
-def help_of(door: str) -> str:
-    command = [sys.executable, "-m", door, "--help"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, f"{door} --help: {result.stderr}"
+def help_of(command: str) -> str:
+    words = [sys.executable, "-m", command, "--help"]
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, f"{command} --help: {result.stderr}"
     return result.stdout
 
 
-def is_answered(door: str, flag: str) -> bool:
-    """Whether the door knows the flag; `--config.optim.b1` is a field of the config."""
+def is_answered(command: str, flag: str) -> bool:
+    """Whether the command knows the flag; `--config.optim.b1` is a field of the config."""
     if flag.startswith("--config."):
         fields: Any = default_config().to_dict()
         for name in flag.split(".")[1:]:
             fields = fields[name] if isinstance(fields, dict) and name in fields else KeyError
         return fields is not KeyError
-    return re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", help_of(door)) is not None
+    return re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", help_of(command)) is not None
 
 
 def project_files() -> list[str]:
@@ -95,19 +95,19 @@ def litter_in(text: str) -> list[str]:
 @pytest.mark.parametrize("name", PROSE)
 def test_every_command_in_the_prose_exists_with_its_flags(name: str):
     wrong = []
-    for door, flags in commands_in((ROOT / name).read_text()):
-        if importlib.util.find_spec(door) is None:
-            wrong.append(f"no {door}")
+    for command, flags in commands_in((ROOT / name).read_text()):
+        if importlib.util.find_spec(command) is None:
+            wrong.append(f"no {command}")
             continue
-        wrong += [f"{door} has no {flag}" for flag in flags if not is_answered(door, flag)]
+        wrong += [f"{command} has no {flag}" for flag in flags if not is_answered(command, flag)]
     assert not wrong, f"{name}: " + "; ".join(wrong)
 
 
 def test_the_readme_shows_every_command():
-    shown = {door for door, _ in commands_in((ROOT / "README.md").read_text())}
+    shown = {command for command, _ in commands_in((ROOT / "README.md").read_text())}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    doors = {target.partition(":")[0] for target in project["scripts"].values()}
-    assert {door.removesuffix(".__main__") for door in doors} <= shown
+    commands = {target.partition(":")[0] for target in project["scripts"].values()}
+    assert {command.removesuffix(".__main__") for command in commands} <= shown
 
 
 def test_the_reader_of_prose_finds_commands_and_flags():
@@ -140,6 +140,69 @@ def test_every_file_and_link_in_the_prose_exists(name: str):
     assert not missing, f"{name} names what is not there: {', '.join(sorted(set(missing)))}"
 
 
+def without_code(text: str) -> str:
+    return re.sub(r"(?ms)^ *```.*?^ *```", "", text)
+
+
+def anchors_in(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a Markdown text."""
+    found: list[str] = []
+    for heading in re.findall(r"(?m)^#{1,6} +(.+?) *#*$", without_code(text)):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        times = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", each) is not None for each in found)
+        found.append(f"{slug}-{times}" if times else slug)
+    return set(found)
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_every_anchor_that_the_prose_links_to_exists(name: str):
+    text, dead = (ROOT / name).read_text(), []
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
+        target, _, anchor = link.partition("#")
+        if anchor and not link.startswith(("http://", "https://")):
+            linked = (ROOT / name).parent / target if target else ROOT / name
+            if anchor not in anchors_in(linked.read_text()):
+                dead.append(link)
+    assert not dead, f"{name} links to no heading: {', '.join(dead)}"
+
+
+def test_the_anchors_of_headings_are_githubs():
+    text = (
+        "# Kuzushiji, and *the data*\n```bash\n# no heading\n```\n## Few\n### `Few`\n"
+        "## Variants: [what](x.md) a_label – is\n"
+    )
+    assert anchors_in(text) == {
+        "kuzushiji-and-the-data",
+        "few",
+        "few-1",
+        "variants-what-a_label--is",
+    }
+
+
+def pictures_in_the_prose() -> list[tuple[str, str, str]]:
+    """(file, alternative text, picture) of every picture."""
+    found = []
+    for name in PROSE:
+        text = without_code((ROOT / name).read_text())
+        shown = re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)
+        found += [(name, alt, Path(link).name) for alt, link in shown]
+    return found
+
+
+def test_every_picture_has_an_alternative_text_and_a_caption():
+    for name, alt, picture in pictures_in_the_prose():
+        assert len(alt) > 40, f"{name}: {picture} needs a description"
+        after = (ROOT / name).read_text().partition(f"{picture})")[2].lstrip()
+        assert re.match(r"\*[^*\s]", after), f"{name}: {picture} needs a caption in *italics*"
+
+
+def test_no_two_pictures_have_the_same_alternative_text():
+    described: dict[str, str] = {}
+    for name, alt, picture in pictures_in_the_prose():
+        assert described.setdefault(alt, picture) == picture, f"{name}: {picture}"
+
+
 @pytest.mark.parametrize("name", PROSE)
 def test_every_config_variant_in_the_prose_is_accepted(name: str):
     for file, variant in re.findall(r"(configs/\w+\.py):(\w+)", (ROOT / name).read_text()):
@@ -153,8 +216,16 @@ def test_every_config_variant_in_the_prose_is_accepted(name: str):
 def test_the_readme_is_short_and_has_its_parts_in_order():
     text = (ROOT / "README.md").read_text()
     assert text.count("\n") <= MAX_README_LINES
-    parts = ("![", "## Results", "## Quick start", "## Install", "## The whole pipeline",
-             "## Coming from", "## Where things are", "## Licence and citation")  # fmt: skip
+    parts = (
+        "![",
+        "## What the released model knows",
+        "## Install, and read",
+        "## Train a model",
+        "## Results",
+        "## Build on it",
+        "## Coming from",
+        "## Licence and citation",
+    )
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
 

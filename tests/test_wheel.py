@@ -52,9 +52,17 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
     where = run(site, tmp_path, "-c", "import kkanji_jax; print(kkanji_jax.__file__)")
     assert str(site) in where.stdout
     built = run(
-        site, tmp_path, "-m", "data_tools.build", "--source", demo,
-        "--splits-from", demo / "splits.csv", "--out", "demo",
-    )  # fmt: skip
+        site,
+        tmp_path,
+        "-m",
+        "data_tools.build",
+        "--source",
+        demo,
+        "--splits-from",
+        demo / "splits.csv",
+        "--out",
+        "demo",
+    )
     assert built.returncode == 0, built.stderr
     assert run(site, tmp_path, "-m", "data_tools.verify", "demo").returncode == 0
     program = (
@@ -66,10 +74,19 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
     assert made.stdout.split() == ["224", "(1,", "10)"], made.stderr
 
 
+def test_training_away_from_a_checkout_finds_its_config(site: Path, tmp_path: Path) -> None:
+    told = run(site, tmp_path, "-m", "kkanji_jax.train", "--config", "configs/b0.py:smoke")
+    assert told.returncode == 1 and "no dataset at data/kuzushiji" in told.stderr, told.stderr
+    wrong = run(site, tmp_path, "-m", "kkanji_jax.train", "--config", "configs/b0.pi")
+    assert wrong.returncode == 2 and "with the package come" in wrong.stderr, wrong.stderr
+
+
 def test_the_model_in_the_wheel_reads_an_image(site: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(next(site.parent.glob("*.whl"))) as wheel:
-        held = {"pretrained/b0/model_card.md", "export/web_assets/kernels.wasm"}
+        held = {"pretrained/b0/model_card.md", "web/assets/kernels.wasm"}
+        held |= {f"reporting/templates/{name}" for name in ("report.html.j2", "report.css")}
         assert {f"kkanji_jax/{name}" for name in held} <= set(wheel.namelist())
+        assert "data_tools/view/templates/audit.html.j2" in wheel.namelist()
     paper = Image.new("L", (200, 160), 225)
     paper.paste(40, (30, 74, 170, 88))
     paper.save(tmp_path / "one.png")
@@ -94,15 +111,15 @@ ALONE = ("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime")
 def test_onnxruntime_numpy_and_pillow_alone_read_an_image(site: Path, tmp_path: Path) -> None:
     from kkanji_jax.config import default_config
     from kkanji_jax.data.class_index import ClassIndex
-    from kkanji_jax.export.bundle import flatten, write_bundle
-    from kkanji_jax.state import init_variables
+    from kkanji_jax.export.bundle import export_bundle
+    from kkanji_jax.model.network import init_variables
+    from kkanji_jax.saved.bundle import Bundle, flatten
 
     config = default_config().to_dict()
     config["model"] |= {"variant": "nano"}
     params, stats = init_variables(config["model"], 3, 0)
     index = ClassIndex.from_codepoints(["U+6625", "U+590F", "U+56FD"])
-    write_bundle(
-        tmp_path / "bundle",
+    bundle = Bundle(
         about={"weights": "ema", "step": 1, "manifest_sha256": ""},
         config=config,
         class_index=index,
@@ -111,6 +128,7 @@ def test_onnxruntime_numpy_and_pillow_alone_read_an_image(site: Path, tmp_path: 
         calibration=None,
         model_card="",
     )
+    export_bundle(tmp_path / "bundle", bundle)
     Image.new("L", (64, 64), 255).save(tmp_path / "a.png")
     alone = tmp_path / "alone"
     alone.mkdir()

@@ -1,17 +1,20 @@
 """manifest.json: what a DATASET says of itself, read by the tools and by the trainer."""
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import FORMAT_VERSION
-from kkanji_jax.digests import sha256_of
+from kkanji_jax.files import require_utf8, sha256_of
 
 MANIFEST_NAME = "manifest.json"
 BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way
 SPLITS = ("train", "val", "test")
+SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.array_record")
 LEAKY_PROTOCOL = "legacy"  # copies of one image stand in training and in validation
 LEAK_WARNING = "LEGACY PROTOCOL: copies of training images are scored, so this measures memory"
 _KEYS = {
@@ -61,6 +64,7 @@ def _check_keys(what: str, content: Any, wanted: dict[str, Any]) -> None:
 def read_manifest(dataset: Path) -> dict[str, Any]:
     """The manifest of a finished DATASET, its keys checked, its shards not looked at."""
     dataset = Path(dataset)
+    require_utf8(dataset)
     if not dataset.is_dir():
         raise ValueError(
             f"no dataset at {dataset}: build one with "
@@ -135,6 +139,29 @@ def refuse_leaky(dataset: Path, manifest: dict[str, Any], allowed: str | None, h
             f"{dataset} is of the protocol {LEAKY_PROTOCOL}: copies of its training images are in "
             f"its other splits, so a score on them measures memory; give {how} to take it anyway"
         )
+
+
+def identity_of(dataset: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What tells a DATASET from another, for checkpoints and bundles.
+
+    `dataset_digest` is of what decides its examples: fingerprint, class index, the bytes of its
+    shards. `manifest_sha256` is of manifest.json, whose bytes also depend on the form of the
+    sources (a tar or a folder) and on the ends of lines; models of before have only that.
+    """
+    shards = [[shard["file"], shard["sha256"]] for shard in manifest["shards"]]
+    decisive = [manifest["fingerprint"], manifest["class_index_digest"], shards]
+    return {
+        "manifest_sha256": sha256_of(Path(dataset) / MANIFEST_NAME),
+        "dataset_digest": hashlib.sha256(json.dumps(decisive).encode()).hexdigest(),
+    }
+
+
+def is_same_dataset(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records that hold an `identity_of` are of the same dataset."""
+    digests = [record.get("dataset_digest") for record in (one, other)]
+    if all(digests):
+        return digests[0] == digests[1]
+    return one["manifest_sha256"] == other["manifest_sha256"]
 
 
 def check_bytes(path: Path, manifest: Mapping[str, Any]) -> None:

@@ -1,14 +1,17 @@
 """Draws the figures of a run: `python -m kkanji_jax.plots --model runs/b0`."""
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from kkanji_jax import cli
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kkanji_jax.plots", description=__doc__)
+    parser = cli.make_parser(
+        "kkanji_jax.plots", __doc__ or "", "--model runs/b0 --dataset data/kuzushiji"
+    )
     parser.add_argument(
         "--model", required=True, type=Path, metavar="WORKDIR", help="folder of a run, as runs/b0"
     )
@@ -17,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
         "--evaluation",
         choices=("last", "best"),
         default="last",
-        help="whose misclassifications are drawn (default: last)",
+        help="whose misclassifications are drawn",
     )
     parser.add_argument(
         "--dataset",
@@ -25,11 +28,22 @@ def _parser() -> argparse.ArgumentParser:
         help="the evaluated DATASET: draws the commonest confusions and suspected label errors "
         "with their images",
     )
+    parser.add_argument(
+        "--figure-format",
+        nargs="+",
+        choices=("png", "svg", "pdf"),
+        default=["png"],
+        metavar="FORMAT",
+        help="of png, svg and pdf, one or several: `png svg` writes each figure twice "
+        "(default: png)",
+    )
     return parser
 
 
-def draw_all(workdir: Path, out: Path, which: str, dataset: Path | None) -> None:
-    """Writes every figure that the run has data for, and prints their paths."""
+def draw_all(
+    workdir: Path, out: Path, which: str, dataset: Path | None, formats: Sequence[str] = ("png",)
+) -> None:
+    """Writes every figure that the run has data for in each format, and prints their paths."""
     from kkanji_jax.plots import style
     from kkanji_jax.plots.all_figures import all_figures
     from kkanji_jax.plots.fonts import find_font
@@ -37,26 +51,23 @@ def draw_all(workdir: Path, out: Path, which: str, dataset: Path | None) -> None
     font = find_font()
     for figure in all_figures(workdir, font, which, dataset):
         with style.house_style(font):
-            path = style.save(figure.draw(), out / f"{figure.name}.png")
-        print(path, flush=True)
+            drawn = figure.draw()
+            for suffix in dict.fromkeys(formats):
+                print(style.save(drawn, out / f"{figure.name}.{suffix}"), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws; 0 when the figures are written, 1 with one line on stderr when they cannot be."""
     args = _parser().parse_args(argv)
-    try:
-        draw_all(args.model, args.out or args.model / "plots", args.evaluation, args.dataset)
-    except (ValueError, OSError, KeyError) as err:
-        if "KKANJI_TRACEBACK" in os.environ:
-            raise
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    return 0
+    out = args.out or args.model / "plots"
+    return cli.answer(
+        lambda: draw_all(args.model, out, args.evaluation, args.dataset, args.figure_format)
+    )
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.plots` and kkanji-plots."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kkanji_jax.checkpoint import finished_steps, read_meta
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.scores import by_class_size
 from kkanji_jax.plots import (
     accuracy_curve,
     confused_glyphs,
@@ -24,7 +24,7 @@ from kkanji_jax.plots import (
 from kkanji_jax.plots.evaluated import Evaluated, load_evaluated, load_pictures
 from kkanji_jax.plots.fonts import Font
 from kkanji_jax.plots.run_log import RunLog, describe, load_run_log
-from kkanji_jax.scoring import by_class_size
+from kkanji_jax.saved.checkpoint import finished_steps, read_meta
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@
 Images that the model reads right are perturbed in each of the ways of KINDS and read again by the
 rows of `predict`. They are of three sources, in equal parts: published glyphs put on paper
 (KKANJI/kkanji2/U+XXXX/*.png), photographed crops of characters that the model knows (CROPS/
-labels.csv), and kanji of other photographed books (SHAPES/crops.csv). Half of them, by the digest of
-their names, are for tuning `glyph_image`; --half report is the other half. The same n and seed give
+labels.csv), and kanji of other photographed books (SHAPES/crops.csv). Half of them, by the digest
+of their names, are for tuning `glyph_image`; --half report is the other half. The same n and seed give
 the same images and perturbations, so --before, an earlier run's --out, stands beside this one's.
 
 For each kind: the share that stays right, is called blank, is accepted and wrong, has a remark, and
@@ -30,9 +30,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.data.scripts import script_of
-from kkanji_jax.reading.files import Found
-from kkanji_jax.reading.rows import Asked, predict_rows
-from kkanji_jax.recogniser import Recogniser, load
+from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.recogniser import Recogniser, load
+from kkanji_jax.inference.rows import Asked, predict_rows
 
 PAPER, INK = (226, 208, 172), (52, 44, 40)
 VERMILION = (205, 62, 44)
@@ -99,9 +99,7 @@ def published_samples(source: Path, known: set[str], seed: int) -> Iterator[Samp
         yield Sample(name, character, on_paper(Image.open(file), rng))
 
 
-def photographed_samples(
-    folder: Path, table: str, known: set[str], seed: int
-) -> Iterator[Sample]:
+def photographed_samples(folder: Path, table: str, known: set[str], seed: int) -> Iterator[Sample]:
     with (folder / table).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     rows = [rows[i] for i in np.random.default_rng((seed, 3)).permutation(len(rows))]
@@ -484,8 +482,13 @@ def _shadow(image, rng, others):
     angle = rng.uniform(0, 2 * np.pi)
     reach = 2 * max(image.size)
     x, y = (float(v) for v in rng.uniform(0.3, 0.7, 2) * image.size)
-    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    corners = [np.array([x, y]) + reach * v for v in (along, along + across, across - along, -along)]
+    along, across = (
+        np.array([np.cos(angle), np.sin(angle)]),
+        np.array([-np.sin(angle), np.cos(angle)]),
+    )
+    corners = [
+        np.array([x, y]) + reach * v for v in (along, along + across, across - along, -along)
+    ]
     pen.polygon([tuple(corner) for corner in corners], fill=255)
     mask = mask.filter(ImageFilter.GaussianBlur(float(min(image.size) * rng.uniform(0.01, 0.08))))
     light = 1 - 0.45 * np.asarray(mask, float)[..., None] / 255
@@ -657,10 +660,12 @@ def table(scores: dict[str, Score], before: dict[str, Score] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def contact_sheet(sources: Sequence[Any], glyphs: Sequence[Any], told: Sequence[str]) -> Image.Image:
+def contact_sheet(
+    sources: Sequence[Any], glyphs: Sequence[Any], told: Sequence[str]
+) -> Image.Image:
     """Each picture beside its glyph, with what was read under them."""
+    from kkanji_jax.inference.annotate import LabelFont
     from kkanji_jax.plots.fonts import font_files
-    from kkanji_jax.reading.annotate import LabelFont
 
     per_row, cell = 8, 96
     rows = -(-len(sources) // per_row)
@@ -740,8 +745,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _draw(out: Path, sources: Sequence[Any], rows: Sequence[Any], samples: Sequence[Sample]) -> None:
-    from kkanji_jax.data.glyph_image import glyph_image
+def _draw(
+    out: Path, sources: Sequence[Any], rows: Sequence[Any], samples: Sequence[Sample]
+) -> None:
+    from kkanji_jax.glyphs.glyph_image import glyph_image
 
     shown = [*range(0, len(sources), max(1, len(sources) // 48))][:48]
     glyphs: list[UInt8[np.ndarray, "64 64"]] = [glyph_image(sources[i]) for i in shown]

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from data_tools import download, fetch, sources
-from data_tools.sources import Archive
+from data_tools import download
+from data_tools.fetch import sources, transfer
+from data_tools.fetch.sources import Archive
 
 TAR, IMAGES, CLASSMAP = "kkanji/kkanji.tar", "k49/k49-test-imgs.npz", "k49/k49_classmap.csv"
 
@@ -29,7 +30,7 @@ def table_of(server: Any) -> tuple[Archive, ...]:
 def published(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the server has at first is what was published; waits are short."""
     monkeypatch.setattr(sources, "ARCHIVES", table_of(server))
-    monkeypatch.setattr(fetch, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(transfer, "FIRST_WAIT_S", 0.001)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -169,13 +170,19 @@ def test_a_server_that_is_down_is_one_line_with_every_way_out(
     assert len([path for path, *_ in server.requests if path == IMAGES]) == 4
     assert CLASSMAP not in [path for path, *_ in server.requests]  # not tried in vain
     (error,) = errors_of(capsys)
-    for word in ("k49-test-imgs.npz, k49_classmap.csv by hand", "http://codh.rois.ac.jp/kmnist/",
-                 "--base-url", str(dest), "4 times"):  # fmt: skip
+    for word in (
+        "k49-test-imgs.npz, k49_classmap.csv by hand",
+        "http://codh.rois.ac.jp/kmnist/",
+        "--base-url",
+        str(dest),
+        "4 times",
+    ):
         assert word in error
     (dest / "k49-test-imgs.npz").write_bytes(server.files[IMAGES])  # as the line says
     assert run(dest, server) == 0
-    closed = download.main(["--dest", str(dest / "x"), "--base-url", "http://127.0.0.1:9/",
-                            "--retries", "1"])  # fmt: skip
+    closed = download.main(
+        ["--dest", str(dest / "x"), "--base-url", "http://127.0.0.1:9/", "--retries", "1"]
+    )
     assert closed == 1
     assert "Connection refused, 2 times" in errors_of(capsys)[0]
 
@@ -241,7 +248,8 @@ def test_a_folder_that_is_a_file_is_one_line(
 
 START = """
 import json, sys
-from data_tools import download, fetch, sources
+from data_tools import download
+from data_tools.fetch import sources
 sources.ARCHIVES = tuple(sources.Archive(*each) for each in json.loads(sys.argv[1]))
 sys.exit(download.main(sys.argv[2:]))
 """

@@ -1,4 +1,4 @@
-"""The inspect door on a dataset of a few records."""
+"""The command inspect on a dataset of a few records."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from data_tools import inspect
-from data_tools.dataset_view import Dataset, card, one_per_class, spread
+from data_tools.view.dataset_view import Dataset, card, one_per_class, spread
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import Chunk, encode
 

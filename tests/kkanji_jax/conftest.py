@@ -41,8 +41,8 @@ class Spring:
         return glyphs, glyphs
     def readings_of(self, logits, glyphs, top_k, characters=None):
         return [Reading([Candidate(chr(0x6625), "U+6625", 0.5, 1)]) for _ in glyphs]
-sys.modules["kkanji_jax.recogniser"] = types.ModuleType("kkanji_jax.recogniser")
-sys.modules["kkanji_jax.recogniser"].load = lambda *args, **settings: Spring()
+sys.modules["kkanji_jax.inference.recogniser"] = types.ModuleType("kkanji_jax.inference.recogniser")
+sys.modules["kkanji_jax.inference.recogniser"].load = lambda *args, **settings: Spring()
 """
 
 
@@ -70,12 +70,12 @@ def save_run(workdir: Path, dataset: Path) -> None:
     import jax
     import optax
 
-    from kkanji_jax.checkpoint_store import CheckpointStore
     from kkanji_jax.config import default_config
     from kkanji_jax.data.class_index import ClassIndex
     from kkanji_jax.data.manifest import load_manifest
     from kkanji_jax.data.resident import load_split
-    from kkanji_jax.state import create_state
+    from kkanji_jax.training.checkpoint_store import CheckpointStore
+    from kkanji_jax.training.state import create_state
 
     config = default_config().to_dict()
     model = config["model"] | {"variant": "nano", "image_px": 32, "drop_path": 0.0}
@@ -105,8 +105,12 @@ def fit_classifier(model: dict, images: np.ndarray, labels: np.ndarray, num_clas
     import jax.numpy as jnp
     from flax import nnx
 
-    from kkanji_jax.state import init_variables, make_graphdef
-    from kkanji_jax.steps import make_logits_fn, network_input
+    from kkanji_jax.model.network import (
+        init_variables,
+        make_graphdef,
+        make_logits_fn,
+        network_input,
+    )
 
     graphdef = make_graphdef(model, num_classes)
     params, old = jax.jit(lambda: init_variables(model, num_classes, 0))()

@@ -11,8 +11,8 @@ import pytest
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluate import main
-from kkanji_jax.recogniser import load
-from kkanji_jax.score_table import score_table
+from kkanji_jax.inference.recogniser import load
+from kkanji_jax.reporting.score_table import score_table
 
 
 def evaluated(tiny_run, out: Path, *flags: str) -> tuple[dict, list[dict], list[dict]]:

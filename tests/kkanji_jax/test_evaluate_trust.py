@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from kkanji_jax.calibrate import VERDICTS, Calibration
 from kkanji_jax.evaluate import main
+from kkanji_jax.evaluation.calibration import VERDICTS, Calibration
 
 
 def content_of(run: Path, split: str) -> dict:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kkanji_jax import recogniser, trained
+from kkanji_jax.inference import recogniser
 from kkanji_jax.predict import main
+from kkanji_jax.saved import trained
 
 COLUMNS = ["path", "rank", "character", "codepoint", "probability", "verdict", "error"]
 
@@ -162,7 +163,7 @@ def test_a_result_file_appears_only_when_whole(tiny_run, pictures: Path, tmp_pat
     def interrupted(*args, **more):
         raise ValueError("stopped")
 
-    monkeypatch.setattr("kkanji_jax.recogniser.Recogniser.readings_of", interrupted)
+    monkeypatch.setattr("kkanji_jax.inference.recogniser.Recogniser.readings_of", interrupted)
     argv = [str(pictures), *model_of(tiny_run), "--out", str(tmp_path / "out.csv")]
     assert main(argv) == 1
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import load_index, load_manifest
 from kkanji_jax.data.records import Chunk, decode, encode
 from kkanji_jax.data.resident import load_split
-from kkanji_jax.digests import sha256_of
+from kkanji_jax.files import sha256_of
 
 TRAIN, VAL = "train-00000-of-00001.array_record", "val-00000-of-00001.array_record"
 

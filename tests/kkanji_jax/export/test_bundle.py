@@ -12,21 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kkanji_jax.calibrate import fit
-from kkanji_jax.digests import write_sums
+from kkanji_jax.evaluation.calibration import fit
 from kkanji_jax.export.__main__ import main
-from kkanji_jax.export.bundle import flatten, nest, read_bundle
-from kkanji_jax.recogniser import load
-from kkanji_jax.trained import load_trained
+from kkanji_jax.files import write_sums
+from kkanji_jax.inference.recogniser import load
+from kkanji_jax.saved.bundle import flatten, nest, read_bundle
+from kkanji_jax.saved.trained import load_trained
 
 FILES = {"params.npz", "config.json", "index.json", "train_counts.json", "model_card.md"}
 
 
 @pytest.fixture(scope="module")
 def bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run's bundle, as its door writes it, with an ONNX file."""
+    """The tiny run's bundle, as its command writes it."""
     out = tmp_path_factory.mktemp("bundles") / "tiny"
-    assert main(["--model", str(tiny_run.workdir), "--out", str(out), "--onnx"]) == 0
+    assert main(["--model", str(tiny_run.workdir), "--out", str(out)]) == 0
     return out
 
 
@@ -76,7 +76,7 @@ def test_each_weight_is_rounded_once(tiny_run, tmp_path: Path, dtype: str, bits:
 
 def test_the_same_run_gives_the_same_bytes(tiny_run, bundle: Path, tmp_path: Path):
     again = tmp_path / "again"
-    assert main(["--model", str(tiny_run.workdir), "--out", str(again), "--onnx"]) == 0
+    assert main(["--model", str(tiny_run.workdir), "--out", str(again)]) == 0
     for path in bundle.iterdir():
         assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -171,7 +171,8 @@ def test_harm_is_refused_in_one_line(hurt: Path, kind: str, capsys, tiny_run):
 
     harm, wanted = HARM[kind]
     harm(hurt)
-    assert predict([str(glyphs_of(tiny_run, 1)[0]), "--model", str(hurt)]) == 1
+    arguments = [str(glyphs_of(tiny_run, 1)[0]), "--model", str(hurt), "--backend", "onnx"]
+    assert predict(arguments) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith("error: ")
     assert wanted in err and str(hurt) in err
@@ -193,7 +194,7 @@ def test_an_export_that_fails_leaves_nothing(tiny_run, tmp_path: Path, monkeypat
     def no_space(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kkanji_jax.export.bundle.write_sums", no_space)
+    monkeypatch.setattr("kkanji_jax.saved.bundle.write_sums", no_space)
     assert main(["--model", str(tiny_run.workdir), "--out", str(tmp_path / "b")]) == 1
     assert "No space left" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -226,8 +227,13 @@ def test_the_calibration_of_the_run_goes_with_it(tiny_run, tmp_path: Path):
 
 def test_the_card_tells_origin_licence_and_what_nobody_measured(tiny_run, bundle: Path):
     card = (bundle / "model_card.md").read_text()
-    for wanted in ("CC BY-SA 4.0", "doi:10.20676/00000341", "ema, step 7", "not calibrated",
-                   "None: the run was exported without an evaluation"):  # fmt: skip
+    for wanted in (
+        "CC BY-SA 4.0",
+        "doi:10.20676/00000341",
+        "ema, step 7",
+        "not calibrated",
+        "None: the run was exported without an evaluation",
+    ):
         assert wanted in card
     assert "6 characters" in card and "/tmp" not in card
 
@@ -241,7 +247,7 @@ def only(name, *args, **more):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     return real(name, *args, **more)
 builtins.__import__ = only
-from kkanji_jax.export.bundle import read_bundle
+from kkanji_jax.saved.bundle import read_bundle
 print(len(read_bundle(sys.argv[1]).variables))
 """
 
@@ -252,3 +258,33 @@ def test_reading_a_bundle_needs_numpy_only(bundle: Path):
     assert result.returncode == 0, result.stderr
     with zipfile.ZipFile(bundle / "params.npz") as archive:
         assert int(result.stdout) == len(archive.namelist())
+
+
+def test_a_folder_that_holds_foreign_files_only_is_written_into_and_keeps_them(
+    tiny_run, tmp_path: Path
+):
+    out = tmp_path / "b"
+    out.mkdir()
+    foreign = [out / name for name in (".DS_Store", "._x", "Thumbs.db")]
+    for path in foreign:
+        path.write_text("mine")
+    assert main(["--model", str(tiny_run.workdir), "--out", str(out)]) == 0
+    read_bundle(out)
+    assert {path.read_text() for path in foreign} == {"mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_bundle_with_foreign_files_is_whole(hurt: Path):
+    for name in (".DS_Store", "._params.npz", "config (conflicted copy).json"):
+        (hurt / name).write_text("mine")
+    read_bundle(hurt)
+
+
+def test_a_folder_of_the_user_beside_it_is_not_taken_for_an_unfinished_one(
+    tiny_run, tmp_path: Path
+):
+    theirs = tmp_path / "b.unfinished"
+    theirs.mkdir()
+    (theirs / "notes").write_text("mine")
+    assert main(["--model", str(tiny_run.workdir), "--out", str(tmp_path / "b")]) == 0
+    assert (theirs / "notes").read_text() == "mine"

@@ -1,5 +1,9 @@
-"""The ONNX graph computes what JAX computes, and passes the strictest checks there are."""
+"""ONNX files pass the strictest checks there are, and say what the recogniser says."""
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,86 +12,16 @@ import onnx
 import onnxruntime
 import pytest
 
-from kkanji_jax import efficientnet
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.export import onnx as onnx_lib
-from kkanji_jax.export import protobuf
+from kkanji_jax.evaluation.calibration import fit
 from kkanji_jax.export.__main__ import main
-from kkanji_jax.export.bundle import flatten
-from kkanji_jax.recogniser import load
-
-
-def logits_of_jax(model: dict, num_classes: int, glyphs: np.ndarray):
-    """Logits, features and variables of a random network, its statistics those of `glyphs`.
-
-    Statistics of no image leave a deep network without normalisation: its values grow from block
-    to block until the gates of squeeze-and-excite are steps, which the order of a sum can throw.
-    """
-    import jax
-    from flax import nnx
-
-    from kkanji_jax.efficientnet import NORM_MOMENTUM
-    from kkanji_jax.state import init_variables, make_graphdef
-    from kkanji_jax.steps import make_logits_fn, network_input
-
-    rng = np.random.default_rng(0)
-
-    def shake(leaf: np.ndarray) -> np.ndarray:
-        shift = rng.normal(0, 0.1, leaf.shape) if leaf.ndim == 1 else 0
-        return (leaf + shift).astype(np.float32)
-
-    graphdef = make_graphdef(model, num_classes)
-    params, stats = init_variables(model, num_classes, 3)
-    params = jax.tree.map(shake, params)
-
-    @jax.jit
-    def train(params: dict, stats: dict, glyphs: jax.Array) -> dict:
-        network = nnx.merge(graphdef, params, stats)
-        network(network_input(glyphs, model["image_px"]), train=True, rngs=nnx.Rngs(0))
-        return nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-
-    seen = train(params, jax.tree.map(np.zeros_like, stats), glyphs)
-    stats = jax.tree.map(lambda moment: np.asarray(moment) / (1 - NORM_MOMENTUM), seen)
-    run = make_logits_fn(graphdef, model["image_px"])
-    logits, features = run(params, stats, jax.device_put(glyphs))
-    return np.asarray(logits), np.asarray(features), params, stats
-
-
-MODEL = {"variant": "nano", "image_px": 64, "stem_stride": 2, "dropout": None,
-         "drop_path": 0.0, "dtype": "float32"}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "difference",
-    [
-        pytest.param({"image_px": 33, "stem_stride": 1}, id="33 px, stem stride 1"),
-        pytest.param({}, id="64 px", marks=pytest.mark.slow),
-        pytest.param({"variant": "b0"}, id="B0", marks=pytest.mark.slow),
-    ],
-)
-def test_it_says_what_jax_says(difference: dict, rng: np.random.Generator):
-    model = MODEL | difference
-    glyphs = rng.integers(0, 256, (5, 64, 64), np.uint8)
-    index = ClassIndex.from_codepoints(f"U+4E{n:02X}" for n in range(7))
-    logits, features, params, stats = logits_of_jax(model, 7, glyphs)
-    variables = flatten(params, "params") | flatten(stats, "batch_stats")
-    content = onnx_lib.onnx_bytes(model, index, variables)
-    onnx.checker.check_model(content, full_check=True)
-    session = onnxruntime.InferenceSession(content)
-    told: Any = session.run(["logits", "features"], {"images": glyphs})
-    # Float32 sums in another order, through ten layers or B0's eighty.
-    reach = 1e-3 if model["variant"] == "b0" else 1e-4
-    np.testing.assert_allclose(told[0], logits, rtol=reach, atol=reach * np.abs(logits).max())
-    np.testing.assert_allclose(told[1], features, rtol=reach, atol=reach * np.abs(features).max())
-    assert np.ptp(logits, axis=0).min() > 1e3 * np.abs(told[0] - logits).max()
-    one: Any = session.run(["logits"], {"images": glyphs[:1]})[0]
-    np.testing.assert_allclose(one, told[0][:1], rtol=reach, atol=reach * np.abs(logits).max())
+from kkanji_jax.inference.recogniser import Recogniser, load
 
 
 @pytest.fixture(scope="module", params=["float16", "bfloat16"])
 def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("onnx") / "bundle"
-    arguments = ["--model", str(tiny_run.workdir), "--out", str(out), "--onnx"]
+    arguments = ["--model", str(tiny_run.workdir), "--out", str(out)]
     assert main([*arguments, "--dtype", request.param]) == 0
     return out
 
@@ -122,49 +56,125 @@ def test_the_file_beside_the_weights_reads_what_the_bundle_reads(tiny_run, expor
         np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_its_metadata_are_read_back_as_onnx_reads_them(exported: Path):
-    told = protobuf.read_metadata(exported / "model.onnx")
+def test_its_metadata_tell_the_weights_and_the_characters(exported: Path):
     model = onnx.load(str(exported / "model.onnx"), load_external_data=False)
-    assert told == {entry.key: entry.value for entry in model.metadata_props}
+    told = {entry.key: entry.value for entry in model.metadata_props}
     assert told["index_digest"] == ClassIndex.load(exported / "index.json").digest
+    sums = (exported / "SHA256SUMS").read_text()
+    assert f"{told['params_sha256']}  params.npz" in sums
 
 
-def test_a_file_that_is_no_model_is_named(tmp_path: Path):
-    (tmp_path / "x.onnx").write_text("<!doctype html><title>404</title>")
-    with pytest.raises(ValueError, match=r"x\.onnx is damaged"):
-        protobuf.read_metadata(tmp_path / "x.onnx")
+# --- one file that holds everything ------------------------------------------------------------
 
 
-def test_weights_of_another_network_are_refused(rng: np.random.Generator):
-    index = ClassIndex.from_codepoints(["U+4E00"])
-    with pytest.raises(ValueError, match="wanted a variable"):
-        onnx_lib.onnx_bytes(MODEL, index, {"params/stem_kernel": np.ones((3, 3, 1, 8), "f")})
+@pytest.fixture(scope="module", params=["calibrated", "not calibrated"])
+def alone(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The self-contained file in a folder of its own, and the run that it was made of."""
+    folder = tmp_path_factory.mktemp("alone")
+    run = Path(shutil.copytree(tiny_run.workdir, folder / "run"))
+    if request.param == "calibrated":
+        rng = np.random.default_rng(0)
+        logits, labels = 0.1 * rng.normal(size=(200, 6)), rng.integers(0, 6, 200)
+        logits[np.arange(200), labels] += 0.3
+        calibration = fit(logits, labels, weights="ema", fitted_on={"split": "val"})
+        assert not 0.9 < calibration.temperature < 1.1  # it is not nothing that is divided by
+        (run / "calibration.json").write_text(json.dumps(calibration.to_json()))
+    out = folder / "elsewhere" / "one.onnx"
+    arguments = ["--model", str(run), "--onnx", "--self-contained", "--out", str(out)]
+    assert main([*arguments, "--dtype", "bfloat16"]) == 0
+    return out, run
 
 
-def test_its_constants_are_the_networks():
-    assert onnx_lib.NORM_EPSILON == efficientnet.NORM_EPSILON
-    assert onnx_lib.STEM_KERNEL_PX == efficientnet.STEM_KERNEL_PX
+def test_one_file_reads_what_the_recogniser_reads(alone: tuple[Path, Path], tiny_run):
+    out, run = alone
+    assert [path.name for path in out.parent.iterdir()] == ["one.onnx"]
+    onnx.checker.check_model(str(out), full_check=True)
+    rounded = run.parent / "bundle"
+    if not rounded.exists():
+        flags = ["--dtype", "bfloat16"]
+        assert main(["--model", str(run), "--out", str(rounded), *flags]) == 0
+    recogniser: Recogniser = load(rounded, backend="onnx")
+    files = sorted(tiny_run.source.rglob("*.png"))[:40]
+    glyphs = np.stack([np.asarray(image) for image in recogniser._glyphs_of(files)])
+    session = onnxruntime.InferenceSession(str(out))
+    names = ["logits", "features", "probabilities"]
+    logits, features, probabilities = (
+        np.asarray(a) for a in session.run(names, {"images": glyphs})
+    )
+    for ours, wanted in zip((logits, features), recogniser.outputs(glyphs), strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-4)
+    codepoints = json.loads(session.get_modelmeta().custom_metadata_map["codepoints"])
+    assert tuple(codepoints) == recogniser.class_index.codepoints
+    for own, reading in zip(probabilities, recogniser.predict_glyphs(glyphs, 6), strict=True):
+        order = np.argsort(-own)
+        assert [codepoints[i] for i in order] == [c.codepoint for c in reading]
+        np.testing.assert_allclose(own[order], [c.probability for c in reading], atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "out"), [(64, 32), (64, 33), (64, 8), (64, 63)])
-def test_the_resizing_matrix_is_jaxs(size: int, out: int):
-    import jax
+ELSEWHERE = """
+import sys
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+images = np.zeros((3, 64, 64), np.uint8)
+print([output.shape for output in map(np.asarray, session.run(None, {"images": images}))])
+print(sorted({"kkanji_jax", "jax", "onnx"} & sys.modules.keys()))
+"""
 
-    wanted = jax.image.resize(np.eye(size, dtype="f"), (out, size), "linear", antialias=True)
-    np.testing.assert_allclose(onnx_lib.resize_weights(size, out), wanted, atol=5e-6)
+
+def test_one_file_loads_where_nothing_else_of_ours_is(alone: tuple[Path, Path], tmp_path: Path):
+    moved = tmp_path / "moved.onnx"
+    moved.write_bytes(alone[0].read_bytes())
+    command = [sys.executable, "-I", "-c", ELSEWHERE, str(moved)]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    width = json.loads(told.stdout.splitlines()[0].replace("(", "[").replace(")", "]"))[1][1]
+    assert told.stdout.splitlines() == [f"[(3, 6), (3, {width}), (3, 6)]", "[]"]
 
 
-@pytest.mark.slow
-def test_a_thousand_real_images_are_read_alike(real_source: Path):
-    """On the model that ships: its logits are what rounding must not change."""
-    try:
-        by_jax, by_onnx = load(None), load(None, backend="onnx")
-    except ValueError as err:
-        pytest.skip(f"{err}")
-    files = sorted((real_source / "kkanji2").rglob("*.png"))
-    glyphs = by_jax._glyphs_of(files[:: len(files) // 1000][:1000])
-    wanted, told = by_jax.outputs(glyphs)[0], by_onnx.outputs(glyphs)[0]
-    assert len(wanted) == 1000
-    # 2e-5 was measured, on logits up to 11.
-    assert np.abs(told - wanted).max() < 1e-3
-    assert (told.argmax(1) == wanted.argmax(1)).all()
+def test_one_file_tells_where_it_came_from(alone: tuple[Path, Path]):
+    out, run = alone
+    told = onnxruntime.InferenceSession(str(out)).get_modelmeta().custom_metadata_map
+    about = json.loads(told["about"])
+    assert (about["weights"], about["step"]) == ("ema", 7)
+    assert json.loads(told["is_calibrated"]) == (run / "calibration.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        (["--self-contained", "--out", "{}/folder"], "wanted --out FILE.onnx"),
+        (["--out", "{}/x.onnx"], "the name of a folder without"),
+        (["--self-contained", "--no-onnx", "--out", "{}/x.onnx"], "cannot be had with --no-onnx"),
+        (["--self-contained", "--web", "--out", "{}/x.onnx"], "--web is a folder of a bundle"),
+        (["--self-contained", "--out", "{}/there.onnx"], "is there already"),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_one_line(
+    tiny_run, tmp_path: Path, capsys, flags: list[str], wanted: str
+):
+    (tmp_path / "there.onnx").write_text("mine")
+    flags = [flag.format(tmp_path) for flag in flags]
+    assert main(["--model", str(tiny_run.workdir), *flags]) == 1
+    told = capsys.readouterr().err
+    assert wanted in told and told.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
+    assert (tmp_path / "there.onnx").read_text() == "mine"
+
+
+def test_a_bundle_may_go_without_the_graph(tiny_run, tmp_path: Path):
+    out = tmp_path / "b"
+    assert main(["--model", str(tiny_run.workdir), "--no-onnx", "--out", str(out)]) == 0
+    assert (out / "params.npz").exists() and not (out / "model.onnx").exists()
+
+
+def test_without_the_onnx_package_the_extra_is_named(tiny_run, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "kkanji_jax.export.onnx", raising=False)
+    monkeypatch.delattr("kkanji_jax.export.onnx", raising=False)
+    monkeypatch.delitem(sys.modules, "kkanji_jax.model.onnx_graph", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)  # importing it fails, as if not installed
+    arguments = ["--model", str(tiny_run.workdir), "--out", str(tmp_path / "b")]
+    assert main(arguments) == 1
+    told = capsys.readouterr().err
+    assert 'pip install "kkanji_jax[onnx]"' in told and "--no-onnx" in told
+    assert told.count("\n") == 1 and not list(tmp_path.iterdir())
+    assert main([*arguments, "--no-onnx"]) == 0

@@ -1,0 +1,258 @@
+"""One published file, from a server that may cut, stall, lie or be down -> the very bytes.
+
+What has come so far is in `<name>.part`, beside it `<name>.part.json` says which version of the
+server's file that was. A kill at any moment costs nothing but the connection.
+"""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from data_tools.fetch.sources import Archive, problem_of
+from kkanji_jax.cli import Report
+from kkanji_jax.locks import HeldError, Lock, hold
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0  # between tries; doubled each time
+_WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
+
+
+class RefusedError(ValueError):
+    """What is offered, or is there already, is not the published file; others may still be."""
+
+
+class UnreachableError(ValueError):
+    """The server does not answer, or never to the end."""
+
+
+class _CutError(Exception):
+    """This try has failed; another one may not."""
+
+
+class Server(NamedTuple):
+    """Where files come from and how patient to be; `base_url` ends in `/`."""
+
+    base_url: str
+    retries: int = 5  # in a row without a single new byte
+    timeout_s: float = 30.0  # without a byte
+
+
+def check_base_url(text: str) -> str:
+    """The base URL of a mirror, with its last `/`; ValueError for what is none."""
+    parts = urlsplit(text)
+    is_local = parts.scheme == "file" and parts.netloc in ("", "localhost")
+    is_remote = parts.scheme in ("http", "https") and bool(parts.netloc) and text.isascii()
+    if not (is_local or is_remote) or any(c.isspace() for c in text if is_remote):
+        raise ValueError(f"wanted http://…, https://… or file:///…, got {text!r}")
+    return text if text.endswith("/") else text + "/"
+
+
+def lock_folder(folder: Path) -> Lock:
+    """Keeps a second download out of `folder` until it is closed; a killed one lets go by itself.
+
+    ValueError if there is one.
+    """
+    try:
+        return hold(folder)
+    except HeldError as err:
+        raise ValueError(f"another process is fetching into {folder} ({err}): wait for it") from err
+
+
+def _read_validator(notes: Path, url: str) -> str | None:
+    """The version of `url` that the partial file is of, if that is known."""
+    try:
+        noted = json.loads(notes.read_text(encoding="utf-8"))
+        return noted["validator"] if noted["url"] == url else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # the digest at the end decides anyway
+
+
+def _write_validator(notes: Path, url: str, headers: http.client.HTTPMessage) -> None:
+    etag = headers.get("ETag", "")
+    validator = etag if etag.startswith('"') else headers.get("Last-Modified")
+    notes.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+
+
+def _open(url: str, headers: dict[str, str], timeout_s: float) -> http.client.HTTPResponse:
+    headers = {"User-Agent": "kkanji_jax", "Accept-Encoding": "identity", **headers}
+    try:
+        return urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=timeout_s
+        )
+    except urllib.error.HTTPError as err:
+        err.close()
+        said = f"the server says {err.code} {err.reason}"
+        if err.code == 416:
+            raise
+        if err.code in _WORTH_ANOTHER_TRY:
+            raise _CutError(said) from err
+        raise RefusedError(f"{url}: {said}") from err
+    except urllib.error.URLError as err:
+        raise _CutError(str(err.reason)) from err
+    except (OSError, http.client.HTTPException) as err:
+        raise _CutError(str(err) or type(err).__name__) from err
+
+
+def _check_offer(url: str, response: http.client.HTTPResponse, archive: Archive) -> int | None:
+    """Where in the file the answer begins, or None if that is not what was asked for."""
+    page = "a web page, not the file"
+    if response.headers.get_content_type() == "text/html":
+        raise RefusedError(f"{url} is {page}")
+    start, total = 0, response.headers.get("Content-Length")
+    if response.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if not match:
+            return None
+        start, total = int(match[1]), None if match[2] == "*" else match[2]
+    if total is not None and total != str(archive.num_bytes):
+        raise RefusedError(
+            f"{url} is of {total} bytes, the published file of {archive.num_bytes}: "
+            "another version, or a server that lies"
+        )
+    return start
+
+
+def _receive(url: str, file: BinaryIO, archive: Archive, server: Server, report: Report) -> None:
+    """Brings the partial file further, to the end if nothing happens; _CutError if it does."""
+    what, all_kb = f"fetching {archive.name} (kB)", -(-archive.num_bytes // 1024)
+    notes = Path(f"{file.name}.json")
+    have = file.seek(0, os.SEEK_END)
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    if have and (validator := _read_validator(notes, url)):
+        headers["If-Range"] = validator
+    try:
+        response = _open(url, headers, server.timeout_s)
+    except urllib.error.HTTPError as err:  # 416: there is no such range
+        file.truncate(0)
+        raise _CutError(f"the server says {err.code} {err.reason}") from err
+    with response:
+        start = _check_offer(url, response, archive)
+        if start is None or start not in (0, have):
+            file.truncate(0)
+            raise _CutError("the server resumed at another place than asked")
+        if start == 0:  # it has no ranges, or its file is another than before
+            file.truncate(0)
+            file.seek(0)
+            _write_validator(notes, url, response.headers)
+        while True:
+            report(what, min(file.tell() // 1024, all_kb - 1), all_kb)
+            try:
+                piece = response.read1(2**16)
+            except TimeoutError as err:
+                raise _CutError(f"nothing came for {server.timeout_s:g} s") from err
+            except (OSError, http.client.HTTPException) as err:
+                raise _CutError(str(err) or type(err).__name__) from err
+            if not piece:
+                break
+            file.write(piece)
+            if file.tell() > archive.num_bytes:
+                file.truncate(0)
+                raise RefusedError(f"{url} goes on after {archive.num_bytes} bytes")
+    if file.tell() < archive.num_bytes:
+        raise _CutError(f"the connection ended after {file.tell()} of {archive.num_bytes} bytes")
+    report(what, all_kb, all_kb)
+
+
+def _receive_all(
+    url: str,
+    file: BinaryIO,
+    archive: Archive,
+    server: Server,
+    report: Report,
+    say: Callable[[str], None],
+) -> bool:
+    """Whether all that is there now came from the server in one piece, of one version."""
+    num_failed = num_tries = 0
+    was_begun = file.tell() > 0
+    while (have := file.seek(0, os.SEEK_END)) < archive.num_bytes:
+        num_tries += 1
+        try:
+            _receive(url, file, archive, server, report)
+        except _CutError as err:
+            file.flush()
+            num_failed = 1 if file.seek(0, os.SEEK_END) > have else num_failed + 1
+            if num_failed > server.retries:
+                raise UnreachableError(f"cannot fetch {url}: {err}, {num_failed} times") from err
+            wait_s = min(FIRST_WAIT_S * 2 ** (num_failed - 1), LONGEST_WAIT_S)
+            say(f"{archive.name}: {err}; once more in {wait_s:g} s")
+            time.sleep(wait_s)
+    file.flush()
+    return num_tries == 1 and not was_begun
+
+
+def _copy(url: str, file: BinaryIO, archive: Archive) -> None:
+    path = Path(urllib.request.url2pathname(urlsplit(url).path))
+    if not path.is_file():
+        raise RefusedError(f"no file {path}")
+    if path.stat().st_size != archive.num_bytes:
+        raise RefusedError(
+            f"{path} has {path.stat().st_size} bytes, the published file {archive.num_bytes}"
+        )
+    file.truncate(0)
+    with open(path, "rb") as mirror:
+        shutil.copyfileobj(mirror, file)
+    file.flush()
+
+
+def fetch(
+    archive: Archive,
+    folder: Path,
+    server: Server,
+    *,
+    report: Report,
+    say: Callable[[str], None],
+) -> bool:
+    """Puts the published file into `folder`, whole and verified; False if it was there already.
+
+    RefusedError when the file there, or the server's, is another: the former is left alone, the
+    latter never gets this name. UnreachableError when the server fails `retries` times in a row;
+    what came is kept for the next time. OSError when `folder` cannot be written.
+    """
+    path = folder / archive.name
+    if path.exists():
+        if problem := problem_of(path, archive):
+            raise RefusedError(f"{path} is not the published file: it {problem}: move it away")
+        return False
+    part = folder / f"{archive.name}.part"
+    notes = Path(f"{part}.json")
+    url = urljoin(server.base_url, archive.path)
+    while True:
+        is_one_piece = True
+        try:
+            with open(part, "ab") as file:
+                if file.tell() > archive.num_bytes:
+                    file.truncate(0)
+                if url.startswith("file:"):
+                    _copy(url, file, archive)
+                else:
+                    is_one_piece = _receive_all(url, file, archive, server, report, say)
+                os.fsync(file.fileno())
+        except RefusedError:
+            if not part.stat().st_size:
+                part.unlink()
+                notes.unlink(missing_ok=True)
+            raise
+        problem = problem_of(part, archive)
+        if problem is None:
+            break
+        part.unlink()
+        notes.unlink(missing_ok=True)
+        if is_one_piece:
+            raise RefusedError(f"{url} is not the published file: it {problem}: nothing is kept")
+        say(f"{archive.name}: its pieces do not fit together; from the start")
+    os.replace(part, path)
+    notes.unlink(missing_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True

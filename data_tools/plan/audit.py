@@ -1,0 +1,189 @@
+"""What is wrong with the originals: found, reported, and dropped by rule."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from data_tools.read.catalogue import OFFICIAL_TESTS, Catalogue, Original
+from kkanji_jax.data.class_index import character_of
+
+AUDIT_VERSION = 1
+# Every rule, in the order applied: what it finds, and what becomes of it.
+RULES = {
+    "ignored": ("a file or folder that is no image of any source", "not read"),
+    "empty_class": ("a class folder without a file", "reported"),
+    "wrong_name": (
+        "a folder or file whose name does not say the character",
+        "dropped, with --skip-bad",
+    ),
+    "unreadable": ("a file that is no sound image", "dropped, with --skip-bad"),
+    "wrong_size": ("an image of Kuzushiji-Kanji that is not 64x64", "dropped"),
+    "converted": (
+        "an image of Kuzushiji-Kanji that is not 8-bit grey",
+        "kept, white on black by the rule of predict",
+    ),
+    "blank": ("an image whose pixels are all alike", "dropped"),
+    "inverted": ("an image whose border is bright: the median is over 127", "kept"),
+    "conflicting": (
+        "the same pixels under different code points",
+        "dropped, except official test images",
+    ),
+    "duplicate_within_class": (
+        "the same pixels again, in one class and source",
+        "all but the first dropped",
+    ),
+    "duplicate_across_sources": (
+        "the same pixels again, in another source",
+        "one kept: an official test image before others, then the first",
+    ),
+}
+
+
+class Audit(NamedTuple):
+    """The originals that passed, in catalogue order, and the content of audit.json."""
+
+    kept: list[Original]
+    report: dict[str, Any]
+    found: Counter[str]  # images of each class, before any rule
+
+
+def _border_median(pixels: bytes) -> float:
+    """Of a square image; plain Python, for NumPy's median takes ten times as long on so few."""
+    side = math.isqrt(len(pixels))
+    columns = pixels[side:-side:side] + pixels[2 * side - 1 : -side : side]
+    border = pixels[:side] + pixels[-side:] + columns
+    if border.count(0) > len(border) // 2:  # as of nearly all: nothing to sort
+        return 0.0
+    ranked = sorted(border)
+    return (ranked[len(border) // 2 - 1] + ranked[len(border) // 2]) / 2  # always an even number
+
+
+def _drop_classes(
+    found: Mapping[str, int],
+    kept: list[Original],
+    may_train: Collection[str],
+    min_images: int,
+) -> dict[str, str]:
+    """The reason for each class that leaves: too few images, or none to train on."""
+    counts = Counter(o.codepoint for o in kept)
+    trainable = {o.codepoint for o in kept if o.sample_id in may_train}
+    reasons = {}
+    for codepoint in sorted(found, key=character_of):
+        if not counts[codepoint]:
+            reasons[codepoint] = "no image passed the audit"
+        elif codepoint not in trainable:
+            reasons[codepoint] = "no training image: all are official test or held-out images"
+        elif counts[codepoint] < min_images:
+            reasons[codepoint] = f"fewer than {min_images} images that passed the audit"
+    return reasons
+
+
+def leave_out(audited: Audit, reasons: Mapping[str, str]) -> Audit:
+    """The audit without these classes, each listed with its reason."""
+    counts = Counter(o.codepoint for o in audited.kept)
+    listed = [
+        {
+            "codepoint": codepoint,
+            "character": character_of(codepoint),
+            "reason": reason,
+            "num_found": audited.found[codepoint],
+            "num_passed": counts[codepoint],
+        }
+        for codepoint, reason in reasons.items()
+    ]
+    dropped = sorted(
+        audited.report["dropped_classes"] + listed, key=lambda each: ord(each["character"])
+    )
+    kept = [o for o in audited.kept if o.codepoint not in reasons]
+    report = audited.report | {"num_kept": len(kept), "dropped_classes": dropped}
+    return audited._replace(kept=kept, report=report)
+
+
+def audit(
+    catalogue: Catalogue,
+    *,
+    pooled: Collection[str] = (),
+    min_images: int = 1,
+    earlier: Mapping[str, str] | None = None,
+) -> Audit:
+    """Applies RULES, then drops classes below `min_images` and classes without a training image.
+
+    `pooled` names sources whose official test images are treated like any others. `earlier` is
+    the split of samples assigned before (`--splits-from`): of equal pixels, they are kept before
+    others, so that their pixels do not move. `min_images` counts what passed every rule, in all
+    sources and splits.
+    """
+    earlier = earlier or {}
+    official = frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}
+    samples: dict[str, list[Any]] = {rule: [] for rule in RULES}
+    for finding in catalogue.findings:
+        samples[finding.rule].append({"name": finding.name, "detail": finding.detail})
+    dropped: set[str] = set()
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, original in enumerate(catalogue.originals):
+        pixels = original.pixels  # from the disk, so once
+        if pixels == pixels[:1] * len(pixels):
+            samples["blank"].append(original.sample_id)
+            dropped.add(original.sample_id)
+            continue
+        if _border_median(pixels) > 127:
+            samples["inverted"].append(original.sample_id)
+        groups[original.pixels_sha256].append(row)
+    for rows in groups.values():
+        group = [catalogue.originals[row] for row in rows]
+        if len({o.codepoint for o in group}) > 1:
+            keeps = [o for o in group if o.source in official]
+            samples["conflicting"].append(
+                [
+                    {
+                        "sample_id": o.sample_id,
+                        "codepoint": o.codepoint,
+                        "is_kept": o in keeps,
+                    }
+                    for o in group
+                ]
+            )
+            dropped.update(o.sample_id for o in group if o not in keeps)
+            continue
+        # sorted() is stable: equals stay in catalogue order.
+        best, *others = sorted(
+            group, key=lambda o: (o.source not in official, o.sample_id not in earlier)
+        )
+        for other in others:
+            rule = (
+                "duplicate_within_class"
+                if other.source == best.source
+                else "duplicate_across_sources"
+            )
+            samples[rule].append({"dropped": other.sample_id, "kept": best.sample_id})
+            dropped.add(other.sample_id)
+    passed = [o for o in catalogue.originals if o.sample_id not in dropped]
+    may_train = {
+        o.sample_id
+        for o in passed
+        if o.source not in official and earlier.get(o.sample_id, "train") == "train"
+    }
+    found = Counter(o.codepoint for o in catalogue.originals)
+    for finding in catalogue.findings:
+        if finding.rule in ("wrong_size", "unreadable"):
+            found[finding.name.split("/")[1]] += 1
+    reasons = _drop_classes(found, passed, may_train, min_images)
+    report = {
+        "version": AUDIT_VERSION,
+        "num_found": sum(found.values()),
+        "num_passed": len(passed),
+        "num_kept": len(passed),
+        "min_images": min_images,
+        "rules": {
+            rule: {
+                "finds": finds,
+                "action": action,
+                "count": len(samples[rule]),
+                "samples": samples[rule],
+            }
+            for rule, (finds, action) in RULES.items()
+        },
+        "dropped_classes": [],
+    }
+    return leave_out(Audit(passed, report, found), reasons)

@@ -1,0 +1,151 @@
+"""splits.csv: which sample is for training, validation or test; written, checked, read.
+
+The format is in docs/splits.md. `protocols` decides what stands in it.
+"""
+
+import csv
+import io
+import lzma
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data_tools.read.catalogue import Original
+from kkanji_jax.data.class_index import parse_codepoint
+from kkanji_jax.data.manifest import SPLITS
+
+SPLITS_VERSION = 1  # columns may be added to its right; any other change raises it
+COLUMNS = ("sample_id", "codepoint", "split", "pixels_sha256", "parent_id", "book")
+MIN_DIGITS = 16  # of a SHA-256 that a published file may have cut short
+
+
+class SplitRow(NamedTuple):
+    """One row of splits.csv; `pixels_sha256` is of the 64x64 pixels, empty where unknown.
+
+    `book` is empty where the source does not tell it, or where it decided nothing.
+    """
+
+    sample_id: str
+    codepoint: str
+    split: str
+    pixels_sha256: str
+    parent_id: str
+    book: str = ""
+
+
+def make_rows(
+    originals: Iterable[Original], splits: Iterable[str], *, with_books: bool = False
+) -> list[SplitRow]:
+    """The rows of splits.csv, in the order of the originals."""
+    return [
+        SplitRow(
+            o.sample_id,
+            o.codepoint,
+            split,
+            o.pixels_sha256,
+            o.sample_id,
+            o.book if with_books else "",
+        )
+        for o, split in zip(originals, splits, strict=True)
+    ]
+
+
+def check_rows(rows: Iterable[SplitRow], *, allow_leaks: bool = False) -> None:
+    """ValueError when a sample comes twice, or two splits share a parent, pixels, or a book.
+
+    `allow_leaks` looks for samples that come twice only.
+    """
+    first_of: dict[tuple[str, str], SplitRow] = {}
+    seen: set[str] = set()
+    for row in rows:
+        if row.sample_id in seen:
+            raise ValueError(f"{row.sample_id} comes twice")
+        seen.add(row.sample_id)
+        if allow_leaks:
+            continue
+        for kind, value in (
+            ("have the same pixels", row.pixels_sha256),
+            ("come from the same original", row.parent_id),
+            ("come from the same book", row.book),
+        ):
+            first = first_of.setdefault((kind, value), row) if value else row
+            if first.split != row.split:
+                raise ValueError(
+                    f"{first.sample_id} in {first.split} and {row.sample_id} in {row.split} {kind}"
+                )
+
+
+def to_csv(rows: Sequence[SplitRow]) -> str:
+    """The content of splits.csv; it has the column of books only where a row names one."""
+    num_columns = len(COLUMNS) if any(row.book for row in rows) else COLUMNS.index("book")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS[:num_columns])
+    writer.writerows(row[:num_columns] for row in rows)
+    return text.getvalue()
+
+
+def _open_text(path: Path) -> io.TextIOWrapper:
+    if path.suffix == ".xz":
+        return io.TextIOWrapper(lzma.open(path), encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
+
+
+def read_splits(path: Path) -> list[SplitRow]:
+    """The rows of a splits.csv or splits.csv.xz; only its first three columns must be there."""
+    try:
+        with _open_text(path) as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [name for name in COLUMNS[:3] if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ValueError(f"wants a column {missing[0]!r}, among {', '.join(COLUMNS)}")
+            rows = []
+            for number, fields in enumerate(reader, start=2):
+                row = SplitRow(*((fields.get(name) or "") for name in COLUMNS))
+                if row.split not in SPLITS:
+                    raise ValueError(f"line {number} wants train, val or test, got {row.split!r}")
+                parse_codepoint(row.codepoint)
+                rows.append(row._replace(parent_id=row.parent_id or row.sample_id))
+    except FileNotFoundError:
+        raise ValueError(f"no file {path}: wanted a splits.csv") from None
+    except (ValueError, csv.Error, lzma.LZMAError, EOFError) as err:
+        raise ValueError(f"{path}: {err}") from err
+    return rows
+
+
+def _is_digest_of(listed: str, pixels_sha256: str) -> bool:
+    """Whether a listed digest, which may be cut short or absent, is that of these pixels."""
+    return not listed or (len(listed) >= MIN_DIGITS and pixels_sha256.startswith(listed))
+
+
+def read_earlier(path: Path, originals: Iterable[Original]) -> tuple[dict[str, str], list[str]]:
+    """(split by sample id, ids that the source does not have) of an earlier splits.csv.
+
+    Refuses a sample whose code point or pixels are no longer those of the file.
+    """
+    listed = read_splits(path)
+    rows = {row.sample_id: row for row in listed}
+    if len(rows) != len(listed):
+        raise ValueError(f"{path} lists {len(listed) - len(rows)} samples twice")
+    found: dict[str, str] = {}
+    by_pixels: dict[str, list[str]] = defaultdict(list)
+    for original in originals:
+        row = rows.get(original.sample_id)
+        if row is None:
+            continue
+        if row.codepoint != original.codepoint:
+            raise ValueError(
+                f"{path}: {row.sample_id} is {row.codepoint} there, "
+                f"{original.codepoint} in the source"
+            )
+        if not _is_digest_of(row.pixels_sha256, original.pixels_sha256):
+            raise ValueError(f"{path}: {row.sample_id} has other pixels in the source")
+        found[row.sample_id] = row.split
+        by_pixels[original.pixels_sha256].append(row.sample_id)
+    for ids in by_pixels.values():
+        if len({found[sample_id] for sample_id in ids}) > 1:
+            raise ValueError(
+                f"{path} puts equal pixels in two splits: {', '.join(ids)}: leave all but one out"
+            )
+    return found, [sample_id for sample_id in rows if sample_id not in found]

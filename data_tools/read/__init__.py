@@ -1,0 +1,1 @@
+"""Archives, folders and image formats become one catalogue of originals."""

@@ -1,0 +1,133 @@
+"""Folders named by code points, full of images -> a stream of what is in them, by its name.
+
+Three kinds: Kuzushiji-Kanji (kkanji2/ or its tar), any folder of U+XXXX/, and CODH's character
+shapes, <book>/characters/U+XXXX/. Of a folder no file is opened here.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_tools.read import archives
+from data_tools.read.decoding import Finding, Unread
+from data_tools.read.layouts import KKANJI, codepoint_problem, crop_problem
+from kkanji_jax.cli import Report
+from kkanji_jax.files import is_foreign
+from kkanji_jax.glyphs.image_files import SUFFIXES
+
+
+def _list_files(folder: Path) -> list[str]:
+    """The path inside it of every file of a folder, sorted; links to folders are not followed."""
+    top = str(folder)
+    names: list[str] = []
+    for inside, _, files in os.walk(top):
+        deeper = inside[len(top) :].replace(os.sep, "/").lstrip("/")
+        names += [f"{deeper}/{name}" for name in files] if deeper else files
+    return sorted(names)
+
+
+def _iterate_folder(folder: Path, report: Report) -> Iterator[tuple[str, str | None]]:
+    """Path inside the source, and on disk, of every file; None for an empty class folder."""
+    class_folders = sorted(folder.iterdir())
+    for number, class_folder in enumerate(class_folders):
+        report("reading kkanji2", number, len(class_folders))
+        inside, on_disk = f"{folder.name}/{class_folder.name}", str(class_folder)
+        if is_foreign(class_folder.name) or not class_folder.is_dir():
+            yield inside, on_disk
+            continue
+        names = _list_files(class_folder)
+        if not names:
+            yield inside + "/", None
+        for name in names:
+            yield f"{inside}/{name}", f"{on_disk}/{name}"
+    report("reading kkanji2", len(class_folders), len(class_folders))
+
+
+def _iterate_tar(path: Path, report: Report) -> Iterator[tuple[str, bytes]]:
+    num_bytes, done = path.stat().st_size >> 20, 0
+    for name, data in archives.iterate_tar(path):
+        done += 512 + -(-len(data) // 512) * 512
+        report("reading kkanji.tar (MB)", min(done >> 20, num_bytes - 1), num_bytes)
+        yield name, data
+    report("reading kkanji.tar (MB)", num_bytes, num_bytes)
+
+
+def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
+    """Kuzushiji-Kanji, from the folder kkanji2 or the tar of it; ids `kkanji/U+XXXX/<name>`."""
+    misnamed: set[str] = set()
+    seen: set[str] = set()
+    iterate = _iterate_folder if path.is_dir() else _iterate_tar
+    for file, content in iterate(path, report):
+        folder, _, name = file.removeprefix("kkanji2/").partition("/")
+        is_inside = file.startswith("kkanji2/") and bool(folder)
+        if content is None:
+            yield Finding("empty_class", file, "no file")
+            continue
+        is_png = name.lower().endswith(".png")
+        if not is_inside or not is_png or any(map(is_foreign, file.split("/"))):
+            yield Finding("ignored", file, "no image of a class folder")
+            continue
+        if problem := codepoint_problem(folder):
+            if folder not in misnamed:
+                misnamed.add(folder)
+                yield Finding("wrong_name", f"kkanji2/{folder}", problem)
+            continue
+        sample_id = f"{KKANJI}/{folder}/{name[: -len('.png')]}"
+        if "/" in name:
+            yield Finding("unreadable", file, "is in a folder inside its class folder")
+        elif sample_id in seen:
+            same = f"has the same sample id as another file, {sample_id}"
+            yield Finding("unreadable", file, same)
+        else:
+            seen.add(sample_id)
+            yield Unread(sample_id, folder, content, file)
+
+
+def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
+    """Why a file cannot be the sample that its path says, or None."""
+    if file.parent != class_folder:
+        return "is in a folder inside its class folder"
+    if not file.name.isprintable():
+        return "has a name that is no plain text"
+    return crop_problem(file.stem, class_folder.name, book) if book else None
+
+
+def iterate_images(
+    source: str, class_folders: list[Path], report: Report, book: str = ""
+) -> Iterator[Unread | Finding]:
+    """Class folders of images in any raster format, each made a 64x64 white-on-black glyph.
+
+    Ids are `<source>/U+XXXX/<file name>`. With `book` the files are CODH's crops of that book,
+    whose names say so, and ids leave the suffix out.
+    """
+    what = f"reading {book or source}"
+    for number, class_folder in enumerate(class_folders):
+        report(what, number, len(class_folders))
+        codepoint, inside = class_folder.name, f"{source}/{class_folder.name}"
+        where = f"{book}/characters/{codepoint}" if book else inside
+        if is_foreign(codepoint) or not class_folder.is_dir():
+            yield Finding("ignored", where, "no class folder")
+            continue
+        if problem := codepoint_problem(codepoint):
+            yield Finding("wrong_name", where, problem)
+            continue
+        names = _list_files(class_folder)
+        if not names:
+            yield Finding("empty_class", where + "/", "no file")
+        seen: set[str] = set()
+        for name in names:
+            file = class_folder / name
+            is_image = file.suffix.lower() in SUFFIXES
+            if not is_image or any(map(is_foreign, name.split("/"))):
+                yield Finding("ignored", f"{where}/{name}", "no image of a class folder")
+                continue
+            sample_id = f"{inside}/{file.stem if book else name}"
+            problem = _name_problem(file, class_folder, book)
+            if problem is None and sample_id in seen:
+                problem = f"has the same sample id as another file, {sample_id}"
+            if problem:
+                yield Finding("wrong_name", f"{where}/{name}", problem)
+                continue
+            seen.add(sample_id)
+            yield Unread(sample_id, codepoint, str(file), sample_id, book)
+    report(what, len(class_folders), len(class_folders))

@@ -1,0 +1,137 @@
+"""Files that are images by their names -> their pixels, in the order in which they came."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import tee
+from pathlib import Path
+from typing import NamedTuple
+
+from data_tools.read import formats
+from data_tools.workers import Workers
+
+CHUNK_FILES, CHUNK_BYTES = 128, 2**20  # what a worker is given at a time, at most
+
+
+class Finding(NamedTuple):
+    """One thing that a rule of the audit names: a sample or a file, and why."""
+
+    rule: str
+    name: str
+    detail: str
+
+
+class Unread(NamedTuple):
+    """A file that is an image by its name."""
+
+    sample_id: str
+    codepoint: str
+    content: bytes | str  # its bytes, or the path to them
+    name: str  # that findings give it
+    book: str = ""
+
+
+class Decoded(NamedTuple):
+    """The pixels of a sound image, and their digest."""
+
+    pixels: bytes
+    pixels_sha256: str
+    is_its_own: bool = True  # the pixels are the file's
+    mode: str | None = None  # of an image of CODH's that is not 8-bit grey, as all others are
+
+
+class Refused(NamedTuple):
+    """The rule by which an image is none, and why."""
+
+    rule: str
+    detail: str
+
+
+class FoundOriginal(NamedTuple):
+    """One sound image, 64x64 or 28x28; the digest is that of its pixels at 64x64."""
+
+    sample_id: str
+    codepoint: str
+    pixels: bytes
+    pixels_sha256: str
+    book: str = ""
+    is_its_own: bool = True
+
+
+Decode = Callable[[bytes | str], Decoded]
+
+
+def digest_of(pixels: bytes) -> str:
+    """What an image is known by: the SHA-256 of its pixels at 64x64."""
+    return hashlib.sha256(pixels).hexdigest()
+
+
+def decode_kkanji(content: bytes | str) -> Decoded:
+    """An image of Kuzushiji-Kanji; ValueError as of `formats.decode_png`."""
+    if isinstance(content, str):
+        with open(content, "rb") as file:
+            content = file.read()
+    pixels, mode = formats.decode_png(content)
+    return Decoded(pixels, digest_of(pixels), mode=mode)
+
+
+def decode_image(content: bytes | str) -> Decoded:
+    """An image of any raster format, by its path; ValueError as of `formats.read_glyph`."""
+    assert isinstance(content, str)
+    pixels, is_its_own = formats.read_glyph(Path(content))
+    return Decoded(pixels, digest_of(pixels), is_its_own)
+
+
+def _decode_all(decode: Decode, contents: list[bytes | str]) -> list[Decoded | Refused]:
+    outcomes: list[Decoded | Refused] = []
+    for content in contents:
+        try:
+            outcomes.append(decode(content))
+        except formats.WrongSizeError as err:
+            outcomes.append(Refused("wrong_size", str(err)))
+        except ValueError as err:
+            outcomes.append(Refused("unreadable", str(err)))
+    return outcomes
+
+
+def _iterate_chunks(stream: Iterable[Unread | Finding]) -> Iterator[list[Unread | Finding]]:
+    chunk: list[Unread | Finding] = []
+    num_bytes = 0
+    for each in stream:
+        chunk.append(each)
+        if isinstance(each, Unread) and isinstance(each.content, bytes):
+            num_bytes += len(each.content)
+        if len(chunk) == CHUNK_FILES or num_bytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, num_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def _tell(unread: Unread, outcome: Decoded | Refused) -> Iterator[FoundOriginal | Finding]:
+    sample_id, codepoint, _, name, book = unread
+    if isinstance(outcome, Refused):
+        yield Finding(
+            outcome.rule, sample_id if outcome.rule == "wrong_size" else name, outcome.detail
+        )
+        return
+    pixels, digest, is_its_own, mode = outcome
+    if mode is not None:
+        yield Finding("converted", sample_id, f"mode {mode}")
+    yield FoundOriginal(sample_id, codepoint, pixels, digest, book, is_its_own)
+
+
+def read_all(
+    stream: Iterable[Unread | Finding], decode: Decode, workers: Workers
+) -> Iterator[FoundOriginal | Finding]:
+    """The files of a stream opened and decoded by the workers; its findings are handed on."""
+    sent, chunks = tee(_iterate_chunks(stream))
+    contents = ([each.content for each in chunk if isinstance(each, Unread)] for chunk in sent)
+    results = workers.map(partial(_decode_all, decode), contents, most=4 * workers.count)
+    for outcomes, chunk in zip(results, chunks, strict=True):
+        left = iter(outcomes)
+        for each in chunk:
+            if isinstance(each, Finding):
+                yield each
+            else:
+                yield from _tell(each, next(left))

@@ -1,0 +1,1 @@
+"""A dataset for the eye: counts, contact sheets, the audit page."""

@@ -1,0 +1,271 @@
+"""Every step in turn: a folder of CODH's files -> a DATASET, or a slice of its shards."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_tools.plan import build_plan, shard_contents, split
+from data_tools.plan.audit_pictures import PICTURES_NAME
+from data_tools.plan.build_plan import Decided, Options, Selected
+from data_tools.plan.shard_contents import Selection, Span
+from data_tools.read.rights import read_rights
+from data_tools.workers import Workers
+from data_tools.write import build_state, shards
+from kkanji_jax import __version__
+from kkanji_jax.cli import Report, say_nothing
+from kkanji_jax.data.manifest import MANIFEST_NAME, load_manifest
+from kkanji_jax.data.records import FORMAT_VERSION, IMAGE_PX, encode
+
+Say = Callable[[str], None]
+BYTES_PER_ORIGINAL = 1_360  # on disk, measured on Kuzushiji-Kanji
+BYTES_PER_COPY = 2_060  # the same, under glyph_safe by albumentations; by JAX 1,920
+BYTES_PER_ROW = 300  # of splits.csv, and of what is counted in the manifest
+
+
+class Outcome(NamedTuple):
+    """What was built, for a command to tell."""
+
+    manifest: dict[str, Any]
+    audit: dict[str, Any]
+    num_resumed: int  # shards that an earlier, stopped build had finished
+    is_new: bool  # False when all of it was there already
+
+
+class SliceOutcome(NamedTuple):
+    """What a slice holds: shards, how many of them were there before, and shards in all."""
+
+    num_shards: int
+    num_resumed: int
+    num_all: int
+
+
+def parse_slice(text: str) -> tuple[int, int]:
+    """`I:J` -> shards I to J - 1, counted from 0 over all splits."""
+    try:
+        start, end = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(f"--shards wants I:J such as 0:16, got {text!r}") from None
+    if not 0 <= start < end:
+        raise ValueError(f"--shards wants I:J with 0 <= I < J, got {text!r}")
+    return start, end
+
+
+def _nearest_folder(out: Path) -> Path:
+    """`out`, or what there is of the path to it: it is on the same disk."""
+    return next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+
+
+def check_space(
+    out: Path,
+    spans: list[Span],
+    selections: list[Selection],
+    num_rows: int,
+    say: Say,
+) -> None:
+    """Says how much is written and how much is free; OSError where it cannot fit."""
+    missing = [span for span in spans if build_state.read_mark(out, span.file) is None]
+    num_examples = sum(span.end - span.start for span in missing)
+    num_copies = sum(
+        int(np.count_nonzero(selections[span.selection].copies[span.start : span.end]))
+        for span in missing
+    )
+    needed = (num_examples - num_copies) * BYTES_PER_ORIGINAL + num_copies * BYTES_PER_COPY
+    needed += num_rows * BYTES_PER_ROW
+    there = _nearest_folder(out)
+    free = shutil.disk_usage(there).free
+    amounts = f"some {needed / 1e9:,.2f} GB, {free / 1e9:,.2f} GB are free"
+    if needed > free:
+        raise OSError(
+            f"cannot write {out}: {num_examples:,} examples want {amounts} in {there}: make room"
+        )
+    say(f"writing {num_examples:,} examples, {num_copies:,} of them augmented copies: {amounts}")
+
+
+def _iterate_works(
+    spans: list[Span], decided: Decided, selected: Selected, options: Options
+) -> Iterator[tuple[str, Callable[[], shards.Work]]]:
+    for span in spans:
+        yield (
+            span.file,
+            partial(
+                shards.make_work,
+                span,
+                selected.selections,
+                decided.kept,
+                decided.class_ids,
+                seed=options.seed,
+                policy=options.policy,
+                engine=options.engine if options.per_class else None,
+                chunk_size=shard_contents.CHUNK_SIZE,
+            ),
+        )
+
+
+def _make_manifest(
+    source: Path,
+    options: Options,
+    decided: Decided,
+    selected: Selected,
+    entries: list[dict[str, Any]],
+) -> dict[str, Any]:
+    index, rows = decided.index, selected.rows
+    return {
+        "format_version": FORMAT_VERSION,
+        "splits_version": split.SPLITS_VERSION,
+        "fingerprint": decided.fingerprint,
+        "command": options.command(),
+        **options.record(),
+        "image_px": IMAGE_PX,
+        "polarity": "white-on-black",
+        "resizing": "28x28 to 64x64 by Pillow's bicubic, clipped to 0..255",
+        "splits": build_plan.count_splits(selected.selections, decided.class_ids, index),
+        "original_counts": build_plan.count_originals(rows, index),
+        "class_index_digest": index.digest,
+        "shards": entries,
+        "sources": decided.sources,
+        **read_rights(source),
+        "package_version": __version__,
+        "created_by": f"kkanji_jax {__version__}, data_tools.build",
+    }
+
+
+class _Prepared(NamedTuple):
+    """A build up to where it writes; its spans are all shards of the dataset."""
+
+    options: Options
+    decided: Decided
+    selected: Selected
+    spans: list[Span]
+
+
+def _prepare(options: Options, decided: Decided) -> _Prepared:
+    selected = build_plan.select(decided, options)
+    spans = shard_contents.layout(
+        selected.selections,
+        chunk_size=shard_contents.CHUNK_SIZE,
+        shard_examples=shard_contents.SHARD_EXAMPLES,
+    )
+    return _Prepared(options, decided, selected, spans)
+
+
+def _check_all_there(out: Path, spans: list[Span]) -> None:
+    missing = [
+        number for number, span in enumerate(spans) if not build_state.read_mark(out, span.file)
+    ]
+    if missing:
+        some = ", ".join(f"{number}:{number + 1}" for number in missing[:5])
+        raise ValueError(
+            f"{len(missing)} of {len(spans)} shards of {out} are not there yet: "
+            f"give --shards {some}{' and so on' if len(missing) > 5 else ''}, then --finish again"
+        )
+
+
+def _write_shards(
+    out: Path,
+    prepared: _Prepared,
+    spans: list[Span],
+    *,
+    owner: str,
+    workers: Workers,
+    report: Report,
+) -> tuple[list[dict[str, Any]], int]:
+    return shards.write_shards(
+        out,
+        _iterate_works(spans, prepared.decided, prepared.selected, prepared.options),
+        owner=owner,
+        num_examples=sum(span.end - span.start for span in spans),
+        workers=workers,
+        report=report,
+    )
+
+
+def _start(
+    source: Path, out: Path, options: Options, workers: Workers, report: Report, say: Say
+) -> tuple[Options, Decided, bool]:
+    """The completed options, what they decide, and whether `out` holds it all already."""
+    options = options.completed()
+    build_state.check_out(out, options=options.record())
+    # What is refused must leave nothing behind, so `out` itself may not be there yet.
+    scratch = _nearest_folder(out)
+    decided = build_plan.decide(source, options, report, say, scratch=scratch, workers=workers)
+    is_there = build_state.check_out(out, decided.fingerprint)
+    if is_there:
+        build_state.sweep(out)
+    return options, decided, is_there
+
+
+def assemble(
+    source: Path,
+    out: Path,
+    options: Options,
+    *,
+    finish: bool = False,
+    workers: int = 1,
+    report: Report = say_nothing,
+    say: Say = lambda line: None,
+) -> Outcome:
+    """Builds `out` from `source`, or goes on with a build of the same that was stopped.
+
+    With `finish` all shards have to be there, and only the rest is written. The files depend on the
+    source and the options, not on `workers`. Refuses bad input before anything is written, and an
+    `out` that holds anything else. `say` gets lines to print.
+    """
+    with Workers(workers) as pool:
+        options, decided, is_there = _start(source, out, options, pool, report, say)
+        if is_there:
+            return Outcome(load_manifest(out), decided.audit, 0, is_new=False)
+        prepared = _prepare(options, decided)
+        selections, rows = prepared.selected
+        if finish:
+            _check_all_there(out, prepared.spans)
+        else:
+            check_space(out, prepared.spans, selections, len(rows), say)
+        with build_state.building(out, decided.fingerprint, options=options.record()) as owner:
+            entries, num_resumed = _write_shards(
+                out, prepared, prepared.spans, owner=owner, workers=pool, report=report
+            )
+            manifest = _make_manifest(source, options, decided, prepared.selected, entries)
+            for name, content in (
+                ("index.json", build_state.to_text(decided.index.to_json())),
+                ("splits.csv", split.to_csv(rows)),
+                ("audit.json", build_state.to_text(decided.audit)),
+                (PICTURES_NAME, encode(decided.pictures)),
+                (MANIFEST_NAME, build_state.to_text(manifest)),  # last: it makes the dataset valid
+            ):
+                build_state.write_file(out / name, content, owner)
+        return Outcome(manifest, decided.audit, num_resumed, is_new=True)
+
+
+def assemble_slice(
+    source: Path,
+    out: Path,
+    options: Options,
+    chosen: tuple[int, int],
+    *,
+    workers: int = 1,
+    report: Report = say_nothing,
+    say: Say = lambda line: None,
+) -> SliceOutcome:
+    """Writes the chosen shards of `out`, beside other processes that write others.
+
+    They are counted over all splits; what lies beyond the last is no error, so that a cluster's
+    array may be too long. `assemble` with `finish` makes a dataset of them.
+    """
+    with Workers(workers) as pool:
+        options, decided, is_there = _start(source, out, options, pool, report, say)
+        prepared = _prepare(options, decided)
+        spans = prepared.spans[chosen[0] : chosen[1]]
+        if is_there or not spans:
+            return SliceOutcome(len(spans), len(spans), len(prepared.spans))
+        check_space(out, spans, prepared.selected.selections, 0, say)
+        with build_state.building(
+            out, decided.fingerprint, options=options.record(), is_slice=True
+        ) as owner:
+            _, num_resumed = _write_shards(
+                out, prepared, spans, owner=owner, workers=pool, report=report
+            )
+        return SliceOutcome(len(spans), num_resumed, len(prepared.spans))

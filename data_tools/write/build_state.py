@@ -1,0 +1,208 @@
+"""What an unfinished build leaves in DATASET, so that a kill at any moment costs one shard at most.
+
+While a build is under way DATASET holds a folder `.build`: the fingerprint, unfinished files, and
+the mark of each finished shard. Its last act is manifest.json, without which nothing is a dataset.
+"""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kkanji_jax import files
+from kkanji_jax.data.manifest import BUILD_STATE_NAME, MANIFEST_NAME, load_manifest, read_manifest
+from kkanji_jax.files import sha256_of
+from kkanji_jax.locks import HeldError, hold
+
+
+@contextmanager
+def naming_in_errors(path: Path) -> Iterator[None]:
+    """Makes errors of writing one WriteError that names `path`: a full disk's name no file."""
+    try:
+        with files.naming_in_errors(path):
+            yield
+    except RuntimeError as err:  # what ArrayRecord raises for a full disk, among others
+        is_full = os.strerror(errno.ENOSPC) in str(err)
+        number = errno.ENOSPC if is_full else errno.EIO
+        raise files.WriteError(number, " ".join(str(err).split()), str(path)) from err
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unfinished_path(path: Path, owner: str) -> Path:
+    """Where the build `owner` writes a file of DATASET before it is whole."""
+    return path.parent / BUILD_STATE_NAME / f"{path.name}.{owner}.unfinished"
+
+
+def put_in_place(unfinished: Path, path: Path) -> None:
+    """Moves a whole file to its name, so that it is there after a power cut too."""
+    sync(unfinished)
+    os.replace(unfinished, path)
+    sync(path.parent)
+
+
+def _write_whole(unfinished: Path, path: Path, content: bytes | str) -> None:
+    with naming_in_errors(path):
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        put_in_place(unfinished, path)
+
+
+def write_file(path: Path, content: bytes | str, owner: str) -> None:
+    """Writes a file of DATASET, so that it is there whole or not at all; else OSError."""
+    _write_whole(unfinished_path(path, owner), path, content)
+
+
+def to_text(content: Any) -> str:
+    """JSON as DATASET's files have it: readable, with characters as they are."""
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _mark_path(out: Path, file: str) -> Path:
+    return out / BUILD_STATE_NAME / f"{file}.finished.json"
+
+
+def mark_finished(out: Path, entry: dict[str, Any], owner: str) -> None:
+    """Records that the shard of this manifest entry is in place."""
+    mark = _mark_path(out, entry["file"])
+    unfinished = mark.with_name(f"{mark.name}.{owner}.unfinished")
+    _write_whole(unfinished, mark, json.dumps(entry))
+
+
+def read_mark(out: Path, file: str) -> dict[str, Any] | None:
+    """The manifest entry of a shard that is finished and still has its bytes, else None."""
+    mark, shard = _mark_path(out, file), out / file
+    if not mark.is_file() or not shard.is_file():
+        return None
+    entry = json.loads(mark.read_text(encoding="utf-8"))
+    is_same = entry["bytes"] == shard.stat().st_size and entry["sha256"] == sha256_of(shard)
+    return entry if is_same else None
+
+
+def check_out(
+    out: Path, fingerprint: str | None = None, options: Mapping[str, Any] | None = None
+) -> bool:
+    """Whether `out` already holds the finished dataset of this fingerprint.
+
+    Refuses a folder of anything else, but for foreign files. Without a fingerprint only what needs
+    none is checked: `options` as a manifest has them, which are known before the source is read.
+    """
+    files.require_utf8(out)
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise ValueError(f"--out wants a folder, {out} is a file")
+    advice = "choose another --out, or delete it first"
+    if (out / MANIFEST_NAME).exists():
+        manifest = read_manifest(out)
+        if fingerprint is None:
+            _refuse_other_options(out, "a dataset", manifest, options)
+            return False
+        if manifest["fingerprint"] != fingerprint:
+            raise ValueError(f"{out} holds a dataset of other sources or options: {advice}")
+        load_manifest(out)
+        return True
+    state = out / BUILD_STATE_NAME / "state.json"
+    if state.is_file():
+        found = json.loads(state.read_text(encoding="utf-8"))
+        if fingerprint is None:
+            _refuse_other_options(out, "an unfinished build", found.get("options", {}), options)
+        elif found["fingerprint"] != fingerprint:
+            raise ValueError(
+                f"{out} holds an unfinished build of other sources or options: {advice}"
+            )
+    elif not all(files.is_foreign(path.name) for path in out.iterdir()):  # .build is hidden too
+        raise ValueError(f"{out} is not empty and is no dataset of data_tools.build: {advice}")
+    return False
+
+
+def _refuse_other_options(
+    out: Path, what: str, recorded: Mapping[str, Any], options: Mapping[str, Any] | None
+) -> None:
+    """ValueError naming the options that differ; those that an older version did not record pass.
+
+    Both are as JSON has them.
+    """
+    differing = [
+        f"{name}: {recorded[name]!r} -> {value!r}"
+        for name, value in (options or {}).items()
+        if name in recorded and recorded[name] != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{out} holds {what} of other options ({'; '.join(differing)}): "
+            "choose another --out, or delete it first"
+        )
+
+
+def sweep(out: Path) -> None:
+    """Removes what a build killed in its last moment left beside its finished dataset."""
+    shutil.rmtree(out / BUILD_STATE_NAME, ignore_errors=True)
+
+
+def _collect_garbage(folder: Path, *, is_alone: bool) -> None:
+    """Deletes what builds that have ended left unfinished, on whichever machine they ran."""
+    for alive in sorted(folder.glob("*.alive")):
+        try:
+            lock = hold(alive)
+        except HeldError:
+            continue
+        with lock:
+            for unfinished in folder.glob(f"*.{alive.stem}.unfinished"):
+                unfinished.unlink(missing_ok=True)
+            alive.unlink(missing_ok=True)
+    for unfinished in folder.glob("*.unfinished") if is_alone else ():
+        unfinished.unlink()
+
+
+@contextmanager
+def building(
+    out: Path,
+    fingerprint: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    is_slice: bool = False,
+) -> Iterator[str]:
+    """Holds DATASET/.build, and gives the name under which this build writes unfinished files.
+
+    A whole build, or one that joins slices, holds it alone and removes it on success. Builds of
+    slices hold it together and leave it. After a failure it stays, for resuming.
+    """
+    folder = out / BUILD_STATE_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = hold(folder / "lock", shared=is_slice)
+    except HeldError as err:
+        raise ValueError(f"another process is building {out} ({err}): wait for it") from err
+    with held:
+        with hold(folder / "claim", wait=True):  # for a moment only
+            check_out(out, fingerprint)  # again: of two that began at once, one was quicker
+            _collect_garbage(folder, is_alone=not is_slice)
+            descriptor, name = tempfile.mkstemp(suffix=".alive", prefix="", dir=folder)
+            os.close(descriptor)
+            alive, owner = hold(Path(name)), Path(name).stem
+            state = folder / "state.json"
+            if not state.is_file():
+                unfinished = folder / f"state.json.{owner}.unfinished"
+                content = {"fingerprint": fingerprint, "options": dict(options or {})}
+                _write_whole(unfinished, state, json.dumps(content))
+        with alive:
+            try:
+                yield owner
+            finally:
+                for unfinished in folder.glob(f"*.{owner}.unfinished"):
+                    unfinished.unlink(missing_ok=True)  # a full disk needs the room
+                Path(name).unlink(missing_ok=True)
+        if not is_slice:
+            shutil.rmtree(folder)

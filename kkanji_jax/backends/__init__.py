@@ -1,1 +1,0 @@
-"""What computes a network's outputs for a recogniser: JAX, or ONNX Runtime."""

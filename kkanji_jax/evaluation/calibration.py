@@ -1,0 +1,299 @@
+"""Honest probabilities, and verdicts with the accuracy they keep: fitted on val, NumPy only."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kkanji_jax.array_types import Bool, Float, Float64, Int
+
+VERSION = 2
+FILE_NAME = "calibration.json"
+ACCEPT, ASK, UNKNOWN = "accept", "ask", "unknown"
+VERDICTS = (ACCEPT, ASK, UNKNOWN)
+ACCEPT_ACCURACY = 0.99  # that accepted readings are to have
+UNKNOWN_SHARE = 0.03  # of val, all of it in the index, that may be called unknown all the same
+LEAST_EXAMPLES = 20  # fewer say nothing of an accuracy of 99 %
+INVERSE_TEMPERATURES = (0.05, 5.0)  # the search ends here where val is read without an error
+TOP_K = 5
+_ROWS = 32  # of logits at a time: what is made of them stays in the processor's cache
+_STATED = {"threshold", "accuracy", "coverage", "n"}
+
+Logits = Float[np.ndarray, "n k"]
+
+
+class Calibration(NamedTuple):
+    """Turns logits into probabilities and verdicts; made by `fit` or `load`.
+
+    `stated` has for each verdict {threshold, accuracy, top5_accuracy, coverage, n} as measured on
+    val. accept.threshold is the least calibrated probability (None: nothing is accepted), and
+    unknown.threshold that of a character taken to be in the index: of version 1, the least
+    `standardised_logit`.
+    """
+
+    temperature: float
+    weights: str  # ema or raw: the weights that it was fitted on
+    stated: dict[str, dict[str, Any]]
+    fitted_on: dict[str, Any]
+    version: int = VERSION
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Calibration":
+        """Reads calibration.json. ValueError for a damaged file or another version."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except ValueError as err:
+            raise ValueError(
+                f"cannot read {path}: {err}; write it anew with kkanji_jax.evaluate --of val"
+            ) from err
+
+    @classmethod
+    def from_json(cls, content: Any) -> "Calibration":
+        """The inverse of `to_json`; ValueError names what is missing or impossible."""
+        found = content.get("version") if isinstance(content, dict) else content
+        if not isinstance(content, dict) or found not in (1, VERSION):
+            raise ValueError(f"wanted a calibration of version 1 or {VERSION}, got {found!r}")
+        missing = {"temperature", "weights", "verdicts", "fitted_on"} - content.keys()
+        if missing:
+            raise ValueError(f"the calibration lacks {', '.join(sorted(missing))}")
+        temperature, stated = content["temperature"], content["verdicts"]
+        if not _is_number(temperature) or temperature <= 0:
+            raise ValueError(f"wanted a positive temperature, got {temperature!r}")
+        for name in VERDICTS:
+            if not isinstance(stated.get(name), dict) or not _STATED <= stated[name].keys():
+                raise ValueError(f"the calibration lacks {', '.join(sorted(_STATED))} of {name}")
+        accept, unknown = (stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
+        if not (accept is None or _is_number(accept)) or not _is_number(unknown):
+            raise ValueError(f"wanted numbers for thresholds, got {accept!r} and {unknown!r}")
+        fitted_on = content["fitted_on"]
+        return cls(float(temperature), content["weights"], stated, fitted_on, content["version"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of calibration.json."""
+        return {
+            "version": self.version,
+            "temperature": self.temperature,
+            "weights": self.weights,
+            "verdicts": self.stated,
+            "fitted_on": self.fitted_on,
+        }
+
+    def probabilities(self, logits: Logits) -> Float64[np.ndarray, "n k"]:
+        """Softmax of logits / temperature; rows sum to 1."""
+        return softmax(logits, self.temperature)
+
+    def verdicts(
+        self, logits: Logits, confidences: Float[np.ndarray, " n"] | None = None
+    ) -> list[str]:
+        """One of accept, ask and unknown for each row.
+
+        `confidences` are the highest calibrated probabilities, where they are known already.
+        """
+        if confidences is None:
+            confidences = top_probability(logits, self.temperature)
+        known = standardised_logit(logits) if self.version == 1 else confidences
+        return self.verdicts_at(confidences, known)
+
+    def verdicts_at(
+        self, confidences: Float[np.ndarray, " n"], standardised: Float[np.ndarray, " n"]
+    ) -> list[str]:
+        """`verdicts` of the highest calibrated probabilities and the standardised logits."""
+        accept, unknown = (self.stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
+        known = standardised if self.version == 1 else confidences
+        return _decide(confidences, known, accept, unknown)
+
+    def accuracy_of(self, verdict: str) -> float | None:
+        """Top-1 accuracy on val of the examples with this verdict; None where there were none."""
+        if verdict not in VERDICTS:
+            raise ValueError(f"wanted a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
+        return self.stated[verdict]["accuracy"]
+
+
+# --- what logits say ---------------------------------------------------------------------------
+
+
+def softmax(logits: Logits, temperature: float = 1.0) -> Float64[np.ndarray, "n k"]:
+    """Probabilities of logits / temperature."""
+    shifted = _centred(logits) / temperature
+    np.exp(shifted, out=shifted)
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def softmax_sums(logits: Logits, temperature: float = 1.0) -> Float64[np.ndarray, " n"]:
+    """What `softmax` divides by: the sum over each row of exp((logit - largest) / temperature)."""
+    found = np.empty(len(logits))
+    for rows in _slices(len(logits)):
+        shifted = _centred(logits[rows])
+        shifted /= temperature
+        found[rows] = np.exp(shifted, out=shifted).sum(axis=1)
+    return found
+
+
+def top_probability(logits: Logits, temperature: float = 1.0) -> Float64[np.ndarray, " n"]:
+    """The highest of the probabilities of each row."""
+    # The largest logit is 0 once centred, and exp(0) is 1.
+    return 1 / softmax_sums(logits, temperature)
+
+
+def standardised_logit(logits: Logits) -> Float64[np.ndarray, " n"]:
+    """(largest - mean) / standard deviation of each row of logits; 0 for a row of equal ones.
+
+    What told characters outside the index in calibrations of version 1. It is a little better than
+    the highest probability on images of the same books, and far worse on photographs of others
+    (docs/RESULTS.md).
+    """
+    found = np.zeros(len(logits))
+    for rows in _slices(len(logits)):
+        wide = logits[rows].astype(np.float64)
+        spread = wide.std(axis=1)
+        above = wide.max(axis=1) - wide.mean(axis=1)
+        np.divide(above, spread, out=found[rows], where=spread > 0)
+    return found
+
+
+def mean_loss(logits: Logits, labels: Int[np.ndarray, " n"], temperature: float = 1.0) -> float:
+    """Mean cross-entropy of the labels in nats."""
+    total = 0.0
+    for rows in _slices(len(logits)):
+        scaled = _centred(logits[rows]) / temperature
+        true = np.take_along_axis(scaled, labels[rows, None], axis=1)[:, 0]
+        total += float((np.log(np.exp(scaled).sum(axis=1)) - true).sum())
+    return total / len(logits)
+
+
+# --- fitting -----------------------------------------------------------------------------------
+
+
+def fit_temperature(logits: Logits, labels: Int[np.ndarray, " n"]) -> float:
+    """The temperature in [0.2, 20] of least mean cross-entropy (Guo et al., arXiv:1706.04599).
+
+    The loss is convex in 1 / temperature, so Newton's step inside a shrinking bracket finds it.
+    """
+    low, high = INVERSE_TEMPERATURES
+    inverse = 1.0
+    for _ in range(100):
+        slope, curvature = _loss_slope(logits, labels, inverse)
+        low, high = (low, inverse) if slope > 0 else (inverse, high)
+        following = inverse - slope / curvature if curvature > 0 else low
+        if not low < following < high:
+            following = float(np.sqrt(low * high))
+        if abs(following - inverse) <= 1e-9 * inverse:
+            break
+        inverse = following
+    return 1 / inverse
+
+
+def fit(
+    logits: Logits,
+    labels: Int[np.ndarray, " n"],
+    *,
+    weights: str,
+    fitted_on: Mapping[str, Any],
+    accept_accuracy: float = ACCEPT_ACCURACY,
+    unknown_share: float = UNKNOWN_SHARE,
+) -> Calibration:
+    """Fits temperature and thresholds to held-out examples at their natural frequency.
+
+    By the highest probability of each: the lowest share of `unknown_share` is `unknown`, and from
+    the top as many as possible are accepted while `accept_accuracy` of them are right; what remains
+    is to be asked. `fitted_on` tells whose examples these are; n is added to it.
+    """
+    if len(logits) < LEAST_EXAMPLES or len(logits) != len(labels):
+        raise ValueError(
+            f"a calibration needs {LEAST_EXAMPLES} labelled examples or more, got {len(logits)} "
+            f"and {len(labels)} labels: build the dataset with a larger share of val"
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError("wanted finite logits, got others: the model is damaged")
+    temperature = fit_temperature(logits, labels)
+    confidences = top_probability(logits, temperature)
+    is_right = logits.argmax(axis=1) == labels
+    unknown = float(np.quantile(confidences, unknown_share, method="higher"))
+    is_candidate = confidences >= unknown
+    accept = accept_threshold(confidences[is_candidate], is_right[is_candidate], accept_accuracy)
+    verdicts = np.array(_decide(confidences, confidences, accept, unknown))
+    stated = verdict_scores(verdicts, is_right, _in_top5(logits, labels))
+    stated[ACCEPT] |= {"threshold": accept, "aims_at_accuracy": accept_accuracy}
+    stated[ASK] |= {"threshold": None}
+    stated[UNKNOWN] |= {"threshold": unknown, "aims_at_share": unknown_share}
+    return Calibration(temperature, weights, stated, {**fitted_on, "num_examples": len(labels)})
+
+
+def accept_threshold(
+    confidences: Float[np.ndarray, " n"], is_right: Bool[np.ndarray, " n"], accuracy: float
+) -> float | None:
+    """The least confidence such that those with it or more are right as often as `accuracy`.
+
+    None if no threshold is high enough. Equal confidences are accepted together or not at all.
+    """
+    order = np.argsort(-confidences, kind="stable")
+    sorted_confidences = confidences[order]
+    shares = np.cumsum(is_right[order]) / np.arange(1, len(order) + 1)
+    is_last_of_equals = np.append(sorted_confidences[1:] != sorted_confidences[:-1], True)
+    (passing,) = np.nonzero(is_last_of_equals & (shares >= accuracy))
+    return float(sorted_confidences[passing[-1]]) if passing.size else None
+
+
+def verdict_scores(
+    verdicts: np.ndarray, is_right: Bool[np.ndarray, " n"], is_in_top5: Bool[np.ndarray, " n"]
+) -> dict[str, dict[str, Any]]:
+    """For each verdict the n that got it, their share, top-1 and top-5 accuracy."""
+    found = {}
+    for name in VERDICTS:
+        chosen = verdicts == name
+        n = int(chosen.sum())
+        found[name] = {
+            "n": n,
+            "coverage": n / len(verdicts),
+            "accuracy": float(is_right[chosen].mean()) if n else None,
+            "top5_accuracy": float(is_in_top5[chosen].mean()) if n else None,
+        }
+    return found
+
+
+def _decide(
+    confidences: Float[np.ndarray, " n"],
+    known: Float[np.ndarray, " n"],
+    accept: float | None,
+    unknown: float,
+) -> list[str]:
+    is_sure = confidences >= (np.inf if accept is None else accept)
+    verdicts = np.where(is_sure, ACCEPT, ASK)
+    return np.where(known < unknown, UNKNOWN, verdicts).tolist()
+
+
+def _loss_slope(
+    logits: Logits, labels: Int[np.ndarray, " n"], inverse: float
+) -> tuple[float, float]:
+    """First and second derivative of the summed loss by the inverse temperature."""
+    slope = curvature = 0.0
+    for rows in _slices(len(logits)):
+        centred = _centred(logits[rows])
+        weights = np.exp(centred * inverse)
+        weights /= weights.sum(axis=1, keepdims=True)
+        mean = (weights * centred).sum(axis=1)
+        true = np.take_along_axis(centred, labels[rows, None], axis=1)[:, 0]
+        slope += float((mean - true).sum())
+        curvature += float(((weights * centred**2).sum(axis=1) - mean**2).sum())
+    return slope, curvature
+
+
+def _in_top5(logits: Logits, labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    true = np.take_along_axis(logits, labels[:, None], axis=1)
+    return (logits > true).sum(axis=1) < TOP_K
+
+
+def _centred(logits: Logits) -> Float64[np.ndarray, "n k"]:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True, initial=-np.inf)
+    return wide
+
+
+def _slices(n: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, n, _ROWS))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))

@@ -1,0 +1,54 @@
+"""Images whose label the model contradicts with confidence: candidates for a label error."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.forward import Predictions
+
+MOST = 200
+
+
+class Suspect(NamedTuple):
+    """An example that was read as another class more surely than that class's own are."""
+
+    row: int
+    true_id: int
+    predicted_id: int
+    label_probability: float
+    predicted_probability: float
+    margin: float  # log of predicted over label probability
+
+
+def find_suspects(
+    predictions: Predictions, class_index: ClassIndex, most: int = MOST
+) -> list[Suspect]:
+    """The examples most likely to be mislabelled, largest margin first; equals by row.
+
+    As in confident learning (Northcutt et al., arXiv:1911.00068), an example is suspected if the
+    class it was read as is given at least the probability that this class's own examples get on
+    average. A class without examples suspects nothing.
+    """
+    labels, predicted = predictions.labels, predictions.top_ids[:, 0]
+    label_probability = np.exp(-predictions.losses.astype(np.float64))
+    num_classes = len(class_index)
+    counts = np.bincount(labels, minlength=num_classes)
+    own = np.bincount(labels, label_probability, minlength=num_classes)
+    usual = np.divide(own, counts, out=np.full(num_classes, np.inf), where=counts > 0)
+    predicted_probability = predictions.top_probs[:, 0].astype(np.float64)
+    margins = np.log(predicted_probability) + predictions.losses
+    is_suspected = (predicted != labels) & (predicted_probability >= usual[predicted])
+    (rows,) = np.nonzero(is_suspected)
+    rows = rows[np.argsort(-margins[rows], kind="stable")][:most]
+    return [
+        Suspect(
+            int(row),
+            int(labels[row]),
+            int(predicted[row]),
+            float(label_probability[row]),
+            float(predicted_probability[row]),
+            float(margins[row]),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,319 @@
+"""A trained model, loaded: images in, characters with probabilities out."""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+
+from kkanji_jax.array_types import Bool, Float, Float32, Shaped, UInt8
+from kkanji_jax.data.class_index import ClassIndex, character_of
+from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
+from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, glyph_steps, is_blank
+from kkanji_jax.glyphs.image_files import ImageSource, load_picture
+from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
+
+__all__ = ["Candidate", "Reading", "Recogniser", "check_model", "choose_weights", "load"]
+
+BACKENDS = ("jax", "onnx")
+VERDICTS = ("accept", "ask", "unknown", BLANK, UNCLEAR)
+
+Backend = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Candidate(NamedTuple):
+    """One reading of an image; rank 1 is the most probable."""
+
+    character: str
+    codepoint: str
+    probability: float
+    rank: int
+
+
+class Note(NamedTuple):
+    """What was found of an image before it was read: see `data.glyph_image.Steps`."""
+
+    trouble: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+class Reading(Sequence[Candidate]):
+    """The candidates of one image, best first, and how far to rely on the first.
+
+    `verdict` is one of VERDICTS; empty where the model has no calibration, save for `blank`, an
+    image without ink, and `unclear`, whose ink and paper cannot be told apart: they have no
+    candidates. With any of `remarks` on the image the verdict is never `accept`. It equals another
+    reading with the same candidates, verdict and remarks.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        verdict: str = "",
+        remarks: Sequence[str] = (),
+    ) -> None:
+        self._candidates = tuple(candidates)
+        self.verdict = verdict
+        self.remarks = tuple(remarks)
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        return self._candidates, self.verdict, self.remarks
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self._candidates[index]
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._candidates)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reading):
+            return NotImplemented
+        return self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __repr__(self) -> str:
+        told = f", remarks={self.remarks!r}" if self.remarks else ""
+        return f"Reading({list(self._candidates)!r}, verdict={self.verdict!r}{told})"
+
+
+class Recogniser:
+    """Reads images of single characters; made by `load`.
+
+    Images are paths, PIL images or arrays of any size (see `data.image_files.load_image`), one or
+    a list of them; an array uint8 [n h w], with w over 4, is n images. What cannot be read raises
+    ValueError.
+    """
+
+    def __init__(
+        self, trained: Trained, run: Backend, calibration: Calibration | None = None
+    ) -> None:
+        self.trained = trained
+        self._run = run
+        self._calibration = calibration
+
+    @property
+    def class_index(self) -> ClassIndex:
+        """The characters it can answer with."""
+        return self.trained.class_index
+
+    @property
+    def weights(self) -> str:
+        """`ema` or `raw`."""
+        return self.trained.weights
+
+    @property
+    def step(self) -> int:
+        """The training step of its weights."""
+        return self.trained.step
+
+    def predict(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        top_k: int = 5,
+        *,
+        characters: Iterable[str] | None = None,
+    ) -> list[Reading]:
+        """The `top_k` most probable characters of each image; all if there are fewer.
+
+        Probabilities sum to 1 over all classes, or over those of `characters` when the answer is
+        restricted to them; they are calibrated where the model has a calibration. A verdict is of
+        the unrestricted answer: where the restriction changes the best reading, it is `unknown`.
+        """
+        glyphs, notes = self._glyphs_of(images)
+        logits = self._run(glyphs)[0]
+        return self.readings_of(logits, glyphs, top_k, characters=characters, notes=notes)
+
+    def predict_glyphs(
+        self,
+        glyphs: UInt8[np.ndarray, "n 64 64"],
+        top_k: int = 5,
+        *,
+        characters: Iterable[str] | None = None,
+    ) -> list[Reading]:
+        """`predict` for glyphs that already have the network's look."""
+        return self.readings_of(self._run(glyphs)[0], glyphs, top_k, characters=characters)
+
+    def readings_of(
+        self,
+        logits: Float[np.ndarray, "n k"],
+        glyphs: UInt8[np.ndarray, "n 64 64"],
+        top_k: int = 5,
+        *,
+        characters: Iterable[str] | None = None,
+        notes: Sequence[Note] | None = None,
+    ) -> list[Reading]:
+        """`predict_glyphs` for logits that `outputs` gave, and what is known of the images.
+
+        ValueError if the logits are not finite.
+        """
+        if top_k < 1:
+            raise ValueError(f"wanted top_k of at least 1, got {top_k}")
+        if not np.isfinite(logits).all():
+            raise ValueError("the network's outputs are not finite: the model is damaged")
+        calibration = self._calibration
+        temperature = 1.0 if calibration is None else calibration.temperature
+        sums = softmax_sums(logits, temperature)
+        verdicts = [""] * len(logits)
+        if calibration is not None:
+            verdicts = calibration.verdicts(logits, 1 / sums)
+        ids = np.arange(len(self.class_index))
+        kept = logits
+        if characters is not None:
+            ids = self._class_ids_of(characters)
+            kept = logits.take(ids, axis=1)
+            sums = softmax_sums(kept, temperature)
+        columns = top_columns(kept, top_k)
+        if characters is not None:
+            is_changed = ids[columns[:, 0]] != logits.argmax(axis=1)
+            for row in np.flatnonzero(is_changed):
+                verdicts[row] = verdicts[row] and "unknown"
+        # In float64 as `softmax` has it, of the best alone: to the bit what it would give.
+        best = np.take_along_axis(kept, columns, axis=1).astype(np.float64)
+        shares = np.exp((best - best[:, :1]) / temperature) / sums[:, None]
+        readings = []
+        if notes is None:
+            notes = [Note()] * len(glyphs)
+        for verdict, glyph, note, chosen, probabilities in zip(
+            verdicts, glyphs, notes, ids[columns].tolist(), shares.tolist(), strict=True
+        ):
+            if note.trouble or is_blank(glyph):
+                readings.append(Reading((), note.trouble or BLANK, note.remarks))
+                continue
+            candidates = [
+                Candidate(self._characters[i], self.class_index.codepoints[i], probability, rank)
+                for rank, (i, probability) in enumerate(zip(chosen, probabilities, strict=True), 1)
+            ]
+            if verdict == "accept" and note.remarks:
+                verdict = "ask"
+            readings.append(Reading(candidates, verdict, note.remarks))
+        return readings
+
+    def embed(self, images: ImageSource | Iterable[ImageSource]) -> Float32[np.ndarray, "n d"]:
+        """The network's pooled features of each image, the vector its classifier reads."""
+        return self.outputs(self._glyphs_of(images)[0])[1]
+
+    def outputs(
+        self, glyphs: UInt8[np.ndarray, "n 64 64"]
+    ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
+        """Logits and features of glyphs, in one pass."""
+        return self._run(glyphs)
+
+    def accuracy_of(self, verdict: str) -> float | None:
+        """The top-1 accuracy of readings with this verdict, as measured on val; None if it was not.
+
+        It is of the split it was measured on: other books and photographs may be harder.
+        """
+        if verdict not in VERDICTS:
+            raise ValueError(f"wanted a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
+        if self._calibration is None or verdict in (BLANK, UNCLEAR):
+            return None
+        return self._calibration.accuracy_of(verdict)
+
+    @cached_property
+    def _characters(self) -> tuple[str, ...]:
+        """The character of each class id."""
+        return tuple(map(character_of, self.class_index.codepoints))
+
+    def _class_ids_of(self, characters: Iterable[str]) -> Shaped[np.ndarray, " k"]:
+        wanted = set(characters)
+        is_wanted: Bool[np.ndarray, " k"] = np.array([c in wanted for c in self._characters])
+        if not is_wanted.any():
+            raise ValueError(
+                f"none of the {len(wanted)} characters asked for is among the model's "
+                f"{len(self.class_index)}"
+            )
+        return np.flatnonzero(is_wanted)
+
+    def _glyphs_of(
+        self, images: ImageSource | Iterable[ImageSource]
+    ) -> tuple[UInt8[np.ndarray, "n 64 64"], list[Note]]:
+        sources: Iterable[Any]
+        if isinstance(images, np.ndarray):
+            sources = list(images) if _is_stack(images) else [images]
+        elif isinstance(images, Iterable) and not isinstance(images, str | io.BytesIO):
+            sources = images
+        else:
+            sources = [images]
+        glyphs: list[UInt8[np.ndarray, "64 64"]] = []
+        notes = []
+        for image in sources:
+            steps = glyph_steps(load_picture(image))
+            glyphs.append(steps.glyph)
+            notes.append(Note(steps.trouble, steps.remarks))
+        if not glyphs:
+            return np.zeros((0, GLYPH_PX, GLYPH_PX), np.uint8), notes
+        return np.stack(glyphs), notes
+
+
+def load(
+    model: str | os.PathLike | None = None,
+    *,
+    weights: str | None = None,
+    which: str = "best",
+    backend: str = "jax",
+) -> Recogniser:
+    """Loads a model for reading images: the folder of a run, a bundle, or (None) the package's own.
+
+    `weights` is `ema` or `raw`, `which` the `best` or `latest` checkpoint of a run; see
+    `trained.load_trained`. `backend` is `jax`, or `onnx`: the same answers, sooner, on the CPU.
+    ValueError says what is missing or damaged.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"wanted a backend of {' or '.join(BACKENDS)}, got {backend!r}")
+    trained = load_trained(model, weights=weights, which=which)
+    if backend == "onnx":
+        from kkanji_jax.inference.onnx_backend import OnnxBackend
+
+        run: Backend = OnnxBackend.of_trained(trained)
+    else:
+        try:
+            from kkanji_jax.inference.jax_backend import JaxBackend
+        except ModuleNotFoundError as err:
+            raise ValueError(f"{err}, which the JAX backend needs: use --backend onnx") from err
+
+        num_classes = len(trained.class_index)
+        run = JaxBackend(trained.config["model"], num_classes, trained.params, trained.batch_stats)
+    return Recogniser(trained, run, _calibration_of(trained))
+
+
+def _calibration_of(trained: Trained) -> Calibration | None:
+    if trained.calibration is None:
+        return None
+    try:
+        return Calibration.from_json(trained.calibration)
+    except ValueError as err:
+        raise ValueError(f"{trained.path / CALIBRATION}: {err}") from err
+
+
+def top_columns(rows: Float[np.ndarray, "n k"], count: int) -> Shaped[np.ndarray, "n top"]:
+    """The columns of the `count` largest numbers of each row, largest first; or all of them.
+
+    Of equal numbers the smaller column comes first, and is kept where not all of them can be. The
+    numbers are finite.
+    """
+    num_rows, num_columns = rows.shape
+    count = min(count, num_columns)
+    least = np.partition(rows, num_columns - count, axis=1)[:, num_columns - count]
+    # More than `count` in a row where several equal the least.
+    at_rows, at_columns = np.divmod(np.flatnonzero(rows >= least[:, None]), num_columns)
+    order = np.lexsort((at_columns, -rows[at_rows, at_columns], at_rows))
+    at_rows, at_columns = at_rows[order], at_columns[order]
+    begins = np.searchsorted(at_rows, np.arange(num_rows))
+    is_kept = np.arange(len(at_rows)) - begins[at_rows] < count
+    return at_columns[is_kept].reshape(num_rows, count)
+
+
+def _is_stack(array: Shaped[np.ndarray, "..."]) -> bool:
+    return array.ndim == 4 or (array.ndim == 3 and array.shape[2] > 4)

@@ -1,0 +1,174 @@
+"""The rows of an answer, made in batches as they are asked for."""
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kkanji_jax.data.kanji_forms import Form, forms
+from kkanji_jax.inference.inputs import Found
+
+if TYPE_CHECKING:
+    from kkanji_jax.glyphs.glyph_image import Steps
+    from kkanji_jax.inference.neighbours import Neighbour, NeighbourIndex
+    from kkanji_jax.inference.recogniser import Note, Recogniser
+
+BATCH_SIZE = 128  # images that go through the network together
+WITHOUT_CANDIDATES = ("blank", "unclear")
+
+
+class Row(NamedTuple):
+    """One line of the answer; None where it does not apply.
+
+    An image that cannot be read, or whose candidates are all too improbable, is one row without a
+    candidate. `neighbours` stand on the row of rank 1.
+    """
+
+    path: str
+    rank: int | None = None
+    character: str | None = None
+    codepoint: str | None = None
+    probability: float | None = None
+    verdict: str = ""
+    error: str = ""
+    id: str = ""
+    box: tuple[int, int, int, int] | None = None
+    variants: tuple[Form, ...] = ()
+    neighbours: "tuple[Neighbour, ...]" = ()
+    ink: str = ""  # dark or bright, beside its paper: as found, or as told
+    remark: str = ""  # what is remarkable of the image, with "; " between
+
+
+class Asked(NamedTuple):
+    """What a reader wants to be told of each image."""
+
+    top_k: int = 5
+    characters: Collection[str] | None = None  # the answer is one of these
+    min_probability: float = 0.0
+    index: "NeighbourIndex | None" = None
+    num_neighbours: int = 0
+    is_ink_bright: bool | None = None  # None: found for each image
+    on_steps: "Callable[[Found, Steps], None] | None" = None  # told how each glyph was made
+
+
+class _Image(NamedTuple):
+    """An image as the network will see it, or why it cannot be read."""
+
+    found: Found
+    glyph: Any = None  # UInt8 [64 64]
+    ink: str = ""
+    note: "Note | None" = None  # None where it cannot be read
+    error: str = ""
+
+
+def predict_rows(
+    recogniser: "Recogniser", found: Iterable[Found], asked: Asked
+) -> Generator[Row, None, None]:
+    """Rows of every file in order.
+
+    While the rows of a batch are taken, the next one is in the network and the one after it is
+    decoded, each in a thread: at most 3 * BATCH_SIZE images are held at a time.
+    """
+    remaining = iter(found)
+    decoder, network = (ThreadPoolExecutor(1, name) for name in ("decoder", "network"))
+
+    def start() -> "Future[tuple[list[_Image], Any]]":
+        return network.submit(_outputs_of, recogniser, decoder.submit(_decode, remaining, asked))
+
+    try:
+        under_way = deque((start(), start()))
+        while True:
+            images, outputs = under_way.popleft().result()
+            if not images:
+                return
+            under_way.append(start())
+            yield from _rows_of_batch(recogniser, images, outputs, asked)
+    finally:
+        for pool in (decoder, network):
+            pool.shutdown(cancel_futures=True)
+
+
+def _decode(remaining: Iterator[Found], asked: Asked) -> list[_Image]:
+    """The next batch; empty when there is nothing left."""
+    return [_image_of(item, asked) for item in itertools.islice(remaining, BATCH_SIZE)]
+
+
+def _image_of(item: Found, asked: Asked) -> _Image:
+    from kkanji_jax.glyphs.glyph_image import glyph_steps
+    from kkanji_jax.glyphs.image_files import load_picture
+    from kkanji_jax.inference.recogniser import Note
+
+    if item.error:
+        return _Image(item, error=item.error)
+    try:
+        source = item.path if item.image is None else item.image
+        steps = glyph_steps(load_picture(source), asked.is_ink_bright)
+        if asked.on_steps is not None:
+            asked.on_steps(item, steps)
+    except (ValueError, OSError) as err:
+        return _Image(item, error=" ".join(str(err).split()))
+    ink = "bright" if steps.is_ink_bright else "dark"
+    note = Note(steps.trouble, steps.remarks)
+    return _Image(item._replace(image=None), steps.glyph, ink, note)
+
+
+def _outputs_of(
+    recogniser: "Recogniser", decoding: "Future[list[_Image]]"
+) -> tuple[list[_Image], Any]:
+    """A batch with its glyphs, and the network's logits and features of them; None without any."""
+    import numpy as np
+
+    images = decoding.result()
+    glyphs = [image.glyph for image in images if not image.error]
+    if not glyphs:
+        return images, None
+    stacked = np.stack(glyphs)
+    return images, (stacked, *recogniser.outputs(stacked))
+
+
+def _rows_of_batch(
+    recogniser: "Recogniser", images: list[_Image], outputs: Any, asked: Asked
+) -> Iterator[Row]:
+    readings: Iterator[Any] = iter(())
+    neighbours: Iterator[Any] = itertools.repeat(())
+    if outputs is not None:
+        glyphs, logits, features = outputs
+        notes = [image.note for image in images if image.note is not None]
+        readings = iter(
+            recogniser.readings_of(
+                logits, glyphs, asked.top_k, characters=asked.characters, notes=notes
+            )
+        )
+        if asked.index is not None:
+            neighbours = iter(asked.index.nearest(features, asked.num_neighbours))
+    for image in images:
+        item = image.found
+        # File names are UTF-8 here whatever the locale; other bytes show as \xff.
+        path = os.fsencode(item.path).decode("utf-8", "backslashreplace")
+        empty = Row(path, id=item.id, box=item.box, ink=image.ink)
+        if image.note is None:
+            yield empty._replace(error=image.error)
+        else:
+            empty = empty._replace(remark="; ".join(image.note.remarks))
+            yield from _rows_of(empty, next(readings), tuple(next(neighbours)), asked)
+
+
+def _rows_of(
+    empty: Row, reading: Any, neighbours: "tuple[Neighbour, ...]", asked: Asked
+) -> Iterator[Row]:
+    kept = [c for c in reading if c.probability >= asked.min_probability]
+    if not kept:
+        verdict = reading.verdict if reading.verdict in WITHOUT_CANDIDATES else "unknown"
+        yield empty._replace(verdict=verdict, neighbours=neighbours)
+    for candidate in kept:
+        yield empty._replace(
+            rank=candidate.rank,
+            character=candidate.character,
+            codepoint=candidate.codepoint,
+            probability=candidate.probability,
+            verdict=reading.verdict,
+            variants=forms(candidate.codepoint),
+            neighbours=neighbours if candidate.rank == 1 else (),
+        )

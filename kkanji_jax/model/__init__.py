@@ -1,0 +1,1 @@
+"""EfficientNet: variants, layers, initial values, loss, and the same network as an ONNX graph."""

@@ -1,0 +1,136 @@
+"""Depthwise convolution with TensorFlow's "SAME" padding, in the form that suits each platform.
+
+`conv` is XLA's grouped convolution. `taps` adds up shifted, scaled copies of the image: on a CPU
+XLA runs those as fused vector loops, and a grouped convolution as something far slower. `hybrid`,
+for CUDA, is `conv` save for the two gradients that XLA hands to cuDNN in a wasteful shape.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float
+
+from kkanji_jax.model import depthwise_taps as taps
+from kkanji_jax.model.depthwise_taps import TapPlan
+
+FORMS = ("taps", "conv", "hybrid")
+
+
+def _taps(plan: TapPlan, x: Array, kernel: Array) -> Array:
+    return taps.once(functools.partial(taps.convolve, plan), x, kernel)
+
+
+def _taps_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    to_image = taps.once(functools.partial(taps.image_gradient, plan), dy, kernel)
+    return to_image, taps.kernel_gradient(plan, x, kernel, dy)
+
+
+def _conv(plan: TapPlan, x: Array, kernel: Array) -> Array:
+    """XLA's grouped convolution, of the live taps."""
+    return lax.conv_general_dilated(
+        x,
+        taps.live(plan, kernel).astype(x.dtype),
+        (plan.stride, plan.stride),
+        [(axis.before, axis.after) for axis in (plan.rows, plan.cols)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _conv_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    return jax.vjp(functools.partial(_conv, plan), x, kernel)[1](dy)
+
+
+def _hybrid_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    """Those of `conv`, but for two shapes.
+
+    XLA would run the image's gradient of a stride on an image of mostly zeros. And the kernel's
+    gradient of a map no larger than the kernel looks to it like a convolution forwards, with the
+    batch for channels: one output a group, which no cuDNN kernel is made for.
+    """
+    rows, cols, stride = plan
+    if stride > 1:
+        image_gradient = taps.image_gradient(plan, dy, kernel)
+    else:
+        (image_gradient,) = jax.linear_transpose(lambda x: _conv(plan, x, kernel), x)(dy)
+    if stride == 1 and rows.out <= rows.taps and cols.out <= cols.taps:
+        kernel_gradient = taps.summed_kernel_gradient(plan, x, kernel, dy)
+    else:
+        kernel_gradient = _shared_kernel_gradient(plan, x, kernel, dy)
+    return image_gradient, kernel_gradient
+
+
+def _shared_kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
+    """The kernel's gradient of `conv`, as the sum of each device's share where a mesh is set.
+
+    cuDNN returns bfloat16 where the images are. XLA would add the devices' shares up as such and
+    convert their sum; converted here before they meet, they cross with all other gradients.
+    """
+
+    def share(x: Array, dy: Array) -> Array:
+        (gradient,) = jax.linear_transpose(lambda k: _conv(plan, x, k), kernel)(dy)
+        return gradient[None]
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return share(x, dy)[0]
+    split = PartitionSpec(mesh.axis_names)
+    # Checked, the shares would be summed inside, where the kernel is transposed.
+    shares = jax.shard_map(share, in_specs=(split, split), out_specs=split, check_vma=False)(x, dy)
+    return jnp.sum(shares, axis=0)
+
+
+def _run(form: str | None, forms: dict[str, Callable], *operands: Array):
+    """A form's function of the operands, or the platform's where form is None.
+
+    The platform is looked up when the program is lowered, not when it is traced, so that one trace
+    exports to any; the compiler sees one branch only. The choice stands inside the custom gradient,
+    where nothing differentiates it: a gradient through it would keep all branches' residuals.
+    """
+    if form is not None:
+        return forms[form](*operands)
+    cpu, default, cuda = (forms[name] for name in FORMS)
+    return lax.platform_dependent(*operands, cpu=cpu, cuda=cuda, default=default)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _depthwise(plan: TapPlan, form: str | None, x: Array, kernel: Array) -> Array:
+    by_taps, conv = (functools.partial(run, plan) for run in (_taps, _conv))
+    return _run(form, {"taps": by_taps, "conv": conv, "hybrid": conv}, x, kernel)
+
+
+def _forward(plan: TapPlan, form: str | None, x: Array, kernel: Array):
+    return _depthwise(plan, form, x, kernel), (x, kernel)
+
+
+def _backward(plan: TapPlan, form: str | None, operands: tuple[Array, Array], dy: Array):
+    gradients = (_taps_gradients, _conv_gradients, _hybrid_gradients)
+    forms = {name: functools.partial(run, plan) for name, run in zip(FORMS, gradients, strict=True)}
+    return _run(form, forms, *operands, dy)
+
+
+_depthwise.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.jit, static_argnames=("stride", "form"))
+def depthwise_conv(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "k k 1 c"],
+    stride: int,
+    form: str | None = None,
+) -> Float[Array, "b oh ow c"]:
+    """Each channel of `x` correlated with its own k x k kernel; oh = ceil(h / stride).
+
+    `form` is one of FORMS; None takes "taps" on a CPU, "hybrid" on CUDA and "conv" elsewhere. All
+    give the same values and gradients to rounding. The kernel is rounded to x's dtype, which the
+    result has.
+    """
+    if form not in (None, *FORMS):
+        raise ValueError(f"form must be one of {', '.join(FORMS)} or None, got {form!r}")
+    _, h, w, _ = x.shape
+    plan = taps.make_plan(h, w, kernel.shape[0], stride)
+    return _depthwise(plan, form, x, kernel)

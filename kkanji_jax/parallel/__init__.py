@@ -1,0 +1,1 @@
+"""Devices and processes: the mesh of one, the meeting points of several."""

@@ -1,0 +1,143 @@
+"""The model card of a bundle, written from what the run recorded of itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.reporting.evaluation_view import EvaluationView
+from kkanji_jax.reporting.rendering import render
+
+ATTRIBUTION = (
+    '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
+    "(created by NIJL and others), doi:10.20676/00000341"
+)
+# What a reader of old books would want to know, by the folder of M/eval that would tell it.
+NUM_CONFUSIONS = 20
+RARE = 20  # a class of fewer training images than this
+MEASURABLE = {
+    "test": "its accuracy on images it has never seen (`evaluate --of test`)",
+    "page_crops": "its accuracy on crops from photographs of pages, and on books outside the data",
+}
+
+
+def model_card(
+    *,
+    about: Mapping[str, Any],
+    config: Mapping[str, Any],
+    class_index: ClassIndex,
+    train_counts: Mapping[str, int],
+    environment: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Any]],
+    calibration: Mapping[str, Any] | None,
+    dtype: str,
+    last_line: Mapping[str, Any] | None = None,
+    confusions: Sequence[Mapping[str, str]] = (),
+) -> str:
+    """Markdown. `environment` is a run's env.json, `scores` its eval.json by evaluation.
+
+    `last_line` is the last line of the run's metrics.jsonl, `confusions` the rows of the test's
+    confusions.csv, the most frequent first.
+    """
+    evaluations = [(name, EvaluationView.of(score)) for name, score in sorted(scores.items())]
+    test = dict(evaluations).get("test")
+    pooled = {source for score in scores.values() for source in score.get("pool_official") or ()}
+    return render(
+        "model_card.md.j2",
+        {
+            "variant": config["model"]["variant"],
+            "num_classes": len(class_index),
+            "num_images": sum(train_counts[codepoint] for codepoint in class_index.codepoints),
+            "attribution": ATTRIBUTION,
+            "pooled": sorted(pooled),
+            "origin": _origin_rows(about, config, environment, last_line or {}),
+            "evaluations": evaluations,
+            "scores_bundle": "bundle" in scores,
+            "dtype": dtype,
+            "rare": [
+                row for row in test.filled_class_sizes if row.most is not None and row.most < RARE
+            ]
+            if test
+            else [],
+            "confusions": confusions[:NUM_CONFUSIONS] if test else [],
+            "unmeasured": _unmeasured(dict(evaluations), calibration),
+        },
+    )
+
+
+def _origin_rows(
+    about: Mapping[str, Any],
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    last_line: Mapping[str, Any],
+) -> list[tuple[str, Any]]:
+    versions = environment.get("versions") or {}
+    command = environment.get("command")
+    return [
+        ("dataset fingerprint", about.get("dataset_fingerprint")),
+        ("manifest SHA-256", about.get("manifest_sha256")),
+        ("weights", f"{about['weights']}, step {about['step']}"),
+        ("config fingerprint", about.get("config_fingerprint")),
+        ("seed", config["seed"]),
+        ("command", f"`{' '.join(_public(command))}`" if command else None),
+        ("started from", _source(config, about.get("warm_start"))),
+        ("training", _training(last_line)),
+        ("commit", environment.get("commit")),
+        ("hardware", _hardware(environment)),
+        ("software", ", ".join(f"{name} {v}" for name, v in versions.items() if v) or None),
+    ]
+
+
+def _source(config: Mapping[str, Any], warm_start: Mapping[str, Any] | None) -> str:
+    """The weights that training began with; a folder's name may hold others by now."""
+    if not config["init_from"]:
+        return "nothing"
+    folder = f"`{_cut(config['init_from'])}`"
+    if warm_start is None:
+        return f"the weights of {folder}"
+    return (
+        f"the {warm_start['weights']} weights of {folder} as it was then: step "
+        f"{warm_start['step']}, trained on the dataset of manifest {warm_start['manifest_sha256']}"
+    )
+
+
+def _public(command: Sequence[str]) -> list[str]:
+    """A command without the folders of the machine it ran on."""
+    program, *rest = command
+    shown = []
+    for word in rest:
+        flag, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+        shown.append(f"{flag}{equals}{_cut(value)}")
+    module = program.rpartition("/")[2].removesuffix(".py")
+    return ["python", "-m", f"kkanji_jax.{module}", *shown]
+
+
+def _cut(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2] if path[:1] == "/" else path
+
+
+def _training(last_line: Mapping[str, Any]) -> str | None:
+    if "elapsed_s" not in last_line:
+        return None
+    return (
+        f"{last_line['examples']:,} images shown in {last_line['step']:,} steps "
+        f"({last_line['epoch']:.1f} epochs), {last_line['elapsed_s'] / 60:.0f} minutes"
+    )
+
+
+def _hardware(environment: Mapping[str, Any]) -> str | None:
+    devices = environment.get("devices")
+    if not devices:
+        return None
+    return f"{', '.join(devices)}; {environment.get('processors')} processors"
+
+
+def _unmeasured(
+    evaluations: Mapping[str, EvaluationView], calibration: Mapping[str, Any] | None
+) -> list[str]:
+    missing = [what for name, what in MEASURABLE.items() if name not in evaluations]
+    if "test" not in evaluations or evaluations["test"].unknown is None:
+        missing.append("how well it tells characters it does not know (`evaluate --unknown`)")
+    if calibration is None:
+        missing.append("what its probabilities are worth: they are not calibrated")
+    missing.append("hands, periods and prints that the Kuzushiji dataset does not hold")
+    return missing

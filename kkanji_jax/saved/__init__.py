@@ -1,0 +1,1 @@
+"""Trained networks on disk: the checkpoints of a run, and bundles."""

@@ -1,0 +1,150 @@
+"""A trained network by name: the folder of a run, a bundle, or the one in the package.
+
+Bundles are read by NumPy alone; the checkpoints of a run need JAX and Orbax.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kkanji_jax.config import complete
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.saved import bundle as bundle_lib
+
+WEIGHTS = ("ema", "raw")
+CALIBRATION = "calibration.json"
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "b0"
+
+
+class Trained(NamedTuple):
+    """One set of weights with everything that says what its outputs mean.
+
+    `params` and `batch_stats` are nested as the network wants them, float32 on the host.
+    `identity` tells the dataset of its training, see `data.manifest.identity_of`.
+    `calibration` is the content of calibration.json, where there is one for these weights, and
+    `warm_start` the record of the weights that training began with, where it began with any.
+    """
+
+    path: Path
+    is_bundle: bool
+    config: dict[str, Any]
+    class_index: ClassIndex
+    params: Any
+    batch_stats: Any
+    weights: str
+    step: int
+    train_counts: dict[str, int]
+    identity: dict[str, str]
+    calibration: dict[str, Any] | None
+    warm_start: dict[str, Any] | None
+
+
+def load_trained(
+    model: str | os.PathLike | None = None, *, weights: str | None = None, which: str = "best"
+) -> Trained:
+    """Loads a model for reading or scoring; ValueError says what is missing or damaged.
+
+    Of a run, the `best` or the `latest` checkpoint, and its `ema` or `raw` weights: by default the
+    moving average where the run kept one. A bundle holds one set, and is refused if another is
+    asked for.
+    """
+    path = check_model(model)
+    if bundle_lib.is_bundle(path):
+        return _of_bundle(path, weights)
+
+    try:
+        from kkanji_jax.saved.checkpoint import load_variables
+    except ModuleNotFoundError as err:
+        raise ValueError(
+            f"{err}, which a run's checkpoints need: export {path} to a bundle where it was trained"
+        ) from err
+
+    loaded = load_variables(path, which)
+    weights = choose_weights(loaded.meta["config"], weights)
+    is_average = weights == "ema"
+    return Trained(
+        path=path,
+        is_bundle=False,
+        config=loaded.meta["config"],
+        class_index=ClassIndex.from_json(loaded.meta["class_index"]),
+        params=loaded.ema_params if is_average else loaded.params,
+        batch_stats=loaded.ema_batch_stats if is_average else loaded.batch_stats,
+        weights=weights,
+        step=loaded.step,
+        train_counts=loaded.meta["train_counts"],
+        identity=_identity_in(loaded.meta),
+        calibration=_calibration_of(path, weights),
+        warm_start=loaded.meta.get("warm_start"),
+    )
+
+
+def check_model(model: str | os.PathLike | None) -> Path:
+    """The folder of a run or a bundle, or ValueError saying what `model` is instead."""
+    if model is None:
+        if not PRETRAINED.is_dir():
+            raise ValueError(
+                f"the package's model is missing at {PRETRAINED}: install kkanji_jax anew, or name "
+                "another model, as in --model runs/b0"
+            )
+        return PRETRAINED
+    path = Path(model)
+    if not path.is_dir():
+        raise ValueError(f"no model at {path}: wanted the folder of a run, as runs/b0, or a bundle")
+    if not (path / "checkpoints").is_dir() and not bundle_lib.is_bundle(path):
+        raise ValueError(
+            f"{path} is no model: neither a run (it has no checkpoints/) nor a bundle "
+            "(it has no params.npz); wanted the --workdir of kkanji_jax.train or the --out of "
+            "kkanji_jax.export"
+        )
+    return path
+
+
+def choose_weights(config: dict[str, Any], weights: str | None) -> str:
+    """`ema` or `raw`: as asked, or by default the moving average where the run kept one."""
+    if weights is None:
+        return "ema" if config["ema_decay"] else "raw"
+    if weights not in WEIGHTS:
+        raise ValueError(f"wanted weights {' or '.join(WEIGHTS)}, got {weights!r}")
+    if weights == "ema" and not config["ema_decay"]:
+        raise ValueError("this run kept no moving average (ema_decay 0): use --weights raw")
+    return weights
+
+
+def _of_bundle(path: Path, weights: str | None) -> Trained:
+    bundle = bundle_lib.read_bundle(path)
+    held = bundle.about["weights"]
+    if weights is not None and choose_weights(bundle.config, weights) != held:
+        raise ValueError(f"{path} holds the {held} weights only, got --weights {weights}")
+    return Trained(
+        path=path,
+        is_bundle=True,
+        config=complete(bundle.config),
+        class_index=bundle.class_index,
+        params=bundle_lib.nest(bundle.variables, "params"),
+        batch_stats=bundle_lib.nest(bundle.variables, "batch_stats"),
+        weights=held,
+        step=bundle.about["step"],
+        train_counts=bundle.train_counts,
+        identity=_identity_in(bundle.about),
+        calibration=bundle.calibration,
+        warm_start=bundle.about.get("warm_start"),
+    )
+
+
+def _identity_in(record: Mapping[str, Any]) -> dict[str, str]:
+    names = ("manifest_sha256", "dataset_digest")
+    return {name: record[name] for name in names if name in record}
+
+
+def _calibration_of(workdir: Path, weights: str) -> dict[str, Any] | None:
+    path = workdir / CALIBRATION
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise ValueError(f"{path} is damaged: {err}") from err
+    # Fitted on one set of weights, it says nothing of the other.
+    return content if content.get("weights") == weights else None

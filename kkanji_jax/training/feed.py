@@ -1,0 +1,114 @@
+"""What a run learns from: a plan over a split in memory, or a stream of its shards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from kkanji_jax.data import resident, streamed
+from kkanji_jax.data.balance import Plan
+from kkanji_jax.data.batches import BatchShape
+from kkanji_jax.data.leakage import check_no_leak
+from kkanji_jax.data.manifest import load_manifest
+from kkanji_jax.data.records import address_of
+from kkanji_jax.training.step import IndexBatch, PixelBatch, Resident
+
+
+class Feed(NamedTuple):
+    """The training split of a DATASET, and how batches come from it."""
+
+    num_images: int  # in the split
+    num_examples: int  # of an epoch
+    data: Resident | None  # what index batches point into; None: batches bring their pixels
+    batch: type[IndexBatch] | type[PixelBatch]  # what the iterator's elements are fields of
+    make_iterator: Callable[[BatchShape], Any]  # a Grain iterator over dispatches
+
+
+@dataclass(frozen=True)
+class FeedConfig:
+    """Which examples of a training split come, how often, and in which order."""
+
+    per_class: int | None  # examples of each class per epoch; None: by the sampling exponent
+    sampling_exponent: float  # class share ~ size**x: 1 natural, 0 equal
+    fresh_copies: bool  # new augmentations in every epoch
+    seed: int
+    may_leak: bool = False  # a held-out image may come from training
+
+
+def open_resident(dataset: Path, config: FeedConfig) -> Feed:
+    """All images in memory, drawn by a plan; what `build --per-class` wrote is taken as it is.
+
+    ValueError where a held-out image comes from training, unless the config lets it.
+    """
+    _check_devices_hold(dataset)
+    split = resident.load_split(dataset, "train")
+    if not config.may_leak:
+        check_no_leak(dataset, [split])
+    addresses = address_of(split.sample_ids)
+    is_written_out = _is_written_out(dataset)
+    plan = Plan(
+        split.labels,
+        per_class=None if is_written_out else config.per_class,
+        sampling_exponent=1.0 if is_written_out else config.sampling_exponent,
+        seed=config.seed,
+        addresses=addresses,
+    )
+
+    def make_iterator(shape: BatchShape) -> Any:
+        is_fresh = config.fresh_copies and not is_written_out
+        batches = resident.IndexBatches(plan, shape, seed=config.seed, fresh_copies=is_fresh)
+        return resident.index_iterator(batches)
+
+    data = Resident(split.images, split.labels, addresses)
+    return Feed(len(split.labels), len(plan), data, IndexBatch, make_iterator)
+
+
+def open_streamed(dataset: Path, config: FeedConfig, *, pool_examples: int) -> Feed:
+    """Some `pool_examples` in memory at a time; each example once an epoch.
+
+    ValueError for a balance that is not written out, for a shard that has changed, and as
+    `open_resident` for a leak: the shards are read through before training, once for their digests,
+    of which each process takes its share, and once for the leak.
+    """
+    is_written_out = _is_written_out(dataset)
+    is_balanced = config.per_class is not None or config.sampling_exponent != 1.0
+    if is_balanced and not is_written_out:
+        raise ValueError(
+            "config: a streamed dataset gives each example once an epoch, so it cannot be balanced "
+            "as it is read; write it out (data_tools.build --per-class N), or take the classes as "
+            "found (--config.data.sampling_exponent=1, no data.per_class)"
+        )
+    records = streamed.Records(dataset, "train")
+    records.check_bytes(jax.process_index(), jax.process_count())
+    if not config.may_leak:
+        check_no_leak(dataset, records)
+
+    def make_iterator(shape: BatchShape) -> Any:
+        is_fresh = config.fresh_copies and not is_written_out
+        batches = streamed.PixelBatches(
+            records, shape, pool_examples=pool_examples, seed=config.seed, fresh_copies=is_fresh
+        )
+        return streamed.pixel_iterator(batches)
+
+    num_examples = int(records.sizes.sum())
+    return Feed(num_examples, num_examples, None, PixelBatch, make_iterator)
+
+
+def _check_devices_hold(dataset: Path) -> None:
+    """Raises ValueError, before anything is read, if the split is more than a device's memory."""
+    manifest = load_manifest(dataset)
+    wanted = manifest["splits"]["train"]["num_examples"] * manifest["image_px"] ** 2
+    for device in jax.local_devices():
+        limit = (device.memory_stats() or {}).get("bytes_limit", wanted)
+        if wanted > limit:
+            raise ValueError(
+                f"train of {dataset} wants {wanted / 1e9:,.1f} GB on every device, {device} has "
+                f"{limit / 1e9:,.1f} GB; read it as a stream: --config.data.reading=streamed"
+            )
+
+
+def _is_written_out(dataset: Path) -> bool:
+    """Whether the split holds its copies already: each row is then taken once, as it is."""
+    return load_manifest(dataset)["per_class"] is not None

@@ -1,0 +1,1 @@
+"""The page that reads characters in a browser, and its assets."""

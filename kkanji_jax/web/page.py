@@ -1,0 +1,106 @@
+"""The page: a static folder in which a browser reads characters, with nothing sent anywhere.
+
+It holds the assets as they are, a copy of the bundle's params.npz (a hard link where the file
+system has them, so the weights are on disk once) and model.json: the network's plan, where each
+array lies in params.npz, the characters, and the calibration. The network's loops are WebAssembly,
+which scripts/assets/build_wasm.py makes of kernels.c; all else is plain JavaScript.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.kanji_forms import forms
+from kkanji_jax.files import sha256_of
+from kkanji_jax.glyphs.glyph_image import GLYPH_PX
+from kkanji_jax.model.forward_pass import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
+from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
+from kkanji_jax.saved.arrays import places_in
+from kkanji_jax.web.lookalikes import write_lookalikes
+
+ASSETS = Path(__file__).with_name("assets")
+MODEL = "model.json"
+
+
+def write_web(
+    out: Path,
+    *,
+    params: Path,
+    dtype: str,
+    about: Mapping[str, Any],
+    model: Mapping[str, Any],
+    class_index: ClassIndex,
+    train_counts: Mapping[str, int],
+    calibration: Mapping[str, Any] | None,
+    dataset: Path | None = None,
+) -> None:
+    """Writes the folder `out` for a bundle's `params` and the rest of what it holds.
+
+    With a DATASET, candidates are shown beside examples cut from its training images.
+    """
+    shutil.copytree(ASSETS, out, ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        os.link(params, out / params.name)
+    except OSError:
+        shutil.copyfile(params, out / params.name)
+    arrays = {
+        name: {"offset": place.offset, "shape": list(place.shape)}
+        for name, place in places_in(params).items()
+    }
+    content = {
+        "about": {name: about[name] for name in ("step", "weights", "package_version")}
+        | {"variant": model["variant"]},
+        "params_sha256": sha256_of(params),
+        "params_bytes": params.stat().st_size,
+        "dtype": dtype,
+        "arrays": arrays,
+        **network_plan(model, {name: tuple(at["shape"]) for name, at in arrays.items()}),
+        "codepoints": list(class_index.codepoints),
+        "train_counts": [train_counts[codepoint] for codepoint in class_index.codepoints],
+        "forms": _forms_of(class_index),
+        "calibration": calibration,
+        "lookalikes": write_lookalikes(out, dataset, class_index) if dataset else None,
+    }
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    (out / MODEL).write_text(text + "\n", encoding="utf-8")
+
+
+def network_plan(model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """What a forward pass needs to know beside the weights, whose `shapes` it is told."""
+    variant, blocks = get_variant(model["variant"]), []
+    channels = shapes["params/stem_kernel"][3]
+    for stage in STAGES:
+        for repeat in range(round_repeats(stage.num_blocks, variant.depth)):
+            stride = 1 if repeat else stage.stride
+            num_out = shapes[f"params/blocks/{len(blocks)}/project/kernel"][1]
+            has_residual = stride == 1 and channels == num_out
+            plan = {"kernel_px": stage.kernel_px, "stride": stride, "has_residual": has_residual}
+            blocks.append(plan)
+            channels = num_out
+    size = model["image_px"]
+    resizing = None if size == GLYPH_PX else np.asarray(resize_weights(GLYPH_PX, size))
+    return {
+        "image_px": size,
+        "resizing": None if resizing is None else resizing.ravel().tolist(),
+        "norm_epsilon": NORM_EPSILON,
+        "stem": {"kernel_px": STEM_KERNEL_PX, "stride": model["stem_stride"]},
+        "blocks": blocks,
+    }
+
+
+def _forms_of(class_index: ClassIndex) -> dict[str, list[dict[str, str]]]:
+    told = {}
+    for codepoint in class_index.codepoints:
+        found = [
+            {"character": form.character, "codepoint": form.codepoint, "relation": form.relation}
+            for form in forms(codepoint)
+        ]
+        if found:
+            told[codepoint] = found
+    return told

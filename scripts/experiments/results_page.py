@@ -1,0 +1,217 @@
+"""What docs/RESULTS.md tells, from the summaries that scripts/experiments/results.py gathers.
+
+The layout is kkanji_jax/reporting/templates/results.md.j2; here is what its tables hold.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from kkanji_jax.reporting.evaluation_view import EvaluationView, Score
+from kkanji_jax.reporting.rendering import render
+
+# What a recipe can vary. An axis is tested by a run that varies it, and not before.
+AXES = {
+    "sampling exponent": "`data.sampling_exponent`: class share ~ size to this power",
+    "mixup or cutout": "mixing or erasing parts of images in training",
+    "label smoothing": "`loss.label_smoothing`",
+    "logit adjustment": "subtracting the log frequency of a class (arXiv:2007.07314)",
+    "cosine head": "a classifier of normalised features and weights",
+    "stem stride or input size": "`model.stem_stride` 1, or `model.image_px` other than 64",
+    "augmentation strength": "`augment.policy`",
+    "last epochs without augmentation": "clean images at the end of training",
+    "small-shift averaging": "averaging the answers to shifted copies at test",
+    "network size": "B1 to B7 instead of B0",
+    "activations in bfloat16": "`model.dtype`",
+    "seed": "the same run with another `seed`",
+    "5050 protocol": "half of each class for training, as the published 94.28 %",
+    "legacy protocol": "balanced first, split afterwards, against the honest split",
+    "audit": "with and without the images that the audit drops",
+}
+_AXIS_OF_FIELD = {
+    "data.sampling_exponent": "sampling exponent",
+    "augment.mixup_alpha": "mixup or cutout",
+    "loss.label_smoothing": "label smoothing",
+    "model.stem_stride": "stem stride or input size",
+    "augment.policy": "augmentation strength",
+    "model.dtype": "activations in bfloat16",
+}
+
+
+# scripts/experiments/without_training.py varies these in a run that is there.
+_AXES_WITHOUT_TRAINING = {"logit adjustment", "small-shift averaging", "audit"}
+
+
+def axes_of(
+    summaries: Iterable[dict[str, Any]],
+    ablations: Iterable[dict[str, Any]],
+    untrained: Iterable[dict[str, Any]],
+) -> set[str]:
+    """The axes that a table varies; ValueError for one that AXES does not have."""
+    tested = {summary["axis"] for summary in summaries} - {None}
+    if unknown := tested - AXES.keys():
+        raise ValueError(f"no such axis: {min(unknown)}; wanted one of {', '.join(AXES)}")
+    tested |= {f"{summary['dataset']['protocol']} protocol" for summary in summaries} & AXES.keys()
+    tables = [table["rows"] for table in ablations]
+    changes = [line for rows in tables for row in rows for line in row["changes"]]
+    tested |= {_AXIS_OF_FIELD[line.partition(":")[0]] for line in changes}
+    if any(len(row["runs"]) > 1 for rows in tables for row in rows):  # which differ in their seed
+        tested.add("seed")
+    return tested | _AXES_WITHOUT_TRAINING if list(untrained) else tested
+
+
+_COLUMNS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "macro": "macro",
+    "macro_f1": "macro F1",
+    "ece": "ECE",
+    "ece_calibrated": "ECE, calibrated",
+}
+
+
+def page(
+    summaries: Sequence[dict[str, Any]],
+    tables: Mapping[str, Mapping[str, dict[str, Any]]] = MappingProxyType({}),
+) -> str:
+    """The whole of docs/RESULTS.md; summaries in the order of their names.
+
+    `tables` are what other scripts found, by kind and name: page_crops, floors (by
+    nearest_neighbour), ablations and without_training.
+    """
+    crops, floors, ablations, untrained = (
+        tables.get(kind, {}) for kind in ("page_crops", "floors", "ablations", "without_training")
+    )
+    tested = axes_of(summaries, ablations.values(), untrained.values())
+    runs = [_run(summary) for summary in summaries if summary["axis"] is None]
+    runs.sort(key=lambda run: run["name"] != "released")  # which readers come for
+    compared = {
+        axis: [_run(summary) for summary in summaries if summary["axis"] == axis] for axis in AXES
+    }
+    return render(
+        "results.md.j2",
+        {
+            "columns": _COLUMNS,
+            "runs": runs,
+            "floors": [
+                {**floor, "name": name, **_top1_and_macro(floor)} for name, floor in floors.items()
+            ],
+            "comparisons": [
+                {"axis": axis, "what": AXES[axis], "groups": _groups(found)}
+                for axis, found in compared.items()
+                if found
+            ],
+            "ablations": [_ablation(name, table) for name, table in ablations.items()],
+            "without_training": [
+                _without_training(name, table) for name, table in untrained.items()
+            ],
+            "crops": [_crops(name, summary) for name, summary in crops.items()],
+            "untested": {name: what for name, what in AXES.items() if name not in tested},
+        },
+    )
+
+
+def _run(summary: dict[str, Any]) -> dict[str, Any]:
+    protocol = summary["dataset"]["protocol"]
+    evaluations = {
+        split: EvaluationView.of({**content, "split": split, "protocol": protocol})
+        for split, content in summary["splits"].items()
+    }
+    return {**summary, "protocol": protocol, "evaluations": evaluations}
+
+
+def _top1_and_macro(scores: Mapping[str, Any]) -> dict[str, Score]:
+    return {key: Score.of(key, scores[key]) for key in ("top1", "macro")}
+
+
+def _groups(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs that differ in one thing: a table for all that share a title."""
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        tables.setdefault(run["title"], []).append(run)
+    return [{"runs": found, "common": _common_differences(found)} for found in tables.values()]
+
+
+def _common_differences(runs: Sequence[dict[str, Any]]) -> set[str]:
+    if len(runs) < 2:
+        return set()
+    return set.intersection(*(set(run["config_differences"]) for run in runs))
+
+
+def _ablation(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """One change at a time, against the first row."""
+    base = table["rows"][0]["runs"]
+
+    def scores_of(runs: Sequence[dict[str, Any]], score: str) -> dict[str, str]:
+        values = {run["seed"]: run[score]["value"] for run in runs}
+        gains = [values[run["seed"]] - run[score]["value"] for run in base if run["seed"] in values]
+        return {
+            "by_seed": ", ".join(f"{100 * value:.1f}" for value in values.values()),
+            "mean": f"{100 * sum(values.values()) / len(values):.1f} %",
+            "gain": "" if runs is base else f"{100 * sum(gains) / len(gains):+.1f}",
+        }
+
+    low, high = base[0]["top1"]["ci95"]
+    return {
+        "name": name,
+        "hardware": table["hardware"],
+        "first": base[0],
+        "half_interval": 50 * (high - low),
+        "rows": [
+            {
+                "name": row["name"],
+                "changes": row["changes"],
+                "top1": scores_of(row["runs"], "top1"),
+                "macro": scores_of(row["runs"], "macro"),
+                "elapsed_s": sum(run["elapsed_s"] for run in row["runs"]) / len(row["runs"]),
+            }
+            for row in table["rows"]
+        ],
+    }
+
+
+def _without_training(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """What a run's scores become when nothing is trained anew."""
+    as_it_is = table["rows"]["as it is"]
+
+    def gain(scores: dict[str, Any], key: str) -> str:
+        if scores is as_it_is:
+            return ""
+        return f"{100 * (scores[key]['value'] - as_it_is[key]['value']):+.1f}"
+
+    rows = [
+        {
+            "name": what,
+            **_top1_and_macro(scores),
+            "top1_gain": gain(scores, "top1"),
+            "macro_gain": gain(scores, "macro"),
+        }
+        for what, scores in table["rows"].items()
+    ]
+    return {"name": name, "rows": rows}
+
+
+def _crops(name: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """Photographed crops: a row for each step of `glyph_image`, then parts of the whole."""
+    halves = [summary["halves"][half] for half in ("tuning", "report")]
+
+    def pair(scores: Sequence[dict[str, Any] | None]) -> list[Score | None]:
+        return [Score.of("top-1", score) if score else None for score in scores]
+
+    steps = halves[1]["kanji_by_step"]
+    rows = [(step, pair([half["kanji_by_step"][step] for half in halves])) for step in steps]
+    for key, what in (
+        ("kanji_unlike_training", "of these, kanji unlike any training image (correlation ≤ 0.9)"),
+        ("kana", "kana that the model knows"),
+    ):
+        scores = [half.get(key) for half in halves]
+        if any(scores):
+            n = " and ".join(str(score["n"] if score else 0) for score in scores)
+            rows.append((f"{what}, n = {n}", pair(scores)))
+    return {
+        **summary,
+        "name": name,
+        "num_kanji": [next(iter(half["kanji_by_step"].values()))["n"] for half in halves],
+        "rows": rows,
+        "misread": [f"{read} ({count})" for read, count in halves[1]["misread"].items()],
+    }

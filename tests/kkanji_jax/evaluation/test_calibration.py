@@ -1,0 +1,242 @@
+"""A calibration keeps its word on examples it has not seen, and refuses what is none."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kkanji_jax.evaluation import calibration as calibrate
+from kkanji_jax.evaluation.calibration import ACCEPT, ASK, UNKNOWN, VERDICTS, Calibration
+
+
+def sampled(rng: np.random.Generator, n: int, k: int = 12, spread: float = 6.0, scale: float = 1.0):
+    """Float32 logits whose softmax at temperature `scale` is the truth, and labels of it."""
+    truth = rng.gumbel(0, 1, (n, k)) * rng.uniform(0.3, 1, (n, 1)) * spread
+    labels = (truth + rng.gumbel(0, 1, (n, k))).argmax(axis=1)
+    return (truth * scale).astype(np.float32), labels
+
+
+def fitted(rng: np.random.Generator, n: int = 4000, **more) -> Calibration:
+    logits, labels = sampled(rng, n)
+    return calibrate.fit(logits, labels, weights="ema", fitted_on={"split": "val"}, **more)
+
+
+@pytest.mark.parametrize("scale", [0.25, 1.0, 3.0])
+def test_the_temperature_of_the_truth_is_found(scale: float, rng: np.random.Generator):
+    logits, labels = sampled(rng, 20_000, scale=scale)
+    assert calibrate.fit_temperature(logits, labels) == pytest.approx(scale, rel=0.03)
+
+
+def test_no_temperature_nearby_has_a_smaller_loss(rng: np.random.Generator):
+    logits, labels = sampled(rng, 700, scale=1.7)
+    best = calibrate.fit_temperature(logits, labels)
+    losses = [calibrate.mean_loss(logits, labels, best * factor) for factor in (0.97, 1, 1.03)]
+    assert losses[1] == min(losses)
+    probabilities = calibrate.softmax(logits, best)
+    loop = [-np.log(row[label]) for row, label in zip(probabilities, labels, strict=True)]
+    assert losses[1] == pytest.approx(np.mean(loop))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.floats(-50, 50))
+def test_a_shift_of_a_row_changes_nothing_that_is_said(seed: int, shift: float):
+    logits, labels = sampled(np.random.default_rng(seed), 60)
+    moved = logits.astype(np.float64) + shift
+    same = logits.astype(np.float64)
+    assert calibrate.fit_temperature(moved, labels) == pytest.approx(
+        calibrate.fit_temperature(same, labels), rel=1e-6
+    )
+    for function in (calibrate.top_probability, calibrate.standardised_logit):
+        np.testing.assert_allclose(function(moved), function(same), rtol=1e-9)
+
+
+def test_a_val_read_without_an_error_ends_at_the_bound_and_is_finite():
+    labels = np.arange(40) % 4
+    logits = (10 * np.eye(4)[labels]).astype(np.float32)
+    assert calibrate.fit_temperature(logits, labels) == pytest.approx(0.2, rel=1e-6)
+    wrong = calibrate.fit_temperature(logits, (labels + 1) % 4)
+    assert wrong == pytest.approx(20, rel=1e-6)
+    assert np.isfinite(calibrate.softmax(logits, 0.2)).all()
+
+
+def test_stated_accuracy_holds_on_examples_that_were_not_fitted_on():
+    gaps = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        calibration = fitted(rng)
+        logits, labels = sampled(rng, 20_000)
+        given_verdicts = np.array(calibration.verdicts(logits))
+        accepted = given_verdicts == ACCEPT
+        accuracy = (logits.argmax(axis=1) == labels)[accepted].mean()
+        gaps.append(accuracy - calibration.stated[ACCEPT]["accuracy"])
+        coverage = calibration.stated[ACCEPT]["coverage"]
+        assert abs(accepted.mean() - coverage) < 0.04 and coverage > 0.2
+        assert (given_verdicts == UNKNOWN).mean() == pytest.approx(0.03, abs=0.01)
+    assert max(map(abs, gaps)) < 0.01  # within a point
+
+
+def test_verdicts_are_what_was_stated_on_the_examples_fitted_on(rng: np.random.Generator):
+    logits, labels = sampled(rng, 900)
+    calibration = calibrate.fit(logits, labels, weights="raw", fitted_on={})
+    verdicts = np.array(calibration.verdicts(logits))
+    right = logits.argmax(axis=1) == labels
+    for name in VERDICTS:
+        stated, inside = calibration.stated[name], verdicts == name
+        assert stated["n"] == inside.sum() and stated["coverage"] == pytest.approx(inside.mean())
+        assert calibration.accuracy_of(name) == pytest.approx(right[inside].mean())
+    assert (calibration.accuracy_of(ACCEPT) or 0.0) >= 0.99
+    assert sum(calibration.stated[name]["n"] for name in VERDICTS) == 900
+    assert calibration.fitted_on == {"num_examples": 900} and calibration.weights == "raw"
+    with pytest.raises(ValueError, match="accept, ask, unknown"):
+        calibration.accuracy_of("blank")
+
+
+def test_no_lower_threshold_would_keep_the_accuracy():
+    confidences = np.array([0.9, 0.9, 0.8, 0.7, 0.6, 0.6, 0.5])
+    right = np.array([True, True, True, False, True, True, False])
+    assert calibrate.accept_threshold(confidences, right, 0.75) == 0.6  # 5 of 6; then 5 of 7
+    assert calibrate.accept_threshold(confidences, right, 0.9) == 0.8
+    assert calibrate.accept_threshold(confidences, ~right, 0.9) is None
+    # Half of the equals at 0.9 are wrong: they are not accepted by their order.
+    equals = np.array([True, False, True, True])
+    assert calibrate.accept_threshold(np.full(4, 0.9), equals, 1.0) is None
+
+
+def test_an_accuracy_that_is_just_reached_is_reached():
+    confidences = np.array([0.9, 0.8, 0.7, 0.6])
+    right = np.array([True, False, True, True])
+    assert calibrate.accept_threshold(confidences, right, 0.75) == 0.6  # 3 of 4
+    assert calibrate.accept_threshold(confidences, right, 0.7501) == 0.9
+
+
+def test_a_confidence_at_a_threshold_is_above_it(rng: np.random.Generator):
+    calibration = fitted(rng)
+    stated = {
+        ACCEPT: calibration.stated[ACCEPT] | {"threshold": 0.75},
+        ASK: calibration.stated[ASK],
+        UNKNOWN: calibration.stated[UNKNOWN] | {"threshold": 0.25},
+    }
+    for version in (1, 2):
+        new = calibration._replace(stated=stated, version=version)
+        below = [np.nextafter(0.75, 0), np.nextafter(0.25, 0)]
+        confidences = np.array([0.75, below[0], 0.25, below[1]])
+        verdicts = new.verdicts_at(confidences, confidences)
+        assert verdicts == [ACCEPT, ASK, ASK, UNKNOWN]
+    # Logits of two classes at the threshold: exp(0) / (exp(0) + exp(-log 3)) = 3 / 4.
+    logits = np.array([[0.0, -np.log(3)]])
+    sure = calibrate.top_probability(logits)[0]
+    stated[ACCEPT] |= {"threshold": float(sure)}
+    assert calibration._replace(stated=stated, temperature=1.0).verdicts(logits) == [ACCEPT]
+
+
+def test_twenty_examples_are_enough(rng: np.random.Generator):
+    calibration = calibrate.fit(*sampled(rng, 20), weights="ema", fitted_on={})
+    assert calibration.fitted_on["num_examples"] == calibrate.LEAST_EXAMPLES == 20
+
+
+def test_half_of_what_is_unknown_on_val_is_half_of_val(rng: np.random.Generator):
+    logits, labels = sampled(rng, 400)
+    calibration = calibrate.fit(
+        logits, labels, weights="ema", fitted_on={}, unknown_share=0.5, accept_accuracy=0.5
+    )
+    assert calibration.stated[UNKNOWN]["n"] == 200
+    assert (calibration.accuracy_of(ACCEPT) or 0) >= 0.5
+
+
+def test_a_model_that_is_never_right_accepts_nothing(rng: np.random.Generator):
+    logits, _ = sampled(rng, 50)
+    calibration = calibrate.fit(
+        logits, logits.argmin(axis=1), weights="ema", fitted_on={}, unknown_share=0.0
+    )
+    assert calibration.stated[ACCEPT]["threshold"] is None
+    assert set(calibration.verdicts(logits)) == {ASK} and calibration.accuracy_of(ACCEPT) is None
+
+
+def test_equal_logits_are_no_known_character():
+    logits = np.zeros((2, 5), np.float32)
+    logits[1, 2] = 3
+    np.testing.assert_allclose(calibrate.standardised_logit(logits), [0, 2])  # sqrt(k - 1)
+    assert calibrate.standardised_logit(np.ones((1, 1), np.float32)) == [0]
+
+
+def test_unknown_is_what_has_the_lowest_probability(rng: np.random.Generator):
+    logits, _ = sampled(rng, 4000)
+    calibration = fitted(rng)
+    confidences = calibrate.top_probability(logits, calibration.temperature)
+    is_unknown = np.array(calibration.verdicts(logits)) == UNKNOWN
+    assert confidences[is_unknown].max() < calibration.stated[UNKNOWN]["threshold"]
+    assert confidences[~is_unknown].min() >= calibration.stated[UNKNOWN]["threshold"]
+
+
+def test_version_1_goes_by_the_standardised_logit(rng: np.random.Generator):
+    logits, _ = sampled(rng, 300)
+    content = fitted(rng).to_json()
+    content["verdicts"][UNKNOWN]["threshold"] = threshold = 2.0
+    old, new = (Calibration.from_json(content | {"version": version}) for version in (1, 2))
+    is_unknown = np.array(old.verdicts(logits)) == UNKNOWN
+    assert 0 < is_unknown.sum() < 300
+    np.testing.assert_array_equal(is_unknown, calibrate.standardised_logit(logits) < threshold)
+    assert set(new.verdicts(logits)) == {UNKNOWN}  # no probability reaches 2
+    assert old.to_json()["version"] == 1
+
+
+def test_a_calibration_survives_its_file(tmp_path: Path, rng: np.random.Generator):
+    calibration = fitted(rng, 300)
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(calibration.to_json()))
+    again = Calibration.load(path)
+    assert again == calibration
+    logits, _ = sampled(rng, 50)
+    assert again.verdicts(logits) == calibration.verdicts(logits)
+    np.testing.assert_allclose(again.probabilities(logits).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("harm", "wanted"),
+    [
+        ({"version": 3}, "version 1 or 2, got 3"),
+        ({"temperature": 0}, "positive temperature, got 0"),
+        ({"temperature": "warm"}, "positive temperature, got 'warm'"),
+        ({"verdicts": {}}, "of accept"),
+        ({"verdicts": dict.fromkeys(VERDICTS, {"threshold": 1})}, "lacks accuracy, coverage"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_remedy(harm, wanted, tmp_path: Path, rng):
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(fitted(rng, 100).to_json() | harm))
+    with pytest.raises(ValueError, match=wanted) as caught:
+        Calibration.load(path)
+    assert str(path) in str(caught.value) and "--of val" in str(caught.value)
+
+
+def test_what_is_no_json_or_lacks_a_field_is_refused_too(tmp_path: Path, rng):
+    path = tmp_path / "calibration.json"
+    whole = json.dumps(fitted(rng, 100).to_json())
+    for text in (whole[:-9], "[1]", "{}", whole.replace('"weights"', '"weight"')):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="cannot read"):
+            Calibration.load(path)
+
+
+def test_too_few_or_damaged_examples_are_refused(rng: np.random.Generator):
+    logits, labels = sampled(rng, 19)
+    with pytest.raises(ValueError, match="20 labelled examples or more, got 19"):
+        calibrate.fit(logits, labels, weights="ema", fitted_on={})
+    logits, labels = sampled(rng, 40)
+    logits[3, 2] = np.nan
+    with pytest.raises(ValueError, match="finite logits"):
+        calibrate.fit(logits, labels, weights="ema", fitted_on={})
+
+
+def test_calibrating_needs_numpy_alone():
+    code = (
+        "import sys, kkanji_jax.evaluation.calibration;"
+        "print('jax' in sys.modules, 'flax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -1,0 +1,74 @@
+"""The page comes back with a box and a legible label for each reading, and no empty boxes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kkanji_jax.inference.annotate import COLOURS, LabelFont, annotate_page
+from kkanji_jax.inference.rows import Row
+from kkanji_jax.plots.fonts import font_files
+
+PAPER = (230, 220, 200)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    Image.new("RGB", (300, 200), PAPER).save(tmp_path / "page.png")
+    return str(tmp_path / "page.png")
+
+
+def row(box: tuple[int, int, int, int], character: str | None, verdict: str = "", rank=1) -> Row:
+    codepoint = f"U+{ord(character):04X}" if character else None
+    return Row("p", rank, character, codepoint, 0.5, verdict, box=box)
+
+
+def test_boxes_have_their_verdicts_colour_and_a_label_at_their_right(page: str, tmp_path: Path):
+    out = tmp_path / "out.png"
+    rows = [
+        row((20, 30, 60, 60), "春", "accept"),
+        row((150, 30, 60, 60), "夏", "unknown"),
+        row((20, 110, 60, 60), "秋", rank=2),
+    ]
+    annotate_page(page, rows, out, font_files())
+    drawn = np.asarray(Image.open(out)).astype(int)
+    assert drawn.shape == (200, 300, 3)
+    assert tuple(drawn[30, 40]) == COLOURS["accept"] and tuple(drawn[30, 170]) == COLOURS["unknown"]
+    right_of_first = drawn[30:70, 84:115]
+    assert (right_of_first == COLOURS["accept"]).all(-1).sum() > 40
+    assert (drawn[105:, :] == PAPER).all()  # the second candidate of a box is not drawn
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_character_without_a_glyph_is_labelled_by_its_code_point():
+    font = LabelFont(font_files())
+    assert font.label("春", 24)[0] == "春"
+    assert font.label("\U0001b002", 24)[0] == "U+1B002"  # hentaigana: in no common font
+    assert LabelFont([]).label("春", 24)[0] == "U+6625"
+
+
+def test_boxes_at_and_over_the_edge_are_drawn_where_there_is_room(page: str, tmp_path: Path):
+    rows = [
+        row((260, -10, 60, 60), "春"),
+        row((-5, 190, 400, 30), "夏"),
+        Row("p", error="the box is empty", box=(5, 5, 0, -3)),
+    ]
+    annotate_page(page, rows, tmp_path / "out.png", font_files())
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.size == (300, 200)
+
+
+def test_a_deep_page_is_drawn_at_its_own_brightness(tmp_path: Path):
+    deep = np.full((50, 50), 40000, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    annotate_page(str(tmp_path / "deep.png"), [], tmp_path / "out.png", [])
+    assert np.asarray(Image.open(tmp_path / "out.png"))[0, 0].tolist() == [155] * 3
+
+
+def test_another_format_or_a_font_that_is_none_is_refused(page: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"ends in \.png"):
+        annotate_page(page, [], tmp_path / "out.jpg", [])
+    with pytest.raises(ValueError, match="cannot read .*page.png"):
+        annotate_page(page, [row((1, 1, 20, 20), "春")], tmp_path / "out.png", [Path(page)])
+    assert [path.name for path in tmp_path.iterdir()] == ["page.png"]

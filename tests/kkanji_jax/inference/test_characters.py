@@ -1,0 +1,49 @@
+"""A list of characters, in whatever layout, restricts the answer to those that the model knows."""
+
+from pathlib import Path
+
+import pytest
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.scripts import script_of
+from kkanji_jax.inference.characters import characters_of
+
+INDEX = ClassIndex.from_codepoints(["U+3042", "U+6625", "U+590F", "U+FA19", "U+24FA3", "U+1B002"])
+
+
+def test_scripts_are_told_apart():
+    told = {c: script_of(f"U+{ord(c):04X}") for c in "あゝアㇰ𛀂春々〇𤾣神A。"}
+    assert "".join(c for c, script in told.items() if script == "kana") == "あゝアㇰ𛀂"
+    assert "".join(c for c, script in told.items() if script == "kanji") == "春々〇𤾣神"
+    assert "".join(c for c, script in told.items() if script == "other") == "A。"
+
+
+def test_a_script_is_what_the_model_knows_of_it():
+    assert characters_of("kana", INDEX) == {"あ", "𛀂"}
+    assert characters_of("kanji", INDEX) == {"春", "夏", "\ufa19", "𤾣"}
+    with pytest.raises(ValueError, match="knows no kana"):
+        characters_of("kana", ClassIndex.from_codepoints(["U+6625"]))
+
+
+def test_a_file_lists_characters_or_code_points_and_nothing_is_normalised(tmp_path: Path):
+    path = tmp_path / "list.txt"
+    path.write_text("\ufeff春, U+24FA3\n\nU+3042\t秋 神", encoding="utf-8")
+    assert characters_of(str(path), INDEX) == {"春", "𤾣", "あ"}  # 神 is U+795E, not U+FA19
+    path.write_text("\ufa19", encoding="utf-8")
+    assert characters_of(str(path), INDEX) == {"\ufa19"}
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (None, "wanted kanji, kana or a file"),
+        (b"ABC", "none of the 3"),
+        (b"\x8ft", "not UTF-8"),
+        (b"U+D800", "surrogate"),
+    ],
+)
+def test_what_is_no_list_is_named(content: bytes | None, wanted: str, tmp_path: Path):
+    if content is not None:
+        (tmp_path / "list").write_bytes(content)
+    with pytest.raises(ValueError, match=wanted):
+        characters_of(str(tmp_path / "list"), INDEX)

@@ -1,0 +1,42 @@
+"""The tables of the paper, and what its rounding rules make of them."""
+
+import pytest
+
+from kkanji_jax.model.variants import STAGES, get_variant, input_size, round_filters, round_repeats
+
+
+def test_widths_of_b2_are_those_of_the_authors_code() -> None:
+    channels = (32, *(stage.out_channels for stage in STAGES))
+    widths = [round_filters(c, get_variant("b2").width) for c in channels]
+    assert widths == [32, 16, 24, 48, 88, 120, 208, 352]
+
+
+def test_rounding_never_loses_more_than_a_tenth() -> None:
+    assert round_filters(32, 0.6) == 24  # 19.2: the nearest multiple, 16, is below 17.28
+    assert round_filters(80, 0.25) == 24  # 20 rounds up from half
+    assert round_filters(16, 0.1) == 8  # never below the divisor
+
+
+@pytest.mark.parametrize(
+    ("name", "repeats"),
+    [
+        ("b0", [1, 2, 2, 3, 3, 4, 1]),
+        ("b1", [2, 3, 3, 4, 4, 5, 2]),
+        ("b7", [4, 7, 7, 10, 10, 13, 4]),
+    ],
+)
+def test_repeats_are_rounded_up(name: str, repeats: list[int]) -> None:
+    depth = get_variant(name).depth
+    assert [round_repeats(stage.num_blocks, depth) for stage in STAGES] == repeats
+
+
+def test_input_sizes_are_the_resolutions_of_the_paper() -> None:
+    sizes = [input_size(f"b{number}") for number in range(8)]
+    assert sizes == [224, 240, 260, 300, 380, 456, 528, 600]
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_the_list() -> None:
+    with pytest.raises(ValueError, match=r"one of b0, b1, .*nano, got 'B3'; did you mean 'b3'\?"):
+        get_variant("B3")
+    with pytest.raises(ValueError, match=r"got 'resnet'$"):
+        input_size("resnet")

@@ -1,0 +1,101 @@
+"""A model card says what was measured, what fails, and what nobody knows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kkanji_jax.config import default_config
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.tables import read_csv
+from kkanji_jax.reporting.model_card import model_card
+
+
+@pytest.fixture(scope="module")
+def facts(evaluated_run: Path) -> dict[str, Any]:
+    """Arguments of `model_card`, of a run evaluated on test and val."""
+    index = ClassIndex.load(evaluated_run / "index.json")
+    return {
+        "about": {"weights": "ema", "step": 7},
+        "config": default_config().to_dict(),
+        "class_index": index,
+        "train_counts": dict.fromkeys(index.codepoints, 1000),
+        "environment": {"command": ["/home/me/train.py", "--workdir=/tmp/x/b0", "a|b"]},
+        "scores": {
+            name: json.loads((evaluated_run / "eval" / name / "eval.json").read_text("utf-8"))
+            for name in ("test", "val")
+        },
+        "calibration": {"temperature": 1.0},
+        "dtype": "float16",
+        "last_line": {"step": 7, "examples": 5600, "epoch": 2.0, "elapsed_s": 600.0},
+        "confusions": read_csv(evaluated_run / "eval" / "test" / "confusions.csv"),
+    }
+
+
+def rows_of(card: str) -> list[list[str]]:
+    """The cells of every table row."""
+    lines = [line.replace("\\|", "BAR") for line in card.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_table_is_whole_and_no_line_is_left_of_the_template(facts: dict[str, Any]):
+    card = model_card(**facts)
+    rows = rows_of(card)
+    assert {len(row) for row in rows} == {2, 4}
+    assert "{{" not in card and "{%" not in card and "\n\n\n" not in card
+    blocks = [block.splitlines() for block in card.split("\n\n")]
+    tables = [block for block in blocks if block[0].startswith("|")]
+    assert len(tables) == 3 and all(line.startswith("|") for table in tables for line in table)
+    assert all(set(table[1]) <= set("|-") for table in tables)
+
+
+def test_its_scores_are_those_of_eval_json(facts: dict[str, Any]):
+    for name in ("test", "val"):
+        section = model_card(**facts).split(f"`{name}`: ")[1].split("\n\n`")[0]
+        content, rows = facts["scores"][name], {row[0]: row[1:] for row in rows_of(section)}
+        low, high = content["top1"]["ci95"]
+        assert rows["top-1"] == [
+            f"{100 * content['top1']['value']:.2f} %",
+            f"{100 * low:.2f}–{100 * high:.2f}",
+            str(content["num_examples"]),
+        ]
+        for row in content["verdicts"]:
+            if row["accuracy"]["value"] is not None:
+                shown = f"{100 * row['accuracy']['value']:.2f} %"
+                assert rows[f"right among `{row['verdict']}`"][0] == shown
+        for row in content["by_class_size"]:
+            if row["n"]:
+                label = (
+                    str(row["min"]) if row["min"] == row["max"] else f"{row['min']}-{row['max']}"
+                )
+                (cells,) = (
+                    v for k, v in rows.items() if k.startswith(f"top-1 in classes of {label} ")
+                )
+                assert cells[0] == f"{100 * row['top1']:.2f} %" and cells[2] == str(row["n"])
+
+
+def test_it_tells_the_command_without_the_folders_of_a_machine(facts: dict[str, Any]):
+    card = model_card(**facts)
+    assert "`python -m kkanji_jax.train --workdir=b0 a\\|b`" in card
+    assert "/home" not in card and "/tmp" not in card
+    assert "5,600 images shown in 7 steps (2.0 epochs), 10 minutes" in card
+
+
+def test_failures_are_of_test_alone_and_what_was_not_measured_is_listed(facts: dict[str, Any]):
+    card = model_card(**facts)
+    failures = card.split("## Known failures")[1].split("## Not measured")[0]
+    first = facts["confusions"][0]
+    told = f"{first['true_character']} as {first['predicted_character']} ({first['count']})"
+    assert told in failures and failures.count("Commonest confusions") == 1
+    assert "`evaluate --unknown`" in card and "not calibrated" not in card
+    only_val = model_card(**facts | {"scores": {"val": facts["scores"]["val"]}})
+    assert "## Known failures" not in only_val and "`evaluate --of test`" in only_val
+
+
+def test_a_run_without_evaluation_or_calibration_says_so(facts: dict[str, Any]):
+    nothing: dict[str, Any] = {"scores": {}, "calibration": None, "confusions": []}
+    card = model_card(**facts | nothing)
+    assert "None: the run was exported without an evaluation." in card
+    assert "they are not calibrated" in card and "stored as float16" in card
+    assert "{'" not in card and card.endswith("does not hold\n")

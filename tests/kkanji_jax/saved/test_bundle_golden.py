@@ -1,0 +1,47 @@
+"""A bundle of format version 1 loads for ever, and says what it has always said."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from kkanji_jax.inference.recogniser import load
+from kkanji_jax.saved.bundle import read_bundle
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "bundle_v1"
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("golden") / "bundle"
+    folder.mkdir()
+    for path in GOLDEN.glob("*.gz"):
+        (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    return folder
+
+
+def test_it_reads_what_it_read_when_it_was_written(unpacked: Path):
+    recogniser = load(unpacked, backend="onnx")
+    glyphs, wanted = np.load(GOLDEN / "glyphs.npy"), np.load(GOLDEN / "logits.npy")
+    # Another ONNX Runtime may add up in another order.
+    np.testing.assert_allclose(recogniser.outputs(glyphs)[0], wanted, rtol=1e-3, atol=1e-3)
+    assert len(np.unique(wanted.argmax(1))) > 1
+    (first, *_) = recogniser.predict(glyphs, top_k=7)
+    assert {c.codepoint for c in first} >= {"U+795E", "U+FA19", "U+241C6"}
+    assert first.verdict in ("accept", "ask", "unknown")
+    assert recogniser.accuracy_of("accept") is not None
+
+
+def test_its_onnx_file_says_the_same(unpacked: Path):
+    session = onnxruntime.InferenceSession(str(unpacked / "model.onnx"))
+    told: Any = session.run(["logits"], {"images": np.load(GOLDEN / "glyphs.npy")})
+    np.testing.assert_allclose(told[0], np.load(GOLDEN / "logits.npy"), rtol=1e-3, atol=1e-3)
+
+
+def test_what_it_tells_of_itself_is_read(unpacked: Path):
+    bundle = read_bundle(unpacked)
+    assert bundle.about["step"] == 7 and bundle.about["format_version"] == 1
+    assert bundle.train_counts["U+FA19"] == 14 and bundle.config["model"]["variant"] == "nano"
