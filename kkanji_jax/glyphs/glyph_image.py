@@ -38,6 +38,7 @@ MIN_PAPER = 32  # grey: darker paper is not divided by
 MIN_CONTRAST, MIN_SEPARATION = 0.06, 4.0
 # Less separation will do for strokes that are soft, not for noise, whose grains are a pixel wide.
 MIN_SOFT_CONTRAST, MIN_SOFT_SEPARATION, MIN_GRAIN_PX = 0.2, 2.4, 2.0
+MAX_STROKE_PX = 60  # of WORK_PX: what is broader is no stroke, but light
 # Half the pixels and more differ so much from their neighbours, in shares of the greys' range:
 # noise or dither, and blurred by so much. Not where strokes may be a pixel wide.
 ROUGH_SHARE, ROUGH, ROUGH_BLUR_PX, ROUGH_FROM_PX, ROUGH_TO_PX = 0.4, 0.055, 1.0, 40, 512
@@ -344,12 +345,14 @@ def _find_ink(
     contrast = ink_mean - paper_mean
     if contrast < 255 * MIN_CONTRAST:
         return BLANK
-    if contrast / within < MIN_SEPARATION:
-        if contrast < 255 * MIN_SOFT_CONTRAST:
-            return BLANK
-        is_ink = ink > (paper_mean + ink_mean) / 2
-        if contrast / within < MIN_SOFT_SEPARATION or stroke_width(is_ink) < grain_px:
-            return UNCLEAR
+    is_soft = contrast / within < MIN_SEPARATION
+    if is_soft and contrast < 255 * MIN_SOFT_CONTRAST:
+        return BLANK
+    stroke_px = stroke_width(ink > (paper_mean + ink_mean) / 2)
+    if stroke_px > MAX_STROKE_PX:
+        return UNCLEAR
+    if is_soft and (contrast / within < MIN_SOFT_SEPARATION or stroke_px < grain_px):
+        return UNCLEAR
     return Inked(ink, paper_mean, ink_mean)
 
 

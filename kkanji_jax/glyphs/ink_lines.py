@@ -20,6 +20,7 @@ EDGE_SHARE = 0.7  # of the places where it meets the side that must lie on the l
 EDGE_RIM_PX = 2  # beyond the line: the edge is soft
 TONE_SHARE, MIN_TONE = 0.08, 8.0  # of the range of greys; what is within it is one tone
 MIN_INSIDE, MIN_OTHER = 0.15, 0.03  # share left inside, and of it what is not paper
+MIN_SHEET = 0.4  # share left inside that is paper though nothing is on it
 NUM_ANCHORS = 9
 
 # A ruled line: thin, straight, even, with sharp sides, through all of the ink.
@@ -29,7 +30,8 @@ RULE_COVERAGE, LEAST_IN_BAND = 0.86, 0.5  # of its length, and of any sixth of i
 RULE_SIDE, FLANK_PX, FLANK_COVERAGE = 0.6, 2, 0.42  # where its sides are, and what lies beyond
 RULE_WIDTH = 0.05  # of the picture, at most; above, up to the next, it is a band
 BAND_WIDTH, BAND_COVERAGE = 0.6, 0.98
-UNEVEN_PX, MIN_EVEN = 1.0, 5  # from the middle width, and in how many bands it is closer than that
+UNEVEN_PX, MIN_EVEN = 1.0, 4  # from the middle width, and in how many bands it is closer: two
+# may be crossed
 END_PX = 2  # from the picture's side, for a line that reaches it
 OUTSIDE_SHARE = 0.01  # of the ink that may lie beyond a rule beside the character
 INNER_COVERAGE, INNER_WIDTH = (
@@ -50,7 +52,8 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
     """Pixels at the sides that are neither the paper nor on it; None if there are none.
 
     What is cut off is of one tone, other than that of most of the rest, and ends along a straight
-    line with a sharp edge; the rest must have two tones of its own.
+    line with a sharp edge; the rest must have two tones of its own, or be too
+    large for a stroke.
     """
     low, high = (int(value) for value in ranked(grey, (2, 98)))
     tone = max(MIN_TONE, TONE_SHARE * (high - low))
@@ -76,7 +79,8 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
         ]
         if len(kept) == len(found):
             is_other = np.abs(inside.astype(np.int16) - middle) > 2 * tone
-            return pixels if np.count_nonzero(is_other) >= MIN_OTHER * inside.size else None
+            has_two = np.count_nonzero(is_other) >= MIN_OTHER * inside.size
+            return pixels if has_two or inside.size >= MIN_SHEET * grey.size else None
         found = kept
     return None
 
@@ -203,11 +207,14 @@ def ruled_lines(
         kept += spare
     if not kept:
         return None
-    pixels = np.zeros_like(is_ink)
-    for is_level, line in kept:
-        if line.is_band:
-            continue
-        _mark(line, is_ink.T if is_level else is_ink, pixels.T if is_level else pixels)
+    rules = [(is_level, line) for is_level, line in kept if not line.is_band]
+    every = np.zeros_like(is_ink)
+    for is_level, line in rules:
+        _mark(line, is_ink.T if is_level else is_ink, None, every.T if is_level else every)
+    strokes, pixels = is_ink & ~every, np.zeros_like(is_ink)
+    for is_level, line in rules:
+        ink, other = (is_ink.T, strokes.T) if is_level else (is_ink, strokes)
+        _mark(line, ink, other, pixels.T if is_level else pixels)
     return Lines(pixels, any(line.is_band for _, line in kept))
 
 
@@ -279,8 +286,13 @@ def _upright_lines(
     return found
 
 
-def _mark(line: _Line, is_ink: Bool[np.ndarray, "h w"], pixels: Bool[np.ndarray, "h w"]) -> None:
-    """Sets the pixels of a line with its rim, save where a stroke shows on both sides of it."""
+def _mark(
+    line: _Line,
+    is_ink: Bool[np.ndarray, "h w"],
+    strokes: Bool[np.ndarray, "h w"] | None,
+    pixels: Bool[np.ndarray, "h w"],
+) -> None:
+    """Sets the pixels of a line with its rim, save where `strokes` show on both sides of it."""
     rows = np.flatnonzero(is_ink.any(axis=1))
     top, bottom, width = int(rows[0]), int(rows[-1]) + 1, is_ink.shape[1]
     bounds = top + (bottom - top) * np.arange(NUM_BANDS + 1) // NUM_BANDS
@@ -288,9 +300,9 @@ def _mark(line: _Line, is_ink: Bool[np.ndarray, "h w"], pixels: Bool[np.ndarray,
         rows_of_band = slice(bounds[band], bounds[band + 1])
         left, right = max(0, int(left) - 2), max(0, min(width, int(right) + 2))
         marked = pixels[rows_of_band, left:right]
-        if left < 2 or right + 2 > width:
+        if strokes is None or left < 2 or right + 2 > width:
             marked[:] = True
         else:
-            is_left = is_ink[rows_of_band, left - 2 : left].any(axis=1)
-            is_right = is_ink[rows_of_band, right : right + 2].any(axis=1)
+            is_left = strokes[rows_of_band, left - 2 : left].any(axis=1)
+            is_right = strokes[rows_of_band, right : right + 2].any(axis=1)
             marked[~(is_left & is_right)] = True

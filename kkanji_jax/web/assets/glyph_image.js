@@ -34,6 +34,7 @@ const MIN_SEPARATION = 4;
 const MIN_SOFT_CONTRAST = 0.2;
 const MIN_SOFT_SEPARATION = 2.4;
 const MIN_GRAIN_PX = 2;
+const MAX_STROKE_PX = 60;
 const ROUGH_SHARE = 0.4;
 const ROUGH = 0.055;
 const ROUGH_BLUR_PX = 1;
@@ -449,11 +450,12 @@ function findInk(grey, edges, grainPx) {
   const within = Math.sqrt(Math.max(variance - best.between, 1e-9));
   const contrast = inkMean - paperMean;
   if (contrast < 255 * MIN_CONTRAST) return BLANK;
-  if (contrast / within < MIN_SEPARATION) {
-    if (contrast < 255 * MIN_SOFT_CONTRAST) return BLANK;
-    const isInk = { ...grey, data: ink.map((value) => (value > (paperMean + inkMean) / 2 ? 1 : 0)) };
-    if (contrast / within < MIN_SOFT_SEPARATION || strokeWidth(isInk) < grainPx) return UNCLEAR;
-  }
+  const isSoft = contrast / within < MIN_SEPARATION;
+  if (isSoft && contrast < 255 * MIN_SOFT_CONTRAST) return BLANK;
+  const isInk = { ...grey, data: ink.map((value) => (value > (paperMean + inkMean) / 2 ? 1 : 0)) };
+  const strokePx = strokeWidth(isInk);
+  if (strokePx > MAX_STROKE_PX) return UNCLEAR;
+  if (isSoft && (contrast / within < MIN_SOFT_SEPARATION || strokePx < grainPx)) return UNCLEAR;
   return { ...grey, data: ink, paperMean, inkMean };
 }
 

@@ -15,6 +15,7 @@ const TONE_SHARE = 0.08;
 const MIN_TONE = 8;
 const MIN_INSIDE = 0.15;
 const MIN_OTHER = 0.03;
+const MIN_SHEET = 0.4;
 const NUM_ANCHORS = 9;
 
 const NUM_BANDS = 6;
@@ -28,7 +29,7 @@ const RULE_WIDTH = 0.05;
 const BAND_WIDTH = 0.6;
 const BAND_COVERAGE = 0.98;
 const UNEVEN_PX = 1;
-const MIN_EVEN = 5;
+const MIN_EVEN = 4;
 const END_PX = 2;
 const OUTSIDE_SHARE = 0.01;
 const INNER_COVERAGE = 0.95;
@@ -101,7 +102,8 @@ export function foreignEdges(grey) {
     if (kept.length === found.length) {
       let others = 0;
       for (const value of inside) others += Math.abs(value - middle) > 2 * tone;
-      if (others < MIN_OTHER * inside.length) return null;
+      const isSheet = inside.length >= MIN_SHEET * data.length;
+      if (others < MIN_OTHER * inside.length && !isSheet) return null;
       return { data, width: grey.width, height: grey.height };
     }
     found = kept;
@@ -205,13 +207,20 @@ export function ruledLines(isInk, outside) {
   }
   if (spare.length >= FRAME_LINES) kept.push(...spare);
   if (kept.length === 0) return null;
-  const pixels = new Uint8Array(isInk.data.length);
-  for (const { isLevel, line } of kept) {
-    if (line.isBand) continue;
-    const marked = markedOf(line, isLevel ? level : isInk);
-    const own = isLevel ? transposed(marked) : marked;
-    for (let at = 0; at < pixels.length; at++) pixels[at] |= own.data[at];
-  }
+  const rules = kept.filter(({ line }) => !line.isBand);
+  const markedBy = (strokes) => {
+    const pixels = new Uint8Array(isInk.data.length);
+    for (const { isLevel, line } of rules) {
+      const others = strokes !== null && isLevel ? transposed(strokes) : strokes;
+      const marked = markedOf(line, isLevel ? level : isInk, others);
+      const own = isLevel ? transposed(marked) : marked;
+      for (let at = 0; at < pixels.length; at++) pixels[at] |= own.data[at];
+    }
+    return pixels;
+  };
+  const every = markedBy(null);
+  const strokes = { ...isInk, data: isInk.data.map((value, at) => (every[at] ? 0 : value)) };
+  const pixels = markedBy(strokes);
   const hasBand = kept.some(({ line }) => line.isBand);
   return { pixels: { ...isInk, data: pixels }, hasBand };
 }
@@ -337,17 +346,18 @@ function uprightLines(isInk, outside) {
   return found;
 }
 
-/** A line's pixels with its rim, save where a stroke shows on both sides of it. */
-function markedOf({ left, right, shift }, isInk) {
-  const { data, width } = isInk;
-  const out = new Uint8Array(data.length);
+/** A line's pixels with its rim, save where strokes show on both sides of it. */
+function markedOf({ left, right, shift }, isInk, strokes) {
+  const { width } = isInk;
+  const data = strokes?.data;
+  const out = new Uint8Array(isInk.data.length);
   const bounds = boundsOf(rowsOf(isInk, (row) => row.includes(1)));
   for (let band = 0; band < NUM_BANDS; band++) {
     const from = Math.max(0, left + shift[band] - 2);
     const to = Math.max(0, Math.min(width, right + shift[band] + 2));
     for (let y = bounds[band]; y < bounds[band + 1]; y++) {
       const row = y * width;
-      const isInner = from >= 2 && to + 2 <= width;
+      const isInner = data && from >= 2 && to + 2 <= width;
       const isCrossed =
         isInner &&
         (data[row + from - 2] || data[row + from - 1]) &&
