@@ -7,8 +7,8 @@ Images that the model reads right are perturbed in each of the ways of KINDS and
 rows of `predict`. They are of three sources, in equal parts: published glyphs put on paper
 (KKANJI/kkanji2/U+XXXX/*.png), photographed crops of characters that the model knows (CROPS/
 labels.csv), and kanji of other photographed books (SHAPES/crops.csv). Half of them, by the digest
-of their names, are for tuning `glyph_image`; --half report is the other half. The same n and seed give
-the same images and perturbations, so --before, an earlier run's --out, stands beside this one's.
+of their names, are for tuning `glyph_image`; --half report is the other half. The same n and seed
+give the same images and perturbations, so --before, an earlier run's --out, stands beside this one.
 
 For each kind: the share that stays right, is called blank, is accepted and wrong, has a remark, and
 has more than 0 candidates where there should be none. Writes a Markdown table, and JSON with --out.
