@@ -553,8 +553,12 @@ def _turned_180(image, rng, others):
 @kind("half a character")
 def _half(image, rng, others):
     width, height = image.size
-    boxes = ((0, 0, width // 2, height), (width // 2, 0, width, height),
-             (0, 0, width, height // 2), (0, height // 2, width, height))  # fmt: skip
+    boxes = (
+        (0, 0, width // 2, height),
+        (width // 2, 0, width, height),
+        (0, 0, width, height // 2),
+        (0, height // 2, width, height),
+    )
     return image.crop(boxes[int(rng.integers(4))])
 
 
@@ -736,10 +740,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(scores, before), end="")
     if args.out:
         content = {
-            "version": 1, "n": len(samples), "seed": args.seed, "half": args.half,
-            "step": recogniser.step, "weights": recogniser.weights,
+            "version": 1,
+            "n": len(samples),
+            "seed": args.seed,
+            "half": args.half,
+            "step": recogniser.step,
+            "weights": recogniser.weights,
             "kinds": {name: one._asdict() for name, one in scores.items()},
-        }  # fmt: skip
+        }
         text = json.dumps(content, indent=1, ensure_ascii=False)
         args.out.write_text(text + "\n", encoding="utf-8")
     return 0
