@@ -46,8 +46,12 @@ def rng() -> np.random.Generator:
 
 
 def draw_glyph(rng: np.random.Generator, class_id: int) -> np.ndarray:
-    """A 64x64 white-on-black stroke figure: the class sets its corners, `rng` shakes the hand."""
-    corners = np.random.default_rng(class_id).uniform(12, 52, (5, 2))
+    """A 64x64 white-on-black stroke figure that fills its frame, as CODH's images do.
+
+    The class sets its corners, `rng` shakes the hand.
+    """
+    corners = np.random.default_rng(class_id).uniform(0, 1, (5, 2))
+    corners = 8 + 48 * (corners - corners.min(axis=0)) / np.ptp(corners, axis=0)
     canvas = Image.new("L", (64, 64), 0)
     points = corners + rng.normal(0, 1.2, corners.shape)
     ImageDraw.Draw(canvas).line([tuple(point) for point in points], fill=255, width=4)
