@@ -14,7 +14,10 @@ MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .jp2 .avif".split(),
+    (
+        ".png .jpg .jpeg .jfif .jpe .mpo .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .pnm .jp2 .j2k "
+        ".avif"
+    ).split(),
 )
 
 ImageSource = str | os.PathLike | io.BytesIO | Image.Image | np.ndarray

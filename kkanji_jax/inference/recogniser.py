@@ -1,6 +1,8 @@
 """A trained model, loaded: images in, characters with probabilities out."""
 
+import hashlib
 import io
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -13,6 +15,7 @@ from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX, glyph_image, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource
+from kkanji_jax.inference.neighbours import digest_of
 from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
 
 __all__ = ["Candidate", "Reading", "Recogniser", "check_model", "choose_weights", "load"]
@@ -97,6 +100,12 @@ class Recogniser:
     def step(self) -> int:
         """The training step of its weights."""
         return self.trained.step
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 in hex of what decides about its answers: weights, characters, calibration."""
+        told = json.dumps([self.class_index.to_json(), self.trained.calibration], sort_keys=True)
+        return hashlib.sha256(f"{digest_of(self.trained)} {told}".encode()).hexdigest()
 
     def predict(
         self,

@@ -1,14 +1,13 @@
 """The rows of an answer, made in batches as they are asked for."""
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.data.kanji_forms import Form, forms
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import Found, shown_path
 
 if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
@@ -105,8 +104,7 @@ def _image_of(item: Found, asked: Asked) -> _Image:
     if item.error:
         return _Image(item, error=item.error)
     try:
-        source = item.path if item.image is None else item.image
-        steps = glyph_steps(load_image(source), asked.is_ink_bright)
+        steps = glyph_steps(load_image(item.source()), asked.is_ink_bright)
         own = steps.own_strokes
         is_crowded = own is not None and holds_several(own)
         if asked.on_steps is not None:
@@ -145,9 +143,9 @@ def _rows_of_batch(
             neighbours = iter(asked.index.nearest(features, asked.num_neighbours))
     for image in images:
         item = image.found
-        # File names are UTF-8 here whatever the locale; other bytes show as \xff.
-        path = os.fsencode(item.path).decode("utf-8", "backslashreplace")
-        empty = Row(path, id=item.id, box=item.box, ink=image.ink, remark=image.remark)
+        empty = Row(
+            shown_path(item.path), id=item.id, box=item.box, ink=image.ink, remark=image.remark
+        )
         if image.error:
             yield empty._replace(error=image.error)
         else:

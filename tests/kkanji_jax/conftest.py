@@ -37,6 +37,7 @@ Candidate = collections.namedtuple("Candidate", "character codepoint probability
 class Reading(list):
     verdict = ""
 class Spring:
+    digest = "spring"
     def outputs(self, glyphs):
         return glyphs, glyphs
     def readings_of(self, logits, glyphs, top_k, characters=None):
