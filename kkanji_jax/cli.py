@@ -74,8 +74,11 @@ def answer(work: Callable[[], int | None], *, interrupted: str = "interrupted") 
     Bad input and whatever else is not this project's mistake is one line on stderr that says what
     to do, and 1. Ctrl-C is the line `interrupted`, and 130. A reader of standard output that has
     gone, as `head` does, ends the work without a word, and is 1. With KKANJI_TRACEBACK in the
-    environment a failure is raised instead.
+    environment a failure is raised instead. What the console's encoding lacks comes as \\uXXXX.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = work() or 0
         sys.stdout.flush()
@@ -96,7 +99,7 @@ def answer(work: Callable[[], int | None], *, interrupted: str = "interrupted") 
 def describe(err: BaseException) -> str:
     """One line: which file, what is wrong, what to do."""
     text = str(err)
-    if isinstance(err, UnicodeEncodeError) and isinstance(err.object, str):
+    if isinstance(err, UnicodeEncodeError) and err.encoding == "utf-8":
         named = printable(err.object)[:300]
         text = f"{named} has bytes that are not UTF-8, which cannot be used here: rename it"
     elif isinstance(err, KeyError):
@@ -176,7 +179,7 @@ def _wrap(stream: Any, *, is_at_once: bool) -> _Told:
     wrapped = io.TextIOWrapper(
         io.BufferedWriter(told),
         encoding=stream.encoding,
-        errors="backslashreplace",  # what the console's encoding lacks comes as \uXXXX
+        errors="backslashreplace",
         line_buffering=is_at_once or stream.isatty(),
         write_through=is_at_once,
     )
@@ -196,8 +199,6 @@ def run(main: Callable[[], int], *, is_product: bool = False) -> NoReturn:
     out: _Told | None = None
     if not is_product:
         out = _wrap(sys.stdout, is_at_once=False)
-    elif isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     status = main()
     if out is not None:
         sys.stdout.flush()

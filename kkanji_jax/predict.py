@@ -4,7 +4,8 @@ PATH is an image, a folder (all images in it and below, sorted), or - for one im
 input; with --boxes, a whole page. One row per candidate, best first. What cannot be read is a row
 with its error, and the exit status is then 1. The columns are documented in docs/predict.md.
 
-verdict: accept, ask or unknown where the model is calibrated; blank for an image without ink.
+verdict: accept, ask or unknown where the model is calibrated; blank for an image without ink;
+unclear where ink and paper cannot be told apart.
 """
 
 import argparse
@@ -273,6 +274,8 @@ def _tell(tally: Tally, passed_over: Counter[str]) -> None:
     for count, what in (
         (tally.num_errors, "could not be read"),
         (tally.num_blank, "have no ink"),
+        (tally.num_unclear, "are unclear: their ink and paper cannot be told apart"),
+        (tally.num_unclear, "are unclear: their ink and paper cannot be told apart"),
         (tally.num_several, "seem to hold several characters: cut them apart, or use --boxes"),
     ):
         if count:

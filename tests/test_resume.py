@@ -63,10 +63,14 @@ def test_killed_then_stopped_by_ctrl_c_then_left_alone_it_ends_with_the_same_bit
     workdir = tmp_path / "killed"
     kill_at(trainer, workdir, 8, 0.01, in_save=False)
     assert 0 < last_step(trainer, workdir) < finished_steps(undisturbed)[-1]
+    for name in ("config.json", "index.json"):  # they are written again
+        (workdir / name).unlink()
     interrupt(trainer, workdir, signal.SIGINT)
     assert 0 < finished_steps(workdir)[-1] < finished_steps(undisturbed)[-1]
     assert "resuming" in trainer.run(workdir)
     trainer.assert_same_end(undisturbed, workdir)
+    for name in ("config.json", "index.json"):
+        assert (workdir / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 @pytest.mark.slow
@@ -141,6 +145,21 @@ def test_a_flipped_bit_is_noticed_and_an_earlier_checkpoint_taken(
         file.write('{"kind": "train", "st')  # and a line torn by the same accident
     assert "falling back to an earlier checkpoint" in trainer.run(workdir)
     trainer.assert_same_end(undisturbed, workdir)
+
+
+def test_a_damaged_line_of_the_log_is_told_with_its_file_and_number(
+    trainer: Any, undisturbed: Path, tmp_path: Path
+) -> None:
+    workdir = Path(shutil.copytree(undisturbed, tmp_path / "damaged"))
+    path = workdir / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"\0" * 30 + b"\n", *lines[1:]]))
+    *_, error = trainer.run(workdir, status=1).splitlines()
+    assert error.startswith(f"error: {path} line 2 is damaged: "), error
+    assert error.endswith("restore the file, or remove that line")
+    path.write_bytes(b"".join([b"\n", *lines]) + b"\0" * 30)  # a blank one, and a torn end
+    trainer.run(workdir)
+    assert path.read_bytes() == b"".join(lines)
 
 
 def test_another_config_is_refused_with_the_difference(trainer: Any, undisturbed: Path) -> None:

@@ -26,9 +26,9 @@ def class_quotas(
 ) -> Int64[np.ndarray, " k"]:
     """Examples per epoch of each class, given its number of originals.
 
-    `per_class` = N gives exactly N each. Otherwise quotas are proportional to
-    size ** sampling_exponent, at least 1, and sum to the number of originals: exponent 1 is each
-    original once, 0 is every class alike.
+    `per_class` = N gives exactly N each. Otherwise quotas are proportional to size **
+    sampling_exponent, at least 1, and sum to the number of originals: with exponent 1 each original
+    comes once, with 0 all classes are equal.
     """
     if per_class is not None:
         if per_class < 1:
@@ -53,11 +53,11 @@ def class_quotas(
 class Plan:
     """Position in an epoch -> (row of the original, copy number), without storing the epoch.
 
-    Each class has its originals in an order drawn by hash of (seed, address), and walks them
-    round and round: its slot t is original t % size, copy t // size. An epoch takes the next quota
-    of slots. So within an epoch every original of a class is used equally often, give or take one;
-    a class above its quota shows another part of its originals each epoch; and no (row, copy)
-    comes twice, ever. Copy 0 is the clean original.
+    The originals of each class are in an order drawn by hash of (seed, address), and are used
+    cyclically: slot t is original t % size, copy t // size. An epoch takes the next quota of slots.
+    So within an epoch all originals of a class are used equally often, within one; a class larger
+    than its quota shows other originals in the next epoch; and no (row, copy) comes twice. Copy 0
+    is the clean original.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Plan:
         self.class_ids, sizes = np.unique(labels, return_counts=True)
         self._sizes = sizes.astype(np.int64)
         self._quotas = class_quotas(self._sizes, per_class, sampling_exponent)
-        # Rows of one class side by side, in hash order; equal hashes fall back on the address.
+        # Rows of one class are consecutive, in hash order; ties are in order of the address.
         keys = (addresses[:, 0], addresses[:, 1], mix_address(seed, addresses), labels)
         self._rows = np.lexsort(keys).astype(np.int32)
         self._row_starts = np.cumsum(self._sizes) - self._sizes

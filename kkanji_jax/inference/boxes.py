@@ -238,7 +238,7 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
     A box that reaches over the page's edge is cut there; one wholly outside is an error. Boxes of
     pages that did not come are errors, at the end. One page is in memory at a time.
     """
-    from kkanji_jax.glyphs.image_files import load_image
+    from kkanji_jax.glyphs.image_files import load_picture
 
     by_page = BoxesByPage(boxes)
     for page in pages:
@@ -251,11 +251,11 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
             yield Found(page.path, "the file of boxes has none for this page")
             continue
         try:
-            grey = load_image(page.source(), max_pixels=MAX_PAGE_PIXELS)
+            picture = load_picture(page.source(), max_pixels=MAX_PAGE_PIXELS)
         except (ValueError, OSError) as err:
             yield Found(page.path, " ".join(str(err).split()))
             continue
-        height, width = grey.shape
+        height, width = picture.shape[:2]
         for box in own:
             place = (box.left, box.top, box.width, box.height)
             rows = slice(max(box.top, 0), min(box.top + box.height, height))
@@ -265,7 +265,7 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
                 error = "the box is empty"
             elif rows.start >= rows.stop or columns.start >= columns.stop:
                 error = f"the box is outside the page, which is {width} x {height}"
-            image = None if error else grey[rows, columns]
+            image = None if error else picture[rows, columns]
             yield Found(page.path, error, box.id, place, image)
     for box, error in by_page.unmet():
         yield Found(box.image, error, box.id, (box.left, box.top, box.width, box.height))

@@ -1,4 +1,4 @@
-"""The network run by JAX, on whatever device JAX has."""
+"""The network run by JAX, on the device that JAX chooses."""
 
 from typing import Any
 
@@ -22,6 +22,7 @@ class JaxBackend:
     def __init__(
         self, model: dict[str, Any], num_classes: int, params: Any, batch_stats: Any
     ) -> None:
+        self._model, self._num_classes = model, num_classes
         enable_compilation_cache()
         mesh_lib.devices()
         graphdef = make_graphdef(model, num_classes)
@@ -29,10 +30,15 @@ class JaxBackend:
         self._params, self._batch_stats = jax.device_put((params, batch_stats))
         self._compiled: set[int] = set()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled programs cannot be pickled: it compiles anew.
+        params, batch_stats = jax.device_get((self._params, self._batch_stats))
+        return JaxBackend, (self._model, self._num_classes, params, batch_stats)
+
     def __call__(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
     ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
-        """Logits and features, however many glyphs there are."""
+        """Logits and features of any number of glyphs."""
         parts = []
         start = 0
         while start < len(glyphs) or not parts:
@@ -49,7 +55,7 @@ class JaxBackend:
 
     def _batch_size(self, n: int) -> int:
         fitting = [size for size in BATCH_SIZES if size >= n]
-        # Compiling costs more than the padding of a program that is there already.
+        # Compiling costs more than padding to a size that is compiled already.
         size = next((size for size in fitting if size in self._compiled), fitting[0])
         self._compiled.add(size)
         return size

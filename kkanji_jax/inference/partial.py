@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 from kkanji_jax.files import naming_in_errors, write_json
 from kkanji_jax.inference.inputs import Found, shown_path
 from kkanji_jax.inference.output import RowFormat
-from kkanji_jax.inference.rows import SEVERAL, Row
+from kkanji_jax.inference.rows import Row
 from kkanji_jax.locks import HeldError, Lock, hold
 
 VERSION = 1
+SEVERAL = "several characters"  # of glyph_image's remarks
 COMMIT_S = 2.0  # what is lost at most when the process is killed without a word
 
 
@@ -32,6 +33,7 @@ class Tally(NamedTuple):
     num_images: int = 0
     num_errors: int = 0
     num_blank: int = 0
+    num_unclear: int = 0
     num_several: int = 0
 
     def with_image(self, first: Row) -> "Tally":
@@ -40,7 +42,8 @@ class Tally(NamedTuple):
             self.num_images + 1,
             self.num_errors + bool(first.error),
             self.num_blank + (first.verdict == "blank"),
-            self.num_several + (first.remark == SEVERAL),
+            self.num_unclear + (first.verdict == "unclear"),
+            self.num_several + (SEVERAL in first.remark),
         )
 
 

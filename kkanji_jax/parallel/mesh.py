@@ -19,6 +19,11 @@ def devices() -> list[Any]:
     except (RuntimeError, AssertionError) as err:  # JAX asserts where it finds no platform at all
         named = os.environ.get("JAX_PLATFORMS", "")
         reason = f" ({' '.join(str(err).split())[:200]})" if str(err) else ""
+        if jax.distributed.is_initialized():
+            raise ValueError(
+                f"JAX finds no device here for JAX_PLATFORMS={named!r}, or did not hear "
+                f"of those of the other processes{reason}: see what they say"
+            ) from err
         raise ValueError(
             f"JAX finds no device here for JAX_PLATFORMS={named!r}{reason}; unset it, set it to "
             "cpu, or install JAX for the GPU (pip install 'kkanji_jax[cuda12]')"
@@ -32,7 +37,7 @@ def make_mesh(chosen: Sequence[Any] | None = None) -> Mesh:
 
 
 def compiler_options(mesh: Mesh) -> dict[str, Any] | None:
-    """Lets XLA add up all float32 gradients over GPUs at once; its own limit is 30 MB."""
+    """Lets XLA sum all float32 gradients over GPUs at once; its default limit is 30 MB."""
     if mesh.devices.flat[0].platform not in ("gpu", "cuda"):
         return None
     return {"xla_gpu_all_reduce_combine_threshold_bytes": GRADIENT_BYTES}

@@ -152,7 +152,9 @@ class CheckpointStore:
                 raise RuntimeError(f"Orbax did not save step {step} in {self._workdir}")
             folder = checkpoints_of(self._workdir) / str(step)
             if not self._has_read_back:
-                _check_reads_back(folder, state, {"data": position, "meta": meta})
+                # The items are those of the process that writes; paths in them may be its own.
+                items = {"data": position, "meta": meta} if hosts.is_first() else {}
+                _check_reads_back(folder, state, items)
                 self._has_read_back = True
             if hosts.is_first():
                 write_sums(folder)

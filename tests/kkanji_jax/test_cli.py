@@ -99,8 +99,14 @@ COMMANDS = {
     "train": Command(
         "kkanji_jax.train",
         lambda i, out: [
-            "--config", f"{B0}:smoke", "--workdir", out, f"--config.data.dataset={i.dataset}",
-            "--config.batch_size=16", "--config.epochs=2.0", "--config.log_every_steps=1",
+            "--config",
+            f"{B0}:smoke",
+            "--workdir",
+            out,
+            f"--config.data.dataset={i.dataset}",
+            "--config.batch_size=16",
+            "--config.epochs=2.0",
+            "--config.log_every_steps=1",
             "--config.model.image_px=16",
         ],
         lambda out: out / "checkpoints",
@@ -130,7 +136,7 @@ COMMANDS = {
         lambda i, out: [i.image, "--model", i.run, "--out", out / "readings.csv"],
         lambda out: out / "readings.csv",
     ),
-}  # fmt: skip
+}
 EVERY = [
     pytest.param(name, marks=() if command.is_light else pytest.mark.slow)
     for name, command in COMMANDS.items()
@@ -441,8 +447,11 @@ def test_ctrl_c_ends_a_process_with_one_line(environment: dict[str, str]):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)

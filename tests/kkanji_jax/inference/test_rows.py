@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from kkanji_jax.data.kanji_forms import forms
+from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.inference.inputs import Found
 from kkanji_jax.inference.neighbours import Neighbour
 from kkanji_jax.inference.output import RowFormat, write_rows
@@ -71,7 +71,7 @@ def test_a_long_stream_is_read_in_batches_as_it_is_written(tiny_source: Path):
     # Each row carries the answer for its own file, though bad ones were left out of the batch.
     for number, row in enumerate([first, *rest]):
         if not row.error:
-            own = np.asarray(Image.open(files[number % len(files)])).mean()
+            own = glyph_image(files[number % len(files)]).mean()
             assert row.probability == pytest.approx(own, abs=1e-3)
 
 

@@ -61,9 +61,17 @@ def test_a_field_that_must_be_set_cannot_be_unset():
 
 def test_values_reach_their_fields_whatever_stands_between(config_file: Path):
     command = parse(
-        ["--config.epochs=3", "--workdir", "w", "--config", str(config_file),
-         "--config.seed", "5", "--config.tensorboard=True"]
-    )  # fmt: skip
+        [
+            "--config.epochs=3",
+            "--workdir",
+            "w",
+            "--config",
+            str(config_file),
+            "--config.seed",
+            "5",
+            "--config.tensorboard=True",
+        ]
+    )
     config = command.config
     assert (config.epochs, config.seed, config.tensorboard) == (3.0, 5, True)
     assert command.workdir == Path("w")

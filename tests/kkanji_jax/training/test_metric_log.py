@@ -33,15 +33,17 @@ def measured(loss: float, true: list[int], hits: list[int], steps: int = 1) -> S
     """Of `steps` steps: norms of 3, 2 and 1 each. Class 0 is predicted where nothing was right."""
     predicted = np.array(hits)
     predicted[0] += sum(true) - sum(hits)
-    norms = (np.float32(norm * steps) for norm in (3, 2, 1))
+    norms = (np.asarray(norm * steps, np.float32) for norm in (3, 2, 1))
     return StepMetrics(
         Sums(
-            np.float32(loss),
-            np.int32(sum(true)),
-            np.int32(0),
-            *map(np.array, (true, predicted, hits)),
+            loss=np.asarray(loss, np.float32),
+            count=np.asarray(sum(true), np.int32),
+            top5=np.zeros((), np.int32),
+            true=np.array(true),
+            predicted=predicted,
+            hits=np.array(hits),
         ),
-        Norms(np.int32(steps), *norms),
+        Norms(np.asarray(steps, np.int32), *norms),
     )
 
 
@@ -177,7 +179,7 @@ def test_a_loss_or_a_norm_that_is_not_finite_stops_the_run(tmp_path: Path, numbe
         log.write(7)
     sums, norms = measured(1.0, [4, 0, 0], [4, 0, 0])
     log = opened(tmp_path)
-    log.add(StepMetrics(sums, norms._replace(weight=np.float32(number))))
+    log.add(StepMetrics(sums, norms._replace(weight=np.asarray(number, np.float32))))
     with pytest.raises(FloatingPointError, match=f"the weight norm is {number} at step 8"):
         log.write(8)
     assert lines_of(tmp_path) == []
@@ -226,7 +228,7 @@ def test_event_files_hold_the_numbers_of_a_line(tmp_path: Path) -> None:
     [
         (7.6, "8 s"),
         (59.4, "59 s"),
-        (60.0, "1 min 0 s"),
+        (60.0, "1 min 00 s"),
         (3599.0, "59 min 59 s"),
         (3600.0, "1 h 00 min"),
     ],

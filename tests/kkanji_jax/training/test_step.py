@@ -355,7 +355,8 @@ def test_what_is_clipped_is_what_the_cases_say() -> None:
     """Else a case that means to clip would not know whether anything does."""
     for name, case in CASES.items():
         batches, state = batches_of(case), as_numpy(first_state(case))
-        _, told = numpy_update(case, state, batches.rows[0][0], batches.copies[0][0])
+        rows, copies = (np.asarray(column)[0, 0] for column in batches)
+        _, told = numpy_update(case, state, rows, copies)
         assert case.clip is None or told["norms"]["gradient"] > 1.5 * case.clip, name
 
 
