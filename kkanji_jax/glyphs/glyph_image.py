@@ -304,15 +304,12 @@ def _paper_of(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
 def _highest_near(grey: UInt8[np.ndarray, "h w"], reach: int) -> UInt8[np.ndarray, "h w"]:
     """The highest value within `reach` rows and columns."""
-    for axis in (0, 1):
-        length = grey.shape[axis]
-        padded = np.pad(
-            grey, [(reach, reach) if axis == a else (0, 0) for a in (0, 1)], mode="edge"
-        )
-        highest = padded.take(range(length), axis)
-        for shift in range(1, 2 * reach + 1):
-            highest = np.maximum(highest, padded.take(range(shift, shift + length), axis))
-        grey = highest
+    for _ in range(2):
+        highest = grey.copy()
+        for shift in range(1, min(reach, len(grey) - 1) + 1):
+            np.maximum(highest[shift:], grey[:-shift], out=highest[shift:])
+            np.maximum(highest[:-shift], grey[shift:], out=highest[:-shift])
+        grey = np.ascontiguousarray(highest.T)
     return grey
 
 

@@ -189,8 +189,9 @@ def ruled_lines(
     inner_width = INNER_WIDTH * stroke_width(is_ink)
     kept, spare = [], []
     for is_level in (False, True):
-        ink, beyond = (is_ink.T, None if outside is None else outside.T) if is_level else (
-            is_ink, outside)  # fmt: skip
+        ink, beyond = is_ink, outside
+        if is_level:
+            ink, beyond = is_ink.T, None if outside is None else outside.T
         for line in _upright_lines(ink, beyond):
             width = float(np.median(line.rights - line.lefts))
             if line.is_band:

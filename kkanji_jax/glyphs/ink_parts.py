@@ -99,12 +99,14 @@ def without_strays(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     if len(parts.areas) < 2:
         return soft
     height, width = soft.shape
-    reaches = np.stack([
-        np.where(parts.tops == 0, parts.bottoms / height, 1.0),
-        np.where(parts.bottoms == height, (height - parts.tops) / height, 1.0),
-        np.where(parts.lefts == 0, parts.rights / width, 1.0),
-        np.where(parts.rights == width, (width - parts.lefts) / width, 1.0),
-    ])  # fmt: skip
+    reaches = np.stack(
+        [
+            np.where(parts.tops == 0, parts.bottoms / height, 1.0),
+            np.where(parts.bottoms == height, (height - parts.tops) / height, 1.0),
+            np.where(parts.lefts == 0, parts.rights / width, 1.0),
+            np.where(parts.rights == width, (width - parts.lefts) / width, 1.0),
+        ]
+    )
     is_stray = (reaches.min(axis=0) < STRAY_REACH) & (parts.areas < STRAY_SHARE * parts.areas.sum())
     if not is_stray.any():
         return soft

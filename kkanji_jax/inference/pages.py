@@ -7,8 +7,8 @@ from kkanji_jax.array_types import Float32, UInt8
 from kkanji_jax.glyphs.ink_parts import find_parts
 
 PAGE = "this looks like a page, not one character: give --boxes, or cut its characters out"
-# Parts of ink are counted at one size. Of 16 scans of pages 14 were told, of 900 crops of characters
-# none, and of 450 crops enlarged to 1,200 pixels, 150 of them with noise, two.
+# Parts of ink are counted at one size. Of 16 scans of pages 14 were told, of 900 crops of
+# characters none, and of 450 enlarged to 1,200 pixels, 150 of them with noise, two.
 MIN_PAGE_PX = 1000  # long side: scans of pages have more, crops of characters have less
 WORK_PX = 512  # long side on which parts are counted
 MIN_PARTS = 100

@@ -7,8 +7,8 @@ Images that the model reads right are perturbed in each of the ways of KINDS and
 rows of `predict`. They are of three sources, in equal parts: published glyphs put on paper
 (KKANJI/kkanji2/U+XXXX/*.png), photographed crops of characters that the model knows (CROPS/
 labels.csv), and kanji of other photographed books (SHAPES/crops.csv). Half of them, by the digest
-of their names, are for tuning `glyph_image`; --half report is the other half. The same n and seed give
-the same images and perturbations, so --before, an earlier run's --out, stands beside this one's.
+of their names, are for tuning `glyph_image`; --half report is the other half. The same n and seed
+give the same images and perturbations, so --before, an earlier run's --out, stands beside this one.
 
 For each kind: the share that stays right, is called blank, is accepted and wrong, has a remark, and
 has more than 0 candidates where there should be none. Writes a Markdown table, and JSON with --out.
@@ -553,8 +553,12 @@ def _turned_180(image, rng, others):
 @kind("half a character")
 def _half(image, rng, others):
     width, height = image.size
-    boxes = ((0, 0, width // 2, height), (width // 2, 0, width, height),
-             (0, 0, width, height // 2), (0, height // 2, width, height))  # fmt: skip
+    boxes = (
+        (0, 0, width // 2, height),
+        (width // 2, 0, width, height),
+        (0, 0, width, height // 2),
+        (0, height // 2, width, height),
+    )
     return image.crop(boxes[int(rng.integers(4))])
 
 
@@ -736,10 +740,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(scores, before), end="")
     if args.out:
         content = {
-            "version": 1, "n": len(samples), "seed": args.seed, "half": args.half,
-            "step": recogniser.step, "weights": recogniser.weights,
+            "version": 1,
+            "n": len(samples),
+            "seed": args.seed,
+            "half": args.half,
+            "step": recogniser.step,
+            "weights": recogniser.weights,
             "kinds": {name: one._asdict() for name, one in scores.items()},
-        }  # fmt: skip
+        }
         text = json.dumps(content, indent=1, ensure_ascii=False)
         args.out.write_text(text + "\n", encoding="utf-8")
     return 0
