@@ -101,7 +101,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     names `path`.
     """
     path = Path(path)
-    if _is_written_through(path):
+    if is_written_through(path):
         with _spooled(path) as spool:
             yield spool
         return
@@ -126,7 +126,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def _is_written_through(path: Path) -> bool:
+def is_written_through(path: Path) -> bool:
     """Whether `path` is a pipe or a device, or a name for an open file as /dev/stdout is."""
     if str(path).startswith(("/dev/fd/", "/dev/std", "/proc/")):
         return True

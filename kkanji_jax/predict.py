@@ -9,20 +9,32 @@ unclear where ink and paper cannot be told apart.
 """
 
 import argparse
+import contextlib
+import hashlib
 import itertools
 import os
+import signal
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from kkanji_jax import cli
-from kkanji_jax.inference.inputs import find_images
-from kkanji_jax.inference.output import FORMATS, open_output, write_rows
+from kkanji_jax import __version__, cli
+from kkanji_jax.files import is_written_through, sha256_of
+from kkanji_jax.inference.inputs import find_images, told_counts
+from kkanji_jax.inference.output import FORMATS, RowFormat, open_output, write_rows
+from kkanji_jax.inference.partial import PartialRows, Tally
+from kkanji_jax.inference.places import require_apart
 from kkanji_jax.inference.rows import Asked, Row, predict_rows
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.recogniser import Recogniser
+
+SCRIPTS = ("kanji", "kana")  # what --chars takes for a name, and not for a file
+MOST_NAMED = 40  # characters in one line
+TERMINATED = 143  # 128 + SIGTERM, as shells have it
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,27 +97,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-SEVERAL = "several characters"  # of glyph_image's remarks
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what Ctrl-C does, with the exit status of the other signal."""
 
 
-class _Tally:
-    """Counts images and errors as rows pass, and reports how many."""
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds the block as Ctrl-C does, so that finished rows are kept."""
 
-    def __init__(self, report: cli.Report) -> None:
-        self.num_images = self.num_errors = self.num_blank = self.num_unclear = 0
-        self.num_several = 0
-        self._report = report
+    def stop(number: int, frame: object) -> NoReturn:
+        raise Terminated
 
-    def watch(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            if row.rank in (None, 1):
-                self.num_images += 1
-                self.num_errors += bool(row.error)
-                self.num_blank += row.verdict == "blank"
-                self.num_unclear += row.verdict == "unclear"
-                self.num_several += SEVERAL in row.remark
-                self._report("images", self.num_images, None)
-            yield row
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -120,14 +131,35 @@ def _check(args: argparse.Namespace) -> None:
     for flag, path in (("--annotate", args.annotate), ("--show-steps", args.show_steps)):
         if path and path.suffix.lower() != ".png":
             raise ValueError(f"wanted a file name that ends in .png, got {flag} {path}")
+    written = {"--out": args.out, "--annotate": args.annotate, "--show-steps": args.show_steps}
+    is_listed = args.chars and args.chars not in SCRIPTS
+    read = {
+        "--boxes": args.boxes,
+        "--chars": Path(args.chars) if is_listed else None,
+        "--model": Path(args.model) if args.model else None,
+        "--dataset": args.dataset,
+    }
+    require_apart(
+        {flag: path for flag, path in written.items() if path},
+        {flag: path for flag, path in read.items() if path},
+        args.paths,
+    )
 
 
 def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
     characters = index = None
     if args.chars:
+        from kkanji_jax.data.class_index import codepoint_of
         from kkanji_jax.inference.characters import characters_of
 
-        characters = characters_of(args.chars, recogniser.class_index)
+        characters, lacking = characters_of(args.chars, recogniser.class_index)
+        if lacking:
+            told = " ".join(f"{c} {codepoint_of(c)}" for c in lacking[:MOST_NAMED])
+            rest = f" and {len(lacking) - MOST_NAMED:,} more" if len(lacking) > MOST_NAMED else ""
+            print(
+                f"the model lacks {len(lacking):,} of the characters in {args.chars}: {told}{rest}",
+                file=sys.stderr,
+            )
     if args.neighbours:
         from kkanji_jax.inference.neighbours import cached_index
 
@@ -143,14 +175,37 @@ def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
     )
 
 
+def _identity(args: argparse.Namespace, recogniser: "Recogniser", asked: Asked) -> dict[str, str]:
+    """All that decides about rows, by the name that a message gives it."""
+    index = asked.index
+    told = {
+        "model": recogniser.digest,
+        "--backend": args.backend,
+        "--top-k": args.top_k,
+        "--chars": None if asked.characters is None else "".join(sorted(asked.characters)),
+        "--min-probability": args.min_probability,
+        "--neighbours": args.neighbours,
+        "--dataset": index and hashlib.sha256(index.vectors.tobytes()).hexdigest(),
+        "--invert": args.invert,
+        "--boxes": sha256_of(args.boxes) if args.boxes else None,
+        "--format": args.format,
+        "--bom": args.bom,
+        "version of kkanji_jax": __version__,
+    }
+    return {name: str(value) for name, value in told.items()}
+
+
 def predict(args: argparse.Namespace) -> int:
     """Writes the rows; returns how many images could not be read."""
     _check(args)
-    found = find_images(args.paths)
-    first = next(found)
-    if first.error and len(args.paths) == 1:
-        raise ValueError(f"{first.path}: {first.error}")
-    found = itertools.chain([first], found)
+    passed_over: Counter[str] = Counter()
+    found = find_images(args.paths, passed_over)
+    begin = list(itertools.islice(found, 2))
+    if len(begin) == 1 and begin[0].error:
+        raise ValueError(f"{begin[0].path}: {begin[0].error}")
+    if args.annotate and len(begin) > 1:
+        raise ValueError(f"--annotate wants one page, as {begin[0].path}")
+    found = itertools.chain(begin, found)
     if args.boxes:
         from kkanji_jax.inference.boxes import crops_of, read_boxes
 
@@ -159,49 +214,89 @@ def predict(args: argparse.Namespace) -> int:
     from kkanji_jax.inference.recogniser import load
 
     recogniser = load(args.model, weights=args.weights, backend=args.backend)
-    # Rows that go to the same terminal are progress enough.
-    is_shown = bool(args.out) or not sys.stdout.isatty()
-    progress = cli.Progress()
-    tally = _Tally(progress if is_shown else cli.say_nothing)
     asked, sheet = _asked(args, recogniser), None
     if args.show_steps:
         from kkanji_jax.inference.steps_sheet import StepsSheet
 
         sheet = StepsSheet()
         asked = asked._replace(on_steps=sheet.add)
-    rows = tally.watch(predict_rows(recogniser, found, asked))
+    # Rows that go to the same terminal are progress enough.
+    is_shown = bool(args.out) or not sys.stdout.isatty()
     drawn: list[Row] = []
-    with progress, open_output(args.out, args.bom and args.format == "csv") as file:
-        write_rows(_kept(rows, drawn) if args.annotate else rows, file, args.format)
+    form = RowFormat(args.format, args.bom and args.format == "csv")
+    with _terminable(), cli.Progress() as progress:
+        watch = _Watch(progress if is_shown else cli.say_nothing, drawn if args.annotate else None)
+        if args.out and not is_written_through(args.out):
+            identity = _identity(args, recogniser, asked)
+            # A drawing needs every row, those of an earlier run too.
+            is_resumed = not args.annotate and not args.show_steps
+            with PartialRows(args.out, form, identity, is_resumed=is_resumed) as out:
+                watch.tally = out.tally
+                rows = predict_rows(recogniser, out.remaining(found), asked)
+                with contextlib.closing(rows):
+                    out.write(watch.over(rows))
+        else:
+            with open_output(args.out) as file:
+                rows = predict_rows(recogniser, found, asked)
+                with contextlib.closing(rows):
+                    write_rows(watch.over(rows), file, form)
     if args.annotate:
         from kkanji_jax.inference.annotate import annotate_page
         from kkanji_jax.plots.fonts import font_files
 
-        annotate_page(args.paths[0], drawn, args.annotate, font_files())
+        annotate_page(begin[0].source(), drawn, args.annotate, font_files())
     if sheet is not None:
         sheet.save(args.show_steps)
+    _tell(watch.tally, passed_over)
+    return watch.tally.num_errors
+
+
+class _Watch:
+    """Counts images as their rows pass, reports how many, and keeps first rows in `drawn`."""
+
+    def __init__(self, report: cli.Report, drawn: list[Row] | None) -> None:
+        self.tally = Tally()
+        self._report, self._drawn = report, drawn
+
+    def over(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows, watched."""
+        for row in rows:
+            if row.rank in (None, 1):
+                self.tally = self.tally.with_image(row)
+                self._report("images", self.tally.num_images, None)
+                if self._drawn is not None:
+                    self._drawn.append(row)
+            yield row
+
+
+def _tell(tally: Tally, passed_over: Counter[str]) -> None:
+    """What a reader should know of the whole, on standard error."""
     for count, what in (
         (tally.num_errors, "could not be read"),
         (tally.num_blank, "have no ink"),
+        (tally.num_unclear, "are unclear: their ink and paper cannot be told apart"),
         (tally.num_unclear, "are unclear: their ink and paper cannot be told apart"),
         (tally.num_several, "seem to hold several characters: cut them apart, or use --boxes"),
     ):
         if count:
             print(f"{count:,} of {tally.num_images:,} images {what}", file=sys.stderr)
-    return tally.num_errors
-
-
-def _kept(rows: Iterable[Row], kept: list[Row]) -> Iterator[Row]:
-    for row in rows:
-        if row.rank in (None, 1):
-            kept.append(row)
-        yield row
+    if passed_over:
+        told = told_counts(passed_over)
+        print(f"passed over in folders, being no images: {told}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts; 0, or 1 where a file could not be read or nothing could be done."""
     args = _parser().parse_intermixed_args(argv)  # options may stand between paths
-    return cli.answer(lambda: 1 if predict(args) else 0)
+
+    def work() -> int:
+        try:
+            return 1 if predict(args) else 0
+        except Terminated:
+            print("terminated", file=sys.stderr)
+            return TERMINATED
+
+    return cli.answer(work)
 
 
 def run() -> NoReturn:

@@ -16,7 +16,10 @@ MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .jp2 .avif".split(),
+    (
+        ".png .jpg .jpeg .jfif .jpe .mpo .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .pnm .jp2 .j2k "
+        ".avif"
+    ).split(),
 )
 
 # Redness is in grey levels: vermilion on paper has 100 and more, sepia ink and a JPEG's losses

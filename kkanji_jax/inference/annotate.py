@@ -1,5 +1,7 @@
 """A page with its boxes and what was read in them, drawn on it."""
 
+import contextlib
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,12 @@ class LabelFont:
         return self._fonts[file, size_px]
 
 
-def annotate_page(page: str, rows: Iterable[Row], out: Path, font_files: Sequence[Path]) -> None:
+def annotate_page(
+    page: str | io.BytesIO | Image.Image,
+    rows: Iterable[Row],
+    out: Path,
+    font_files: Sequence[Path],
+) -> None:
     """Writes `page` as a PNG with the best reading beside each box, coloured by its verdict.
 
     `rows` are those of this page; the file appears when whole. ValueError if the page cannot be
@@ -56,7 +63,11 @@ def annotate_page(page: str, rows: Iterable[Row], out: Path, font_files: Sequenc
     """
     if out.suffix.lower() != ".png":
         raise ValueError(f"wanted a file name that ends in .png for --annotate, got {out}")
-    with open_image(page, page, MAX_PAGE_PIXELS) as opened:
+    if isinstance(page, Image.Image):
+        opening = contextlib.nullcontext(page)
+    else:
+        opening = open_image(page, str(getattr(page, "name", page)), MAX_PAGE_PIXELS)
+    with opening as opened:
         upright = ImageOps.exif_transpose(opened)
         canvas = upright.convert("RGB") if not upright.mode.startswith("I") else _deep(upright)
     draw, font = ImageDraw.Draw(canvas), LabelFont(font_files)

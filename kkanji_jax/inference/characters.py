@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.data.scripts import script_of
@@ -11,7 +12,14 @@ NAMED = ("kanji", "kana")
 _CODEPOINT = re.compile(r"U\+[0-9A-F]{4,6}")
 
 
-def characters_of(wanted: str, class_index: ClassIndex) -> frozenset[str]:
+class Characters(NamedTuple):
+    """Characters that were asked for: those that a model knows, and those that it lacks, sorted."""
+
+    known: frozenset[str]
+    lacking: tuple[str, ...] = ()
+
+
+def characters_of(wanted: str, class_index: ClassIndex) -> Characters:
     """Those of `wanted`: `kanji`, `kana`, or a UTF-8 file of characters or U+XXXX, in any layout.
 
     ValueError if the file holds nothing that the model knows.
@@ -21,7 +29,7 @@ def characters_of(wanted: str, class_index: ClassIndex) -> frozenset[str]:
         chosen = frozenset(character_of(codepoint) for codepoint in known)
         if not chosen:
             raise ValueError(f"this model knows no {wanted}")
-        return chosen
+        return Characters(chosen)
     path = Path(wanted)
     if not path.is_file():
         raise ValueError(f"wanted kanji, kana or a file of characters for --chars, got {wanted!r}")
@@ -35,7 +43,7 @@ def characters_of(wanted: str, class_index: ClassIndex) -> frozenset[str]:
         raise ValueError(
             f"none of the {len(listed)} characters in {path} is among the model's {len(known)}"
         )
-    return listed & known
+    return Characters(listed & known, tuple(sorted(listed - known)))
 
 
 def _listed(text: str) -> Iterable[str]:

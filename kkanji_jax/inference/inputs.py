@@ -1,17 +1,26 @@
-"""What there is to read: files, folders, standard input."""
+"""What there is to read: files, folders, pages of PDF files, standard input."""
 
 import io
 import os
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from kkanji_jax.inference.documents import HEIF_SUFFIXES, PDF_SUFFIX, open_heif, pages_of_pdf
+
 STANDARD_INPUT = "-"
 MAX_INPUT_BYTES = 200_000_000  # of standard input, which is held in memory
+_PDF_PAGE = re.compile(r"(.+\.pdf)#([1-9]\d*)", re.IGNORECASE | re.DOTALL)
 
 
 class Found(NamedTuple):
-    """Something to read, or why there is nothing. `image` is read instead of the file, if given."""
+    """Something to read, or why there is nothing.
+
+    `image` is read instead of the file, if given: an image, or a function that opens one, and that
+    raises ValueError or OSError.
+    """
 
     path: str
     error: str = ""
@@ -19,26 +28,56 @@ class Found(NamedTuple):
     box: tuple[int, int, int, int] | None = None  # left, top, width, height on the page
     image: Any = None
 
+    def source(self) -> Any:
+        """What `load_image` takes; ValueError or OSError for a document that cannot be opened."""
+        if self.image is None:
+            return self.path
+        return self.image() if callable(self.image) else self.image
 
-def find_images(paths: Iterable[str]) -> Iterator[Found]:
-    """Every image of the paths given, in sorted order; a path that yields none, with its error.
 
-    Folders are searched to the bottom; links to folders are not followed, hidden files and files
-    without an image's suffix are passed over. `-` is one image on standard input.
+def shown_path(path: str) -> str:
+    """A path as rows have it: UTF-8 whatever the locale, other bytes as \\xff."""
+    try:
+        content = os.fsencode(path)
+    except UnicodeEncodeError:  # not of the file system: a name from a list
+        content = path.encode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "backslashreplace")
+
+
+def find_images(paths: Iterable[str], passed_over: Counter[str] | None = None) -> Iterator[Found]:
+    """Every image of the paths, in their order; a path that yields none, with its error.
+
+    Folders are searched to the bottom, in the order of names; links to folders are not followed,
+    hidden files and files without an image's suffix are passed over. `passed_over` counts the
+    latter by suffix. `-` is one image on standard input; `x.pdf` is its pages, `x.pdf#3` one.
     """
-    for path in sorted(paths):
+    passed_over = Counter() if passed_over is None else passed_over
+    for path in paths:
         if path == STANDARD_INPUT:
             yield _standard_input()
         elif os.path.isdir(path):
-            inside = _walk(path)
-            first = next(inside, Found(path, "no images in this folder"))
+            inside = _walk(path, passed_over)
+            first = next(inside, None)
+            if first is None:
+                told = f" (but {told_counts(passed_over)})" if passed_over else ""
+                yield Found(path, f"no images in this folder{told}")
+                continue
             yield first
             yield from inside
         elif os.path.isfile(path):
-            yield Found(path)
+            yield from _images_of(path)
+        elif (page := _PDF_PAGE.fullmatch(path)) and os.path.isfile(page[1]):
+            yield from pages_of(page[1], int(page[2]))
         else:
             is_there = os.path.lexists(path)
             yield Found(path, "neither a file nor a folder" if is_there else "no such file")
+
+
+def told_counts(counts: Counter[str]) -> str:
+    """`3 .txt, 1 .md`: most frequent first, the ten commonest."""
+    told = [f"{count:,} {kind}" for kind, count in counts.most_common(10)]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(10))
+    return ", ".join(told + ([f"{rest:,} others"] if rest else []))
 
 
 def _standard_input() -> Found:
@@ -52,9 +91,48 @@ def _standard_input() -> Found:
     return Found(STANDARD_INPUT, image=stream)
 
 
-def _walk(folder: str) -> Iterator[Found]:
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _images_of(path: str) -> Iterator[Found]:
+    if _suffix(path) == PDF_SUFFIX:
+        yield from pages_of(path)
+    elif _suffix(path) in HEIF_SUFFIXES:
+        yield Found(path, image=lambda: open_heif(path))
+    else:
+        yield Found(path)
+
+
+def pages_of(path: str, number: int | None = None) -> Iterator[Found]:
+    """The pages of a PDF file as `path#1`, `path#2`, or the one of this number."""
+    try:
+        pages = pages_of_pdf(path)
+        if number is not None and number > len(pages):
+            raise ValueError(f"{path} has {len(pages)} pages, wanted page {number}")
+    except (ValueError, OSError) as err:
+        yield Found(path if number is None else f"{path}#{number}", " ".join(str(err).split()))
+        return
+    for page_number, render in enumerate(pages, 1):
+        if number in (None, page_number):
+            yield Found(f"{path}#{page_number}", image=render)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is read where a folder is."""
     from kkanji_jax.glyphs.image_files import SUFFIXES
 
+    suffix = _suffix(name)
+    return suffix in SUFFIXES or suffix == PDF_SUFFIX or suffix in HEIF_SUFFIXES
+
+
+def pdf_of(path: str) -> str | None:
+    """The file of a path that names one page, as `x.pdf#3`; None for any other path."""
+    page = None if os.path.lexists(path) else _PDF_PAGE.fullmatch(path)
+    return page[1] if page else None
+
+
+def _walk(folder: str, passed_over: Counter[str]) -> Iterator[Found]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -65,6 +143,13 @@ def _walk(folder: str) -> Iterator[Found]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
-            yield Found(entry.path)
+            yield from _walk(entry.path, passed_over)
+        elif entry.is_dir():
+            passed_over["links to folders"] += 1
+        elif not is_image_name(entry.name):
+            passed_over[_suffix(entry.name) or "without a suffix"] += 1
+        elif entry.is_file():
+            yield from _images_of(entry.path)
+        else:
+            is_link = entry.is_symlink() and not os.path.exists(entry.path)
+            yield Found(entry.path, "a link to nothing" if is_link else "not a file")

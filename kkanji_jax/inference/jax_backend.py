@@ -22,12 +22,18 @@ class JaxBackend:
     def __init__(
         self, model: dict[str, Any], num_classes: int, params: Any, batch_stats: Any
     ) -> None:
+        self._model, self._num_classes = model, num_classes
         enable_compilation_cache()
         mesh_lib.devices()
         graphdef = make_graphdef(model, num_classes)
         self._logits_fn = make_logits_fn(graphdef, model["image_px"])
         self._params, self._batch_stats = jax.device_put((params, batch_stats))
         self._compiled: set[int] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled programs cannot be pickled: it compiles anew.
+        params, batch_stats = jax.device_get((self._params, self._batch_stats))
+        return JaxBackend, (self._model, self._num_classes, params, batch_stats)
 
     def __call__(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]

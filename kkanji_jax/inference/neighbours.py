@@ -120,7 +120,7 @@ def cached_index(
     """
     trained = recogniser.trained
     folder = cache_folder() if trained.is_bundle else trained.path
-    digest = _digest_of(trained)
+    digest = digest_of(trained)[:12]
     if dataset is None:
         if folder is None:
             raise ValueError(
@@ -156,14 +156,15 @@ def cached_index(
     return index
 
 
-def _digest_of(trained: Any) -> str:
+def digest_of(trained: Any) -> str:
+    """SHA-256 of a model's weights and batch statistics, in hex."""
     from kkanji_jax.saved.bundle import flatten
 
     digest = hashlib.sha256()
     for tree in (trained.params, trained.batch_stats):
         for name, array in sorted(flatten(tree, "").items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()
 
 
 def _unit(vectors: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:

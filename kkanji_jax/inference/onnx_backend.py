@@ -25,6 +25,7 @@ class OnnxBackend:
 
     def __init__(self, model: Path | bytes) -> None:
         """`model` is an ONNX file or its content; ValueError where ONNX Runtime cannot load it."""
+        self._model = model
         try:
             import onnxruntime
         except ModuleNotFoundError as err:
@@ -43,6 +44,9 @@ class OnnxBackend:
         except _load_errors() as err:
             what = "the network" if isinstance(model, bytes) else model
             raise ValueError(f"ONNX Runtime cannot load {what}: {err}") from err
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OnnxBackend, (self._model,)  # sessions cannot be pickled: it is loaded anew
 
     @classmethod
     def of_trained(cls, trained: "Trained") -> "OnnxBackend":

@@ -1,13 +1,12 @@
 """Rows written as they come: text, CSV, JSON or JSON Lines, always UTF-8."""
 
 import contextlib
-import csv
 import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kkanji_jax import cli
 from kkanji_jax.files import written_whole
@@ -17,54 +16,90 @@ FORMATS = ("text", "csv", "json", "jsonl")
 
 
 @contextlib.contextmanager
-def open_output(path: Path | None, has_bom: bool) -> Iterator[Any]:
-    """Standard output or a file that appears when whole; UTF-8 whatever the locale."""
+def open_output(path: Path | None) -> Iterator[Any]:
+    """Standard output, or a file that appears when whole; UTF-8 whatever the locale."""
     if path is None:
         cli.require_output()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-        if has_bom:
-            sys.stdout.write("\ufeff")
         yield sys.stdout
         sys.stdout.flush()
         return
-    encoding = "utf-8-sig" if has_bom else "utf-8"
     with (
         written_whole(path) as unfinished,
-        unfinished.open("w", encoding=encoding, errors="backslashreplace", newline="\n") as file,
+        unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
     ):
         yield file
 
 
-def write_rows(rows: Iterable[Row], file: Any, form: str) -> None:
-    """Writes rows as they come: `text` (tab-separated), `csv`, `json` (one array) or `jsonl`."""
-    if form == "csv":
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows(_cells(row) for row in rows)
-    elif form == "text":
-        file.writelines(_line(row) for row in rows)
-    else:
-        before = "[\n" if form == "json" else ""
-        for row in rows:
-            text = json.dumps(_object(row), ensure_ascii=False)
-            file.write(f"{before}{text}" if form == "json" else f"{text}\n")
-            before = ",\n"
-        if form == "json":
-            file.write("[]\n" if before == "[\n" else "\n]\n")
+class RowFormat(NamedTuple):
+    """How rows are written: `text` (tab-separated), `csv`, `json` (one array) or `jsonl`.
+
+    `is_for_excel` marks CSV as UTF-8, and quotes with ' a cell that Excel would take for a formula.
+    """
+
+    name: str
+    is_for_excel: bool = False
+
+    def head(self) -> str:
+        """What stands before the rows."""
+        if self.name != "csv":
+            return ""
+        return ("\ufeff" if self.is_for_excel else "") + _csv_line(Row._fields)
+
+    def text_of(self, row: Row, is_first: bool) -> str:
+        """One row, whole."""
+        if self.name == "text":
+            return _line(row)
+        if self.name == "csv":
+            cells = map(str, _cells(row))
+            return _csv_line(map(_no_formula, cells) if self.is_for_excel else cells)
+        text = json.dumps(_object(row), ensure_ascii=False)
+        if self.name == "jsonl":
+            return f"{text}\n"
+        return f"[\n{text}" if is_first else f",\n{text}"
+
+    def tail(self, is_empty: bool) -> str:
+        """What stands after the rows."""
+        if self.name != "json":
+            return ""
+        return "[]\n" if is_empty else "\n]\n"
+
+
+def write_rows(rows: Iterable[Row], file: Any, form: RowFormat) -> None:
+    """Writes rows to a text stream as they come."""
+    file.write(form.head())
+    is_first = True
+    for row in rows:
+        file.write(form.text_of(row, is_first))
+        is_first = False
+    file.write(form.tail(is_first))
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    return ",".join(map(_csv_cell, cells)) + "\n"
+
+
+def _csv_cell(text: str) -> str:
+    """Quoted where a reader of CSV would else end the cell or the line, a bare CR among them."""
+    if any(character in text for character in ',"\r\n') or text != text.strip():
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _cells(row: Row) -> list[Any]:
-    shown = "" if row.probability is None else f"{row.probability:.6f}"
-    box = "" if row.box is None else " ".join(map(str, row.box))
-    return list(
-        row._replace(
-            probability=shown,  # pyright: ignore[reportArgumentType]
-            box=box,  # pyright: ignore[reportArgumentType]
-            variants=_told_variants(row),  # pyright: ignore[reportArgumentType]
-            neighbours=_told_neighbours(row),  # pyright: ignore[reportArgumentType]
-        )
-    )
+    told: dict[str, Any] = {
+        "probability": "" if row.probability is None else f"{row.probability:.6f}",
+        "box": "" if row.box is None else " ".join(map(str, row.box)),
+        "variants": _told_variants(row),
+        "neighbours": _told_neighbours(row),
+    }
+    cells = [told.get(name, value) for name, value in zip(Row._fields, row, strict=True)]
+    return ["" if cell is None else cell for cell in cells]
 
 
 def _object(row: Row) -> dict[str, Any]:

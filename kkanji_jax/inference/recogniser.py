@@ -1,21 +1,33 @@
 """A trained model, loaded: images in, characters with probabilities out."""
 
+import hashlib
 import io
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
+from PIL import Image
 
 from kkanji_jax.array_types import Bool, Float, Float32, Shaped, UInt8
 from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
 from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, glyph_steps, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource, load_picture
+from kkanji_jax.inference.neighbours import digest_of
 from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
 
-__all__ = ["Candidate", "Reading", "Recogniser", "check_model", "choose_weights", "load"]
+__all__ = [
+    "Candidate",
+    "ImageError",
+    "Reading",
+    "Recogniser",
+    "check_model",
+    "choose_weights",
+    "load",
+]
 
 BACKENDS = ("jax", "onnx")
 VERDICTS = ("accept", "ask", "unknown", BLANK, UNCLEAR)
@@ -88,11 +100,30 @@ class Reading(Sequence[Candidate]):
         return f"Reading({list(self._candidates)!r}, verdict={self.verdict!r}{told})"
 
 
+class ImageError(ValueError):
+    """An image that cannot be read: which one of those given, and why.
+
+    `number` counts the images of one call from 0, and `image` is what was given.
+    """
+
+    def __init__(self, message: str, number: int, image: Any) -> None:
+        super().__init__(message, number, image)
+        self.number, self.image = number, image
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Recogniser:
     """Reads images of single characters; made by `load`.
 
-    Images are paths, PIL images or arrays of any size (see `data.image_files.load_image`), one or
-    a list of them; an array uint8 [n h w], with w over 4, is n images. What cannot be read raises
+    Images are paths, streams of bytes, PIL images or arrays of any size (see
+    `glyphs.image_files.load_image`), one or a list of them; an array uint8 [n h w], with w over 4,
+    is n images. What cannot be read raises ImageError, a ValueError: a path that is not there, a
+    folder, a damaged file, anything that is no image.
+
+    It can be pickled, and loads its network anew where it is unpickled; one backed by a model.onnx
+    does so from the same file. It serves the process that made it: a fork of it is refused with
     ValueError.
     """
 
@@ -102,6 +133,13 @@ class Recogniser:
         self.trained = trained
         self._run = run
         self._calibration = calibration
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_process"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _process=os.getpid())
 
     @property
     def class_index(self) -> ClassIndex:
@@ -118,22 +156,61 @@ class Recogniser:
         """The training step of its weights."""
         return self.trained.step
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 in hex of what decides about its answers: weights, characters, calibration."""
+        told = json.dumps([self.class_index.to_json(), self.trained.calibration], sort_keys=True)
+        return hashlib.sha256(f"{digest_of(self.trained)} {told}".encode()).hexdigest()
+
+    @overload
     def predict(
         self,
         images: ImageSource | Iterable[ImageSource],
         top_k: int = 5,
         *,
         characters: Iterable[str] | None = None,
-    ) -> list[Reading]:
+        on_error: Literal["raise"] = "raise",
+    ) -> list[Reading]: ...
+    @overload
+    def predict(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        top_k: int = 5,
+        *,
+        characters: Iterable[str] | None = None,
+        on_error: Literal["row"],
+    ) -> list[Reading | ImageError]: ...
+    def predict(
+        self,
+        images: Any,  # as above; anything else is an ImageError
+        top_k: int = 5,
+        *,
+        characters: Iterable[str] | None = None,
+        on_error: str = "raise",
+    ) -> list[Reading] | list[Reading | ImageError]:
         """The `top_k` most probable characters of each image; all if there are fewer.
 
         Probabilities sum to 1 over all classes, or over those of `characters` when the answer is
         restricted to them; they are calibrated where the model has a calibration. A verdict is of
         the unrestricted answer: where the restriction changes the best reading, it is `unknown`.
+        An image that cannot be read raises ImageError; with `on_error="row"` the error stands in
+        its place in the list instead.
         """
-        glyphs, notes = self._glyphs_of(images)
-        logits = self._run(glyphs)[0]
-        return self.readings_of(logits, glyphs, top_k, characters=characters, notes=notes)
+        if on_error not in ("raise", "row"):
+            raise ValueError(f"wanted an on_error of raise or row, got {on_error!r}")
+        made = self._glyphs_of(images)
+        errors = {n: item for n, item in enumerate(made) if isinstance(item, ImageError)}
+        if errors and on_error == "raise":
+            raise next(iter(errors.values()))
+        good = [item for item in made if not isinstance(item, ImageError)]
+        glyphs = _stacked(good)
+        notes = [item.note for item in good]
+        logits = self.outputs(glyphs)[0]
+        answers = self.readings_of(logits, glyphs, top_k, characters=characters, notes=notes)
+        readings = iter(answers)
+        if not errors:
+            return answers
+        return [errors[n] if n in errors else next(readings) for n in range(len(made))]
 
     def predict_glyphs(
         self,
@@ -143,7 +220,7 @@ class Recogniser:
         characters: Iterable[str] | None = None,
     ) -> list[Reading]:
         """`predict` for glyphs that already have the network's look."""
-        return self.readings_of(self._run(glyphs)[0], glyphs, top_k, characters=characters)
+        return self.readings_of(self.outputs(glyphs)[0], glyphs, top_k, characters=characters)
 
     def readings_of(
         self,
@@ -200,14 +277,25 @@ class Recogniser:
             readings.append(Reading(candidates, verdict, note.remarks))
         return readings
 
-    def embed(self, images: ImageSource | Iterable[ImageSource]) -> Float32[np.ndarray, "n d"]:
+    def embed(self, images: Any) -> Float32[np.ndarray, "n d"]:
         """The network's pooled features of each image, the vector its classifier reads."""
-        return self.outputs(self._glyphs_of(images)[0])[1]
+        made = []
+        for item in self._glyphs_of(images):
+            if isinstance(item, ImageError):
+                raise item
+            made.append(item)
+        return self.outputs(_stacked(made))[1]
 
     def outputs(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
     ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
         """Logits and features of glyphs, in one pass."""
+        if os.getpid() != self._process:
+            raise ValueError(
+                f"this recogniser was made by process {self._process}, of which this is a fork, "
+                "where its threads are gone: load it in each process, or start processes by spawn, "
+                "to which it can be passed"
+            )
         return self._run(glyphs)
 
     def accuracy_of(self, verdict: str) -> float | None:
@@ -236,25 +324,52 @@ class Recogniser:
             )
         return np.flatnonzero(is_wanted)
 
-    def _glyphs_of(
-        self, images: ImageSource | Iterable[ImageSource]
-    ) -> tuple[UInt8[np.ndarray, "n 64 64"], list[Note]]:
+    def _glyphs_of(self, images: Any) -> "list[_Made | ImageError]":
+        """What was made of each image, or why it cannot be read."""
         sources: Iterable[Any]
         if isinstance(images, np.ndarray):
             sources = list(images) if _is_stack(images) else [images]
-        elif isinstance(images, Iterable) and not isinstance(images, str | io.BytesIO):
+        elif isinstance(images, Iterable) and not isinstance(images, _SINGLE):
             sources = images
         else:
             sources = [images]
-        glyphs: list[UInt8[np.ndarray, "64 64"]] = []
-        notes = []
-        for image in sources:
-            steps = glyph_steps(load_picture(image))
-            glyphs.append(steps.glyph)
-            notes.append(Note(steps.trouble, steps.remarks))
-        if not glyphs:
-            return np.zeros((0, GLYPH_PX, GLYPH_PX), np.uint8), notes
-        return np.stack(glyphs), notes
+        return [_made_of(image, number) for number, image in enumerate(sources)]
+
+
+class _Made(NamedTuple):
+    """An image's glyph, and what is known of it."""
+
+    glyph: Any  # UInt8 [64 64]
+    note: Note
+
+
+# Can be iterated over, and are no images in a row.
+_SINGLE = (str, bytes, bytearray, memoryview, io.IOBase, Mapping)
+
+
+def _made_of(image: Any, number: int) -> _Made | ImageError:
+    wanted = "wanted the path of an image, io.BytesIO, a PIL image or an array"
+    if not isinstance(image, str | os.PathLike | io.BytesIO | Image.Image | np.ndarray):
+        return ImageError(f"{wanted}, got {type(image).__name__} (image {number})", number, image)
+    try:
+        if isinstance(image, str | os.PathLike) and os.path.isdir(image):
+            raise ValueError(f"{wanted}, {os.fsdecode(image)} is a folder: name the files in it")
+        steps = glyph_steps(load_picture(image))
+    except (ValueError, OSError) as err:
+        told = str(err)
+        if isinstance(err, OSError) and err.strerror:
+            where = f": {os.fsdecode(image)}" if isinstance(image, str | os.PathLike) else ""
+            told = f"{err.strerror}{where}"
+        error = ImageError(f"{told} (image {number})", number, image)
+        error.__cause__ = err
+        return error
+    return _Made(steps.glyph, Note(steps.trouble, steps.remarks))
+
+
+def _stacked(made: Sequence[_Made]) -> UInt8[np.ndarray, "n 64 64"]:
+    if not made:
+        return np.zeros((0, GLYPH_PX, GLYPH_PX), np.uint8)
+    return np.stack([item.glyph for item in made])
 
 
 def load(

@@ -1,14 +1,13 @@
 """The rows of an answer, made in batches as they are asked for."""
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.data.kanji_forms import Form, forms
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import Found, shown_path
 
 if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
@@ -98,13 +97,16 @@ def _decode(remaining: Iterator[Found], asked: Asked) -> list[_Image]:
 def _image_of(item: Found, asked: Asked) -> _Image:
     from kkanji_jax.glyphs.glyph_image import glyph_steps
     from kkanji_jax.glyphs.image_files import load_picture
+    from kkanji_jax.inference.pages import PAGE, looks_like_page
     from kkanji_jax.inference.recogniser import Note
 
     if item.error:
         return _Image(item, error=item.error)
     try:
-        source = item.path if item.image is None else item.image
-        steps = glyph_steps(load_picture(source), asked.is_ink_bright)
+        picture = load_picture(item.source())
+        if item.box is None and looks_like_page(picture):
+            return _Image(item._replace(image=None), error=PAGE)
+        steps = glyph_steps(picture, asked.is_ink_bright)
         if asked.on_steps is not None:
             asked.on_steps(item, steps)
     except (ValueError, OSError) as err:
@@ -145,9 +147,7 @@ def _rows_of_batch(
             neighbours = iter(asked.index.nearest(features, asked.num_neighbours))
     for image in images:
         item = image.found
-        # File names are UTF-8 here whatever the locale; other bytes show as \xff.
-        path = os.fsencode(item.path).decode("utf-8", "backslashreplace")
-        empty = Row(path, id=item.id, box=item.box, ink=image.ink)
+        empty = Row(shown_path(item.path), id=item.id, box=item.box, ink=image.ink)
         if image.note is None:
             yield empty._replace(error=image.error)
         else:

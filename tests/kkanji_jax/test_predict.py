@@ -117,7 +117,7 @@ def test_a_path_that_is_not_there_is_a_row_among_others(tiny_run, pictures: Path
     missing = str(pictures / "本 春" / "zzz.png")
     status, rows = rows_of(tiny_run, missing, "--top-k", "1", file)
     assert status == 1
-    assert [(row["path"], row["error"]) for row in rows] == [(file, ""), (missing, "no such file")]
+    assert [(row["path"], row["error"]) for row in rows] == [(missing, "no such file"), (file, "")]
 
 
 @pytest.mark.parametrize(
@@ -202,3 +202,37 @@ def test_a_reader_that_leaves_early_gets_no_complaint(without_jax: str, pictures
     assert process.wait(timeout=120) == 1
     process.stderr.close()
     assert "Traceback" not in err and "BrokenPipe" not in err
+
+
+def test_what_is_passed_over_or_lacking_is_told_once(tiny_run, pictures: Path, capsys, tmp_path):
+    (tmp_path / "list.txt").write_text("春 夏 犬 猫", encoding="utf-8")
+    argv = [str(pictures), *model_of(tiny_run), "--chars", str(tmp_path / "list.txt")]
+    assert main(argv) == 1
+    err = capsys.readouterr().err
+    assert err.count("passed over in folders, being no images: 1 .txt\n") == 1
+    assert "lacks 2 of the characters in" in err and "犬 U+72AC 猫 U+732B\n" in err
+
+
+def test_boxes_without_their_page_are_rows(tiny_run, pictures: Path, tmp_path):
+    (tmp_path / "boxes.csv").write_text(
+        "image;x;y;w;h;id\nempty paper;1;1;30;30;a\nEmpty Paper.jpg;1;1;30;30;b\n"
+    )
+    argv = ["--boxes", str(tmp_path / "boxes.csv"), str(pictures / "empty paper.jpg")]
+    status, rows = rows_of(tiny_run, "--top-k", "1", *argv)
+    assert status == 1
+    assert [(row["id"], bool(row["error"])) for row in rows] == [("a", False), ("b", True)]
+
+
+def test_pages_of_a_pdf_are_read_and_annotated_by_their_boxes(tiny_run, tmp_path, capsys):
+    pytest.importorskip("pypdfium2")
+    page = Image.new("L", (200, 300), 255)
+    page.paste(0, (50, 50, 60, 100))
+    page.save(tmp_path / "a.pdf", save_all=True, append_images=[page], resolution=300)
+    (tmp_path / "boxes.csv").write_text("image,x,y,w,h,id\na.pdf#2,40,40,40,70,two\n")
+    argv = ["--boxes", str(tmp_path / "boxes.csv"), "--annotate", str(tmp_path / "out.png")]
+    assert main([str(tmp_path / "a.pdf"), *argv, *model_of(tiny_run)]) == 1
+    assert "--annotate wants one page" in capsys.readouterr().err
+    assert main([f"{tmp_path / 'a.pdf'}#2", *argv, *model_of(tiny_run), "--top-k", "1"]) == 0
+    assert "a.pdf#2#40,40,40,70 two" in capsys.readouterr().out
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.size == (200, 300)

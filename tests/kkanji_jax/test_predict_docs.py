@@ -68,7 +68,12 @@ def test_the_python_example_runs(tiny_run, tmp_path: Path, monkeypatch, capsys):
         file = sorted((tiny_run.source / codepoint).iterdir())[0]
         shutil.copy(file, tmp_path / f"crops/{number:03d}.png")
     monkeypatch.chdir(tmp_path)
-    exec(code, {})
+    scope: dict = {}
+    exec(code, scope)
     *readings, last = capsys.readouterr().out.splitlines()
     assert len(readings) == 2 and all(line.count("U+") == 3 for line in readings)
     assert last[0] in "春夏秋冬" and last.endswith("(2, 320)")
+    (code,) = (example for example in examples() if "on_error" in example)
+    exec(code, scope)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first in "春夏秋冬山川" and "No such file or directory: crops/gone.png" in second

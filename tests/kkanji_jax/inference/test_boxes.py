@@ -1,5 +1,7 @@
 """Boxes as people write them down, and the crops they cut out of a page."""
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kkanji_jax.inference import boxes as boxes_lib
-from kkanji_jax.inference.boxes import Box, boxes_of, crops_of, read_boxes
+from kkanji_jax.inference.boxes import Box, BoxesByPage, crops_of, read_boxes
 from kkanji_jax.inference.inputs import Found
 
 WRITTEN = {
@@ -24,6 +26,23 @@ WRITTEN = {
     "U+306F 1231 3465 133 53 U+304C 275 1652 84 69": [
         Box(1231, 3465, 133, 53, "U+306F"),
         Box(275, 1652, 84, 69, "U+304C"),
+    ],
+    "X;Y;W;H;id\n1,5;2;3;4,4;a,b\n": [Box(2, 2, 3, 4, "a,b")],
+    "image\txmin\tymin\txmax\tymax\tid\np1\t1\t2\t11\t22\t'=1 \n": [
+        Box(1, 2, 10, 20, "'=1 ", "p1")
+    ],
+    "filename,width,height,class,xmin,ymin,xmax,ymax\np.jpg,99,99,a,1,2,11,22\n": [
+        Box(1, 2, 10, 20, "", "p.jpg")
+    ],
+    '{"images": [{"id": 7, "file_name": "scans/p1.jpg"}], "annotations": [{"id": '
+    '123456789012345678901, "image_id": 7, "bbox": [1.5, 2, 3, 4]}, {"id": "\\u3042 ", '
+    '"image_id": 7, "bbox": [5, 6, 7, 8.4]}]}': [
+        Box(2, 2, 3, 4, "123456789012345678901", "scans/p1.jpg"),
+        Box(5, 6, 7, 8, "あ ", "scans/p1.jpg"),
+    ],
+    '[{"id": 1.50, "image_id": "p1", "bbox": [1, 2, 3, 4]}, {"bbox": [1, 2, 3, 4]}]': [
+        Box(1, 2, 3, 4, "1.50", "p1"),
+        Box(1, 2, 3, 4),
     ],
     "image_id,labels\np1,U+306F 1 2 3 4 U+304C 5 6 7 8\nempty,\n": [
         Box(1, 2, 3, 4, "U+306F", "p1"),
@@ -48,7 +67,18 @@ def test_every_way_of_writing_boxes_is_understood(text: str, tmp_path: Path):
         (b"x,y,w,h\n1,2,3\n", "line 2: wanted a number for h, got ''"),
         (b"x,y,w,h\n1,2,inf,4\n", "wanted a number for w"),
         (b"image_id,labels\np,U+306F 1 2 3\n", "line 2: wanted U+XXXX x y w h"),
-        ("id,x,y,w,h\n春,1,2,3,4\n".encode("cp932"), "is not UTF-8"),
+        (b"id,x,y,w,h\n\xa0\xfd,1,2,3,4\n\x82", "is neither UTF-8 nor CP932"),
+        (b'x,y,w,h\n"1,234",2,3,4\n', "line 2: wanted a number for x, got '1,234'"),
+        (b"{", "is no JSON"),
+        (b"{}", "has no list of annotations"),
+        (b'[{"bbox": [1, 2, 3]}]', "annotation 0: wanted a bbox of [x, y, width, height]"),
+        (b'[{"bbox": [1, 2, 3, "x"]}]', "annotation 0: wanted a number for h, got 'x'"),
+        (b"[7]", "annotation 0: wanted an object with bbox"),
+        (
+            b'{"images": [{"id": 1, "file_name": "a"}], "annotations": '
+            b'[{"bbox": [1, 2, 3, 4], "image_id": 2}]}',
+            "image_id 2 is not among the images",
+        ),
     ],
 )
 def test_what_is_no_list_of_boxes_is_named_with_its_line(text: bytes, wanted: str, tmp_path: Path):
@@ -58,10 +88,50 @@ def test_what_is_no_list_of_boxes_is_named_with_its_line(text: bytes, wanted: st
     assert wanted in str(told.value) and "boxes.csv" in str(told.value)
 
 
+@pytest.mark.parametrize("encoding", ["cp932", "utf-16", "utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["春", " 0012", "'=a", 'a"b', "１", "a\rb", "#"])
+def test_ids_are_untouched_in_every_encoding(name: str, encoding: str, tmp_path: Path):
+    content = io.StringIO(newline="")
+    csv.writer(content, quoting=csv.QUOTE_ALL).writerows([["id", *"xywh"], [name, 1, 2, 3, 4]])
+    (tmp_path / "boxes.csv").write_bytes(content.getvalue().encode(encoding))
+    assert read_boxes(tmp_path / "boxes.csv") == [Box(1, 2, 3, 4, name)]
+
+
+def test_a_cell_beyond_the_usual_limit_is_read(tmp_path: Path):
+    labels = " ".join(["U+306F 1 2 3 4"] * 20_000)
+    (tmp_path / "boxes.csv").write_text(f"image_id,labels\np1,{labels}\n")
+    assert len(read_boxes(tmp_path / "boxes.csv")) == 20_000
+
+
 def test_boxes_that_name_a_page_belong_to_it_alone():
-    boxes = [Box(1, 1, 1, 1, "a", "p1"), Box(1, 1, 1, 1, "b", "p2.jpg"), Box(1, 1, 1, 1, "c")]
-    assert [box.id for box in boxes_of(boxes, "scans/p1.png")] == ["a", "c"]
-    assert [box.id for box in boxes_of(boxes, "scans/p2.jpg")] == ["b", "c"]
+    boxes = [
+        Box(1, 1, 1, 1, "a", "p1"),
+        Box(1, 1, 1, 1, "b", "p2.jpg"),
+        Box(1, 1, 1, 1, "c"),
+        Box(1, 1, 1, 1, "d", "scans/p1.png"),
+        Box(1, 1, 1, 1, "e", "other/p1.png"),
+    ]
+    by_page = BoxesByPage(boxes)
+    assert [box.id for box in by_page.of("/all/scans/p1.png")] == ["a", "c", "d"]
+    assert [box.id for box in by_page.of("scans/p2.jpg")] == ["b", "c"]
+    assert [(box.id, error) for box, error in by_page.unmet()] == [
+        (
+            "e",
+            "the file of boxes names a page that is not among those given; there is p1.png",
+        )
+    ]
+
+
+def test_boxes_of_a_page_that_does_not_come_are_rows_with_an_error(page: Path):
+    named = ["page", "PAGE.png", "page.jpg", "elsewhere/page.png", "other", "日本"]
+    boxes = [Box(0, 0, 9, 9, str(number), name) for number, name in enumerate(named)]
+    good, *bad = crops_of([Found(str(page))], boxes)
+    assert good.id == "0" and not good.error
+    assert [(f.path, f.id, f.box) for f in bad] == [
+        (name, str(number), (0, 0, 9, 9)) for number, name in enumerate(named) if number
+    ]
+    assert ["there is page.png" in f.error for f in bad] == [True, True, True, False, False]
+    assert all("not among those given" in f.error for f in bad)
 
 
 @pytest.fixture
@@ -104,8 +174,9 @@ def test_a_page_that_cannot_be_read_or_has_no_boxes_is_an_error_among_others(pag
         (str(broken), "wanted an image (PNG"),
         ("gone.png", "no such file"),
         (str(page), ""),
+        ("x", "the file of boxes na"),
     ]
-    (none,) = crops_of([Found(str(page))], [Box(0, 0, 9, 9, "", "other")])
+    none, _ = crops_of([Found(str(page))], [Box(0, 0, 9, 9, "", "other")])
     assert "has none for this page" in none.error
 
 

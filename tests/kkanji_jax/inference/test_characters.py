@@ -19,8 +19,8 @@ def test_scripts_are_told_apart():
 
 
 def test_a_script_is_what_the_model_knows_of_it():
-    assert characters_of("kana", INDEX) == {"あ", "𛀂"}
-    assert characters_of("kanji", INDEX) == {"春", "夏", "\ufa19", "𤾣"}
+    assert characters_of("kana", INDEX).known == {"あ", "𛀂"}
+    assert characters_of("kanji", INDEX).known == {"春", "夏", "\ufa19", "𤾣"}
     with pytest.raises(ValueError, match="knows no kana"):
         characters_of("kana", ClassIndex.from_codepoints(["U+6625"]))
 
@@ -28,9 +28,11 @@ def test_a_script_is_what_the_model_knows_of_it():
 def test_a_file_lists_characters_or_code_points_and_nothing_is_normalised(tmp_path: Path):
     path = tmp_path / "list.txt"
     path.write_text("\ufeff春, U+24FA3\n\nU+3042\t秋 神", encoding="utf-8")
-    assert characters_of(str(path), INDEX) == {"春", "𤾣", "あ"}  # 神 is U+795E, not U+FA19
+    told = characters_of(str(path), INDEX)
+    assert told.known == {"春", "𤾣", "あ"}
+    assert told.lacking == (",", "神", "秋")  # 神 is U+795E, not U+FA19
     path.write_text("\ufa19", encoding="utf-8")
-    assert characters_of(str(path), INDEX) == {"\ufa19"}
+    assert characters_of(str(path), INDEX) == (frozenset("\ufa19"), ())
 
 
 @pytest.mark.parametrize(

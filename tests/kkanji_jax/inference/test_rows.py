@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from kkanji_jax.data.kanji_forms import forms
+from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.inference.inputs import Found
 from kkanji_jax.inference.neighbours import Neighbour
-from kkanji_jax.inference.output import write_rows
+from kkanji_jax.inference.output import RowFormat, write_rows
 from kkanji_jax.inference.recogniser import Candidate, Reading
 from kkanji_jax.inference.rows import Asked, Row, predict_rows
 
@@ -71,7 +71,7 @@ def test_a_long_stream_is_read_in_batches_as_it_is_written(tiny_source: Path):
     # Each row carries the answer for its own file, though bad ones were left out of the batch.
     for number, row in enumerate([first, *rest]):
         if not row.error:
-            own = np.asarray(Image.open(files[number % len(files)])).mean()
+            own = glyph_image(files[number % len(files)]).mean()
             assert row.probability == pytest.approx(own, abs=1e-3)
 
 
@@ -144,7 +144,7 @@ AWKWARD = [
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
 def test_awkward_names_parse_back(form: str):
     stream = io.StringIO()
-    write_rows(AWKWARD, stream, form)
+    write_rows(AWKWARD, stream, RowFormat(form))
     text = stream.getvalue()
     if form == "csv":
         told = list(csv.DictReader(io.StringIO(text, newline="")))
@@ -157,7 +157,7 @@ def test_awkward_names_parse_back(form: str):
 @pytest.mark.parametrize(("form", "wanted"), [("json", []), ("jsonl", None), ("csv", None)])
 def test_no_rows_are_still_valid(form: str, wanted: object):
     stream = io.StringIO()
-    write_rows([], stream, form)
+    write_rows([], stream, RowFormat(form))
     if form == "json":
         assert json.loads(stream.getvalue()) == wanted
     assert stream.getvalue() == {"json": "[]\n", "jsonl": "", "csv": ",".join(COLUMNS) + "\n"}[form]
@@ -165,7 +165,7 @@ def test_no_rows_are_still_valid(form: str, wanted: object):
 
 def test_names_do_not_drive_the_terminal():
     stream = io.StringIO()
-    write_rows(AWKWARD, stream, "text")
+    write_rows(AWKWARD, stream, RowFormat("text"))
     text = stream.getvalue()
     assert "\x1b" not in text and len(text.splitlines()) == len(AWKWARD)
 
@@ -174,7 +174,7 @@ def test_what_is_known_beside_the_reading_is_told_in_every_format():
     told = {}
     for form in ("text", "csv", "jsonl"):
         stream = io.StringIO()
-        write_rows([FULL], stream, form)
+        write_rows([FULL], stream, RowFormat(form))
         told[form] = stream.getvalue()
     row = next(csv.DictReader(io.StringIO(told["csv"])))
     assert row["id"] == "=1+2" and row["box"] == "1 2 3 4"
@@ -254,3 +254,27 @@ def test_an_image_of_two_characters_is_remarked_on():
     one = crossed(160, 180)
     assert rows_for(one)[0].remark == ""
     assert rows_for(np.concatenate([one, one]))[0].remark == "several characters"
+
+
+def test_excel_gets_no_formula_and_other_readers_get_cells_untouched():
+    names = ["=1+2", "+1", "-1", "@a", "\tx", "\rx", "1-2", "'=a"]
+    rows = [Row(f"{name}.png", error=name, id=name, box=(-3, 1, 2, 2)) for name in names]
+    for is_for_excel in (True, False):
+        stream = io.StringIO(newline="")
+        write_rows(rows, stream, RowFormat("csv", is_for_excel))
+        text = stream.getvalue()
+        assert text.startswith("\ufeff") == is_for_excel
+        told = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+        for name, row in zip(names, told, strict=True):
+            quote = "'" if is_for_excel and name[0] in "=+-@\t\r" else ""
+            assert (row["id"], row["error"]) == (quote + name, quote + name)
+            assert row["path"] == f"{quote}{name}.png"
+            assert row["box"] == ("'" if is_for_excel else "") + "-3 1 2 2"
+
+
+def test_a_bare_carriage_return_stays_in_its_cell():
+    stream = io.StringIO(newline="")
+    write_rows([Row("a\rb.png", error="x")], stream, RowFormat("csv"))
+    assert '"a\rb.png",' in stream.getvalue()
+    # Read as text files are by default, where a bare CR would end a line.
+    assert len(list(csv.reader(io.StringIO(stream.getvalue(), newline="")))) == 2
