@@ -31,6 +31,9 @@ def default_config() -> Config:
     config.data.pool_examples = 65_536  # streamed: mixed at a time, 4 KB of memory each
     config.data.per_class = config_dict.placeholder(int)  # examples of each class per epoch
     config.data.sampling_exponent = 0.5  # class share ~ size**x: 1 natural, 0 equal
+    # Unset: drawn like others. Else a class's photographed images are a class of their own to the
+    # sampling, drawn this many times as often as one of that size.
+    config.data.photograph_weight = config_dict.placeholder(float)
     config.data.fresh_copies = True  # new augmentations in every epoch
     config.data.allow_leaky_protocol = config_dict.placeholder(str)  # legacy: train on it anyway
 
@@ -156,6 +159,11 @@ def validate(config: Config) -> None:
         _require(data.per_class > 0, "data.per_class must be positive", data.per_class)
     leaky = data.allow_leaky_protocol
     _require(leaky in (None, "legacy"), "data.allow_leaky_protocol must be legacy or unset", leaky)
+    weight = data.photograph_weight
+    if weight is not None:
+        _require(weight > 0, "data.photograph_weight must be positive", weight)
+        _require(data.per_class is None, "data.photograph_weight goes without data.per_class",
+                 data.per_class)  # fmt: skip
     exponent = data.sampling_exponent
     _require(0 <= exponent <= 1, "data.sampling_exponent must be in [0, 1]", exponent)
     _require(optim.schedule in ("cosine", "constant"), "optim.schedule must be cosine or constant",

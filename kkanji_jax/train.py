@@ -72,6 +72,7 @@ def _train(config: Any, workdir: Path, held: contextlib.ExitStack) -> None:
     choice: dict[str, Any] = {
         "per_class": config.data.per_class,
         "sampling_exponent": config.data.sampling_exponent,
+        "photograph_weight": config.data.photograph_weight,
         "fresh_copies": config.data.fresh_copies,
         "seed": config.seed,
         "may_leak": allowed is not None,

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from kkanji_jax.data import resident, streamed
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.leakage import check_no_leak
+from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.records import address_of
 from kkanji_jax.training.step import IndexBatch, PixelBatch, Resident
@@ -31,6 +33,7 @@ def open_resident(
     sampling_exponent: float,
     fresh_copies: bool,
     seed: int,
+    photograph_weight: float | None = None,
     may_leak: bool = False,
 ) -> Feed:
     """All images in memory, drawn by a plan; what `build --per-class` wrote is taken as it is.
@@ -49,6 +52,8 @@ def open_resident(
         sampling_exponent=1.0 if is_written_out else sampling_exponent,
         seed=seed,
         addresses=addresses,
+        is_photographed=np.array([look_of(name) == "photographed" for name in split.sample_ids]),
+        photograph_weight=None if is_written_out else photograph_weight,
     )
 
     def make_iterator(**shape: Any) -> Any:
@@ -68,6 +73,7 @@ def open_streamed(
     sampling_exponent: float,
     fresh_copies: bool,
     seed: int,
+    photograph_weight: float | None = None,
     may_leak: bool = False,
 ) -> Feed:
     """Some `pool_examples` in memory at a time; each example once an epoch.
@@ -77,11 +83,12 @@ def open_streamed(
     of which each process takes its share, and once for the leak.
     """
     is_written_out = _is_written_out(dataset)
-    if not is_written_out and (per_class is not None or sampling_exponent != 1.0):
+    is_balanced = (per_class, sampling_exponent, photograph_weight) != (None, 1.0, None)
+    if not is_written_out and is_balanced:
         raise ValueError(
             "config: a streamed dataset gives each example once an epoch, so it cannot be balanced "
             "as it is read; write it out (data_tools.build --per-class N), or take the classes as "
-            "found (--config.data.sampling_exponent=1, no data.per_class)"
+            "found (--config.data.sampling_exponent=1, no data.per_class, no photograph_weight)"
         )
     records = streamed.Records(dataset, "train")
     records.check_bytes(jax.process_index(), jax.process_count())
