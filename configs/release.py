@@ -37,6 +37,11 @@ STAGES = {
                  "model.drop_path": 0.1, "batch_size": 128, "model.norm_group": 64,
                  "ema_decay": 0.999, "epochs": 16.0, "eval_every_steps": 1715,
                  "ckpt_every_steps": 343},
+    "cpu_kana": {"init_from": "kkanji_jax/pretrained/b0", "augment.mixup_alpha": 0.2,
+                 "model.drop_path": 0.1, "batch_size": 128, "model.norm_group": 64,
+                 "ema_decay": 0.999, "optim.lr_peak": 6e-4, "optim.weight_decay": 0.1,
+                 "data.photograph_weight": 1.5, "epochs": 9.0, "eval_every_steps": 880,
+                 "ckpt_every_steps": 220},
 }  # fmt: skip
 
 
