@@ -80,6 +80,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from kkanji_jax.data.kanji_forms import forms_of
+    from kkanji_jax.data.looks import look_of
     from kkanji_jax.data.outside import load_outside
     from kkanji_jax.data.resident import load_split
     from kkanji_jax.evaluation import calibration as calibrate
@@ -155,7 +156,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
                     is_keeping_logits=is_fitting)  # fmt: skip
     if is_fitting and readings.logits is not None:
         calibration = calibrate.fit(
-            readings.logits, split.labels, weights=weights, fitted_on={"split": "val", **stamp}
+            readings.logits,
+            split.labels,
+            weights=weights,
+            fitted_on={"split": "val", **stamp},
+            groups=[look_of(sample_id) for sample_id in split.sample_ids],
         )
         readings = scorecard.at_temperature(readings, calibration.temperature)
     train_counts = trained.train_counts

@@ -133,6 +133,8 @@ def scorecard(
     )
     num_classes = len(class_index)
     content["by_script"] = breakdown.by_script(predictions, class_index, **bootstrap)
+    names = breakdown.looks_and_scripts(sample_ids, predictions, class_index)
+    content["by_look"] = breakdown.by_group(names, predictions, num_classes, **bootstrap)
     content["by_source"] = breakdown.by_source(sample_ids, predictions, num_classes, **bootstrap)
     content["official_tests"] = breakdown.official_tests(
         sample_ids, predictions, readings.among, class_index, pooled, **bootstrap
@@ -158,6 +160,9 @@ def scorecard(
             "fitted_on": calibration.fitted_on,
         }
         content["verdicts"] = verdict_rows(calibration, readings, **bootstrap)
+        for row in content["by_look"]:
+            inside = np.array(names) == row["name"]
+            row["verdicts"] = verdict_rows(calibration, readings, inside, **bootstrap)
     content["risk_coverage"] = risk_coverage(readings.confidences, hits, **bootstrap) | {
         "ordered_by": "top-1 probability, " + ("calibrated" if calibration else "uncalibrated")
     }
@@ -167,16 +172,19 @@ def scorecard(
 def verdict_rows(
     calibration: Calibration,
     readings: Readings,
+    chosen: Bool[np.ndarray, " n"] | None = None,
     *,
     seed: int = 0,
     num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
     """For each verdict {verdict, threshold, stated_accuracy, stated_coverage, accuracy, coverage,
-    top5}: what the calibration states of val, and what this split says."""
+    top5}: what the calibration states of val, and what the `chosen` of this split say, or all."""
     predictions = readings.predictions
     given = np.array(calibration.verdicts_at(readings.confidences, readings.standardised))
     hits = predictions.top_ids[:, 0] == predictions.labels
     in_top5 = (predictions.top_ids[:, :TOP_K] == predictions.labels[:, None]).any(axis=1)
+    if chosen is not None:
+        given, hits, in_top5 = given[chosen], hits[chosen], in_top5[chosen]
     rng = np.random.default_rng(seed)
     rows = []
     for name in VERDICTS:

@@ -134,6 +134,12 @@ def _scores_of(name: str, score: Mapping[str, Any]) -> str:
     lines = [of, "", "| score | value | 95 % interval | n |", "|---|---|---|---|"]
     named = dict(score)
     named |= {f"top-1, {row['name']}": row["top1"] for row in score.get("by_script") or ()}
+    for row in score.get("by_look") or ():
+        named[f"top-1, {row['name']}"] = row["top1"]
+        for verdict in row.get("verdicts", ())[:1]:
+            name = f"of {row['name']}, right among `{verdict['verdict']}`"
+            named[name] = verdict["accuracy"]
+            named[f"of {row['name']}, share of `{verdict['verdict']}`"] = verdict["coverage"]
     if score.get("variant_tolerant"):
         named["top-1, any form of the character counts"] = score["variant_tolerant"]["top1"]
     for row in score.get("verdicts") or ():

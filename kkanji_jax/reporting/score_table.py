@@ -21,6 +21,14 @@ def score_table(content: dict[str, Any]) -> str:
         for name in ("precision", "f1"):
             rows.append((f"{average} {name}", content[f"{average}_{name}"]))
     rows += [(f"top-1, {row['name']}", row["top1"]) for row in content["by_script"]]
+    looks = content.get("by_look", ())
+    for row in looks if len({row["name"].split()[0] for row in looks}) > 1 else ():
+        rows.append((f"top-1, {row['name']}", row["top1"]))
+        rows += [
+            ("  accepted of it: right", verdict["accuracy"])
+            for verdict in row.get("verdicts", ())
+            if verdict["verdict"] == "accept"
+        ]
     rows += [(f"top-1, {row['name']}", row["top1"]) for row in content["by_source"]]
     if content["variant_tolerant"]:
         rows.append(("top-1, any form counts", content["variant_tolerant"]["top1"]))
