@@ -1,4 +1,6 @@
-"""One change at a time, on 300 classes of every size: scripts/ablations.py runs each twice.
+"""One change at a time, on 300 classes of every size.
+
+`scripts/experiments/ablations.py` runs each twice.
 
 base             python -m kkanji_jax.train --config configs/ablation.py:base
                  What the others differ from: the default recipe, twelve short epochs on a CPU.

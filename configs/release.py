@@ -19,30 +19,71 @@ cpu_long      75 minutes on idle cores, 92.1 % and 80.7 %, from cpu_more: sixtee
 
 from kkanji_jax.config import Config, default_config
 
-GPU = {"model.dtype": "bfloat16", "augment.mixup_alpha": 0.2, "epochs": 100.0,
-       "steps_per_dispatch": 10, "log_every_steps": 100}  # fmt: skip
-CPU = {"model.drop_path": 0.0, "batch_size": 64, "epochs": 4.0, "ema_decay": 0.998,
-       "optim.warmup_epochs": 0.1, "steps_per_dispatch": 4, "log_every_steps": 20,
-       "ckpt_every_steps": 200}  # fmt: skip
+GPU = {
+    "model.dtype": "bfloat16",
+    "augment.mixup_alpha": 0.2,
+    "epochs": 100.0,
+    "steps_per_dispatch": 10,
+    "log_every_steps": 100,
+}
+CPU = {
+    "model.drop_path": 0.0,
+    "batch_size": 64,
+    "epochs": 4.0,
+    "ema_decay": 0.998,
+    "optim.warmup_epochs": 0.1,
+    "steps_per_dispatch": 4,
+    "log_every_steps": 20,
+    "ckpt_every_steps": 200,
+}
 STAGES = {
-    "cpu_48px": {"model.image_px": 48, "epochs": 5.0, "optim.lr_peak": 1.5e-3,
-                 "optim.warmup_epochs": 0.3},
+    "cpu_48px": {
+        "model.image_px": 48,
+        "epochs": 5.0,
+        "optim.lr_peak": 1.5e-3,
+        "optim.warmup_epochs": 0.3,
+    },
     "cpu": {"init_from": "runs/release-cpu_48px"},
     "cpu_more": {"init_from": "runs/release-cpu"},
-    "cpu_mixup": {"init_from": "runs/release-cpu_more", "augment.mixup_alpha": 0.3,
-                  "epochs": 3.0, "optim.lr_peak": 8e-4},
-    "cpu_stride_1": {"init_from": "runs/release-cpu_mixup", "augment.mixup_alpha": 0.2,
-                     "epochs": 3.0, "model.stem_stride": 1},
-    "cpu_long": {"init_from": "runs/release-cpu_more", "augment.mixup_alpha": 0.2,
-                 "model.drop_path": 0.1, "batch_size": 128, "model.norm_group": 64,
-                 "ema_decay": 0.999, "epochs": 16.0, "eval_every_steps": 1715,
-                 "ckpt_every_steps": 343},
-    "cpu_kana": {"init_from": "kkanji_jax/pretrained/b0", "augment.mixup_alpha": 0.2,
-                 "model.drop_path": 0.1, "batch_size": 128, "model.norm_group": 64,
-                 "ema_decay": 0.999, "optim.lr_peak": 6e-4, "optim.weight_decay": 0.1,
-                 "data.photograph_weight": 1.5, "epochs": 9.0, "eval_every_steps": 880,
-                 "ckpt_every_steps": 220},
-}  # fmt: skip
+    "cpu_mixup": {
+        "init_from": "runs/release-cpu_more",
+        "augment.mixup_alpha": 0.3,
+        "epochs": 3.0,
+        "optim.lr_peak": 8e-4,
+    },
+    "cpu_stride_1": {
+        "init_from": "runs/release-cpu_mixup",
+        "augment.mixup_alpha": 0.2,
+        "epochs": 3.0,
+        "model.stem_stride": 1,
+    },
+    "cpu_long": {
+        "init_from": "runs/release-cpu_more",
+        "augment.mixup_alpha": 0.2,
+        "model.drop_path": 0.1,
+        "batch_size": 128,
+        "model.norm_group": 64,
+        "ema_decay": 0.999,
+        "epochs": 16.0,
+        "eval_every_steps": 1715,
+        "ckpt_every_steps": 343,
+    },
+    "cpu_kana": {
+        "init_from": "kkanji_jax/pretrained/b0",
+        "augment.mixup_alpha": 0.2,
+        "model.drop_path": 0.1,
+        "batch_size": 128,
+        "model.norm_group": 64,
+        "optim.schedule": "constant",
+        "optim.lr_peak": 4e-4,
+        "optim.warmup_epochs": 0.06,
+        "optim.weight_decay": 0.05,
+        "data.photograph_weight": 5.0,
+        "epochs": 9.0,
+        "eval_every_steps": 4000,
+        "ckpt_every_steps": 100,
+    },
+}
 
 
 def get_config(variant: str = "gpu") -> Config:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.plan.audit import RULES
+from data_tools.plan.audit_pictures import NO_CLASS, ids_in
 from data_tools.progress import accept_any_console
-from data_tools.view.audit_page import NO_CLASS, ids_in, to_html
+from data_tools.view.audit_page import to_html
 from data_tools.view.contact_sheet import draw_augmented_sheet, draw_sheet
 from data_tools.view.dataset_view import (
     Dataset,
@@ -102,10 +103,13 @@ def select_rule(dataset: Dataset, rule: str) -> tuple[list[Example], str]:
     pictures = read_pictures(dataset.folder)
     rows = {name: row for row, name in enumerate(pictures.sample_ids)} if pictures else {}
     examples = [
-        Example(pictures.images[rows[name]], int(pictures.class_ids[rows[name]]), name, name,
-                "", "", "")
-        for group in names for name in group if pictures and name in rows
-    ]  # fmt: skip
+        Example(
+            pictures.images[rows[name]], int(pictures.class_ids[rows[name]]), name, name, "", "", ""
+        )
+        for group in names
+        for name in group
+        if pictures and name in rows
+    ]
     return examples, f"{dataset.folder.name}, {rule}: {found['finds']}"
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.fetch.sources import sha256_of
 from data_tools.plan import split
 from data_tools.progress import ProgressLines, Report, accept_any_console, say_nothing
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS, read_manifest, refuse_leaky
 from kkanji_jax.data.records import Chunk, address_of, decode
+from kkanji_jax.files import sha256_of
 
 
 class _Seen:

@@ -149,8 +149,11 @@ def validate(config: Config) -> None:
     _require(alpha >= 0, "augment.mixup_alpha must be >= 0", alpha)
     if alpha:
         size = config.batch_size
-        _require(size % (2 * config.microbatches) == 0,
-                 "with mixup, batch_size must divide into microbatches of pairs", size)  # fmt: skip
+        _require(
+            size % (2 * config.microbatches) == 0,
+            "with mixup, batch_size must divide into microbatches of pairs",
+            size,
+        )
     smoothing = config.loss.label_smoothing
     _require(0 <= smoothing < 1, "loss.label_smoothing must be in [0, 1)", smoothing)
     _require(data.reading in READINGS, f"data.reading must be one of {READINGS}", data.reading)
@@ -166,18 +169,25 @@ def validate(config: Config) -> None:
                  data.per_class)  # fmt: skip
     exponent = data.sampling_exponent
     _require(0 <= exponent <= 1, "data.sampling_exponent must be in [0, 1]", exponent)
-    _require(optim.schedule in ("cosine", "constant"), "optim.schedule must be cosine or constant",
-             optim.schedule)  # fmt: skip
+    _require(
+        optim.schedule in ("cosine", "constant"),
+        "optim.schedule must be cosine or constant",
+        optim.schedule,
+    )
     _require(optim.lr_peak > 0, "optim.lr_peak must be positive", optim.lr_peak)
     _require(optim.warmup_epochs >= 0, "optim.warmup_epochs must be >= 0", optim.warmup_epochs)
     fraction = optim.lr_final_fraction
     _require(0 <= fraction <= 1, "optim.lr_final_fraction must be in [0, 1]", fraction)
     _require(0 <= config.ema_decay < 1, "ema_decay must be in [0, 1)", config.ema_decay)
-    _require(config.best_metric in BEST_METRICS, f"best_metric must be one of {BEST_METRICS}",
-             config.best_metric)  # fmt: skip
+    _require(
+        config.best_metric in BEST_METRICS,
+        f"best_metric must be one of {BEST_METRICS}",
+        config.best_metric,
+    )
     # With one, a kill during a save could leave none.
-    _require(config.max_checkpoints >= 2, "max_checkpoints must be 2 or more",
-             config.max_checkpoints)  # fmt: skip
+    _require(
+        config.max_checkpoints >= 2, "max_checkpoints must be 2 or more", config.max_checkpoints
+    )
     for name in ("batch_size", "microbatches", "epochs", "steps_per_dispatch", "log_every_steps"):
         _require(config[name] > 0, f"{name} must be positive", config[name])
     for name in ("eval_every_steps", "ckpt_every_steps"):

@@ -1,6 +1,7 @@
 """Files that appear when they are whole, and SHA256SUMS of a folder of them."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes `content` so that a kill leaves the old file or the new one."""
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:

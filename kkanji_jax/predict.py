@@ -32,19 +32,40 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="image, folder of images, or -")
     add("--model", metavar="M", help="folder of a run, or a bundle (default: the package's)")
-    add("--backend", choices=("jax", "onnx"), default="jax",
-        help="default: jax; onnx is the quicker one on a CPU, and needs onnxruntime")  # fmt: skip
+    add(
+        "--backend",
+        choices=("jax", "onnx"),
+        default="jax",
+        help="default: jax; onnx is the quicker one on a CPU, and needs onnxruntime",
+    )
     add("--weights", choices=("ema", "raw"), help="default: ema where the run kept an average")
     add("--top-k", type=int, default=5, metavar="K", help="candidates an image (default: 5)")
-    add("--chars", metavar="WHICH",
-        help="answer only with kanji, kana, or the characters listed in a file")  # fmt: skip
-    add("--min-probability", type=float, default=0.0, metavar="P",
-        help="leave out candidates below P; an image without any left is unknown")  # fmt: skip
-    add("--neighbours", type=int, default=0, metavar="N",
-        help="also the N training images that look most alike, by sample id")  # fmt: skip
+    add(
+        "--chars",
+        metavar="WHICH",
+        help="answer only with kanji, kana, or the characters listed in a file",
+    )
+    add(
+        "--min-probability",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="leave out candidates below P; an image without any left is unknown",
+    )
+    add(
+        "--neighbours",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also the N training images that look most alike, by sample id",
+    )
     add("--dataset", type=Path, help="where --neighbours finds them, for the first time")
-    add("--boxes", type=Path, metavar="FILE",
-        help="PATH is a page: read its boxes, CSV with x,y,w,h or U+XXXX x y w h ...")  # fmt: skip
+    add(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="PATH is a page: read its boxes, CSV with x,y,w,h or U+XXXX x y w h ...",
+    )
     add("--annotate", type=Path, metavar="OUT.png", help="the page with its boxes and readings")
     add(
         "--invert",
@@ -52,8 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="yes: the ink is brighter than the paper (default: auto, found for each image)",
     )
-    add("--show-steps", type=Path, metavar="OUT.png",
-        help="how each image became what the network sees; the first 40")  # fmt: skip
+    add(
+        "--show-steps",
+        type=Path,
+        metavar="OUT.png",
+        help="how each image became what the network sees; the first 40",
+    )
     add("--format", choices=FORMATS, default="text", help="default: text")
     add("--out", type=Path, metavar="FILE", help="default: standard output")
     add("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")

@@ -37,7 +37,7 @@ step "5/6 figures"
 "$py" -m kkanji_jax.plots --model "$run"
 
 step "6/6 reading images of the test books"
-"$py" scripts/demo_images.py kkanji_jax/demo "$run/images" --of test --count 12
+"$py" scripts/demo/demo_images.py kkanji_jax/demo "$run/images" --of test --count 12
 "$py" -m kkanji_jax.predict "$run/images" --model "$run" --top-k 3
 
 step "done"

@@ -36,6 +36,7 @@ fi
 
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
+"$venv/bin/lint-imports" --no-logo --no-cache
 "$venv/bin/pyright" --pythonpath "$py"
 # A file's tests share their runs, so each file stays with one worker.
 "$py" -m pytest -q -rs -m "$marks" --durations=15 --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -70,16 +70,23 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
         WORKDIR=str(tmp_path / "two"),
         SLURM_JOB_ID=str(random.SystemRandom().randrange(4096)),  # chooses the port
     )
-    script = ["bash", str(ROOT / "scripts/slurm/train.sbatch"), *SETTINGS]
+    script = ["bash", str(ROOT / "scripts/launch/slurm/train.sbatch"), *SETTINGS]
     done = subprocess.run(
         script, env=cluster, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("steps of 32 on 8 x cpu") == 1, done.stderr  # one of them speaks
     one = [
-        sys.executable, "-m", "kkanji_jax.train", "--config", str(ROOT / "configs/b0.py"),
-        "--workdir", str(tmp_path / "one"), f"--config.data.dataset={tiny_dataset}", *SETTINGS,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "kkanji_jax.train",
+        "--config",
+        str(ROOT / "configs/b0.py"),
+        "--workdir",
+        str(tmp_path / "one"),
+        f"--config.data.dataset={tiny_dataset}",
+        *SETTINGS,
+    ]
     subprocess.run(one, env=environment(8), cwd=ROOT, capture_output=True, check=True, timeout=600)
 
     first, second = (load_variables(tmp_path / name, "latest") for name in ("one", "two"))
@@ -107,7 +114,7 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
 TASK = """
 import os, signal, jax
 from jax._src import xla_bridge  # the option has no public reader
-from kkanji_jax import hosts, mesh
+from kkanji_jax.parallel import hosts, mesh
 hosts.join()
 whole = mesh.split_whole([__import__("numpy").arange(8)], mesh.make_mesh())[0]
 print(xla_bridge.CUDA_VISIBLE_DEVICES.value, len(jax.devices()), whole.shape, flush=True)
@@ -121,9 +128,12 @@ signal.pause()
 def test_a_task_takes_the_devices_of_its_node_and_ends_when_told_to(nodes: str, devices: str):
     job = str(random.SystemRandom().randrange(4096))
     cluster = environment(
-        2, SLURM_JOB_ID=job, SLURM_NTASKS="2", SLURM_STEP_NUM_NODES=nodes,
+        2,
+        SLURM_JOB_ID=job,
+        SLURM_NTASKS="2",
+        SLURM_STEP_NUM_NODES=nodes,
         SLURM_STEP_NODELIST="localhost",
-    )  # fmt: skip
+    )
     tasks = [
         subprocess.Popen(
             [sys.executable, "-c", TASK],
@@ -132,7 +142,7 @@ def test_a_task_takes_the_devices_of_its_node_and_ends_when_told_to(nodes: str, 
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+        )
         for n in range(2)
     ]
     try:

@@ -23,9 +23,17 @@ BUSY_CALLS = ("open", "print", "jax.devices", "jax.config.update", "jax.device_p
 BUSY_METHODS = ("read_text", "read_bytes", "write_text", "mkdir")
 IDLE_CALLS = ("np.dtype", "np.finfo", "np.iinfo", "jnp.dtype", "jnp.finfo")
 DOORS = (
-    "train", "command_line", "evaluate", "predict", "report", "__main__",
-    "download", "build", "verify", "inspect",
-)  # fmt: skip
+    "train",
+    "command_line",
+    "evaluate",
+    "predict",
+    "report",
+    "__main__",
+    "download",
+    "build",
+    "verify",
+    "inspect",
+)
 MAX_LINES, MAX_CONFIG_LINES = 300, 50
 
 ROOT = Path(__file__).resolve().parents[1]

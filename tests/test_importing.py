@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-DOORS = (
+COMMANDS = (
     "kkanji_jax.train",
     "kkanji_jax.evaluate",
     "kkanji_jax.plots",
@@ -46,14 +46,14 @@ if "absl.flags" in sys.modules:
 print(json.dumps(told))
 """
 
-# Runs a door as `python -m` does; then says with what status it ended and what it had imported.
+# Runs a command as `python -m` does; then says with what status it ended and what it had imported.
 ASK_FOR_HELP = """
 import json, runpy, sys
-door, heavy = sys.argv[1], json.loads(sys.argv[2])
-sys.argv = [door, "--help"]
+command, heavy = sys.argv[1], json.loads(sys.argv[2])
+sys.argv = [command, "--help"]
 status = None
 try:
-    runpy.run_module(door, run_name="__main__", alter_sys=True)
+    runpy.run_module(command, run_name="__main__", alter_sys=True)
 except SystemExit as end:
     status = end.code or 0
 told = {"status": status, "heavy": [name for name in heavy if name in sys.modules]}
@@ -93,7 +93,7 @@ def test_the_package_itself_imports_nothing():
     assert told_when_importing(["kkanji_jax"], (*HEAVY, "numpy")) == []
 
 
-def test_the_data_rooms_and_tools_are_imported_without_jax():
+def test_data_and_data_tools_are_imported_without_jax():
     modules = modules_of("kkanji_jax.data") + modules_of("data_tools")
     assert told_when_importing(modules, HEAVY) == []
 
@@ -117,9 +117,9 @@ def test_the_witness_hears_an_import_a_file_and_a_flag(tmp_path: Path):
     assert "importing busy defines flags" in told
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_help_is_answered_without_heavy_imports(door: str):
-    result = run(ASK_FOR_HELP, door, json.dumps(HEAVY))
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_answered_without_heavy_imports(command: str):
+    result = run(ASK_FOR_HELP, command, json.dumps(HEAVY))
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stderr.splitlines()[-1])
     assert told == {"status": 0, "heavy": []}

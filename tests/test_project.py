@@ -153,8 +153,16 @@ def test_every_config_variant_in_the_prose_is_accepted(name: str):
 def test_the_readme_is_short_and_has_its_parts_in_order():
     text = (ROOT / "README.md").read_text()
     assert text.count("\n") <= MAX_README_LINES
-    parts = ("![", "## Results", "## Quick start", "## Install", "## The whole pipeline",
-             "## Coming from", "## Where things are", "## Licence and citation")  # fmt: skip
+    parts = (
+        "![",
+        "## Results",
+        "## Quick start",
+        "## Install",
+        "## The whole pipeline",
+        "## Coming from",
+        "## Where things are",
+        "## Licence and citation",
+    )
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
 

@@ -89,7 +89,11 @@ def test_what_is_right_comes_as_far_as_the_data(unreadable: Path, tmp_path: Path
     command = [sys.executable, "-m", "kkanji_jax.train", *B0, "--workdir", str(tmp_path / "run")]
     done = subprocess.run(
         [*command, f"--config.data.dataset={unreadable}"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 1
     assert "has changed since it was built" in done.stderr.splitlines()[-1], done.stderr

@@ -188,7 +188,10 @@ def test_a_run_that_diverges_stops_and_names_what_is_good(trainer: Any, tmp_path
 def test_only_the_latest_and_the_best_are_kept(trainer: Any, undisturbed: Path) -> None:
     kept = finished_steps(undisturbed)
     best = load_variables(undisturbed).step
-    scores = {line["step"]: line["val_accuracy"] for line in trainer.lines(undisturbed)
-              if line["kind"] == "eval"}  # fmt: skip
+    scores = {
+        line["step"]: line["val_accuracy"]
+        for line in trainer.lines(undisturbed)
+        if line["kind"] == "eval"
+    }
     assert scores[best] == max(scores.values())
     assert 2 <= len(kept) <= 3 and best in kept

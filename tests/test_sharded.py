@@ -17,13 +17,14 @@ from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.config import default_config
 from kkanji_jax.data.records import address_of
 from kkanji_jax.data.resident import load_split
-from kkanji_jax.evaluation.scores import predict_split
+from kkanji_jax.evaluation.forward import Evaluator
+from kkanji_jax.model.network import make_graphdef
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.checkpoint import load_variables
 from kkanji_jax.training.checkpoint_store import CheckpointStore
 from kkanji_jax.training.optim import make_optimizer
-from kkanji_jax.training.state import TrainState, create_state, make_graphdef
-from kkanji_jax.training.step import IndexBatch, Resident, make_eval_step, make_train_steps
+from kkanji_jax.training.state import TrainState, create_state
+from kkanji_jax.training.step import IndexBatch, Resident, StepConfig, make_train_steps
 
 NUM_CLASSES = 6
 
@@ -50,14 +51,23 @@ def setting(num_devices: int, **model_fields: Any) -> Setting:
     # Adam divides by the root of the second moment, so where a gradient is all rounding noise a
     # small eps turns noise into whole steps. 1e-3 leaves such weights where they are.
     optimizer = make_optimizer(
-        optax.constant_schedule(1e-3), b1=0.9, b2=0.999, eps=1e-3, weight_decay=1e-4,
+        optax.constant_schedule(1e-3),
+        b1=0.9,
+        b2=0.999,
+        eps=1e-3,
+        weight_decay=1e-4,
         grad_clip_norm=1.0,
-    )  # fmt: skip
+    )
     model = config.model.to_dict()
-    train_steps = make_train_steps(
-        make_graphdef(model, NUM_CLASSES), optimizer, mesh, policy=get_policy("glyph_safe"),
-        seed=7, image_px=16, label_smoothing=0.1, ema_decay=0.9, mixup_alpha=0.4,
-    )  # fmt: skip
+    step_config = StepConfig(
+        policy=get_policy("glyph_safe"),
+        seed=7,
+        image_px=16,
+        label_smoothing=0.1,
+        ema_decay=0.9,
+        mixup_alpha=0.4,
+    )
+    train_steps = make_train_steps(make_graphdef(model, NUM_CLASSES), optimizer, mesh, step_config)
     return Setting(model, mesh, optimizer, train_steps)
 
 
@@ -96,8 +106,8 @@ def three_steps(
         for number in dispatches(3 // per_dispatch) if numbers is None else numbers:
             chosen = slice(number * per_dispatch, (number + 1) * per_dispatch)
             batch = mesh_lib.to_global(IndexBatch(rows[chosen], copies[chosen]), network.mesh, 2)
-            state, sums = network.train_steps(state, data, batch)
-            all_sums.append(jax.device_get(sums))
+            state, metrics = network.train_steps(state, data, batch)
+            all_sums.append(jax.device_get(metrics.sums))
     return jax.device_get(state), all_sums
 
 
@@ -180,9 +190,10 @@ def test_microbatches_learn_what_the_whole_batch_does(tiny_dataset: Path) -> Non
     # The running statistics take two parts one after the other, not their mean.
     for name in ("params", "opt_state", "ema_params"):
         for one, other in zip(
-            jax.tree.leaves(getattr(whole, name)), jax.tree.leaves(getattr(parts, name)),
+            jax.tree.leaves(getattr(whole, name)),
+            jax.tree.leaves(getattr(parts, name)),
             strict=True,
-        ):  # fmt: skip
+        ):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     for one, other in zip(whole_sums, parts_sums, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-5)
@@ -205,8 +216,10 @@ def test_the_average_follows_the_weights_and_the_statistics(
     on_one_device: tuple[TrainState, list],
 ) -> None:
     state, _ = on_one_device
-    for average, value in ((state.ema_params, state.params),
-                           (state.ema_batch_stats, state.batch_stats)):  # fmt: skip
+    for average, value in (
+        (state.ema_params, state.params),
+        (state.ema_batch_stats, state.batch_stats),
+    ):
         gaps = jax.tree.map(lambda a, v: float(np.abs(a - v).max()), average, value)
         assert 0 < max(jax.tree.leaves(gaps)) < 1
 
@@ -215,14 +228,14 @@ def test_a_padded_last_batch_changes_no_score_on_eight_devices(
     tiny_dataset: Path, on_one_device: tuple[TrainState, list]
 ) -> None:
     network = setting(8)
-    mesh = network.mesh
-    eval_step = make_eval_step(make_graphdef(network.model, NUM_CLASSES), mesh, 16)
     split = load_split(tiny_dataset, "train")
     state = on_one_device[0]
     variables = (state.ema_params, state.ema_batch_stats)
     results = [
-        predict_split(eval_step, *variables, split.images, split.labels, batch_size=size, mesh=mesh)
-        for size in (16, 40)
+        Evaluator(network.model, NUM_CLASSES, mesh=network.mesh, batch_size=batch_size).predictions(
+            *variables, split.images, split.labels
+        )
+        for batch_size in (16, 40)
     ]
     assert len(split.labels) % 16 and len(split.labels) % 40
     np.testing.assert_array_equal(results[0].top_ids, results[1].top_ids)

@@ -16,11 +16,12 @@ import pytest
 
 from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.config import default_config
+from kkanji_jax.model.network import make_graphdef
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.checkpoint import finished_steps, load_variables
-from kkanji_jax.training.feed import open_resident
-from kkanji_jax.training.state import create_state, make_graphdef
-from kkanji_jax.training.step import IndexBatch, PixelBatch, make_train_steps
+from kkanji_jax.training.feed import FeedConfig, open_resident
+from kkanji_jax.training.state import create_state
+from kkanji_jax.training.step import IndexBatch, PixelBatch, StepConfig, make_train_steps
 
 ROOT = Path(__file__).parents[1]
 NUM_CLASSES = 6
@@ -34,11 +35,13 @@ def one_dispatch(
     config.model.update({"variant": "nano", "image_px": 16, "drop_path": 0.3, "dropout": 0.3})
     model, mesh = config.model.to_dict(), mesh_lib.make_mesh(jax.devices()[:num_devices])
     optimizer = optax.sgd(0.1)
-    train_steps = make_train_steps(
-        make_graphdef(model, NUM_CLASSES), optimizer, mesh, policy=get_policy("glyph_safe"),
-        seed=7, image_px=16, label_smoothing=0.1, ema_decay=0.9,
-    )  # fmt: skip
-    feed = open_resident(dataset, per_class=None, sampling_exponent=1.0, fresh_copies=True, seed=7)
+    step_config = StepConfig(
+        policy=get_policy("glyph_safe"), seed=7, image_px=16, label_smoothing=0.1, ema_decay=0.9
+    )
+    graphdef = make_graphdef(model, NUM_CLASSES)
+    train_steps = make_train_steps(graphdef, optimizer, mesh, step_config)
+    choice = FeedConfig(per_class=None, sampling_exponent=1.0, fresh_copies=True, seed=7)
+    feed = open_resident(dataset, choice)
     assert feed.data is not None
     rng = np.random.default_rng(3)
     rows = rng.integers(0, feed.num_images, shape).astype(np.int32)
@@ -69,9 +72,9 @@ def test_a_stream_that_is_killed_goes_on_where_it_was(
     tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from data_tools import build
-    from data_tools.write import shards
+    from data_tools.plan import shard_contents
 
-    monkeypatch.setattr(shards, "CHUNK_SIZE", 16)  # six records, and two to a pool
+    monkeypatch.setattr(shard_contents, "CHUNK_SIZE", 16)  # six records, and two to a pool
     dataset = tmp_path / "dataset"
     arguments = ["--source", str(tiny_source), "--out", str(dataset), "--ratios", "60/20/20"]
     assert build.main([*arguments, "--workers", "1"]) == 0
@@ -83,11 +86,19 @@ def test_a_stream_that_is_killed_goes_on_where_it_was(
 
     def start(workdir: Path) -> subprocess.Popen[str]:
         settings = {
-            "data.dataset": dataset, "data.reading": "streamed", "data.pool_examples": 32,
-            "data.sampling_exponent": 1, "model.variant": "nano", "model.image_px": 16,
-            "batch_size": 16, "epochs": 8, "steps_per_dispatch": 2, "log_every_steps": 4,
-            "eval_every_steps": 12, "ckpt_every_steps": 6,
-        }  # fmt: skip
+            "data.dataset": dataset,
+            "data.reading": "streamed",
+            "data.pool_examples": 32,
+            "data.sampling_exponent": 1,
+            "model.variant": "nano",
+            "model.image_px": 16,
+            "batch_size": 16,
+            "epochs": 8,
+            "steps_per_dispatch": 2,
+            "log_every_steps": 4,
+            "eval_every_steps": 12,
+            "ckpt_every_steps": 6,
+        }
         flags = [f"--config.{name}={value}" for name, value in settings.items()]
         command = [sys.executable, "-m", "kkanji_jax.train", "--config", "configs/b0.py"]
         return subprocess.Popen(

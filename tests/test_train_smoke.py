@@ -46,9 +46,16 @@ def door(module: str, *arguments: object, status: int = 0) -> subprocess.Complet
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("data") / "demo"
     door(
-        "data_tools.build", "--source", DEMO, "--splits-from", DEMO / "splits.csv",
-        "--min-images", 70, "--out", out,
-    )  # fmt: skip
+        "data_tools.build",
+        "--source",
+        DEMO,
+        "--splits-from",
+        DEMO / "splits.csv",
+        "--min-images",
+        70,
+        "--out",
+        out,
+    )
     return out
 
 
@@ -57,9 +64,14 @@ def workdir(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A one-block-a-stage network at 32 px, twelve passes over the demo corpus's 12 kana."""
     run = tmp_path_factory.mktemp("runs") / "demo"
     door(
-        "kkanji_jax.train", "--config", "configs/quickstart.py", "--workdir", run,
-        f"--config.data.dataset={dataset}", *SETTINGS,
-    )  # fmt: skip
+        "kkanji_jax.train",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        run,
+        f"--config.data.dataset={dataset}",
+        *SETTINGS,
+    )
     return run
 
 
@@ -86,9 +98,14 @@ def test_training_learns_and_the_log_has_the_original_keys(workdir: Path) -> Non
 def test_the_same_command_again_has_nothing_to_do(dataset: Path, workdir: Path) -> None:
     before = (workdir / "metrics.jsonl").read_bytes()
     done = door(
-        "kkanji_jax.train", "--config", "configs/quickstart.py", "--workdir", workdir,
-        f"--config.data.dataset={dataset}", *SETTINGS,
-    )  # fmt: skip
+        "kkanji_jax.train",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        workdir,
+        f"--config.data.dataset={dataset}",
+        *SETTINGS,
+    )
     assert "resuming" in done.stderr
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
@@ -99,10 +116,17 @@ def test_a_run_from_a_bundle_goes_on_where_it_was_and_says_whose_weights_it_took
     bundle, run, final = tmp_path / "bundle", tmp_path / "run", tmp_path / "final"
     door("kkanji_jax.export", "--model", workdir, "--out", bundle)
     done = door(
-        "kkanji_jax.train", "--config", "configs/quickstart.py", "--workdir", run,
-        f"--config.data.dataset={dataset}", *SETTINGS, "--config.epochs=1",
-        "--config.optim.lr_peak=1e-7", f"--config.init_from={bundle}",
-    )  # fmt: skip
+        "kkanji_jax.train",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        run,
+        f"--config.data.dataset={dataset}",
+        *SETTINGS,
+        "--config.epochs=1",
+        "--config.optim.lr_peak=1e-7",
+        f"--config.init_from={bundle}",
+    )
     assert f"starting from the weights of {bundle}" in done.stderr
     assert "warning" not in done.stderr
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -121,8 +145,17 @@ def test_a_run_from_a_bundle_goes_on_where_it_was_and_says_whose_weights_it_took
 
 def test_scores_figures_and_answers_come_out(dataset: Path, workdir: Path, tmp_path: Path) -> None:
     out = tmp_path / "eval"
-    door("kkanji_jax.evaluate", "--model", workdir, "--dataset", dataset, "--of", "test",
-         "--out", out)  # fmt: skip
+    door(
+        "kkanji_jax.evaluate",
+        "--model",
+        workdir,
+        "--dataset",
+        dataset,
+        "--of",
+        "test",
+        "--out",
+        out,
+    )
     scores = json.loads((out / "eval.json").read_text())
     manifest = json.loads((dataset / "manifest.json").read_text())
     assert scores["split"] == "test"
@@ -156,9 +189,14 @@ def test_predicting_on_a_bad_file_is_a_row_and_status_one(workdir: Path, tmp_pat
 
 def test_a_missing_dataset_is_one_line(tmp_path: Path) -> None:
     done = door(
-        "kkanji_jax.train", "--config", "configs/quickstart.py", "--workdir", tmp_path / "run",
-        f"--config.data.dataset={tmp_path / 'none'}", status=1,
-    )  # fmt: skip
+        "kkanji_jax.train",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        tmp_path / "run",
+        f"--config.data.dataset={tmp_path / 'none'}",
+        status=1,
+    )
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     assert "data_tools.build" in done.stderr
 
@@ -169,7 +207,12 @@ def test_a_truncated_shard_is_named(dataset: Path, tmp_path: Path) -> None:
     shard = sorted(broken.glob("train-*.array_record"))[0]
     shard.write_bytes(shard.read_bytes()[:-1000])
     done = door(
-        "kkanji_jax.train", "--config", "configs/quickstart.py", "--workdir", tmp_path / "run",
-        f"--config.data.dataset={broken}", status=1,
-    )  # fmt: skip
+        "kkanji_jax.train",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        tmp_path / "run",
+        f"--config.data.dataset={broken}",
+        status=1,
+    )
     assert shard.name in done.stderr and done.stderr.splitlines()[-1].startswith("error: ")

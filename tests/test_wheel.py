@@ -52,9 +52,17 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
     where = run(site, tmp_path, "-c", "import kkanji_jax; print(kkanji_jax.__file__)")
     assert str(site) in where.stdout
     built = run(
-        site, tmp_path, "-m", "data_tools.build", "--source", demo,
-        "--splits-from", demo / "splits.csv", "--out", "demo",
-    )  # fmt: skip
+        site,
+        tmp_path,
+        "-m",
+        "data_tools.build",
+        "--source",
+        demo,
+        "--splits-from",
+        demo / "splits.csv",
+        "--out",
+        "demo",
+    )
     assert built.returncode == 0, built.stderr
     assert run(site, tmp_path, "-m", "data_tools.verify", "demo").returncode == 0
     program = (
@@ -68,7 +76,7 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
 
 def test_the_model_in_the_wheel_reads_an_image(site: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(next(site.parent.glob("*.whl"))) as wheel:
-        held = {"pretrained/b0/model_card.md", "export/web_assets/kernels.wasm"}
+        held = {"pretrained/b0/model_card.md", "web/assets/kernels.wasm"}
         assert {f"kkanji_jax/{name}" for name in held} <= set(wheel.namelist())
     paper = Image.new("L", (200, 160), 225)
     paper.paste(40, (30, 74, 170, 88))
@@ -94,8 +102,8 @@ ALONE = ("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime")
 def test_onnxruntime_numpy_and_pillow_alone_read_an_image(site: Path, tmp_path: Path) -> None:
     from kkanji_jax.config import default_config
     from kkanji_jax.data.class_index import ClassIndex
+    from kkanji_jax.model.network import init_variables
     from kkanji_jax.saved.bundle import flatten, write_bundle
-    from kkanji_jax.training.state import init_variables
 
     config = default_config().to_dict()
     config["model"] |= {"variant": "nano"}

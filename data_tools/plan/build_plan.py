@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from data_tools.plan import protocols, split
+from data_tools.plan import protocols, shard_contents, split
 from data_tools.plan.audit import audit, leave_out
+from data_tools.plan.audit_pictures import choose_pictures
 from data_tools.progress import Report, say_nothing
 from data_tools.read import catalogue as combine
-from data_tools.view.audit_page import choose_pictures
 from data_tools.workers import Workers
-from data_tools.write import shards
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
@@ -102,7 +101,7 @@ class Options(NamedTuple):
         for name in ("ratios", "pool_official", "val_books", "test_books"):
             recorded[name] = list(recorded[name])
         recorded["engine"] = self.engine if self.per_class else None
-        return {**recorded, "chunk_size": shards.CHUNK_SIZE}
+        return {**recorded, "chunk_size": shard_contents.CHUNK_SIZE}
 
 
 class Decided(NamedTuple):
@@ -121,7 +120,7 @@ class Decided(NamedTuple):
 class Selected(NamedTuple):
     """Each split's examples in stored order, and the rows of splits.csv."""
 
-    selections: list[shards.Selection]
+    selections: list[shard_contents.Selection]
     rows: list[split.Row]
 
 
@@ -151,7 +150,7 @@ def _make_fingerprint(
         "originals": _catalogue_digest(originals),
         "earlier": earlier,
         "left_out": sorted(unwanted),
-        "layout": [shards.SHARD_EXAMPLES, shards.WRITER_OPTIONS],
+        "layout": [shard_contents.SHARD_EXAMPLES, shard_contents.WRITER_OPTIONS],
         "policy": policy,
         "options": options.record(),
     }
@@ -230,9 +229,9 @@ def _balance(
     labels = decided.class_ids[mine]
     plan = Plan(labels, addresses, per_class=options.per_class, seed=options.seed)
     picks, copies = np.empty(len(plan), np.int32), np.empty(len(plan), np.int32)
-    for start in range(0, len(plan), shards.BLOCK):
-        positions = np.arange(start, min(start + shards.BLOCK, len(plan)), dtype=np.int64)
-        part = slice(start, start + shards.BLOCK)
+    for start in range(0, len(plan), shard_contents.BLOCK):
+        positions = np.arange(start, min(start + shard_contents.BLOCK, len(plan)), dtype=np.int64)
+        part = slice(start, start + shard_contents.BLOCK)
         picks[part], copies[part] = plan.lookup(positions, np.zeros_like(positions))
     return mine[picks], copies
 
@@ -276,13 +275,16 @@ def select(decided: Decided, options: Options) -> Selected:
             added = (pool[names == name], numbers[names == name])
             examples[name] = tuple(map(np.concatenate, zip(before, added, strict=True)))
     selections = [
-        shards.store_order(name, *examples[name], sample_ids, options.seed) for name in SPLITS
+        shard_contents.store_order(name, *examples[name], sample_ids, options.seed)
+        for name in SPLITS
     ]
     return Selected(selections, rows)
 
 
 def count_splits(
-    selections: Iterable[shards.Selection], class_ids: Int32[np.ndarray, " n"], index: ClassIndex
+    selections: Iterable[shard_contents.Selection],
+    class_ids: Int32[np.ndarray, " n"],
+    index: ClassIndex,
 ) -> dict[str, dict[str, Any]]:
     """The `splits` of a manifest: examples and classes of each split."""
     splits = {}

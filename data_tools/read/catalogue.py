@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from data_tools.fetch.sources import RIGHTS_NAME, is_published, sha256_of
+from data_tools.fetch.sources import is_published
 from data_tools.progress import Report, say_nothing
 from data_tools.read import formats as readers
 from data_tools.read.class_folders import iterate_images, iterate_kkanji
@@ -24,9 +24,11 @@ from data_tools.read.decoding import (
 )
 from data_tools.read.layouts import CHAR_SHAPE, KKANJI, SmallPart, find_layout, is_class_folder
 from data_tools.read.pixel_store import PixelStore, StoredPixels
+from data_tools.read.rights import RIGHTS_NAME
 from data_tools.workers import Workers
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.records import IMAGE_PX
+from kkanji_jax.files import sha256_of
 
 OFFICIAL_TESTS = ("k49-test", "kmnist-test")
 

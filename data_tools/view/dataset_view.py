@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from data_tools.view.audit_page import PICTURES_NAME, class_size_rows
+from data_tools.plan.audit_pictures import PICTURES_NAME
+from data_tools.view.audit_page import class_size_rows
 from kkanji_jax.data.class_index import ClassIndex, codepoint_of, parse_codepoint
 from kkanji_jax.data.manifest import SPLITS, load_manifest, shard_paths
 from kkanji_jax.data.records import Chunk, decode

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.fetch import sources
-from data_tools.plan import build_plan, split
+from data_tools.plan import build_plan, shard_contents, split
+from data_tools.plan.audit_pictures import PICTURES_NAME
 from data_tools.plan.build_plan import Decided, Options, Selected
+from data_tools.plan.shard_contents import Selection, Span
 from data_tools.progress import Report, say_nothing
-from data_tools.view.audit_page import PICTURES_NAME
+from data_tools.read.rights import read_rights
 from data_tools.workers import Workers
 from data_tools.write import build_state, shards
 from kkanji_jax import __version__
@@ -60,8 +61,8 @@ def _nearest_folder(out: Path) -> Path:
 
 def check_space(
     out: Path,
-    spans: list[shards.Span],
-    selections: list[shards.Selection],
+    spans: list[Span],
+    selections: list[Selection],
     num_rows: int,
     say: Say,
 ) -> None:
@@ -83,7 +84,7 @@ def check_space(
 
 
 def _iterate_works(
-    spans: list[shards.Span], decided: Decided, selected: Selected, options: Options
+    spans: list[Span], decided: Decided, selected: Selected, options: Options
 ) -> Iterator[tuple[str, Callable[[], shards.Work]]]:
     for span in spans:
         yield (
@@ -97,7 +98,7 @@ def _iterate_works(
                 seed=options.seed,
                 policy=options.policy,
                 engine=options.engine if options.per_class else None,
-                chunk_size=shards.CHUNK_SIZE,
+                chunk_size=shard_contents.CHUNK_SIZE,
             ),
         )
 
@@ -124,7 +125,7 @@ def _make_manifest(
         "class_index_digest": index.digest,
         "shards": entries,
         "sources": decided.sources,
-        **sources.read_rights(source),
+        **read_rights(source),
         "package_version": __version__,
         "created_by": f"kkanji_jax {__version__}, data_tools.build",
     }
@@ -136,18 +137,20 @@ class _Prepared(NamedTuple):
     options: Options
     decided: Decided
     selected: Selected
-    spans: list[shards.Span]
+    spans: list[Span]
 
 
 def _prepare(options: Options, decided: Decided) -> _Prepared:
     selected = build_plan.select(decided, options)
-    spans = shards.layout(
-        selected.selections, chunk_size=shards.CHUNK_SIZE, shard_examples=shards.SHARD_EXAMPLES
+    spans = shard_contents.layout(
+        selected.selections,
+        chunk_size=shard_contents.CHUNK_SIZE,
+        shard_examples=shard_contents.SHARD_EXAMPLES,
     )
     return _Prepared(options, decided, selected, spans)
 
 
-def _check_all_there(out: Path, spans: list[shards.Span]) -> None:
+def _check_all_there(out: Path, spans: list[Span]) -> None:
     missing = [
         number for number, span in enumerate(spans) if not build_state.read_mark(out, span.file)
     ]
@@ -162,7 +165,7 @@ def _check_all_there(out: Path, spans: list[shards.Span]) -> None:
 def _write_shards(
     out: Path,
     prepared: _Prepared,
-    spans: list[shards.Span],
+    spans: list[Span],
     *,
     owner: str,
     workers: Workers,

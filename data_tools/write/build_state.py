@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from data_tools.fetch.sources import sha256_of
 from kkanji_jax.data.manifest import BUILD_STATE_NAME, MANIFEST_NAME, load_manifest, read_manifest
+from kkanji_jax.files import sha256_of
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from kkanji_jax.data.records import address_of
 class DeviceAugmenter:
     """`augmenter(images, sample_ids, copies)`: each a pure function of (seed, sample_id, copy).
 
-    `kkanji_jax.augment.engine` gives the same bits on every platform, so files made with it hold what
+    `kkanji_jax.augment` gives the same bits on every platform, so files made with it hold what
     training with the same seed would make of the same originals. Works in batches of `batch_size`.
     """
 

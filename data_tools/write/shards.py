@@ -9,36 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from data_tools.fetch.sources import sha256_of
+from data_tools.plan import shard_contents
+from data_tools.plan.shard_contents import WRITER_OPTIONS, Selection, Span
 from data_tools.progress import Report, say_nothing
 from data_tools.read.catalogue import Original, stack_images
 from data_tools.workers import Workers
 from data_tools.write import build_state
-from kkanji_jax.data.balance import mix_address
-from kkanji_jax.data.records import Chunk, address_of, encode
-
-CHUNK_SIZE = 256  # examples a record
-SHARD_EXAMPLES = 16_384  # at most: 64 MiB of pixels, some 20 MB on disk
-WRITER_OPTIONS = "group_size:1,zstd:11"  # 4 % smaller than zstd:1, and read a fifth faster
-BLOCK = 2**20  # examples planned at a time: 38 million would fill the memory otherwise
-_SHARD_SALT = 0x5A4D  # so that the stored order is not the order of any other use of the seed
-
-
-class Selection(NamedTuple):
-    """The examples of one split in stored order: rows of the originals, and copy numbers."""
-
-    split: str
-    rows: Int32[np.ndarray, " n"]
-    copies: Int32[np.ndarray, " n"]
-
-
-class Span(NamedTuple):
-    """Where one shard lies: examples `start` to `end` of a selection, by its place in a list."""
-
-    file: str
-    selection: int
-    start: int
-    end: int
+from kkanji_jax.data.records import Chunk, encode
+from kkanji_jax.files import sha256_of
 
 
 class Work(NamedTuple):
@@ -55,40 +33,6 @@ class Work(NamedTuple):
     picks: Int32[np.ndarray, " n"]
     copies: Int32[np.ndarray, " n"]
     class_ids: Int32[np.ndarray, " n"]
-
-
-def store_order(
-    split: str,
-    rows: Int32[np.ndarray, " n"],
-    copies: Int32[np.ndarray, " n"],
-    sample_ids: Sequence[str],
-    seed: int,
-) -> Selection:
-    """The examples in the order of a hash of (seed, sample, copy).
-
-    So every record and every shard is a fair mixture of classes: reading whole records in a
-    shuffled order is then enough for a stream, and equal shards make equal work.
-    """
-    addresses, keys = address_of(sample_ids), np.empty(len(rows), np.uint64)
-    for start in range(0, len(rows), BLOCK):
-        part = slice(start, start + BLOCK)
-        keys[part] = mix_address(seed ^ _SHARD_SALT, addresses[rows[part]], copies[part])
-    order = np.argsort(keys, kind="stable")
-    return Selection(split, rows[order], copies[order])
-
-
-def layout(selections: Sequence[Selection], *, chunk_size: int, shard_examples: int) -> list[Span]:
-    """Every shard of a dataset: of whole records but for the last of a split, as even as can be."""
-    spans = []
-    for place, selection in enumerate(selections):
-        num_records = -(-len(selection.rows) // chunk_size)
-        num_shards = -(-len(selection.rows) // shard_examples)
-        for number in range(num_shards):
-            start = num_records * number // num_shards * chunk_size
-            end = num_records * (number + 1) // num_shards * chunk_size
-            file = f"{selection.split}-{number:05d}-of-{num_shards:05d}.array_record"
-            spans.append(Span(file, place, start, min(end, len(selection.rows))))
-    return spans
 
 
 def make_work(
@@ -131,7 +75,7 @@ def _make_augmenter(
     if engine == "device":
         from data_tools.write.device_augment import DeviceAugmenter
 
-        return DeviceAugmenter(get_policy(policy), seed, CHUNK_SIZE)
+        return DeviceAugmenter(get_policy(policy), seed, shard_contents.CHUNK_SIZE)
     from data_tools.write.host_augment import HostAugmenter
 
     return HostAugmenter(get_policy(policy), seed).augment_all

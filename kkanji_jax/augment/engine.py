@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
 
+from kkanji_jax import random_streams
 from kkanji_jax.augment.cpu_blocks import Step, in_blocks, together
 from kkanji_jax.augment.policy import NONE, Policy
 from kkanji_jax.augment.strokes import change_strokes
@@ -96,7 +97,9 @@ def _augment_image(
     if policy.cutout_prob:
         varied = jnp.where(_hole(parameters[7:], n, policy.cutout_prob, tables), 0, varied)
     if policy.noise_std:
-        noise_words = jax.random.bits(jax.random.fold_in(key, 1), ((n * n + 1) // 2,), jnp.uint32)
+        noise_words = jax.random.bits(
+            jax.random.fold_in(key, random_streams.NOISE), ((n * n + 1) // 2,), jnp.uint32
+        )
         noise = _nibble_sums(noise_words)[: n * n].reshape(n, n)
         noise = jnp.round(noise.astype(jnp.float32) * (policy.noise_std / NIBBLE_SUM_STD))
         varied = jnp.clip(varied + noise.astype(jnp.int32), 0, 255)

@@ -4,7 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Key
+from scipy.special import betaincinv
+
+from kkanji_jax.augment.tables import TABLE_BITS
 
 
 class Mixed(NamedTuple):
@@ -25,10 +29,21 @@ def mix_pairs(
     """
     if len(images) % 2:
         raise ValueError(f"mixup wants an even number of images, got {len(images)}")
-    drawn = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=jnp.float32))(keys)
-    share = jnp.maximum(drawn, 1.0 - drawn)
+    words = jax.vmap(lambda key: jax.random.bits(key, (), jnp.uint32))(keys)
+    share = jnp.asarray(share_quantiles(alpha))[words >> (32 - TABLE_BITS)]
     own = share[:, None, None, None].astype(images.dtype)
     return Mixed(own * images + (1 - own) * _neighbours(images), share, _neighbours(labels))
+
+
+def share_quantiles(alpha: float) -> Float32[np.ndarray, " q"]:
+    """2**TABLE_BITS equally likely values of max(s, 1 - s), for s of Beta(alpha, alpha).
+
+    From a table, because the usual sampler is a rejection loop, for which a GPU waits on its host.
+    """
+    num_values = 2**TABLE_BITS
+    # The distribution is symmetric, so its upper half is that of the larger share.
+    upper_half = 0.5 + (np.arange(num_values) + 0.5) / (2 * num_values)
+    return betaincinv(alpha, alpha, upper_half).astype(np.float32)
 
 
 def _neighbours(rows: Array) -> Array:

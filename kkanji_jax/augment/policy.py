@@ -1,7 +1,8 @@
 """An augmentation policy as plain data: what may happen to an image, how far, and how often.
 
-Two engines execute a policy: `kkanji_jax.augment.engine` on the device and `data_tools.write.host_augment` on
-the host. The order is fixed: strokes (width and edges together), affine, elastic, cutout, noise.
+Two engines execute a policy: `kkanji_jax.augment.engine` on the device, and on the host
+`data_tools.write.host_augment`. The order is fixed: strokes (width and edges together), affine,
+elastic, cutout, noise.
 """
 
 import difflib

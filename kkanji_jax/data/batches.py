@@ -1,37 +1,45 @@
 """How an endless stream of examples is cut into dispatches, and what of each a process takes."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
 
 
+@dataclass(frozen=True)
+class BatchShape:
+    """How the stream is cut: num_dispatches x steps_per_dispatch batches of m microbatches.
+
+    ValueError where a batch cannot be dealt out evenly to the microbatches of all processes.
+    """
+
+    batch_size: int  # images of a step, over all processes
+    steps_per_dispatch: int
+    num_dispatches: int
+    microbatches: int = 1
+    process_index: int = 0
+    num_processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.microbatches * self.num_processes):
+            raise ValueError(
+                f"batch_size must divide by {self.microbatches} microbatches x "
+                f"{self.num_processes} processes, got {self.batch_size}"
+            )
+
+
 class Dispatches:
     """Positions of the stream by dispatch: s batches of m microbatches, one after another.
 
-    Of n processes each takes the columns of every microbatch that its devices hold. ValueError
-    where a batch cannot be dealt out evenly.
+    Of n processes each takes the columns of every microbatch that its devices hold.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_size: int,
-        steps_per_dispatch: int,
-        num_dispatches: int,
-        microbatches: int = 1,
-        process_index: int = 0,
-        num_processes: int = 1,
-    ) -> None:
-        if batch_size % (microbatches * num_processes):
-            raise ValueError(
-                f"batch_size must divide by {microbatches} microbatches x {num_processes} "
-                f"processes, got {batch_size}"
-            )
-        self.shape = (steps_per_dispatch, microbatches, batch_size // microbatches)
-        self._num = num_dispatches
-        share = batch_size // (microbatches * num_processes)  # of each microbatch
-        self._columns = slice(process_index * share, (process_index + 1) * share)
+    def __init__(self, cut: BatchShape) -> None:
+        self.shape = (cut.steps_per_dispatch, cut.microbatches, cut.batch_size // cut.microbatches)
+        self._num = cut.num_dispatches
+        share = cut.batch_size // (cut.microbatches * cut.num_processes)  # of each microbatch
+        self._columns = slice(cut.process_index * share, (cut.process_index + 1) * share)
 
     def __len__(self) -> int:
         return self._num

@@ -1,6 +1,7 @@
 """Other forms of a kanji: old and new, and compatibility ideographs. Named, never substituted.
 
-The table `kanji_forms.tsv` is made by scripts/make_kanji_forms.py; its heading tells the sources.
+The table `kanji_forms.tsv` is made by scripts/assets/make_kanji_forms.py; its heading tells the
+sources.
 """
 
 from functools import cache

@@ -22,8 +22,11 @@ def _of_machine(root: Path) -> Iterator[int]:
 def _of_groups(root: Path) -> Iterator[int]:
     """What each group with a limit leaves, from the process's own up to the first."""
     mount = root / "sys/fs/cgroup"
-    own = [line.removeprefix("0::/") for line in _lines(root / "proc/self/cgroup")
-           if line.startswith("0::/")]  # fmt: skip
+    own = [
+        line.removeprefix("0::/")
+        for line in _lines(root / "proc/self/cgroup")
+        if line.startswith("0::/")
+    ]
     for group in [mount / own[0], *(mount / own[0]).parents] if own else []:
         if not group.is_relative_to(mount):
             return

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from kkanji_jax.data.balance import Plan
-from kkanji_jax.data.batches import Dispatches
+from kkanji_jax.data.batches import BatchShape, Dispatches
 from kkanji_jax.data.manifest import check_bytes, load_index, load_manifest, shard_paths
 from kkanji_jax.data.memory import free_bytes
 from kkanji_jax.data.records import IMAGE_PX, Chunk, decode
@@ -97,14 +97,13 @@ class IndexBatches:
     def __init__(
         self,
         plan: Plan,
+        shape: BatchShape,
         *,
         seed: int,
         fresh_copies: bool = True,
-        **shape: int,
     ) -> None:
-        """`shape` is of Dispatches."""
         self._plan = plan
-        self._dispatches = Dispatches(**shape)
+        self._dispatches = Dispatches(shape)
         self._seed = seed
         self._fresh_copies = fresh_copies
         self._orders: dict[int, np.ndarray] = {}

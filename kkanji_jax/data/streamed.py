@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped, UInt8, UInt32
 
-from kkanji_jax.data.batches import Dispatches
+from kkanji_jax.data.batches import BatchShape, Dispatches
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import check_bytes, load_manifest, shard_paths
 from kkanji_jax.data.records import Chunk, address_of, decode
@@ -109,18 +109,15 @@ class PixelBatches:
     def __init__(
         self,
         records: Records,
+        shape: BatchShape,
         *,
         pool_examples: int,
         seed: int,
         fresh_copies: bool = True,
-        **shape: int,
     ) -> None:
-        """With `fresh_copies` epoch k shows copy k of each example, else every epoch copy 0.
-
-        `shape` is of Dispatches.
-        """
+        """With `fresh_copies` epoch k shows copy k of each example, else every epoch copy 0."""
         self._records = records
-        self._dispatches = Dispatches(**shape)
+        self._dispatches = Dispatches(shape)
         self._seed = seed
         self._fresh_copies = fresh_copies
         self._num_examples = int(records.sizes.sum())
@@ -181,23 +178,24 @@ class PixelBatches:
 
     def __getitem__(self, index: int) -> dict[str, Shaped[np.ndarray, "s m b ..."]]:
         stream = self._dispatches.positions(index)
-        epochs, slots = np.divmod(stream.ravel(), self._num_examples)
-        keys = np.empty_like(slots)  # which pool; they only grow along the stream
+        epochs, positions = np.divmod(stream.ravel(), self._num_examples)
+        keys = np.empty_like(positions)  # which pool; they only grow along the stream
+        places = np.empty_like(positions)  # in the pool
         px = self._records.image_px
-        images = np.empty((len(slots), px, px), np.uint8)
-        labels = np.empty(len(slots), np.int32)
-        addresses = np.empty((len(slots), 2), np.uint32)
+        images = np.empty((len(positions), px, px), np.uint8)
+        labels = np.empty(len(positions), np.int32)
+        addresses = np.empty((len(positions), 2), np.uint32)
         with self._lock:
             for epoch in np.unique(epochs):
                 chosen = epochs == epoch
                 starts = self._order_of(int(epoch))[1]
-                numbers = np.searchsorted(starts, slots[chosen], side="right") - 1
-                slots[chosen] -= starts[numbers]
+                numbers = np.searchsorted(starts, positions[chosen], side="right") - 1
+                places[chosen] = positions[chosen] - starts[numbers]
                 keys[chosen] = epoch * self._num_pools + numbers
             for key in np.unique(keys):
                 part = slice(*np.searchsorted(keys, [key, key + 1]))
                 pool = self._pool_at(int(key))
-                rows = pool.order[slots[part]]
+                rows = pool.order[places[part]]
                 np.take(pool.images, rows, axis=0, out=images[part], mode="clip")  # no copy
                 labels[part], addresses[part] = pool.labels[rows], pool.addresses[rows]
         copies = epochs if self._fresh_copies else np.zeros_like(epochs)

@@ -10,8 +10,8 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.scripts import script_of
 from kkanji_jax.evaluation import intervals
-from kkanji_jax.evaluation.metrics import TOP_K
-from kkanji_jax.evaluation.scores import Predictions
+from kkanji_jax.evaluation.counts import TOP_K
+from kkanji_jax.evaluation.forward import Predictions
 
 FormsOf = Callable[[str], Iterable[str]]  # code point -> code points that count as the same
 
@@ -43,8 +43,8 @@ def group_scores(
     return {
         "n": n,
         "classes_with_examples": len(np.unique(labels)),
-        "top1": intervals.share(int(hits.sum()), n, rng, num_bootstrap),
-        "top5": intervals.share(int(in_top5.sum()), n, rng, num_bootstrap),
+        "top1": intervals.share(int(hits.sum()), n),
+        "top5": intervals.share(int(in_top5.sum()), n),
         "macro": macro_recall(labels, hits, num_classes, rng, num_bootstrap),
     }
 
@@ -69,11 +69,10 @@ def macro_recall(
 
     value = mean_recall(np.ones(n, np.int64))["macro"]
     drawn = intervals.bootstrap(mean_recall, n, rng, num_bootstrap)["macro"]
-    samples = intervals.recentred(drawn, value)
     return {
         "value": value,
         "n": n,
-        "ci95": intervals.share_interval(samples, value, n),
+        "ci95": intervals.mean_interval(drawn, value, n),
         "classes": len(np.unique(labels)),
     }
 
@@ -158,8 +157,14 @@ def official_tests(
         n = int(inside.sum())
         if not n:
             continue
-        row: dict[str, Any] = {"source": source, "measure": measure, "n": n, "of": size,
-                               "is_whole": n == size, "classes": len(characters)}  # fmt: skip
+        row: dict[str, Any] = {
+            "source": source,
+            "measure": measure,
+            "n": n,
+            "of": size,
+            "is_whole": n == size,
+            "classes": len(characters),
+        }
         rows.append(row)
         if source.split("-")[0] in pooled:
             row["why_not"] = "the official split was pooled: its test images were split anew"
@@ -172,9 +177,12 @@ def official_tests(
                 ("among_its_classes", among[source][inside]),
             ):
                 scores = group_scores(
-                    labels, predicted[:, None], len(class_index), seed=seed,
+                    labels,
+                    predicted[:, None],
+                    len(class_index),
+                    seed=seed,
                     num_bootstrap=num_bootstrap,
-                )  # fmt: skip
+                )
                 row[name] = scores["macro" if measure == "balanced" else "top1"]
     return rows
 
@@ -204,8 +212,8 @@ def variant_tolerant(
     n = len(labels)
     hits, in_top5 = is_right[:, 0], is_right.any(axis=1)
     return {
-        "top1": intervals.share(int(hits.sum()), n, rng, num_bootstrap),
-        "top5": intervals.share(int(in_top5.sum()), n, rng, num_bootstrap),
+        "top1": intervals.share(int(hits.sum()), n),
+        "top5": intervals.share(int(in_top5.sum()), n),
         "macro": macro_recall(predictions.labels, hits, num_classes, rng, num_bootstrap),
         "classes": len(
             np.unique(pairs[pairs // num_classes != pairs % num_classes] // num_classes)

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.stats import binomtest
 
 LEVEL = 0.95
 NUM_BOOTSTRAP = 1000
 METHOD = (
-    "percentile bootstrap over examples, recentred for means over classes; exact binomial where "
-    "all are right or wrong"
+    "Wilson's score interval for shares; percentile bootstrap over examples for the rest, "
+    "recentred for means over classes"
 )
 _TAIL = (1 - LEVEL) / 2
 
@@ -40,26 +41,33 @@ def recentred(
     return np.clip(finite - finite.mean() + value, 0.0, 1.0) if finite.size else finite
 
 
-def share_interval(
+def mean_interval(
     samples: Sequence[float] | Float[np.ndarray, " s"], value: float, n: int
 ) -> Interval:
-    """`percentile_interval` of a share of n; where no resample can vary, the exact bound."""
+    """Of a mean over classes, from its resampled values and the n examples behind it.
+
+    A mean of 0 or 1 no resample can vary; it gets the interval of so many right of n.
+    """
     if value in (0.0, 1.0):
-        # Clopper and Pearson's bound is (1 - tail)-sure at 0 or n of n.
-        reach = _TAIL ** (1 / n)
-        return [reach, 1.0] if value == 1.0 else [0.0, 1 - reach]
-    return percentile_interval(samples)
+        return share_interval(n if value else 0, n)
+    return percentile_interval(recentred(samples, value))
 
 
-def share(
-    right: int, n: int, rng: np.random.Generator, num_bootstrap: int = NUM_BOOTSTRAP
-) -> dict[str, Any]:
+def share_interval(right: int, n: int) -> list[float]:
+    """Wilson's score interval of `right` of n examples, n at least 1.
+
+    Unlike the bootstrap's it grows with `right` throughout, up to n of n (Brown, Cai and DasGupta
+    2001, "Interval estimation for a binomial proportion").
+    """
+    found = binomtest(right, n).proportion_ci(LEVEL, method="wilson")
+    return [float(found.low), float(found.high)]
+
+
+def share(right: int, n: int) -> dict[str, Any]:
     """{value, n, ci95} of `right` of n examples; value and ci95 are None for none."""
     if not n:
         return {"value": None, "n": 0, "ci95": None}
-    # Drawing n examples again with replacement makes the number of hits binomial.
-    samples = rng.binomial(n, right / n, num_bootstrap) / n
-    return {"value": right / n, "n": n, "ci95": share_interval(samples, right / n, n)}
+    return {"value": right / n, "n": n, "ci95": share_interval(right, n)}
 
 
 def bootstrap(

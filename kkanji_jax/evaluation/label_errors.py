@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.scores import Predictions
+from kkanji_jax.evaluation.forward import Predictions
 
 MOST = 200
 

@@ -48,23 +48,24 @@ def reliability(
     """{ece: {value, n, ci95, bins, binning}, bins: [{n, confidence, accuracy, ci95}]}."""
     confidences, n = confidences.astype(np.float64), len(confidences)
     bins = bins_of(confidences)
-    rng = np.random.default_rng(seed)
     samples = intervals.bootstrap(
         lambda times: {"ece": calibration_error(confidences, hits, bins, times.astype(float))},
         n,
-        rng,
+        np.random.default_rng(seed),
         num_bootstrap,
     )
     rows = []
     for number in np.unique(bins):
         inside = bins == number
-        right = intervals.share(int(hits[inside].sum()), int(inside.sum()), rng, num_bootstrap)
-        rows.append({
-            "n": right["n"],
-            "confidence": float(confidences[inside].mean()),
-            "accuracy": right["value"],
-            "ci95": right["ci95"],
-        })  # fmt: skip
+        right = intervals.share(int(hits[inside].sum()), int(inside.sum()))
+        rows.append(
+            {
+                "n": right["n"],
+                "confidence": float(confidences[inside].mean()),
+                "accuracy": right["value"],
+                "ci95": right["ci95"],
+            }
+        )
     ece = {
         "value": calibration_error(confidences, hits, bins, np.ones(n)),
         "n": n,

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.counts import sparse_confusion
 from kkanji_jax.evaluation.eval_json import per_class
+from kkanji_jax.evaluation.forward import Predictions
 from kkanji_jax.evaluation.label_errors import find_suspects
-from kkanji_jax.evaluation.metrics import sparse_confusion
-from kkanji_jax.evaluation.scores import Predictions
 from kkanji_jax.files import written_whole
 
 TABLES = ("predictions.csv", "confusions.csv", "per_class.csv", "suspects.csv")

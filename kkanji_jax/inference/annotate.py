@@ -74,8 +74,14 @@ def annotate_page(page: str, rows: Iterable[Row], out: Path, font_files: Sequenc
         reach = draw.textlength(text, font=face)
         # Columns run from right to left: the gap at a box's right is the freer one.
         x = right + 2 * line_px if right + reach + 2 * line_px <= canvas.width else left
-        draw.text((x, top), text, fill=colour, font=face, stroke_width=2 * line_px,
-                  stroke_fill=(255, 255, 255))  # fmt: skip
+        draw.text(
+            (x, top),
+            text,
+            fill=colour,
+            font=face,
+            stroke_width=2 * line_px,
+            stroke_fill=(255, 255, 255),
+        )
     with written_whole(out) as unfinished:
         canvas.save(unfinished, format="PNG")
 

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from kkanji_jax.model.network import make_graphdef, make_logits_fn
 from kkanji_jax.parallel import mesh as mesh_lib
-from kkanji_jax.training.state import make_graphdef
-from kkanji_jax.training.step import make_logits_fn
 
 # Every batch is padded to one of these, so that at most three programs are ever compiled.
 BATCH_SIZES = (1, 16, 128)

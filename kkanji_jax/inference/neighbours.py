@@ -53,10 +53,12 @@ class NeighbourIndex(NamedTuple):
         answers = []
         for row, columns in zip(likeness, best, strict=True):
             ordered = sorted(columns, key=lambda i, row=row: (-row[i], i))
-            answers.append([
-                Neighbour(str(self.sample_ids[i]), str(self.codepoints[i]), float(row[i]))
-                for i in ordered
-            ])  # fmt: skip
+            answers.append(
+                [
+                    Neighbour(str(self.sample_ids[i]), str(self.codepoints[i]), float(row[i]))
+                    for i in ordered
+                ]
+            )
         return answers
 
     def save(self, path: Path) -> None:

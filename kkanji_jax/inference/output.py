@@ -93,8 +93,14 @@ def _line(row: Row) -> str:
     if row.rank is None:
         told = [where, "", "", "", "", row.verdict]
     else:
-        told = [where, str(row.rank), row.character, row.codepoint, f"{row.probability:.4f}",
-                row.verdict]  # fmt: skip
+        told = [
+            where,
+            str(row.rank),
+            row.character,
+            row.codepoint,
+            f"{row.probability:.4f}",
+            row.verdict,
+        ]
     told += [_told_variants(row), _told_neighbours(row), row.remark]
     return "\t".join(str(field) for field in told).rstrip("\t") + "\n"
 

@@ -9,9 +9,10 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
+from kkanji_jax.model import initialisers
 from kkanji_jax.model.dense import dense
 from kkanji_jax.model.depthwise import depthwise_conv
-from kkanji_jax.model.initialisers import initial_value
+from kkanji_jax.model.initialisers import ONES, ZEROS, parameter, statistic
 from kkanji_jax.model.variants import (
     HEAD_CHANNELS,
     STAGES,
@@ -23,13 +24,13 @@ from kkanji_jax.model.variants import (
     round_repeats,
 )
 
+Momentum = float | Float[Array, ""]
+
 # The authors' code: tensorflow/tpu, efficientnet_builder.py and efficientnet_model.py.
 STEM_KERNEL_PX = 3
 SE_RATIO = 0.25  # of the block's input channels, not of the expanded ones
 NORM_MOMENTUM = 0.99  # the share of the old average that is kept
 NORM_EPSILON = 1e-3
-CONV_INIT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-CLASSIFIER_INIT = nnx.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 
 
 def drop_path(
@@ -61,31 +62,52 @@ def patches(x: Float[Array, "b h w c"], kernel_px: int, stride: int) -> Float[Ar
     return jnp.concatenate(windows, axis=-1)
 
 
-def pointwise(linear: nnx.Linear, x: Float[Array, "*b c"]) -> Float[Array, "*b d"]:
-    """A 1x1 convolution, as the matrix product it is; in the dtype of `x`.
+class Pointwise(nnx.Module):
+    """A 1x1 convolution, as the matrix product it is; in the dtype of its input.
 
     The reshape leaves one contracted axis in the gradient, so XLA need not transpose `x` for it.
     """
-    bias = None if linear.bias is None else linear.bias[...]
-    return dense(x.reshape(-1, x.shape[-1]), linear.kernel[...], bias).reshape(*x.shape[:-1], -1)
+
+    def __init__(self, num_in: int, num_out: int, *, use_bias: bool = False):
+        self.kernel = parameter(initialisers.convolution(num_out), num_in, num_out)
+        self.bias = parameter(ZEROS, num_out) if use_bias else None
+
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b d"]:
+        bias = None if self.bias is None else self.bias[...]
+        rows = dense(x.reshape(-1, x.shape[-1]), self.kernel[...], bias)
+        return rows.reshape(*x.shape[:-1], -1)
+
+
+class Classifier(nnx.Module):
+    """Features to logits, both float32."""
+
+    def __init__(self, num_features: int, num_classes: int):
+        self.kernel = parameter(initialisers.classifier(num_classes), num_features, num_classes)
+        self.bias = parameter(ZEROS, num_classes)
+
+    def __call__(self, x: Float32[Array, "b d"]) -> Float32[Array, "b k"]:
+        return x @ self.kernel[...] + self.bias[...][None]
 
 
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, in float32 whatever dtype `x` has.
 
     `group` images, one after another in the batch, share their statistics; None: all of them, on
-    however many devices. The running statistics take the mean over the groups. (nnx.BatchNorm,
-    asked for bfloat16, rounds the running statistics to it.)
+    however many devices. The running statistics keep `momentum` of what they were, and take the
+    rest from the mean over the groups. (nnx.BatchNorm, asked for bfloat16, rounds the running
+    statistics to it.)
     """
 
     def __init__(self, channels: int, group: int | None = None):
         self.group = group
-        self.scale = nnx.Param(jnp.ones(channels))
-        self.bias = nnx.Param(jnp.zeros(channels))
-        self.mean = nnx.BatchStat(jnp.zeros(channels))
-        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.scale = parameter(ONES, channels)
+        self.bias = parameter(ZEROS, channels)
+        self.mean = statistic(ZEROS, channels)
+        self.var = statistic(ONES, channels)
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool, momentum: Momentum = NORM_MOMENTUM
+    ) -> Float[Array, "b h w c"]:
         size = self.group if train and self.group else x.shape[0]
         if x.shape[0] % size:
             raise ValueError(
@@ -97,7 +119,7 @@ class BatchNorm(nnx.Module):
             mean_square = jnp.mean(lax.square(wide), axis=(1, 2, 3))
             var = jnp.maximum(mean_square - lax.square(mean), 0.0)
             for running, now in ((self.mean, mean), (self.var, var)):
-                running[...] = NORM_MOMENTUM * running[...] + (1.0 - NORM_MOMENTUM) * now.mean(0)
+                running[...] = momentum * running[...] + (1.0 - momentum) * now.mean(0)
         else:
             mean, var = self.mean[...][None], self.var[...][None]
         gain = self.scale[...][None] * lax.rsqrt(var + NORM_EPSILON)
@@ -118,14 +140,7 @@ class MBConv(nnx.Module):
         stride: int,
         drop_path: float,
         norm_group: int | None,
-        dtype: DTypeLike,
-        rngs: nnx.Rngs,
     ):
-        def linear(num_in: int, num_out: int, use_bias: bool = False) -> nnx.Linear:
-            return nnx.Linear(
-                num_in, num_out, use_bias=use_bias, dtype=dtype, kernel_init=CONV_INIT, rngs=rngs
-            )
-
         expanded = in_channels * stage.expand_ratio
         squeezed = max(1, int(in_channels * SE_RATIO))
         self.stride = stride
@@ -133,29 +148,28 @@ class MBConv(nnx.Module):
         self.has_expansion = stage.expand_ratio != 1
         self.has_residual = stride == 1 and in_channels == out_channels
         if self.has_expansion:
-            self.expand = linear(in_channels, expanded)
+            self.expand = Pointwise(in_channels, expanded)
             self.expand_norm = BatchNorm(expanded, norm_group)
-        # Fan-out is one filter's: k * k.
-        shape = (stage.kernel_px, stage.kernel_px, 1, expanded)
-        deviation = (2.0 / stage.kernel_px**2) ** 0.5
-        self.depthwise_kernel = nnx.Param(deviation * jax.random.normal(rngs.params(), shape))
+        side = stage.kernel_px
+        one_filter = initialisers.convolution(fan_out=side * side)
+        self.depthwise_kernel = parameter(one_filter, side, side, 1, expanded)
         self.depthwise_norm = BatchNorm(expanded, norm_group)
-        self.squeeze = linear(expanded, squeezed, use_bias=True)
-        self.excite = linear(squeezed, expanded, use_bias=True)
-        self.project = linear(expanded, out_channels)
+        self.squeeze = Pointwise(expanded, squeezed, use_bias=True)
+        self.excite = Pointwise(squeezed, expanded, use_bias=True)
+        self.project = Pointwise(expanded, out_channels)
         self.project_norm = BatchNorm(out_channels, norm_group)
 
     def __call__(
-        self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None
+        self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None, momentum: Momentum
     ) -> Float[Array, "b oh ow d"]:
         inputs = x
         if self.has_expansion:
-            x = jax.nn.silu(self.expand_norm(pointwise(self.expand, x), train=train))
+            x = jax.nn.silu(self.expand_norm(self.expand(x), train=train, momentum=momentum))
         x = depthwise_conv(x, self.depthwise_kernel[...], self.stride)
-        x = jax.nn.silu(self.depthwise_norm(x, train=train))
-        squeezed = jax.nn.silu(pointwise(self.squeeze, jnp.mean(x, axis=(1, 2))))
-        x = x * jax.nn.sigmoid(pointwise(self.excite, squeezed))[:, None, None, :]
-        x = self.project_norm(pointwise(self.project, x), train=train)
+        x = jax.nn.silu(self.depthwise_norm(x, train=train, momentum=momentum))
+        squeezed = jax.nn.silu(self.squeeze(jnp.mean(x, axis=(1, 2))))
+        x = x * jax.nn.sigmoid(self.excite(squeezed))[:, None, None, :]
+        x = self.project_norm(self.project(x), train=train, momentum=momentum)
         if not self.has_residual:
             return x
         if train and self.drop_path and rngs is not None:
@@ -164,7 +178,7 @@ class MBConv(nnx.Module):
 
 
 class EfficientNet(nnx.Module):
-    """The network of a `variant`: images in, class logits out.
+    """The network of a `variant`: images in, class logits out; `create_model` gives it weights.
 
     Weights and statistics are float32, activations `dtype`, pooled features and logits float32.
     `dropout` defaults to the variant's. `drop_path` is the rate towards which the blocks' rates
@@ -184,7 +198,6 @@ class EfficientNet(nnx.Module):
         drop_path: float = 0.2,
         norm_group: int | None = None,
         dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
     ):
         dropout = variant.dropout if dropout is None else dropout
         if stem_stride not in (1, 2):
@@ -202,8 +215,9 @@ class EfficientNet(nnx.Module):
         self.dtype = jnp.dtype(dtype)
 
         channels = round_filters(STEM_CHANNELS, variant.width)
-        shape = (STEM_KERNEL_PX, STEM_KERNEL_PX, in_channels, channels)
-        self.stem_kernel = nnx.Param(CONV_INIT(rngs.params(), shape))
+        side = STEM_KERNEL_PX
+        all_filters = initialisers.convolution(fan_out=side * side * channels)
+        self.stem_kernel = parameter(all_filters, side, side, in_channels, channels)
         self.stem_norm = BatchNorm(channels, norm_group)
         num_blocks = sum(round_repeats(stage.num_blocks, variant.depth) for stage in STAGES)
         blocks: list[MBConv] = []
@@ -217,21 +231,22 @@ class EfficientNet(nnx.Module):
                     stride=1 if repeat else stage.stride,
                     drop_path=drop_path * len(blocks) / num_blocks,
                     norm_group=norm_group,
-                    dtype=dtype,
-                    rngs=rngs,
                 )
                 blocks.append(block)
                 channels = out_channels
         self.blocks = nnx.List(blocks)
         width = round_filters(HEAD_CHANNELS, variant.width)
-        self.head = nnx.Linear(
-            channels, width, use_bias=False, dtype=dtype, kernel_init=CONV_INIT, rngs=rngs
-        )
+        self.head = Pointwise(channels, width)
         self.head_norm = BatchNorm(width, norm_group)
-        self.classifier = nnx.Linear(width, num_classes, kernel_init=CLASSIFIER_INIT, rngs=rngs)
+        self.classifier = Classifier(width, num_classes)
 
     def features(
-        self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None = None
+        self,
+        x: Float[Array, "b h w c"],
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+        momentum: Momentum = NORM_MOMENTUM,
     ) -> Float32[Array, "b d"]:
         """What the classifier sees: the last feature map's mean over its pixels, before dropout."""
         if x.shape[-1] != self.in_channels:
@@ -242,17 +257,25 @@ class EfficientNet(nnx.Module):
         x = patches(x.astype(self.dtype), STEM_KERNEL_PX, self.stem_stride)
         windows = dense(x.reshape(-1, x.shape[-1]), kernel.reshape(-1, kernel.shape[-1]))
         x = windows.reshape(*x.shape[:-1], -1)
-        x = jax.nn.silu(self.stem_norm(x, train=train))
+        x = jax.nn.silu(self.stem_norm(x, train=train, momentum=momentum))
         for block in self.blocks:
-            x = block(x, train=train, rngs=rngs)
-        x = jax.nn.silu(self.head_norm(pointwise(self.head, x), train=train))
+            x = block(x, train=train, rngs=rngs, momentum=momentum)
+        x = jax.nn.silu(self.head_norm(self.head(x), train=train, momentum=momentum))
         return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
     def __call__(
-        self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None = None
+        self,
+        x: Float[Array, "b h w c"],
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+        momentum: Momentum = NORM_MOMENTUM,
     ) -> Float32[Array, "b k"]:
-        """Logits. With train=True, normalises by the batch and updates the running statistics."""
-        x = self.features(x, train=train, rngs=rngs)
+        """Logits. With train=True, normalises by the batch and updates the running statistics.
+
+        `momentum` is the share of the running statistics that this update keeps.
+        """
+        x = self.features(x, train=train, rngs=rngs, momentum=momentum)
         if train and self.dropout and rngs is not None:
             keeps = jax.random.bernoulli(rngs.dropout(), 1.0 - self.dropout, x.shape)
             x = jnp.where(keeps, x / (1.0 - self.dropout), 0.0)
@@ -264,19 +287,15 @@ def create_model(
 ) -> EfficientNet:
     """Variant `name` of EfficientNet with fresh weights; `options` are EfficientNet's own.
 
-    The weights are drawn on the host, array by array: compiling a program of a hundred random
-    draws takes longer than drawing.
+    The weights are those that a run with this seed begins with.
     """
     variant = get_variant(name)
 
-    def build() -> EfficientNet:
-        return EfficientNet(
-            variant, num_classes, in_channels=in_channels, rngs=nnx.Rngs(seed), **options
-        )
-
-    def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Array:
-        return jnp.asarray(initial_value(jax.tree_util.keystr(path), leaf.shape, seed))
-
-    graphdef, *states = nnx.split(nnx.eval_shape(build), nnx.Param, nnx.BatchStat)
-    values = [jax.tree_util.tree_map_with_path(fill, nnx.to_pure_dict(state)) for state in states]
-    return nnx.merge(graphdef, *values)
+    network = nnx.eval_shape(
+        lambda: EfficientNet(variant, num_classes, in_channels=in_channels, **options)
+    )
+    graphdef = nnx.graphdef(network)
+    values = [
+        initialisers.initial_values(network, kind, seed) for kind in (nnx.Param, nnx.BatchStat)
+    ]
+    return nnx.merge(graphdef, *jax.tree.map(jnp.asarray, values))

@@ -1,26 +1,80 @@
-"""The values of weights and statistics before training, each from an address of its own."""
+"""The values of weights and statistics before training, each drawn from an address of its own.
+
+As in the authors' code (tensorflow/tpu, efficientnet_model.py): convolutions normal, of variance
+2 / fan_out; the classifier uniform, within 1 / sqrt(fan_out).
+"""
 
 import hashlib
-import math
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32
+from flax import nnx
+from jaxtyping import Array, Float32
 
 
-def initial_value(name: str, shape: tuple[int, ...], seed: int) -> Float32[np.ndarray, "..."]:
-    """The value before training of the array that `name` ends in, from its address (seed, name).
+@dataclass(frozen=True)
+class Initial:
+    """What an array holds before training: it stands beside the array, as `initial`.
 
-    Convolutions: normal of variance 2 / fan_out; the classifier: uniform within 1 / sqrt(fan_out);
-    scales and variances 1, the rest 0 (tensorflow/tpu, efficientnet_model.py).
+    `scale` is the value of a constant, the deviation of a normal, the limit of a uniform.
     """
-    leaf = name.rstrip("']").rpartition("'")[2]
-    if "kernel" not in leaf:
-        return np.full(shape, leaf in ("scale", "var"), np.float32)
+
+    kind: Literal["constant", "normal", "uniform"]
+    scale: float
+
+
+ZEROS = Initial("constant", 0.0)
+ONES = Initial("constant", 1.0)
+
+
+def convolution(fan_out: int) -> Initial:
+    """Of a kernel each of whose inputs reaches `fan_out` outputs."""
+    return Initial("normal", (2.0 / fan_out) ** 0.5)
+
+
+def classifier(fan_out: int) -> Initial:
+    """Of the last layer's kernel, with `fan_out` classes."""
+    return Initial("uniform", fan_out**-0.5)
+
+
+def parameter(initial: Initial, *shape: int) -> nnx.Param:
+    """A weight that knows how it begins; what is random is 0 until `initial_values` draws it."""
+    return nnx.Param(_constant(initial, shape), initial=initial)
+
+
+def statistic(initial: Initial, *shape: int) -> nnx.BatchStat:
+    """A running statistic that knows how it begins; see `parameter`."""
+    return nnx.BatchStat(_constant(initial, shape), initial=initial)
+
+
+def _constant(initial: Initial, shape: tuple[int, ...]) -> Float32[Array, "..."]:
+    return jnp.full(shape, initial.scale if initial.kind == "constant" else 0.0, jnp.float32)
+
+
+def initial_values(network: nnx.Module, kind: type[nnx.Variable], seed: int) -> Any:
+    """Values of all of `network`'s variables of a kind, as a pure dict of NumPy arrays, float32.
+
+    Drawn on the host: the same on every platform, and without compiling a program of a hundred
+    random draws. `network` may be abstract, as nnx.eval_shape gives it.
+    """
+    state = nnx.state(network, kind)
+    for path, variable in nnx.to_flat_state(state):
+        name = "".join(f"[{key!r}]" for key in path)
+        initial = variable.get_metadata("initial")
+        variable.set_value(initial_value(initial, name, tuple(variable.shape), seed))
+    return nnx.to_pure_dict(state)
+
+
+def initial_value(
+    initial: Initial, name: str, shape: tuple[int, ...], seed: int
+) -> Float32[np.ndarray, "..."]:
+    """The value of one array, a function of (seed, name) and of nothing drawn before it."""
+    if initial.kind == "constant":
+        return np.full(shape, initial.scale, np.float32)
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     rng = np.random.Generator(np.random.Philox(int.from_bytes(digest, "little")))
-    is_depthwise = len(shape) == 4 and "depthwise" in leaf
-    fan_out = math.prod(shape[:2]) if is_depthwise else math.prod(shape) // shape[-2]
-    if "classifier" in name:
-        limit = fan_out**-0.5
-        return rng.uniform(-limit, limit, shape).astype(np.float32)
-    return (rng.standard_normal(shape) * (2.0 / fan_out) ** 0.5).astype(np.float32)
+    if initial.kind == "uniform":
+        return rng.uniform(-initial.scale, initial.scale, shape).astype(np.float32)
+    return (rng.standard_normal(shape) * initial.scale).astype(np.float32)

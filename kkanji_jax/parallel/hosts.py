@@ -1,6 +1,11 @@
 """Several processes, one run: joining them, meeting, and agreeing."""
 
+import hashlib
 import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -69,11 +74,65 @@ def meet(name: str) -> None:
             multihost_utils.sync_global_devices(name)
 
 
+class Meetings:
+    """When the processes of a run ask each other something between their steps.
+
+    Alone, a process may ask itself after every dispatch. Several ask where they wait for each other
+    anyway, and every so many dispatches: as many as take `every_s` seconds in the slowest of them,
+    measured on the second dispatch, for the first one compiles.
+    """
+
+    def __init__(self, *, every_s: float) -> None:
+        self._every_s = every_s
+        self._num_dispatches = 0
+        self._began_s = time.monotonic()
+        self._period: int | None = None
+
+    def is_due(self, is_meeting: bool) -> bool:
+        """Whether to ask after this dispatch; `is_meeting` where all processes wait as it is."""
+        if jax.process_count() == 1:
+            return True
+        self._num_dispatches += 1
+        if self._num_dispatches == 1:
+            meet("first dispatch")
+            self._began_s = time.monotonic()
+        elif self._num_dispatches == 2:
+            slowest_s = max(_gather(np.float32(time.monotonic() - self._began_s)).tolist())
+            self._period = max(1, int(self._every_s / max(slowest_s, 1e-3)))
+        is_periodic = self._period is not None and self._num_dispatches % self._period == 0
+        return is_meeting or is_periodic
+
+
+def check_same(what: Mapping[str, str]) -> None:
+    """Raises ValueError, in every process, if one holds another of `what` than most of them do.
+
+    `what` maps the name of a thing, as a person calls it, to a text that tells it from others.
+    """
+    if jax.process_count() == 1:
+        return
+    digests = [hashlib.sha256(text.encode()).digest() for text in what.values()]
+    held = _gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(what), -1))
+    for number, name in enumerate(what):
+        texts = [row.tobytes() for row in held[:, number]]
+        usual, count = Counter(texts).most_common(1)[0]
+        odd = [str(process) for process, text in enumerate(texts) if text != usual]
+        if odd:
+            raise ValueError(
+                f"process {', '.join(odd)} of 0 to {len(texts) - 1} holds another {name} than the "
+                f"{count} that agree: give every process the same files and flags"
+            )
+
+
+def _gather(value: Any) -> np.ndarray:
+    """`value` of every process, along a new first axis."""
+    from jax.experimental import multihost_utils
+
+    with jax.transfer_guard("allow"):
+        return np.asarray(multihost_utils.process_allgather(np.asarray(value)))
+
+
 def any_says(flag: bool) -> bool:
     """Whether `flag` holds in any process; the same answer in all, which wait for each other."""
     if jax.process_count() == 1:
         return flag
-    from jax.experimental import multihost_utils
-
-    with jax.transfer_guard("allow"):
-        return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+    return bool(_gather(flag).any())

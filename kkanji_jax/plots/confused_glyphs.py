@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.metrics import sparse_confusion
+from kkanji_jax.evaluation.counts import sparse_confusion
 from kkanji_jax.plots import glyph_rows
 from kkanji_jax.plots.evaluated import Pictures
 from kkanji_jax.plots.fonts import Font

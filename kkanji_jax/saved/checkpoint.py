@@ -13,8 +13,8 @@ from etils import epath
 
 from kkanji_jax.config import complete, differences
 from kkanji_jax.files import SUMS, check_sums
+from kkanji_jax.model.network import Variables, abstract_variables
 from kkanji_jax.parallel import mesh as mesh_lib
-from kkanji_jax.training.state import Variables, abstract_variables
 
 FORMAT_VERSION = 2  # 1 held the position in Grain's file, one for each process
 

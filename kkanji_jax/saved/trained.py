@@ -13,7 +13,7 @@ from kkanji_jax.saved import bundle as bundle_lib
 
 WEIGHTS = ("ema", "raw")
 CALIBRATION = "calibration.json"
-PRETRAINED = Path(__file__).parent / "pretrained" / "b0"
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "b0"
 
 
 class Trained(NamedTuple):

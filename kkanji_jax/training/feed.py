@@ -1,6 +1,7 @@
 """What a run learns from: a plan over a split in memory, or a stream of its shards."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from kkanji_jax.data import resident, streamed
 from kkanji_jax.data.balance import Plan
+from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.leakage import check_no_leak
 from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import load_manifest
@@ -23,59 +25,52 @@ class Feed(NamedTuple):
     num_examples: int  # of an epoch
     data: Resident | None  # what index batches point into; None: batches bring their pixels
     batch: type[IndexBatch] | type[PixelBatch]  # what the iterator's elements are fields of
-    make_iterator: Callable[..., Any]  # (batch_size, num_dispatches, ...) -> a Grain iterator
+    make_iterator: Callable[[BatchShape], Any]  # a Grain iterator over dispatches
 
 
-def open_resident(
-    dataset: Path,
-    *,
-    per_class: int | None,
-    sampling_exponent: float,
-    fresh_copies: bool,
-    seed: int,
-    photograph_weight: float | None = None,
-    may_leak: bool = False,
-) -> Feed:
+@dataclass(frozen=True)
+class FeedConfig:
+    """Which examples of a training split come, how often, and in which order."""
+
+    per_class: int | None  # examples of each class per epoch; None: by the sampling exponent
+    sampling_exponent: float  # class share ~ size**x: 1 natural, 0 equal
+    fresh_copies: bool  # new augmentations in every epoch
+    seed: int
+    photograph_weight: float | None = None  # of photographed images; None: drawn like others
+    may_leak: bool = False  # a held-out image may come from training
+
+
+def open_resident(dataset: Path, config: FeedConfig) -> Feed:
     """All images in memory, drawn by a plan; what `build --per-class` wrote is taken as it is.
 
-    ValueError where a held-out image comes from training, unless it `may_leak`.
+    ValueError where a held-out image comes from training, unless the config lets it.
     """
     _check_devices_hold(dataset)
     split = resident.load_split(dataset, "train")
-    if not may_leak:
+    if not config.may_leak:
         check_no_leak(dataset, [split])
     addresses = address_of(split.sample_ids)
     is_written_out = _is_written_out(dataset)
     plan = Plan(
         split.labels,
-        per_class=None if is_written_out else per_class,
-        sampling_exponent=1.0 if is_written_out else sampling_exponent,
-        seed=seed,
+        per_class=None if is_written_out else config.per_class,
+        sampling_exponent=1.0 if is_written_out else config.sampling_exponent,
+        seed=config.seed,
         addresses=addresses,
         is_photographed=np.array([look_of(name) == "photographed" for name in split.sample_ids]),
-        photograph_weight=None if is_written_out else photograph_weight,
+        photograph_weight=None if is_written_out else config.photograph_weight,
     )
 
-    def make_iterator(**shape: Any) -> Any:
-        is_fresh = fresh_copies and not is_written_out
-        batches = resident.IndexBatches(plan, seed=seed, fresh_copies=is_fresh, **shape)
+    def make_iterator(shape: BatchShape) -> Any:
+        is_fresh = config.fresh_copies and not is_written_out
+        batches = resident.IndexBatches(plan, shape, seed=config.seed, fresh_copies=is_fresh)
         return resident.index_iterator(batches)
 
     data = Resident(split.images, split.labels, addresses)
     return Feed(len(split.labels), len(plan), data, IndexBatch, make_iterator)
 
 
-def open_streamed(
-    dataset: Path,
-    *,
-    pool_examples: int,
-    per_class: int | None,
-    sampling_exponent: float,
-    fresh_copies: bool,
-    seed: int,
-    photograph_weight: float | None = None,
-    may_leak: bool = False,
-) -> Feed:
+def open_streamed(dataset: Path, config: FeedConfig, *, pool_examples: int) -> Feed:
     """Some `pool_examples` in memory at a time; each example once an epoch.
 
     ValueError for a balance that is not written out, for a shard that has changed, and as
@@ -83,8 +78,8 @@ def open_streamed(
     of which each process takes its share, and once for the leak.
     """
     is_written_out = _is_written_out(dataset)
-    is_balanced = (per_class, sampling_exponent, photograph_weight) != (None, 1.0, None)
-    if not is_written_out and is_balanced:
+    balance = (config.per_class, config.sampling_exponent, config.photograph_weight)
+    if balance != (None, 1.0, None) and not is_written_out:
         raise ValueError(
             "config: a streamed dataset gives each example once an epoch, so it cannot be balanced "
             "as it is read; write it out (data_tools.build --per-class N), or take the classes as "
@@ -92,13 +87,13 @@ def open_streamed(
         )
     records = streamed.Records(dataset, "train")
     records.check_bytes(jax.process_index(), jax.process_count())
-    if not may_leak:
+    if not config.may_leak:
         check_no_leak(dataset, records)
 
-    def make_iterator(**shape: Any) -> Any:
-        is_fresh = fresh_copies and not is_written_out
+    def make_iterator(shape: BatchShape) -> Any:
+        is_fresh = config.fresh_copies and not is_written_out
         batches = streamed.PixelBatches(
-            records, pool_examples=pool_examples, seed=seed, fresh_copies=is_fresh, **shape
+            records, shape, pool_examples=pool_examples, seed=config.seed, fresh_copies=is_fresh
         )
         return streamed.pixel_iterator(batches)
 

@@ -5,7 +5,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from kkanji_jax.evaluation.metrics import Sums, add_sums, weighted_and_macro
+from kkanji_jax.evaluation.counts import weighted_and_macro
 from kkanji_jax.files import written_whole
+from kkanji_jax.training.metrics import Norms, StepMetrics, Sums, add_metrics
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -33,70 +35,101 @@ def format_duration(seconds: float) -> str:
     return f"{total // 60} min {total % 60:02d} s" if total >= 60 else f"{total} s"
 
 
-def _on_host(sums: Sequence[Any]) -> Sums:
-    """Sums as NumPy: the loss in float64, the counts in int64, so that long sums stay exact."""
-    loss, *counts = sums
-    return Sums(np.asarray(loss, np.float64), *(np.asarray(count, np.int64) for count in counts))
+def _on_host(metrics: StepMetrics) -> StepMetrics:
+    """The same as NumPy: floats in float64, counts in int64, so that long sums stay exact."""
+
+    def wide(value: Any) -> np.ndarray:
+        value = np.asarray(value)
+        return value.astype(np.float64 if value.dtype.kind == "f" else np.int64)
+
+    return jax.tree.map(wide, metrics)
 
 
-def _to_plain(sums: Sums | None) -> list[Any] | None:
-    return None if sums is None else [np.asarray(value).tolist() for value in sums]
+def _to_plain(metrics: StepMetrics | None) -> dict[str, dict[str, Any]] | None:
+    if metrics is None:
+        return None
+    return {
+        part: {name: np.asarray(value).tolist() for name, value in values._asdict().items()}
+        for part, values in metrics._asdict().items()
+    }
 
 
-def _from_plain(values: list[Any] | None) -> Sums | None:
-    return None if values is None else _on_host(values)
+def _from_plain(carried: Any) -> StepMetrics | None:
+    """What `_to_plain` gave; checkpoints of before 0.2 hold the list of the sums alone."""
+    if carried is None:
+        return None
+    if isinstance(carried, list):
+        sums, norms = Sums(*carried), Norms(0, 0.0, 0.0, 0.0)
+    else:
+        sums, norms = Sums(**carried["sums"]), Norms(**carried["norms"])
+    sums = sums._replace(loss=float(sums.loss))
+    return _on_host(StepMetrics(sums, norms))
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What the lines of a log need to know of the run."""
+
+    total_steps: int
+    steps_per_epoch: float
+    batch_size: int
+    learning_rates: Float[np.ndarray, " steps"]
+    images_per_s_limit: float | None = None  # of the devices' memory; None where unknown
+    has_tensorboard: bool = False
+    is_writer: bool = True  # the one process of several that writes and speaks
 
 
 class MetricLog:
-    """Collects sums on the device and writes them where `step` says.
+    """Collects what dispatches measured, on the device, and writes it where the loop says.
 
     Lines after the resumed step are dropped on opening, so a repeated stretch is not in the file
-    twice; `carried` is what `carry` gave when the checkpoint was made. Where `images_per_s_limit`
-    is known, lines tell the share of it that is reached. Only the writer, one process of several,
-    writes and speaks; all of them must call alike.
+    twice; `carried` is what `carry` gave when the checkpoint was made. Where the limit of the
+    devices is known, lines tell the share of it that is reached. All processes must call alike.
     """
 
     def __init__(
         self,
         workdir: Path,
+        config: LogConfig,
         *,
-        is_writer: bool = True,
-        has_tensorboard: bool = False,
         resumed_step: int,
-        total_steps: int,
-        batch_size: int,
-        steps_per_epoch: float,
-        learning_rates: Float[np.ndarray, " steps"],
-        images_per_s_limit: float | None = None,
         carried: Mapping[str, Any] | None = None,
     ) -> None:
         path = workdir / "metrics.jsonl"
         self._path = path
-        self._is_writer = is_writer
-        self._events = _open_events(workdir) if has_tensorboard and is_writer else None
-        self._total_steps = total_steps
-        self._batch_size = batch_size
-        self._steps_per_epoch = steps_per_epoch
-        self._learning_rates = learning_rates
-        self._images_per_s_limit = images_per_s_limit
+        self._config = config
+        has_events = config.has_tensorboard and config.is_writer
+        self._events = _open_events(workdir) if has_events else None
         kept = [line for line in read_lines(path) if line["step"] <= resumed_step]
         # Time spent before an interruption counts; time since the kept step was lost.
         self._elapsed_before_s = kept[-1]["elapsed_s"] if kept else 0.0
-        if is_writer:
+        if config.is_writer:
             text = "".join(json.dumps(line) + "\n" for line in kept)
             with written_whole(path) as repaired:
                 repaired.write_text(text, encoding="utf-8")
         self._start_s = self._last_s = time.monotonic()
-        self._last_step = self._start_step = resumed_step
+        self._last_step = resumed_step
         self._paused_s = self._waited_s = 0.0
-        self._pending: list[Sums] = []
+        self._pending: list[StepMetrics] = []
         self._since_log = _from_plain(carried["since_log"]) if carried else None
         self._since_eval = _from_plain(carried["since_eval"]) if carried else None
         self.images_per_s = 0.0
 
-    def add(self, sums: Sums) -> None:
-        """Keeps the sums of a dispatch where they are: on the device."""
-        self._pending.append(sums)
+    def add(self, metrics: StepMetrics) -> None:
+        """Keeps what a dispatch measured where it is: on the device."""
+        self._pending.append(metrics)
+
+    def compiled(self, step: int) -> None:
+        """Starts the clock of `images_per_s` anew, after the first dispatch, which compiled."""
+        now = time.monotonic()
+        if self._config.is_writer:
+            took = format_duration(now - self._last_s)
+            print(
+                f"step {step}/{self._config.total_steps}  first steps after {took}",
+                file=sys.stderr,
+                flush=True,
+            )
+        self._last_s, self._last_step, self._paused_s, self._waited_s = now, step, 0.0, 0.0
 
     def pause(self) -> "_Pause":
         """A context whose time does not count as training: evaluation, saving."""
@@ -112,11 +145,10 @@ class MetricLog:
     def _drain(self) -> None:
         fetched = jax.device_get(self._pending)
         self._pending = []
-        for sums in fetched:  # one after the other, so that a resumed sum has the same bits
-            sums = _on_host(sums)
-            self._since_log = sums if self._since_log is None else add_sums(self._since_log, sums)
-            self._since_eval = (
-                sums if self._since_eval is None else add_sums(self._since_eval, sums)
+        for each in map(_on_host, fetched):  # in turn, so that a resumed sum has the same bits
+            self._since_log, self._since_eval = (
+                each if since is None else add_metrics(since, each)
+                for since in (self._since_log, self._since_eval)
             )
 
     def carry(self) -> dict[str, Any]:
@@ -130,7 +162,7 @@ class MetricLog:
                 if isinstance(value, float):
                     self._events.add_scalar(f"{line['kind']}/{name}", value, line["step"])
             self._events.flush()
-        if not self._is_writer:
+        if not self._config.is_writer:
             return
         try:
             with self._path.open("a", encoding="utf-8") as file:
@@ -146,10 +178,10 @@ class MetricLog:
         return {
             "kind": kind,
             "step": step,
-            "total_steps": self._total_steps,
-            "epoch": round(step / self._steps_per_epoch, 4),
-            "examples": step * self._batch_size,
-            "lr": float(self._learning_rates[step - 1]),
+            "total_steps": self._config.total_steps,
+            "epoch": round(step / self._config.steps_per_epoch, 4),
+            "examples": step * self._config.batch_size,
+            "lr": float(self._config.learning_rates[step - 1]),
             "images_per_s": round(self.images_per_s, 1),
             "elapsed_s": round(elapsed_s, 1),
         }
@@ -160,14 +192,14 @@ class MetricLog:
         Raises FloatingPointError if the loss is not finite.
         """
         self._drain()
-        total = self._since_log
-        if total is None:
+        if self._since_log is None:
             return
-        self._since_log = None
+        (total, norms), self._since_log = self._since_log, None
         now = time.monotonic()
-        images = (step - self._last_step) * self._batch_size
+        images = (step - self._last_step) * self._config.batch_size
         training_s = max(now - self._last_s - self._paused_s, 1e-9)
-        self.images_per_s = images / training_s
+        if images:  # none yet where the first dispatch, which compiled, is the only one
+            self.images_per_s = images / training_s
         waited = self._waited_s / training_s
         self._last_s, self._last_step, self._paused_s, self._waited_s = now, step, 0.0, 0.0
         loss = float(total.loss / total.count)
@@ -175,27 +207,31 @@ class MetricLog:
             raise FloatingPointError(f"the loss is {loss} at step {step}")
         accuracy = float(total.hits.sum() / total.count)
         line = self._common("train", step) | {"loss": loss, "accuracy": accuracy}
+        if norms.count:
+            for name in ("gradient", "update", "weight"):
+                line[f"{name}_norm"] = float(getattr(norms, name) / norms.count)
         line |= {"data_wait": round(waited, 4)} | _device_memory()
-        if self._images_per_s_limit:
-            line["roofline"] = round(self.images_per_s / self._images_per_s_limit, 4)
+        if self._config.images_per_s_limit:
+            line["roofline"] = round(self.images_per_s / self._config.images_per_s_limit, 4)
         self._append(line)
-        if not self._is_writer:
+        if not self._config.is_writer:
             return
-        left_s = (self._total_steps - step) * self._batch_size / self.images_per_s
-        print(
-            f"step {step}/{self._total_steps}  epoch {line['epoch']:.2f}  loss {loss:.4f}  "
-            f"accuracy {accuracy:.4f}  {self.images_per_s:.0f} images/s  "
-            f"{format_duration(left_s)} left",
-            file=sys.stderr,
-            flush=True,
+        text = (
+            f"step {step}/{self._config.total_steps}  epoch {line['epoch']:.2f}  loss {loss:.4f}  "
+            f"accuracy {accuracy:.4f}"
         )
+        if self.images_per_s:
+            images_left = (self._config.total_steps - step) * self._config.batch_size
+            left = format_duration(images_left / self.images_per_s)
+            text += f"  {self.images_per_s:.0f} images/s  {left} left"
+        print(text, file=sys.stderr, flush=True)
 
     def write_scores(self, step: int, scores: Mapping[str, Any]) -> None:
         """Writes an evaluation beside the training metrics since the one before it."""
         self._drain()
-        since = self._since_eval
         line = self._common("eval", step)
-        if since is not None:
+        if self._since_eval is not None:
+            since = self._since_eval.sums
             by_class = weighted_and_macro(
                 *(np.asarray(count) for count in (since.true, since.predicted, since.hits))
             )
@@ -207,10 +243,10 @@ class MetricLog:
             }
         self._since_eval = None
         self._append(line | dict(scores))
-        if not self._is_writer:
+        if not self._config.is_writer:
             return
         print(
-            f"step {step}/{self._total_steps}  val ({scores['weights']} weights, "
+            f"step {step}/{self._config.total_steps}  val ({scores['weights']} weights, "
             f"n={scores['val_num_examples']}): loss {scores['val_loss']:.4f}  "
             f"accuracy {scores['val_accuracy']:.4f}  macro {scores['val_macro_accuracy']:.4f}  "
             f"top-5 {scores['val_top5']:.4f}",

@@ -5,7 +5,7 @@ from typing import Any
 
 # Bytes a training step's kernels read and write by image, by (variant, image_px, stem_stride,
 # dtype): counted in the program compiled for one H100 at 1,024 images a step, by
-# scripts/bench/h100_structure.py.
+# scripts/benchmarks/h100_structure.py.
 STEP_BYTES = {
     ("b0", 64, 2, "bfloat16"): 22.1e6,
     ("b0", 64, 2, "float32"): 41.5e6,

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.model.network import Variables
 from kkanji_jax.saved.trained import Trained
-from kkanji_jax.training.state import TrainState, Variables
+from kkanji_jax.training.state import TrainState
 
 
 def warm_state(
@@ -66,8 +67,11 @@ def _check_same_shapes(wanted: Variables, got: Variables, source: Trained) -> No
         {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(tree)}
         for tree in (wanted, got)
     ]
-    differing = sorted(name for name in paths[0].keys() | paths[1].keys()
-                       if paths[0].get(name) != paths[1].get(name))  # fmt: skip
+    differing = sorted(
+        name
+        for name in paths[0].keys() | paths[1].keys()
+        if paths[0].get(name) != paths[1].get(name)
+    )
     if differing:
         name = differing[0]
         raise ValueError(

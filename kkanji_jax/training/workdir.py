@@ -1,7 +1,6 @@
 """The folder of a run: its lock, its record of where it ran, and the wish to stop."""
 
 import fcntl
-import json
 import os
 import platform
 import signal
@@ -12,8 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
-
-from kkanji_jax.files import written_whole
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -72,12 +69,6 @@ def lock(workdir: Path) -> TextIO:
             f"another trainer is running in {workdir}; wait for it, or give another --workdir"
         ) from err
     return file
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes `content` so that a kill leaves the old file or the new one."""
-    with written_whole(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _version_of(package: str) -> str | None:

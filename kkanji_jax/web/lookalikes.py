@@ -27,10 +27,18 @@ def typical_and_different(images: UInt8[np.ndarray, "n h w"], most: int) -> list
 
     Of the images nearest to the mean only (farthest-first traversal; Gonzalez 1985).
     """
-    coarse = np.stack([
-        np.asarray(Image.fromarray(image).resize((_COARSE_PX, _COARSE_PX), Image.Resampling.BOX))
-        for image in images
-    ]).reshape(len(images), -1).astype(np.float32)  # fmt: skip
+    coarse = (
+        np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(image).resize((_COARSE_PX, _COARSE_PX), Image.Resampling.BOX)
+                )
+                for image in images
+            ]
+        )
+        .reshape(len(images), -1)
+        .astype(np.float32)
+    )
     from_mean = np.linalg.norm(coarse - coarse.mean(axis=0), axis=1)
     by_mean = np.argsort(from_mean, kind="stable")
     pool = by_mean[: max(most, int(np.ceil(_TYPICAL_SHARE * len(images))))]

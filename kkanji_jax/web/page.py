@@ -3,7 +3,7 @@
 It holds the assets as they are, a copy of the bundle's params.npz (a hard link where the file
 system has them, so the weights are on disk once) and model.json: the network's plan, where each
 array lies in params.npz, the characters, and the calibration. The network's loops are WebAssembly,
-which scripts/build_wasm.py makes of kernels.c; all else is plain JavaScript.
+which scripts/assets/build_wasm.py makes of kernels.c; all else is plain JavaScript.
 """
 
 import json
@@ -24,7 +24,7 @@ from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
 from kkanji_jax.saved.arrays import places_in
 from kkanji_jax.web.lookalikes import write_lookalikes
 
-ASSETS = Path(__file__).with_name("web_assets")
+ASSETS = Path(__file__).with_name("assets")
 MODEL = "model.json"
 
 

@@ -130,8 +130,9 @@ def test_every_bad_file_has_a_line_before_the_error(
 # Killed in earnest, in a process of its own; small shards make a small build long enough.
 SMALL_SHARDS = """
 import sys
-from data_tools import build, shards
-shards.CHUNK_SIZE, shards.SHARD_EXAMPLES = 2, 4
+from data_tools import build
+from data_tools.plan import shard_contents
+shard_contents.CHUNK_SIZE, shard_contents.SHARD_EXAMPLES = 2, 4
 sys.exit(build.main(sys.argv[1:]))
 """
 

@@ -171,13 +171,19 @@ def test_a_server_that_is_down_is_one_line_with_every_way_out(
     assert len([path for path, *_ in server.requests if path == IMAGES]) == 4
     assert CLASSMAP not in [path for path, *_ in server.requests]  # not tried in vain
     (error,) = errors_of(capsys)
-    for word in ("k49-test-imgs.npz, k49_classmap.csv by hand", "http://codh.rois.ac.jp/kmnist/",
-                 "--base-url", str(dest), "4 times"):  # fmt: skip
+    for word in (
+        "k49-test-imgs.npz, k49_classmap.csv by hand",
+        "http://codh.rois.ac.jp/kmnist/",
+        "--base-url",
+        str(dest),
+        "4 times",
+    ):
         assert word in error
     (dest / "k49-test-imgs.npz").write_bytes(server.files[IMAGES])  # as the line says
     assert run(dest, server) == 0
-    closed = download.main(["--dest", str(dest / "x"), "--base-url", "http://127.0.0.1:9/",
-                            "--retries", "1"])  # fmt: skip
+    closed = download.main(
+        ["--dest", str(dest / "x"), "--base-url", "http://127.0.0.1:9/", "--retries", "1"]
+    )
     assert closed == 1
     assert "Connection refused, 2 times" in errors_of(capsys)[0]
 
@@ -243,7 +249,8 @@ def test_a_folder_that_is_a_file_is_one_line(
 
 START = """
 import json, sys
-from data_tools import download, fetch, sources
+from data_tools import download
+from data_tools.fetch import sources
 sources.ARCHIVES = tuple(sources.Archive(*each) for each in json.loads(sys.argv[1]))
 sys.exit(download.main(sys.argv[2:]))
 """

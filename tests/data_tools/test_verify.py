@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_tools.fetch.sources import sha256_of
 from data_tools.plan import split
 from data_tools.verify import find_problems, main
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import Chunk, decode, encode
+from kkanji_jax.files import sha256_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dataset_v1"
 TRAIN, VAL = "train-00000-of-00001.array_record", "val-00000-of-00001.array_record"

@@ -105,8 +105,12 @@ def fit_classifier(model: dict, images: np.ndarray, labels: np.ndarray, num_clas
     import jax.numpy as jnp
     from flax import nnx
 
-    from kkanji_jax.training.state import init_variables, make_graphdef
-    from kkanji_jax.training.step import make_logits_fn, network_input
+    from kkanji_jax.model.network import (
+        init_variables,
+        make_graphdef,
+        make_logits_fn,
+        network_input,
+    )
 
     graphdef = make_graphdef(model, num_classes)
     params, old = jax.jit(lambda: init_variables(model, num_classes, 0))()

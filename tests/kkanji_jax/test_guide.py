@@ -56,7 +56,7 @@ def test_the_commands_of_the_guide_lead_from_a_page_to_a_table(here: Path):
 
 def test_the_guides_example_of_boxes_is_what_the_page_has(here: Path):
     (shown,) = re.findall(r"```\n(id,.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    command = ["scripts/demo_page.py", "kkanji_jax/demo", "page"]
+    command = ["scripts/demo/demo_page.py", "kkanji_jax/demo", "page"]
     subprocess.run([sys.executable, *command], check=True)
     assert (here / "page" / "boxes.csv").read_text(encoding="utf-8").startswith(shown)
 

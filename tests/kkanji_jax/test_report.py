@@ -69,8 +69,14 @@ def test_every_figure_is_an_image_that_opens(reported):
     _, html, _ = reported
     figures = re.findall(r'alt="([^"]*)" src="data:image/png;base64,([^"]*)"', html)
     names = {name for name, _ in figures}
-    for wanted in ("loss curve", "top misclassifications", "reliability test",
-                   "risk coverage val", "long tail test", "long tail val"):  # fmt: skip
+    for wanted in (
+        "loss curve",
+        "top misclassifications",
+        "reliability test",
+        "risk coverage val",
+        "long tail test",
+        "long tail val",
+    ):
         assert wanted in names
     for _, encoded in figures:
         image = Image.open(io.BytesIO(base64.b64decode(encoded)))

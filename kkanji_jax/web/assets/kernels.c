@@ -1,5 +1,5 @@
 /* The loops of the page's network, for WebAssembly with SIMD; network.js says when each runs.
- * scripts/build_wasm.py makes kernels.wasm of this file: run it after every change.
+ * scripts/assets/build_wasm.py makes kernels.wasm of this file: run it after every change.
  *
  * Maps are [pixel][channel] in float32. The number of channels is a multiple of LANES, and what
  * fills it up is zero, in maps and weights alike; so no loop here has a rest.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_tools.plan.build_plan import count_splits
-from data_tools.write.shards import Selection
+from data_tools.plan.shard_contents import Selection
 from kkanji_jax.data.class_index import ClassIndex
 
 

@@ -21,7 +21,7 @@ from data_tools.read.catalogue import BadFilesError, Catalogue, combine
 from data_tools.workers import Workers
 from data_tools.write.assemble import Options, assemble
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def add_every_kind(source: Any) -> None:

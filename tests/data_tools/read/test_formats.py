@@ -93,7 +93,7 @@ def test_another_size_is_told_apart_from_damage(size: tuple[int, int]):
 # In a process of its own, or the peak of an earlier test would hide this one's.
 OPEN_BOMB = """
 import pathlib, resource, sys
-from data_tools import readers
+from data_tools.read import formats as readers
 def peak_kb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 bomb, small = map(pathlib.Path, sys.argv[1:])
@@ -123,7 +123,7 @@ def test_a_decompression_bomb_is_refused_before_its_pixels_take_memory(
     assert bomb.stat().st_size < 100_000  # a hundred megabytes of pixels
     command = [sys.executable, "-c", OPEN_BOMB, str(bomb), str(small)]
     result = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+        command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60
     )
     kkanji, other, growth_kb = result.stdout.splitlines()
     assert kkanji == "is 10000x10000, not 64x64"

@@ -47,7 +47,7 @@ def test_nothing_has_a_name_on_disk_and_the_file_goes_with_its_store(tmp_path: P
 
 def test_a_full_disk_is_told_with_its_folder_and_the_remedy(tmp_path: Path):
     code = (
-        "import pathlib, resource, sys\nfrom data_tools import pixel_store\n"
+        "import pathlib, resource, sys\nfrom data_tools.read import pixel_store\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))\n"
         "pixel_store._BUFFER_BYTES = 4096\n"
         "store = pixel_store.PixelStore(pathlib.Path(sys.argv[1]))\n"
@@ -55,7 +55,7 @@ def test_a_full_disk_is_told_with_its_folder_and_the_remedy(tmp_path: Path):
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     result = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+        command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60
     )
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"OSError: cannot keep pixels in a scratch file in {tmp_path}: ")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_tools.inspect import main
-from data_tools.view import audit_page
+from data_tools.plan.audit_pictures import NO_CLASS
 from data_tools.write.assemble import Options, assemble
 from kkanji_jax.data.records import decode
 
@@ -74,25 +74,11 @@ def test_the_pictures_are_a_record_of_what_was_found(dataset: Path):
         "kkanji/U+6765/<b>&",
     }
     classes = dict(zip(pictures.sample_ids, pictures.class_ids.tolist(), strict=True))
-    assert classes["kkanji/U+55DF/black"] == audit_page.NO_CLASS
+    assert classes["kkanji/U+55DF/black"] == NO_CLASS
     assert classes["kkanji/U+6625/black"] == 0
     shown = dict(zip(pictures.sample_ids, pictures.images, strict=True))
     assert not shown["kkanji/U+6625/black"].any()
     np.testing.assert_array_equal(shown["kkanji/U+6625/00"], shown["kkanji/U+6625/zz"])
-
-
-def test_no_rule_keeps_more_pictures_than_the_limit(
-    source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(audit_page, "MAX_PICTURES", 3)
-    source.add_kanji("U+6625", 4)
-    for number in range(9):
-        black = np.full((64, 64), number, np.uint8)
-        source.add_file(f"kkanji2/U+6625/b{number}.png", source.png(black))
-    outcome = assemble(source.folder, tmp_path / "out", Options())
-    assert outcome.audit["rules"]["blank"]["count"] == 9
-    pictures = decode((tmp_path / "out" / "audit.record").read_bytes())
-    assert [each.rpartition("/")[2] for each in pictures.sample_ids] == ["b0", "b1", "b2"]
 
 
 def test_a_rule_is_listed_and_drawn(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_tools.plan import shard_contents
 from data_tools.plan.split import Row, read_splits, to_csv
 from data_tools.verify import find_problems
 from data_tools.write import shards
@@ -142,8 +143,8 @@ def test_min_images_leaves_small_classes_out(full_source: Any, tmp_path: Path):
 def test_one_and_two_workers_write_the_same_dataset(
     full_source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shards, "CHUNK_SIZE", 8)
-    monkeypatch.setattr(shards, "SHARD_EXAMPLES", 16)
+    monkeypatch.setattr(shard_contents, "CHUNK_SIZE", 8)
+    monkeypatch.setattr(shard_contents, "SHARD_EXAMPLES", 16)
     for workers in (1, 2):
         build(full_source, tmp_path / str(workers), workers=workers)
     one, two = contents(tmp_path / "1"), contents(tmp_path / "2")

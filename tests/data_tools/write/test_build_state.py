@@ -87,7 +87,7 @@ def test_a_mark_is_believed_only_while_the_bytes_are_the_same(tmp_path: Path):
 
 
 def test_a_dataset_of_something_else_is_refused(tmp_path: Path):
-    golden = Path(__file__).parents[1] / "golden" / "dataset_v1" / "manifest.json"
+    golden = Path(__file__).parents[2] / "golden" / "dataset_v1" / "manifest.json"
     manifest = json.loads(golden.read_text("utf-8"))
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"shards": []}), "utf-8")
     assert check_out(tmp_path, manifest["fingerprint"]) is True

@@ -13,6 +13,7 @@ from data_tools.write.assemble import Options, assemble
 from kkanji_jax.augment.engine import augment, sample_keys
 from kkanji_jax.augment.policy import get_policy
 from kkanji_jax.data.balance import Plan
+from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.records import address_of
 from kkanji_jax.data.resident import IndexBatches, load_split
 
@@ -31,9 +32,8 @@ def test_a_written_out_set_holds_the_pixels_that_training_would_make(source: Any
     train = load_split(plain, "train")
     addresses = address_of(train.sample_ids)
     plan = Plan(train.labels, addresses, per_class=10, seed=SEED)
-    batches = IndexBatches(
-        plan, batch_size=5, steps_per_dispatch=1, num_dispatches=4, seed=SEED, fresh_copies=False
-    )
+    shape = BatchShape(batch_size=5, steps_per_dispatch=1, num_dispatches=4)
+    batches = IndexBatches(plan, shape, seed=SEED, fresh_copies=False)
     vary = jax.jit(partial(augment, policy=get_policy("glyph_safe")))
     seen = {}
     for number in range(4):

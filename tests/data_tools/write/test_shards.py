@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_tools.plan import shard_contents
+from data_tools.plan.shard_contents import Selection, layout, store_order
 from data_tools.read.catalogue import Original, to_64px
 from data_tools.write import shards
-from data_tools.write.shards import Selection, Work, layout, make_work, store_order, write_shard
+from data_tools.write.shards import Work, make_work, write_shard
 from kkanji_jax.data.records import Chunk, decode
 
 OWNER = "me"
@@ -154,7 +156,7 @@ def test_blocks_do_not_show_in_the_stored_order(monkeypatch: pytest.MonkeyPatch)
     rows = np.arange(100, dtype=np.int32)
     ids = [str(row) for row in rows]
     whole = store_order("train", rows, rows, ids, 0)
-    monkeypatch.setattr(shards, "BLOCK", 7)
+    monkeypatch.setattr(shard_contents, "BLOCK", 7)
     parts = store_order("train", rows, rows, ids, 0)
     np.testing.assert_array_equal(whole.rows, parts.rows)
     np.testing.assert_array_equal(whole.copies, parts.copies)

@@ -37,8 +37,12 @@ def test_the_table_is_canonical_symmetric_and_reflexive_nowhere():
         for form in found:
             assert form.codepoint != codepoint
             assert codepoint in forms_of(form.codepoint)
-            opposite = {"old": "new", "new": "old", "compatibility": "unified",
-                        "unified": "compatibility"}[form.relation]  # fmt: skip
+            opposite = {
+                "old": "new",
+                "new": "old",
+                "compatibility": "unified",
+                "unified": "compatibility",
+            }[form.relation]
             assert (codepoint, opposite) in {
                 (f.codepoint, f.relation) for f in forms(form.codepoint)
             }

@@ -15,7 +15,7 @@ from kkanji_jax.data.leakage import check_no_leak
 from kkanji_jax.data.records import Chunk, decode, encode
 from kkanji_jax.data.streamed import Records
 from kkanji_jax.files import sha256_of
-from kkanji_jax.train import train
+from kkanji_jax.training.loop import train
 
 ROOT = Path(__file__).parents[3]
 VAL, TEST = "val-00000-of-00001.array_record", "test-00000-of-00001.array_record"

@@ -1,5 +1,6 @@
 """A stream gives every example once an epoch, mixed, from little memory, at any position."""
 
+import dataclasses
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from kkanji_jax.data import streamed
+from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.records import Chunk, address_of, encode
 from kkanji_jax.data.streamed import PixelBatches, Records, pixel_iterator
 
@@ -71,10 +73,10 @@ def records(dataset: Path) -> Records:
 
 
 def make(records: Records, **more: Any) -> PixelBatches:
-    settings: dict[str, Any] = (
-        SHAPE | {"num_dispatches": 60, "pool_examples": 100, "seed": 5} | more
-    )
-    return PixelBatches(records, **settings)
+    settings = SHAPE | {"num_dispatches": 60, "pool_examples": 100, "seed": 5} | more
+    fields = {field.name for field in dataclasses.fields(BatchShape)}
+    shape = BatchShape(**{name: settings.pop(name) for name in fields & settings.keys()})
+    return PixelBatches(records, shape, **settings)
 
 
 def stream_of(batches: PixelBatches) -> np.ndarray:

@@ -225,6 +225,9 @@ def test_too_few_or_damaged_examples_are_refused(rng: np.random.Generator):
 
 
 def test_calibrating_needs_numpy_alone():
-    code = "import sys, kkanji_jax.evaluation.calibration; print('jax' in sys.modules, 'flax' in sys.modules)"
+    code = (
+        "import sys, kkanji_jax.evaluation.calibration;"
+        "print('jax' in sys.modules, 'flax' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -9,6 +9,7 @@ import pytest
 
 from kkanji_jax.data.class_index import ClassIndex, codepoint_of
 from kkanji_jax.data.scripts import script_of
+from kkanji_jax.evaluation.forward import Predictions
 from kkanji_jax.evaluation.groups import (
     K49,
     KMNIST,
@@ -22,7 +23,6 @@ from kkanji_jax.evaluation.groups import (
     official_tests,
     variant_tolerant,
 )
-from kkanji_jax.evaluation.scores import Predictions
 
 QUICK: dict[str, Any] = {"num_bootstrap": 20}
 
@@ -42,10 +42,19 @@ def reading(index: ClassIndex, pairs: list[tuple[str, str]]) -> Predictions:
 
 @pytest.mark.parametrize(
     ("character", "script"),
-    [("あ", "kana"), ("ゝ", "kana"), ("ア", "kana"), ("\U0001b002", "kana"), ("春", "kanji"),
-     ("\U000241c6", "kanji"), ("\ufa1d", "kanji"), ("々", "kanji"), ("A", "other"), ("〓", "other"),
+    [
+        ("あ", "kana"),
+        ("ゝ", "kana"),
+        ("ア", "kana"),
+        ("\U0001b002", "kana"),
+        ("春", "kanji"),
+        ("\U000241c6", "kanji"),
+        ("\ufa1d", "kanji"),
+        ("々", "kanji"),
+        ("A", "other"),
+        ("〓", "other"),
     ],
-)  # fmt: skip
+)
 def test_a_script_is_told_by_the_code_point(character: str, script: str):
     assert script_of(codepoint_of(character)) == script
 
@@ -62,9 +71,12 @@ def test_each_part_is_the_score_of_its_examples_alone():
     ids = ["k49-test/000001", "k49-train/1", "kkanji/U+6625/a", "kkanji/U+6625/b", "kkanji/x"]
     rows = by_source(ids, predictions, len(index), **QUICK)
     assert [(row["name"], row["n"]) for row in rows] == [
-        ("k49-test", 1), ("k49-train", 1), ("kkanji", 3),
-    ]  # fmt: skip
-    assert rows[0]["top1"]["ci95"] == [pytest.approx(0.025), 1.0]  # one of one is no certainty
+        ("k49-test", 1),
+        ("k49-train", 1),
+        ("kkanji", 3),
+    ]
+    # One of one is no certainty: Wilson's bound is 1 / (1 + 1.96 ** 2).
+    assert rows[0]["top1"]["ci95"] == [pytest.approx(0.2065, abs=1e-4), 1.0]
 
 
 def test_looks_and_scripts_are_told_apart():

@@ -3,8 +3,8 @@
 import numpy as np
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.forward import predictions_of
 from kkanji_jax.evaluation.label_errors import find_suspects
-from kkanji_jax.evaluation.scores import predictions_of
 
 
 def test_planted_wrong_labels_come_first(rng: np.random.Generator):

@@ -35,8 +35,11 @@ def test_parts_are_those_that_flooding_finds(height: int, width: int, share: flo
         ys, xs = np.nonzero(wanted == number)
         box = [parts.tops, parts.bottoms, parts.lefts, parts.rights]
         assert [side[number - 1] for side in box] == [
-            ys.min(), ys.max() + 1, xs.min(), xs.max() + 1,
-        ]  # fmt: skip
+            ys.min(),
+            ys.max() + 1,
+            xs.min(),
+            xs.max() + 1,
+        ]
         assert parts.areas[number - 1] == len(ys)
 
 

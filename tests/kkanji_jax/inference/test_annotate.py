@@ -26,8 +26,11 @@ def row(box: tuple[int, int, int, int], character: str | None, verdict: str = ""
 
 def test_boxes_have_their_verdicts_colour_and_a_label_at_their_right(page: str, tmp_path: Path):
     out = tmp_path / "out.png"
-    rows = [row((20, 30, 60, 60), "春", "accept"), row((150, 30, 60, 60), "夏", "unknown"),
-            row((20, 110, 60, 60), "秋", rank=2)]  # fmt: skip
+    rows = [
+        row((20, 30, 60, 60), "春", "accept"),
+        row((150, 30, 60, 60), "夏", "unknown"),
+        row((20, 110, 60, 60), "秋", rank=2),
+    ]
     annotate_page(page, rows, out, font_files())
     drawn = np.asarray(Image.open(out)).astype(int)
     assert drawn.shape == (200, 300, 3)
@@ -46,8 +49,11 @@ def test_a_character_without_a_glyph_is_labelled_by_its_code_point():
 
 
 def test_boxes_at_and_over_the_edge_are_drawn_where_there_is_room(page: str, tmp_path: Path):
-    rows = [row((260, -10, 60, 60), "春"), row((-5, 190, 400, 30), "夏"),
-            Row("p", error="the box is empty", box=(5, 5, 0, -3))]  # fmt: skip
+    rows = [
+        row((260, -10, 60, 60), "春"),
+        row((-5, 190, 400, 30), "夏"),
+        Row("p", error="the box is empty", box=(5, 5, 0, -3)),
+    ]
     annotate_page(page, rows, tmp_path / "out.png", font_files())
     with Image.open(tmp_path / "out.png") as drawn:
         assert drawn.size == (300, 200)

@@ -11,10 +11,9 @@ import kkanji_jax
 from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.inference.jax_backend import BATCH_SIZES, JaxBackend
 from kkanji_jax.inference.recogniser import Recogniser, load
+from kkanji_jax.model.network import make_graphdef, make_logits_fn
 from kkanji_jax.saved import trained
 from kkanji_jax.saved.checkpoint import load_variables
-from kkanji_jax.training.state import make_graphdef
-from kkanji_jax.training.step import make_logits_fn
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,10 @@ def test_candidates_are_the_softmax_of_the_average_weights(tiny_run, recogniser:
         np.testing.assert_allclose(probabilities, wanted[row, ids], rtol=1e-4)
         assert probabilities == sorted(probabilities, reverse=True)
         assert [c.rank for c in candidates] == [1, 2, 3, 4, 5, 6]
-        assert all(c.character == recogniser.class_index.character(i)
-                   for c, i in zip(candidates, ids, strict=True))  # fmt: skip
+        assert all(
+            c.character == recogniser.class_index.character(i)
+            for c, i in zip(candidates, ids, strict=True)
+        )
     np.testing.assert_allclose(recogniser.embed(images), features, rtol=1e-4, atol=1e-5)
 
 
@@ -64,9 +65,20 @@ def test_every_form_of_the_same_image_is_read_alike(tiny_run, recogniser: Recogn
     file = glyph_files(tiny_run, 1)[0]
     image = Image.open(file)
     array = np.asarray(image)
-    forms = [file, str(file), image, array, [array], (file,), iter([file]), array[None],
-             array[..., None], array[None, ..., None], 255 - array,
-             np.repeat(array[..., None], 3, 2)]  # fmt: skip
+    forms = [
+        file,
+        str(file),
+        image,
+        array,
+        [array],
+        (file,),
+        iter([file]),
+        array[None],
+        array[..., None],
+        array[None, ..., None],
+        255 - array,
+        np.repeat(array[..., None], 3, 2),
+    ]
     wanted = recogniser.predict(file)[0]
     for form in forms:
         (candidates,) = recogniser.predict(form)

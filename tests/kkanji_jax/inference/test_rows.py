@@ -16,8 +16,21 @@ from kkanji_jax.inference.output import write_rows
 from kkanji_jax.inference.recogniser import Candidate, Reading
 from kkanji_jax.inference.rows import Asked, Row, predict_rows
 
-COLUMNS = ["path", "rank", "character", "codepoint", "probability", "verdict", "error",
-           "id", "box", "variants", "neighbours", "ink", "remark"]  # fmt: skip
+COLUMNS = [
+    "path",
+    "rank",
+    "character",
+    "codepoint",
+    "probability",
+    "verdict",
+    "error",
+    "id",
+    "box",
+    "variants",
+    "neighbours",
+    "ink",
+    "remark",
+]
 
 
 class CountingRecogniser:
@@ -63,9 +76,18 @@ def test_a_long_stream_is_read_in_batches_as_it_is_written(tiny_source: Path):
 # --- output ------------------------------------------------------------------------------
 
 FULL = Row(
-    "page.jpg", 1, "国", "U+56FD", 0.5, "ask", "", "=1+2", (1, 2, 3, 4), forms("U+56FD"),
+    "page.jpg",
+    1,
+    "国",
+    "U+56FD",
+    0.5,
+    "ask",
+    "",
+    "=1+2",
+    (1, 2, 3, 4),
+    forms("U+56FD"),
     (Neighbour("kkanji/U+56FD/0a", "U+56FD", 0.98765), Neighbour("k49-train/1", "U+3042", 0.5)),
-)  # fmt: skip
+)
 AWKWARD = [
     Row('a,"b"\n.png', 1, "𤾣", "U+24FA3", 0.25, "", ""),
     Row("\x1b[31m.png", error="wanted an image, got\ta page"),
@@ -117,8 +139,10 @@ def test_what_is_known_beside_the_reading_is_told_in_every_format():
     assert content["box"] == [1, 2, 3, 4]
     assert content["variants"] == [{"character": "國", "codepoint": "U+570B", "relation": "old"}]
     assert content["neighbours"][0] == {
-        "sample_id": "kkanji/U+56FD/0a", "codepoint": "U+56FD", "similarity": 0.9877,
-    }  # fmt: skip
+        "sample_id": "kkanji/U+56FD/0a",
+        "codepoint": "U+56FD",
+        "similarity": 0.9877,
+    }
     fields = told["text"].rstrip("\n").split("\t")
     assert fields[0] == "page.jpg#1,2,3,4 =1+2"
     assert fields[5:] == ["ask", row["variants"], row["neighbours"]]
@@ -132,8 +156,10 @@ class Sure:
 
     def readings_of(self, logits: np.ndarray, glyphs: np.ndarray, top_k: int, **more) -> list:
         shares = (0.6, 0.3, 0.1)
-        found = [Candidate(c, f"U+{ord(c):04X}", p, r + 1)
-                 for r, (c, p) in enumerate(zip("国春夏", shares, strict=True))]  # fmt: skip
+        found = [
+            Candidate(c, f"U+{ord(c):04X}", p, r + 1)
+            for r, (c, p) in enumerate(zip("国春夏", shares, strict=True))
+        ]
         return [Reading(found, "accept") for _ in glyphs]
 
 

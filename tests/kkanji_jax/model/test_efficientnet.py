@@ -17,7 +17,7 @@ from kkanji_jax.model.efficientnet import BatchNorm, EfficientNet, create_model,
 from kkanji_jax.model.losses import example_losses
 from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 NUM_CLASSES = 48
 GAINS = {"b0": 2.6, "b1": 2.35, "b3": 2.2}
 # Float32 sums in another order, through up to 26 blocks whose weights amplify a small change: the
@@ -33,7 +33,7 @@ def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def fill(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
-    """The formula of scripts/make_golden.py, by timm's name and shape."""
+    """The formula of tests/golden/make/pytorch.py, by timm's name and shape."""
     values = normal(name, shape)
     if name.endswith("running_var"):
         values = 0.5 + np.abs(values)

@@ -26,8 +26,12 @@ def logits_of_jax(model: dict, num_classes: int, glyphs: np.ndarray):
     from flax import nnx
 
     from kkanji_jax.model.efficientnet import NORM_MOMENTUM
-    from kkanji_jax.training.state import init_variables, make_graphdef
-    from kkanji_jax.training.step import make_logits_fn, network_input
+    from kkanji_jax.model.network import (
+        init_variables,
+        make_graphdef,
+        make_logits_fn,
+        network_input,
+    )
 
     rng = np.random.default_rng(0)
 
@@ -52,8 +56,14 @@ def logits_of_jax(model: dict, num_classes: int, glyphs: np.ndarray):
     return np.asarray(logits), np.asarray(features), params, stats
 
 
-MODEL = {"variant": "nano", "image_px": 64, "stem_stride": 2, "dropout": None,
-         "drop_path": 0.0, "dtype": "float32"}  # fmt: skip
+MODEL = {
+    "variant": "nano",
+    "image_px": 64,
+    "stem_stride": 2,
+    "dropout": None,
+    "drop_path": 0.0,
+    "dtype": "float32",
+}
 
 
 @pytest.mark.parametrize(

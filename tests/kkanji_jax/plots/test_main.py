@@ -79,12 +79,14 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path):
         ([evaluation(10, 0.0, MATRIX)], '{"kind": "eval", "st'),
         ([evaluation(10, 1.0, [[0, 0, 5], [1, 1, 7]])], ""),
         ([evaluation(10 * i, 1 - 0.5 / i**3, MATRIX) for i in range(1, 60)], ""),
-        ([evaluation(20, 0.4, MATRIX), evaluation(10, 0.2, MATRIX), evaluation(20, 0.5, MATRIX)],
-         ""),
+        (
+            [evaluation(20, 0.4, MATRIX), evaluation(10, 0.2, MATRIX), evaluation(20, 0.5, MATRIX)],
+            "",
+        ),
         ([evaluation(10, 0.9, MATRIX, train_loss=None, train_accuracy=None)], "\n"),
     ],
     ids=["one point", "torn line", "no error", "close to one", "resumed", "no train scores"],
-)  # fmt: skip
+)
 def test_odd_runs_are_drawn_too(lines: list[dict], torn: str, tmp_path: Path):
     run = make_run(tmp_path / "run", lines, torn)
     with warnings.catch_warnings(record=True) as caught:

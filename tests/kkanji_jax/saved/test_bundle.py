@@ -226,8 +226,13 @@ def test_the_calibration_of_the_run_goes_with_it(tiny_run, tmp_path: Path):
 
 def test_the_card_tells_origin_licence_and_what_nobody_measured(tiny_run, bundle: Path):
     card = (bundle / "model_card.md").read_text()
-    for wanted in ("CC BY-SA 4.0", "doi:10.20676/00000341", "ema, step 7", "not calibrated",
-                   "None: the run was exported without an evaluation"):  # fmt: skip
+    for wanted in (
+        "CC BY-SA 4.0",
+        "doi:10.20676/00000341",
+        "ema, step 7",
+        "not calibrated",
+        "None: the run was exported without an evaluation",
+    ):
         assert wanted in card
     assert "6 characters" in card and "/tmp" not in card
 

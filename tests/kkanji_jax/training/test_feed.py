@@ -1,9 +1,9 @@
 """What a run learns from: the same examples and copies from memory and from a stream."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,19 +11,17 @@ import pytest
 
 from kkanji_jax.config import default_config, validate
 from kkanji_jax.data import resident
-from kkanji_jax.training.feed import Feed, open_resident, open_streamed
+from kkanji_jax.data.batches import BatchShape
+from kkanji_jax.training.feed import Feed, FeedConfig, open_resident, open_streamed
 from kkanji_jax.training.step import IndexBatch, PixelBatch, _gather
 
-CHOICE: dict[str, Any] = {
-    "per_class": None, "sampling_exponent": 1.0, "fresh_copies": True, "seed": 3,
-}  # fmt: skip
+CHOICE = FeedConfig(per_class=None, sampling_exponent=1.0, fresh_copies=True, seed=3)
 
 
 def examples_of(feed: Feed, num_epochs: int) -> list[tuple]:
     """All that a whole number of epochs shows, in an order of its own."""
-    iterator = feed.make_iterator(
-        batch_size=feed.num_examples, steps_per_dispatch=1, num_dispatches=num_epochs
-    )
+    shape = BatchShape(feed.num_examples, steps_per_dispatch=1, num_dispatches=num_epochs)
+    iterator = feed.make_iterator(shape)
     found = []
     for element in iterator:
         if feed.data is not None:
@@ -40,9 +38,9 @@ def examples_of(feed: Feed, num_epochs: int) -> list[tuple]:
 
 @pytest.mark.parametrize("is_fresh", [True, False])
 def test_a_stream_shows_what_memory_does(tiny_dataset: Path, is_fresh: bool):
-    choice: dict[str, Any] = CHOICE | {"fresh_copies": is_fresh}
-    from_memory = open_resident(tiny_dataset, **choice)
-    stream = open_streamed(tiny_dataset, pool_examples=50, **choice)
+    choice = replace(CHOICE, fresh_copies=is_fresh)
+    from_memory = open_resident(tiny_dataset, choice)
+    stream = open_streamed(tiny_dataset, choice, pool_examples=50)
     assert stream.num_images == from_memory.num_images == stream.num_examples
     assert stream.data is None
     found = examples_of(stream, 3)
@@ -52,9 +50,9 @@ def test_a_stream_shows_what_memory_does(tiny_dataset: Path, is_fresh: bool):
 
 def test_a_balance_that_is_not_written_out_is_no_stream(tiny_dataset: Path):
     for balance in ({"sampling_exponent": 0.5}, {"per_class": 10}):
-        choice: dict[str, Any] = CHOICE | balance
+        choice = replace(CHOICE, **balance)
         with pytest.raises(ValueError, match="data_tools.build --per-class N") as err:
-            open_streamed(tiny_dataset, pool_examples=50, **choice)
+            open_streamed(tiny_dataset, choice, pool_examples=50)
         assert "\n" not in str(err.value) and "sampling_exponent=1, no data.per" in str(err.value)
     config = default_config()
     config.data.reading = "lazily"
@@ -68,9 +66,9 @@ def test_a_set_that_was_written_out_is_streamed_as_it_is(tiny_source: Path, tmp_
     out = tmp_path / "balanced"
     command = ["--source", str(tiny_source), "--out", str(out), "--workers", "1"]
     assert build.main([*command, "--per-class", "30", "--engine", "host"]) == 0
-    choice: dict[str, Any] = CHOICE | {"sampling_exponent": 0.5}  # what a balance would need
-    found = examples_of(open_streamed(out, pool_examples=50, **choice), 2)
-    assert found == examples_of(open_resident(out, **choice), 2)
+    choice = replace(CHOICE, sampling_exponent=0.5)  # what a balance would need
+    found = examples_of(open_streamed(out, choice, pool_examples=50), 2)
+    assert found == examples_of(open_resident(out, choice), 2)
     assert len(found) == 2 * 6 * 30 and {copy for _, _, copy, *_ in found} == {0}
     assert sorted(np.bincount([label for *_, label, _ in found])) == [60] * 6
 
@@ -80,9 +78,9 @@ def test_a_split_larger_than_memory_is_refused_with_the_remedy(
 ):
     monkeypatch.setattr(resident, "free_bytes", lambda: 4096 * 20)
     with pytest.raises(ValueError, match="--config.data.reading=streamed") as err:
-        open_resident(tiny_dataset, **CHOICE)
+        open_resident(tiny_dataset, CHOICE)
     assert "wants 0.0 GB of memory" in str(err.value)
-    stream = open_streamed(tiny_dataset, pool_examples=50, **CHOICE)  # val is small enough, too
+    stream = open_streamed(tiny_dataset, CHOICE, pool_examples=50)  # val is small enough, too
     assert stream.num_examples > 80
 
 
@@ -93,7 +91,7 @@ def test_a_split_larger_than_a_device_is_refused_before_it_is_read(
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     monkeypatch.setattr(resident, "load_split", None)  # calling it would fail
     with pytest.raises(ValueError, match="on every device.*--config.data.reading=streamed"):
-        open_resident(tiny_dataset, **CHOICE)
+        open_resident(tiny_dataset, CHOICE)
 
 
 def test_a_stream_refuses_a_shard_that_has_changed(tiny_dataset: Path, tmp_path: Path):
@@ -103,11 +101,11 @@ def test_a_stream_refuses_a_shard_that_has_changed(tiny_dataset: Path, tmp_path:
     content[-1] ^= 1
     shard.write_bytes(bytes(content))
     with pytest.raises(ValueError, match=f"shard .*{shard.name} has changed since it was built"):
-        open_streamed(dataset, pool_examples=50, **CHOICE, may_leak=True)
+        open_streamed(dataset, replace(CHOICE, may_leak=True), pool_examples=50)
 
 
 def test_the_step_takes_the_same_examples_by_index_and_by_pixels(tiny_dataset: Path):
-    feed = open_resident(tiny_dataset, **CHOICE)
+    feed = open_resident(tiny_dataset, CHOICE)
     assert feed.data is not None
     rows, copies = np.array([5, 0, 5, 31], np.int32), np.array([0, 2, 1, 7], np.int32)
     images, labels, addresses = (np.asarray(column)[rows] for column in feed.data)

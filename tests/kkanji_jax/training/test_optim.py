@@ -11,7 +11,7 @@ import pytest
 
 from kkanji_jax.training.optim import amsgrad, learning_rate_schedule, make_optimizer
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "torch_amsgrad.npz"
+GOLDEN = Path(__file__).parents[2] / "golden" / "torch_amsgrad.npz"
 
 
 def run(transform: optax.GradientTransformation, golden: dict[str, np.ndarray]) -> np.ndarray:
@@ -61,9 +61,13 @@ def test_a_warm_up_longer_than_the_run_is_cut() -> None:
 def test_weight_decay_leaves_biases_and_norms_alone() -> None:
     params: Any = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     optimizer = make_optimizer(
-        optax.constant_schedule(0.1), b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.5,
+        optax.constant_schedule(0.1),
+        b1=0.9,
+        b2=0.999,
+        eps=1e-8,
+        weight_decay=0.5,
         grad_clip_norm=None,
-    )  # fmt: skip
+    )
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates: Any
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from kkanji_jax.config import default_config
-from kkanji_jax.evaluation.metrics import Sums
 from kkanji_jax.training import roofline
-from kkanji_jax.training.metric_log import MetricLog
+from kkanji_jax.training.metric_log import LogConfig, MetricLog
+from kkanji_jax.training.metrics import Norms, StepMetrics, Sums
 
 
 def model_of(**fields) -> dict:
@@ -37,12 +37,17 @@ def test_where_nobody_counted_there_is_no_limit(fields: dict, device_kind: str) 
 
 @pytest.mark.parametrize("limit", [None, 1000.0])
 def test_a_line_tells_the_share_of_a_known_limit_only(tmp_path: Path, limit: float | None) -> None:
-    log = MetricLog(
-        tmp_path, resumed_step=0, total_steps=1, batch_size=8, steps_per_epoch=1.0,
-        learning_rates=np.ones(1), images_per_s_limit=limit,
-    )  # fmt: skip
+    config = LogConfig(
+        total_steps=1,
+        batch_size=8,
+        steps_per_epoch=1.0,
+        learning_rates=np.ones(1),
+        images_per_s_limit=limit,
+    )
+    log = MetricLog(tmp_path, config, resumed_step=0)
     counts, three = np.ones(3, np.int32), np.array(3, np.int32)
-    log.add(Sums(np.array(1, np.float32), three, three, counts, counts, counts))
+    sums = Sums(np.array(1, np.float32), three, three, counts, counts, counts)
+    log.add(StepMetrics(sums, Norms(*np.ones(4, np.float32))))
     log.write(1)
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
     if limit is None:

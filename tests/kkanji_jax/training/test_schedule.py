@@ -8,9 +8,14 @@ from kkanji_jax.training.schedule import Pace
 
 def pace(per_dispatch: int = 1, log_every: int = 7, epochs: float = 2.0) -> Pace:
     return Pace.of(
-        1000, batch_size=64, epochs=epochs, per_dispatch=per_dispatch, log_every=log_every,
-        eval_every=None, ckpt_every=None,
-    )  # fmt: skip
+        1000,
+        batch_size=64,
+        epochs=epochs,
+        per_dispatch=per_dispatch,
+        log_every=log_every,
+        eval_every=None,
+        ckpt_every=None,
+    )
 
 
 def test_evaluation_is_once_an_epoch_and_a_checkpoint_with_it() -> None:

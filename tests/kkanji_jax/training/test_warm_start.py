@@ -9,8 +9,9 @@ import pytest
 
 from kkanji_jax.config import default_config
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.model.network import init_variables
 from kkanji_jax.saved.trained import Trained
-from kkanji_jax.training.state import create_state, init_variables
+from kkanji_jax.training.state import create_state
 from kkanji_jax.training.warm_start import warm_state
 
 EARLIER = ClassIndex.from_codepoints(["U+4E00", "U+4E8C", "U+4E09"])

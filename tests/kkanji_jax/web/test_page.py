@@ -64,9 +64,16 @@ def odd_pictures(rng: np.random.Generator) -> list[np.ndarray]:
     glyph[20:26, 8:56] = 255
     small = np.zeros((28, 28), np.uint8)
     small[9:12, 4:24] = 255
-    greys = [glyph, 255 - glyph, small, 255 - small, np.full((40, 30), 200, np.uint8),
-             np.zeros((1, 1), np.uint8), np.zeros((64, 64), np.uint8),
-             rng.integers(0, 256, (3, 200), np.uint8)]  # fmt: skip
+    greys = [
+        glyph,
+        255 - glyph,
+        small,
+        255 - small,
+        np.full((40, 30), 200, np.uint8),
+        np.zeros((1, 1), np.uint8),
+        np.zeros((64, 64), np.uint8),
+        rng.integers(0, 256, (3, 200), np.uint8),
+    ]
     pictures = [np.dstack([grey, grey, grey, np.full_like(grey, 255)]) for grey in greys]
     white = np.full((64, 64, 4), 255, np.uint8)
     white[..., 3] = glyph
@@ -118,12 +125,15 @@ def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Pat
     known = standardised_logit(logits) if version == 1 else confidences
     thresholds = {"accept": between(confidences, 0.6), "unknown": between(known, 0.2)}
     calibration = {
-        "version": version, "temperature": 0.8, "weights": "ema", "fitted_on": {"split": "val"},
+        "version": version,
+        "temperature": 0.8,
+        "weights": "ema",
+        "fitted_on": {"split": "val"},
         "verdicts": {
             name: {"threshold": thresholds.get(name), "accuracy": 0.7, "coverage": 0.4, "n": 40}
             for name in VERDICTS
         },
-    }  # fmt: skip
+    }
     workdir = tmp_path_factory.mktemp("run") / "tiny"
     shutil.copytree(tiny_run.workdir, workdir)
     (workdir / "calibration.json").write_text(json.dumps(calibration))
@@ -175,8 +185,11 @@ def test_the_page_is_part_of_the_bundle_and_its_weights_are_on_disk_once(exporte
 
 
 def test_it_names_no_address_but_those_it_cites_and_allows_only_its_own_files():
-    cited = {"https://doi.org/10.20676/00000341", "https://creativecommons.org/licenses/by-sa/4.0/",
-             "http://www.w3.org/2000/svg"}  # fmt: skip
+    cited = {
+        "https://doi.org/10.20676/00000341",
+        "https://creativecommons.org/licenses/by-sa/4.0/",
+        "http://www.w3.org/2000/svg",
+    }
     for path in web.ASSETS.iterdir():
         named = set(re.findall(r"https?://[^\s\"'<>)]+", path.read_bytes().decode("latin-1")))
         assert named <= cited, path.name

@@ -1,0 +1,43 @@
+"""Licence and attribution of the images in a folder of sources."""
+
+import json
+from pathlib import Path
+
+from data_tools.fetch.sources import ATTRIBUTION, LICENCE
+from data_tools.read.layouts import find_layout
+
+RIGHTS_NAME = "rights.json"
+CHAR_SHAPE_ATTRIBUTION = (
+    "『日本古典籍くずし字データセット』（国文学研究資料館ほか所蔵／人文学オープンデータ共同利用センター加工）"
+    "doi:10.20676/00000340"
+)
+
+
+def read_rights(folder: Path) -> dict[str, str]:
+    """`licence` and `attribution` of the images in a source folder, for the manifest.
+
+    rights.json beside the images states both for all of them, in an object with these two texts.
+    Without it CODH's sets have CODH's, and other images are said to have none stated.
+    """
+    path = folder / RIGHTS_NAME
+    if path.is_file():
+        try:
+            rights = json.loads(path.read_text(encoding="utf-8"))
+            return {"licence": str(rights["licence"]), "attribution": str(rights["attribution"])}
+        except (ValueError, KeyError, TypeError) as err:
+            raise ValueError(
+                f"{path} wants the texts licence and attribution in JSON: {err}"
+            ) from err
+    layout = find_layout(folder)
+    licences: list[str] = []
+    attributions: list[str] = []
+    if layout.kkanji or layout.parts:
+        licences.append(LICENCE)
+        attributions.append(ATTRIBUTION)
+    if layout.books:
+        licences.append(LICENCE)
+        attributions.append(CHAR_SHAPE_ATTRIBUTION)
+    for name in layout.image_folders:
+        licences.append(f"not stated for {name}/")
+        attributions.append(f"not stated for {name}/ (no {RIGHTS_NAME})")
+    return {"licence": "; ".join(dict.fromkeys(licences)), "attribution": "; ".join(attributions)}

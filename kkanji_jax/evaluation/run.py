@@ -1,0 +1,266 @@
+"""An evaluation: one pass of a trained model over a split, and the files that it writes."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Int32, UInt8
+
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.kanji_forms import forms_of
+from kkanji_jax.data.looks import look_of
+from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, load_manifest
+from kkanji_jax.data.outside import load_outside
+from kkanji_jax.data.resident import load_split
+from kkanji_jax.evaluation import calibration as calibration_lib
+from kkanji_jax.evaluation import eval_json
+from kkanji_jax.evaluation.calibration import FILE_NAME, Calibration
+from kkanji_jax.evaluation.forward import Evaluator
+from kkanji_jax.evaluation.scores import summarise
+from kkanji_jax.evaluation.tables import write_tables
+from kkanji_jax.files import write_json
+from kkanji_jax.parallel import mesh as mesh_lib
+from kkanji_jax.saved.trained import Trained, choose_weights, load_trained
+
+_SAME_MODEL = ("checkpoint_step", "class_index_digest")  # what a calibration must have been of
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, on what, and where the scores go."""
+
+    model: str | Path | None  # folder of a run, or a bundle; None: the package's
+    dataset: Path
+    split: str = "test"
+    out: Path | None = None  # None: the model's eval/SPLIT, which a bundle does not have
+    weights: str | None = None  # ema, raw or both; None: ema where the run kept an average
+    which: str = "best"  # or latest: checkpoint of a run
+    batch_size: int = 256  # at least; over all devices
+    unknown: Path | None = None  # characters outside the index: a DATASET, or a folder
+    most_unknown: int = 5000  # of them
+
+
+def evaluate(asked: Evaluation) -> dict[str, Any]:
+    """Runs the pass, writes eval.json and the tables; the content of eval.json, with `out`.
+
+    On val it also fits the calibration, and writes it to the model where it is the model's own.
+    ValueError says what is missing, damaged or does not belong together.
+    """
+    manifest = load_manifest(asked.dataset)
+    if not manifest["splits"][asked.split]["num_examples"]:
+        raise ValueError(
+            f"{asked.dataset} has no {asked.split} examples; choose another split with --of"
+        )
+    if manifest["protocol"] == LEAKY_PROTOCOL and asked.split != "train":
+        _warn(f"{asked.dataset}: {LEAK_WARNING}")
+    weights = "ema" if asked.weights == "both" else asked.weights
+    trained = load_trained(asked.model, weights=weights, which=asked.which)
+    if trained.is_bundle and not asked.out:
+        raise ValueError(f"{trained.path} is a bundle, which is not written into: give --out DIR")
+    raw = None
+    if asked.weights == "both":
+        raw = load_trained(asked.model, weights="raw", which=asked.which)
+    class_index = trained.class_index
+    _check_same_classes(class_index, ClassIndex.load(asked.dataset / "index.json"), asked)
+    manifest_sha256 = hashlib.sha256((asked.dataset / "manifest.json").read_bytes()).hexdigest()
+    is_same_dataset = manifest_sha256 == trained.manifest_sha256
+    if not is_same_dataset and asked.split != "train":
+        _warn(
+            f"{asked.dataset} is not the build that this model was trained on: "
+            f"its {asked.split} images may have been training images"
+        )
+    outside = None
+    if asked.unknown:
+        outside = load_outside(asked.unknown, class_index, asked.most_unknown)
+    split = load_split(asked.dataset, asked.split)
+
+    stamp = {
+        "checkpoint_step": trained.step,
+        "class_index_digest": class_index.digest,
+        "dataset_fingerprint": manifest["fingerprint"],
+    }
+    calibration = None
+    is_fitting = asked.split == "val" and len(split.labels) >= calibration_lib.LEAST_EXAMPLES
+    if asked.split != "val":
+        calibration = _calibration_of(trained, stamp)
+    elif not is_fitting:
+        _warn(
+            f"{calibration_lib.LEAST_EXAMPLES} examples are needed for a calibration: none fitted"
+        )
+
+    ask = _Pass(trained.config["model"], class_index, asked.batch_size, mesh_lib.make_mesh())
+    name = f"{asked.split} of {asked.dataset}"
+    temperature = calibration.temperature if calibration else None
+    answers = ask(
+        trained,
+        split.images,
+        split.labels,
+        name,
+        temperature=temperature,
+        is_keeping_logits=is_fitting,
+    )
+    if is_fitting and answers.logits is not None:
+        calibration = calibration_lib.fit(
+            answers.logits,
+            split.labels,
+            weights=trained.weights,
+            fitted_on={"split": "val", **stamp},
+            groups=[look_of(sample_id) for sample_id in split.sample_ids],
+        )
+        answers = eval_json.at_temperature(answers, calibration.temperature)
+    content = eval_json.scorecard(
+        answers,
+        split.sample_ids,
+        class_index,
+        trained.train_counts,
+        split=asked.split,
+        weights=trained.weights,
+        calibration=calibration,
+        pooled=manifest["pool_official"],
+        forms_of=forms_of,
+    ) | {
+        "model": str(trained.path),
+        "checkpoint": asked.which,
+        **stamp,
+        "dataset": str(asked.dataset),
+        "protocol": manifest["protocol"],
+        "pool_official": manifest["pool_official"],
+        "is_dataset_of_training": is_same_dataset,
+    }
+    if raw is not None:
+        others = ask(raw, split.images, split.labels, name).predictions
+        scores = summarise(
+            others, class_index, trained.train_counts, split=asked.split, weights="raw"
+        )
+        content["raw"] = {key: scores[key] for key in ("top1", "top5", "macro", "loss", "ece")}
+    if outside is not None:
+        no_labels = np.zeros(len(outside.images), np.int32)
+        unknown = ask(
+            trained,
+            outside.images,
+            no_labels,
+            f"outside the index, of {asked.unknown}",
+            temperature=calibration.temperature if calibration else None,
+        )
+        content["unknown"] = eval_json.unknown_scores(
+            answers, unknown, outside.codepoints, calibration
+        ) | {"source": str(asked.unknown), "num_found": outside.num_found}
+    out = asked.out or trained.path / "eval" / asked.split
+    out.mkdir(parents=True, exist_ok=True)
+    write_tables(out, answers.predictions, split.sample_ids, class_index, trained.train_counts)
+    write_json(out / "eval.json", content)
+    if is_fitting and calibration is not None:
+        _write_calibration(trained, calibration, asked, is_same_dataset)
+    return content | {"out": str(out)}
+
+
+class _Pass:
+    """Asks a network of one `model` config about images, and shows how far it is."""
+
+    def __init__(
+        self, model: dict[str, Any], class_index: ClassIndex, batch_size: int, mesh: Mesh
+    ) -> None:
+        self._class_index = class_index
+        whole = -(-batch_size // mesh.size) * mesh.size
+        self._evaluator = Evaluator(model, len(class_index), mesh=mesh, batch_size=whole)
+
+    def __call__(
+        self,
+        trained: Trained,
+        images: UInt8[np.ndarray, "n h w"],
+        labels: Int32[np.ndarray, " n"],
+        name: str,
+        *,
+        temperature: float | None = None,
+        is_keeping_logits: bool = False,
+    ) -> eval_json.SplitAnswers:
+        print(
+            f"{name}: {len(images):,} images, {trained.weights} weights of step {trained.step}; "
+            "compiling",
+            file=sys.stderr,
+            flush=True,
+        )
+        parts = self._evaluator.answers(
+            trained.params,
+            trained.batch_stats,
+            images,
+            labels,
+            has_logits=True,
+            on_batch=_progress(len(images)),
+        )
+        return eval_json.collect_answers(
+            parts,
+            self._class_index,
+            temperature=temperature,
+            is_keeping_logits=is_keeping_logits,
+        )
+
+
+def _check_same_classes(of_model: ClassIndex, of_dataset: ClassIndex, asked: Evaluation) -> None:
+    if of_model.digest == of_dataset.digest:
+        return
+    ours, theirs = set(of_model.codepoints), set(of_dataset.codepoints)
+    raise ValueError(
+        f"{asked.model} knows {len(ours)} classes and {asked.dataset} has {len(theirs)}, "
+        f"{len(ours & theirs)} in common; evaluate on the dataset it was trained on, or build one "
+        "with the same classes (data_tools.build --splits-from)"
+    )
+
+
+def _progress(num_examples: int) -> Callable[[int], None]:
+    step = max(num_examples // 10, 1)
+    shown = 0
+
+    def tell(done: int) -> None:
+        nonlocal shown
+        if sys.stderr.isatty():
+            end = "\n" if done == num_examples else ""
+            print(f"\r{done:,}/{num_examples:,}", end=end, file=sys.stderr, flush=True)
+        elif done - shown >= step or done == num_examples:
+            shown = done
+            print(f"{done:,}/{num_examples:,}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _calibration_of(trained: Trained, stamp: dict[str, Any]) -> Calibration | None:
+    """The model's calibration, if it was fitted on these very weights."""
+    if trained.calibration is None:
+        _warn(
+            f"no {FILE_NAME} for the {trained.weights} weights of {trained.path}: evaluate --of "
+            "val first, for verdicts"
+        )
+        return None
+    found = Calibration.from_json(trained.calibration)
+    if any(found.fitted_on.get(key) != stamp[key] for key in _SAME_MODEL):
+        _warn(
+            f"{FILE_NAME} of {trained.path} was fitted on step "
+            f"{found.fitted_on.get('checkpoint_step')}, not on {stamp['checkpoint_step']}: left "
+            "out; evaluate --of val again"
+        )
+        return None
+    return found
+
+
+def _write_calibration(
+    trained: Trained, calibration: Calibration, asked: Evaluation, is_same_dataset: bool
+) -> None:
+    """Writes calibration.json, unless it would not be that of the model that is served."""
+    served = choose_weights(trained.config, None)
+    if trained.is_bundle:
+        _warn(f"{FILE_NAME} not written: a bundle is complete; calibrate the run and export again")
+    elif calibration.weights != served or asked.which != "best":
+        _warn(f"{FILE_NAME} not written: predict uses the {served} weights of the best checkpoint")
+    elif not is_same_dataset:
+        _warn(f"{FILE_NAME} not written: this val is not that of the training dataset")
+    else:
+        write_json(trained.path / FILE_NAME, calibration.to_json())

@@ -1,0 +1,398 @@
+"""A training run: set up from a config, resumed or started, and run to its end."""
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from kkanji_jax import __version__
+from kkanji_jax.augment.policy import get_policy
+from kkanji_jax.config import Config, fingerprint, validate
+from kkanji_jax.data.batches import BatchShape
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
+from kkanji_jax.data.resident import Split, load_split
+from kkanji_jax.evaluation.counts import evaluation_scores
+from kkanji_jax.evaluation.forward import Evaluator
+from kkanji_jax.files import write_json
+from kkanji_jax.model.network import make_graphdef
+from kkanji_jax.parallel import hosts
+from kkanji_jax.parallel import mesh as mesh_lib
+from kkanji_jax.saved.checkpoint import finished_steps
+from kkanji_jax.saved.trained import load_trained
+from kkanji_jax.training import roofline
+from kkanji_jax.training import workdir as workdir_lib
+from kkanji_jax.training.checkpoint_store import CheckpointStore
+from kkanji_jax.training.feed import Feed, FeedConfig, open_resident, open_streamed
+from kkanji_jax.training.metric_log import LogConfig, MetricLog
+from kkanji_jax.training.optim import learning_rate_schedule, make_optimizer
+from kkanji_jax.training.profiler import Profiler
+from kkanji_jax.training.schedule import Pace, check_batch_fits
+from kkanji_jax.training.state import TrainState, create_state
+from kkanji_jax.training.step import StepConfig, make_train_steps
+from kkanji_jax.training.warm_start import warm_state
+
+MEET_EVERY_S = 20.0  # how often the processes of a run ask each other whether to stop
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run learns from and is validated on."""
+
+    dataset: Path
+    manifest: dict[str, Any]
+    manifest_sha256: str
+    class_index: ClassIndex
+    feed: Feed
+    val: Split
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a run computes: how many steps, by which optimizer, with which compiled functions."""
+
+    mesh: Mesh
+    pace: Pace
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    train_steps: Callable[..., Any]
+    evaluator: Evaluator
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: fresh, from other weights, or where it was stopped."""
+
+    state: TrainState  # on the devices of the mesh
+    meta: dict[str, Any]  # what every checkpoint of the run says of it
+    carried: dict[str, Any] | None  # sums that the log had not written when it was stopped
+
+
+def train(config: Config, workdir: Path) -> None:
+    """Runs or resumes the training that `config` describes, in `workdir`.
+
+    However it ends, the workdir is free again, and no save is under way. ValueError says what
+    cannot be run, FloatingPointError that the loss or the weights are not finite, OSError what
+    cannot be written.
+    """
+    validate(config)
+    hosts.join()
+    with contextlib.ExitStack() as held:
+        _train(config, workdir, held)
+
+
+def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
+    mesh = mesh_lib.make_mesh()
+    mesh_lib.check_divides(config.batch_size, mesh, config.microbatches)
+    data = read_data(config, workdir, held)
+    program = make_program(config, data, mesh)
+    batches = data.feed.make_iterator(batch_shape(config, program.pace))
+    store = CheckpointStore(workdir, max_to_keep=config.max_checkpoints)
+    held.callback(store.close)
+    hosts.check_same(
+        {
+            "dataset (manifest.json)": data.manifest_sha256,
+            "config": fingerprint(config.to_dict()),
+            f"list of checkpoints in {workdir}": str(finished_steps(workdir)),
+        }
+    )
+    start = start_or_resume(config, workdir, data, program, store, batches)
+    if hosts.is_first():
+        describe_run(workdir, start.meta, data)
+    log = MetricLog(
+        workdir,
+        log_config(config, program),
+        resumed_step=int(start.state.step),
+        carried=start.carried,
+    )
+    stop = held.enter_context(contextlib.closing(workdir_lib.StopSignal()))
+    profiler = Profiler(workdir / "profile", config.profile)
+    held.callback(profiler.close)
+    run = _Run(config, workdir, data, program, start, batches, store, log, profiler, stop)
+    try:
+        step = run.to_the_end()
+    except FloatingPointError as err:
+        store.wait()
+        good = finished_steps(workdir)[-1:]
+        kept = f"checkpoint {good[0]} in {workdir} is good" if good else "no checkpoint is kept"
+        raise FloatingPointError(
+            f"{err}; {kept}: lower optim.lr_peak in another workdir, from the start or with "
+            f"--config.init_from={workdir}"
+        ) from err
+    store.close()
+    total_steps = program.pace.total_steps
+    done = "trained" if step == total_steps else "told to stop; saved"
+    say(f"{done} {step} of {total_steps} steps: {workdir}")
+
+
+# --- set-up ------------------------------------------------------------------------------------
+
+
+def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunData:
+    """Opens the dataset that `config` names, and locks `workdir` until `held` is left.
+
+    ValueError for a dataset that cannot be trained on, before the workdir is touched.
+    """
+    dataset = Path(config.data.dataset)
+    manifest = load_manifest(dataset)
+    allowed = config.data.allow_leaky_protocol
+    refuse_leaky(dataset, manifest, allowed, "--config.data.allow_leaky_protocol=legacy")
+    class_index = load_index(dataset, manifest)
+    per_class = config.data.per_class if manifest["per_class"] is None else None
+    check_batch_fits(config.batch_size, manifest["splits"]["train"], per_class)
+    if hosts.is_first():
+        held.enter_context(workdir_lib.lock(workdir))
+    hosts.meet("locked")
+    say(f"reading {dataset}")
+    choice = FeedConfig(
+        per_class=config.data.per_class,
+        sampling_exponent=config.data.sampling_exponent,
+        fresh_copies=config.data.fresh_copies,
+        seed=config.seed,
+        photograph_weight=config.data.photograph_weight,
+        may_leak=allowed is not None,
+    )
+    if config.data.reading == "streamed":
+        feed = open_streamed(dataset, choice, pool_examples=config.data.pool_examples)
+    else:
+        feed = open_resident(dataset, choice)
+    val = load_split(dataset, "val")
+    if not len(val.labels):
+        raise ValueError(f"{dataset} has no validation images; build it with other --ratios")
+    return RunData(
+        dataset=dataset,
+        manifest=manifest,
+        manifest_sha256=hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest(),
+        class_index=class_index,
+        feed=feed,
+        val=val,
+    )
+
+
+def make_program(config: Config, data: RunData, mesh: Mesh) -> Program:
+    """The steps of the run, not compiled yet."""
+    pace = Pace.of(
+        data.feed.num_examples,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        per_dispatch=config.steps_per_dispatch,
+        log_every=config.log_every_steps,
+        eval_every=config.eval_every_steps,
+        ckpt_every=config.ckpt_every_steps,
+    )
+    model, num_classes, optim = config.model.to_dict(), len(data.class_index), config.optim
+    schedule = learning_rate_schedule(
+        optim.schedule,
+        optim.lr_peak,
+        round(optim.warmup_epochs * pace.steps_per_epoch),
+        pace.total_steps,
+        optim.lr_final_fraction,
+    )
+    optimizer = make_optimizer(
+        schedule,
+        b1=optim.b1,
+        b2=optim.b2,
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        grad_clip_norm=optim.grad_clip_norm,
+    )
+    step_config = StepConfig(
+        policy=get_policy(config.augment.policy),
+        seed=config.seed,
+        image_px=config.model.image_px,
+        label_smoothing=config.loss.label_smoothing,
+        mixup_alpha=config.augment.mixup_alpha,
+        ema_decay=config.ema_decay,
+    )
+    graphdef = make_graphdef(model, num_classes)
+    # Validation holds at a time what training does.
+    at_a_time = config.batch_size // config.microbatches
+    return Program(
+        mesh=mesh,
+        pace=pace,
+        schedule=schedule,
+        optimizer=optimizer,
+        train_steps=make_train_steps(graphdef, optimizer, mesh, step_config),
+        evaluator=Evaluator(model, num_classes, mesh=mesh, batch_size=at_a_time),
+    )
+
+
+def batch_shape(config: Config, pace: Pace) -> BatchShape:
+    """How the examples are cut into the batches of this process."""
+    return BatchShape(
+        batch_size=config.batch_size,
+        steps_per_dispatch=pace.per_dispatch,
+        num_dispatches=pace.total_steps // pace.per_dispatch,
+        microbatches=config.microbatches,
+        process_index=jax.process_index(),
+        num_processes=jax.process_count(),
+    )
+
+
+def start_or_resume(
+    config: Config,
+    workdir: Path,
+    data: RunData,
+    program: Program,
+    store: CheckpointStore,
+    batches: Any,
+) -> Start:
+    """The state of the newest checkpoint, with `batches` at its position; else a fresh one.
+
+    A fresh state has the weights of `init_from` where the config names some.
+    """
+    meta: dict[str, Any] = {
+        "config": config.to_dict(),
+        "class_index": data.class_index.to_json(),
+        "manifest_sha256": data.manifest_sha256,
+        "train_counts": data.manifest["original_counts"],
+        "package_version": __version__,
+        "warm_start": None,
+    }
+    model, num_classes = config.model.to_dict(), len(data.class_index)
+    fresh = create_state(model, num_classes, program.optimizer, config.seed)
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
+    resumed = store.restore_latest(fresh, batches, program.mesh, meta)
+    if resumed is not None:
+        state, saved = resumed
+        meta["warm_start"] = saved.get("warm_start")
+        start = Start(state, meta, saved["log"])
+        say(f"resuming {workdir} at step {int(state.step)}")
+    else:
+        if config.init_from is not None:
+            source = load_trained(config.init_from)
+            fresh, meta["warm_start"] = warm_state(fresh, source, data.class_index)
+            say(f"starting from the weights of {source.path}")
+            if source.manifest_sha256 != data.manifest_sha256:
+                say(
+                    f"warning: they were trained on another build than {data.dataset}, perhaps on "
+                    "images that are held out here"
+                )
+        start = Start(mesh_lib.replicate(fresh, program.mesh), meta, None)
+    say(
+        f"{config.model.variant}: {num_params:,} parameters, {num_classes} classes, "
+        f"{data.feed.num_images:,} training images, {program.pace.total_steps} steps of "
+        f"{config.batch_size} on {program.mesh.size} x {jax.devices()[0].platform}; compiling"
+    )
+    return start
+
+
+def describe_run(workdir: Path, meta: dict[str, Any], data: RunData) -> None:
+    """Writes config.json and index.json where they are missing, and env.json of this start."""
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "config.json", meta["config"])
+    if not (workdir / "index.json").exists():
+        data.class_index.save(workdir / "index.json")
+    devices = [str(device) for device in jax.devices()]
+    write_json(
+        workdir / "env.json",
+        workdir_lib.environment(devices) | {"dataset_fingerprint": data.manifest["fingerprint"]},
+    )
+
+
+def log_config(config: Config, program: Program) -> LogConfig:
+    """What the log is told of the run."""
+    steps = jnp.arange(program.pace.total_steps)
+    return LogConfig(
+        total_steps=program.pace.total_steps,
+        steps_per_epoch=program.pace.steps_per_epoch,
+        batch_size=config.batch_size,
+        learning_rates=jax.device_get(jax.vmap(program.schedule)(steps)),
+        images_per_s_limit=roofline.images_per_s_limit(
+            config.model.to_dict(), jax.devices()[0].device_kind, program.mesh.size
+        ),
+        has_tensorboard=config.tensorboard,
+        is_writer=hosts.is_first(),
+    )
+
+
+# --- the loop ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Run:
+    """All that the loop holds."""
+
+    config: Config
+    workdir: Path
+    data: RunData
+    program: Program
+    start: Start
+    batches: Any
+    store: CheckpointStore
+    log: MetricLog
+    profiler: Profiler
+    stop: workdir_lib.StopSignal
+
+    def to_the_end(self) -> int:
+        """Trains until the last step, or until it is told to stop; the step it came to."""
+        pace, mesh, state = self.program.pace, self.program.mesh, self.start.state
+        step = int(state.step)
+        data = mesh_lib.replicate(self.data.feed.data, mesh)
+        meetings = hosts.Meetings(every_s=MEET_EVERY_S)
+        is_first_dispatch, is_stopping = True, False
+        with jax.transfer_guard("disallow"):
+            while step < pace.total_steps and not is_stopping:
+                with self.log.waiting_for_data():
+                    part = self.data.feed.batch(**next(self.batches))
+                    batch = mesh_lib.to_global(part, mesh, axis=2)
+                state, metrics = self.program.train_steps(state, data, batch)
+                step += pace.per_dispatch
+                self.log.add(metrics)
+                if is_first_dispatch:
+                    jax.block_until_ready(metrics)
+                    self.log.compiled(step)
+                    is_first_dispatch = False
+                self.store.check()
+                if pace.is_due(step, pace.log_every):
+                    self.log.write(step)
+                self.profiler.advance(step, state)
+                is_scored = pace.is_due(step, pace.eval_every)
+                scores = None
+                if is_scored:
+                    with self.log.pause():
+                        scores = self.validation_scores(state)
+                    self.log.write_scores(step, scores)
+                # A scored step is saved as well: the best may be any of them.
+                is_saved = is_scored or pace.is_due(step, pace.ckpt_every)
+                # Alone, a process stops at once; together, where all of them meet.
+                if meetings.is_due(is_saved):
+                    is_stopping = hosts.any_says(self.stop.received is not None)
+                if is_saved or is_stopping:
+                    with self.log.pause():
+                        meta = self.start.meta | {"log": self.log.carry()}
+                        self.store.save(step, state, self.batches, meta, scores)
+        return step
+
+    def validation_scores(self, state: TrainState) -> dict[str, Any]:
+        """Scores of the weights that will be served: the average where the run keeps one."""
+        is_averaged = bool(self.config.ema_decay)
+        params, batch_stats = (
+            (state.ema_params, state.ema_batch_stats)
+            if is_averaged
+            else (state.params, state.batch_stats)
+        )
+        val = self.data.val
+        predictions = self.program.evaluator.predictions(
+            params, batch_stats, val.images, val.labels
+        )
+        return {"weights": "ema" if is_averaged else "raw"} | evaluation_scores(
+            predictions.labels,
+            predictions.top_ids,
+            predictions.losses,
+            len(self.data.class_index),
+        )
+
+
+def say(text: str) -> None:
+    """To the person at the terminal; one process of several speaks."""
+    if hosts.is_first():
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,81 @@
+"""The trainer's own step on random images, ready to be timed."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from kkanji_jax.augment.policy import get_policy
+from kkanji_jax.config import default_config
+from kkanji_jax.model.network import make_graphdef
+from kkanji_jax.parallel import mesh as mesh_lib
+from kkanji_jax.training.optim import make_optimizer
+from kkanji_jax.training.state import create_state
+from kkanji_jax.training.step import IndexBatch, Resident, StepConfig, make_train_steps
+
+
+class Program(NamedTuple):
+    """train_steps(state, data, batch) gives the next state and sums; the state is donated."""
+
+    train_steps: Any
+    state: Any
+    data: Any
+    batch: Any
+
+
+def default_optimizer() -> optax.GradientTransformation:
+    """The optimizer of the default config, at a constant rate."""
+    optim = default_config().optim
+    return make_optimizer(
+        optax.constant_schedule(optim.lr_peak),
+        b1=optim.b1,
+        b2=optim.b2,
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        grad_clip_norm=optim.grad_clip_norm,
+    )
+
+
+def prepare(
+    model_fields: Mapping[str, Any],
+    *,
+    num_classes: int,
+    num_images: int,
+    batch_size: int,
+    num_steps: int = 1,
+    policy: str = "none",
+    num_devices: int = 1,
+) -> Program:
+    """A step of the default config but for `model_fields`, and `num_steps` of it in a call."""
+    config = default_config()
+    config.model.update(model_fields)
+    model = config.model.to_dict()
+    side, optimizer = model["image_px"], default_optimizer()
+    mesh = mesh_lib.make_mesh(jax.devices()[:num_devices])
+    train_steps = make_train_steps(
+        make_graphdef(model, num_classes),
+        optimizer,
+        mesh,
+        StepConfig(
+            policy=get_policy(policy),
+            seed=0,
+            image_px=side,
+            label_smoothing=config.loss.label_smoothing,
+            ema_decay=config.ema_decay,
+        ),
+    )
+    rng = np.random.default_rng(0)
+    resident = Resident(
+        rng.integers(0, 256, (num_images, side, side), np.uint8),
+        rng.integers(0, num_classes, num_images, np.int32),
+        rng.integers(0, 2**32, (num_images, 2), np.uint32),
+    )
+    rows = rng.integers(0, num_images, (num_steps, 1, batch_size)).astype(np.int32)
+    return Program(
+        train_steps,
+        mesh_lib.replicate(create_state(model, num_classes, optimizer, 0), mesh),
+        mesh_lib.replicate(resident, mesh),
+        mesh_lib.to_global(IndexBatch(rows, np.ones_like(rows)), mesh, axis=2),
+    )

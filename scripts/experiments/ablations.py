@@ -1,0 +1,139 @@
+"""Runs every row of configs/ablation.py with two seeds, and keeps their scores on val.
+
+    python scripts/experiments/ablations.py --source data/codh --scratch DIR \
+        [--seeds 2] [--rows base mixup] [-- --config.epochs=1]
+
+300 of the classes in SOURCE/kkanji2, evenly over their code points and so of every size, are built
+into a dataset of training and val alone: what is chosen here never sees a test image. What follows
+`--` is given to every run. Stopped, the same command goes on where it was. The table grows after
+each run: docs/results/ablations/, which results.py beside it makes a section of docs/RESULTS.md.
+"""
+
+import argparse
+import json
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from project_commands import ROOT, require_finished, run_python
+from some_classes import copy_classes
+
+SUMMARIES = ROOT / "docs" / "results" / "ablations"
+CONFIG = ROOT / "configs" / "ablation.py"
+NUM_CLASSES, RATIOS = 300, "60/40/0"
+VERSION = 1
+
+
+def make_dataset(source: Path, scratch: Path) -> Path:
+    """The dataset of the chosen classes, built unless it is there."""
+    dataset, chosen = scratch / "dataset", scratch / "source"
+    if (dataset / "manifest.json").exists():
+        return dataset
+    copy_classes(source, chosen, NUM_CLASSES)
+    run_python("-m", "data_tools.build", "--source", chosen, "--out", dataset, "--ratios", RATIOS)
+    return dataset
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[str]) -> Any:
+    """Trains and scores one run, or what of it is left to do; its scores on val and its cost."""
+    from kkanji_jax.data.manifest import load_manifest
+
+    scored = workdir / "eval" / "val" / "eval.json"
+    if not scored.exists():
+        run_python(
+            "-m",
+            "kkanji_jax.train",
+            "--config",
+            f"{CONFIG}:{row}",
+            "--workdir",
+            workdir,
+            f"--config.data.dataset={dataset}",
+            f"--config.seed={seed}",
+            *more,
+        )
+        require_finished(workdir)
+        run_python(
+            "-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", dataset, "--of", "val"
+        )
+    val = _read(scored)
+    last = json.loads((workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    manifest = load_manifest(dataset)["splits"]["train"]
+    return {
+        "seed": seed,
+        "classes": manifest["num_classes"],
+        "train_examples": manifest["num_examples"],
+        "steps": last["step"],
+        "elapsed_s": last["elapsed_s"],
+        **{name: val[name] for name in ("num_examples", "dataset_fingerprint", "top1", "macro")},
+    }
+
+
+def differences_of(base: Path, workdir: Path) -> list[str]:
+    """What a run's config changes of the base's, in words; the seed is no change."""
+    from kkanji_jax.config import differences
+
+    lines = differences(_read(base / "config.json"), _read(workdir / "config.json"))
+    return [line for line in lines if not line.startswith("seed:")]
+
+
+def summarise(runs: Path, done: dict[str, list[Any]], name: str, hardware: str) -> None:
+    """Writes the table of all runs so far."""
+    base = runs / f"base-{done['base'][0]['seed']}"
+    rows = [
+        {
+            "name": row,
+            "changes": differences_of(base, runs / f"{row}-{scores[0]['seed']}"),
+            "runs": scores,
+        }
+        for row, scores in done.items()
+    ]
+    env = _read(base / "env.json")
+    summary = {"version": VERSION, "hardware": hardware, "versions": env["versions"], "rows": rows}
+    SUMMARIES.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    (SUMMARIES / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def ablate(args: argparse.Namespace, rows: Sequence[str]) -> None:
+    """All rows with the first seed, then all with the second: a table soon, its spread later."""
+    scratch = args.scratch.resolve()
+    dataset, runs = make_dataset(args.source.resolve(), scratch), scratch / "runs"
+    done: dict[str, list[Any]] = {}
+    for seed in range(args.seeds):
+        for row in ["base", *(row for row in rows if row != "base")]:
+            scores = run_once(dataset, runs / f"{row}-{seed}", row, seed, args.more)
+            done.setdefault(row, []).append(scores)
+            summarise(runs, done, args.name, args.hardware)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", type=Path, required=True, metavar="DIR", help="CODH's files")
+    parser.add_argument("--scratch", type=Path, required=True, help="for the dataset and the runs")
+    parser.add_argument("--seeds", type=int, default=2, help="runs of each row (%(default)s)")
+    parser.add_argument("--rows", nargs="+", help="some of configs/ablation.py (default: all)")
+    parser.add_argument("--name", default="b0-300", help="of the table (%(default)s)")
+    parser.add_argument("--hardware", default="not recorded", help="as a reader would say it")
+    parser.add_argument("more", nargs="*", help="after --: for every run")
+    args = parser.parse_args(argv)
+    rows = runpy.run_path(str(CONFIG))["CHANGES"]
+    try:
+        if unknown := set(args.rows or ()) - rows.keys():
+            raise ValueError(f"no such row: {min(unknown)}; {CONFIG} has {', '.join(rows)}")
+        ablate(args, args.rows or list(rows))
+    except (ValueError, OSError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""Rebuilds the bundle inside the package, kkanji_jax/pretrained/b0/, from a finished run.
+
+    python scripts/experiments/release_model.py runs/release-cpu --dataset data/release \
+        [--unknown PATH] [--crops CROPS] [--hardware "..."] [--title "..."]
+
+Evaluates the run on val (which fits the calibration) and test, exports it, evaluates the bundle on
+test, which shows what half precision costs, and exports it again with a card that has all of it.
+
+The model in the package reads the same test images. The new one is refused, and the old one kept,
+if it reads any part of them worse by more than --margin: classes of a size (in training images), a
+script, a look, or a script in one look. So the two may know different characters and come from
+different builds; but where the old model's training images are test images now, it is hard to beat.
+The run may lie anywhere. results.py then makes docs/results/released.json and the page.
+What was evaluated already is not evaluated again.
+"""
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from project_commands import ROOT, require_finished, run_python
+
+PRETRAINED = ROOT / "kkanji_jax" / "pretrained" / "b0"
+MAX_BYTES = 20_000_000
+MARGIN = 0.02  # a part of 300 images has an interval of about that
+
+
+class Read(NamedTuple):
+    """One test image: whether the model in the package, and the new one, read it right."""
+
+    sample_id: str
+    codepoint: str
+    was_right: bool
+    is_right: bool
+
+
+class Change(NamedTuple):
+    """What the two models read of a part of test: shares of its `n` images."""
+
+    part: str
+    n: int
+    before: float
+    after: float
+
+
+def parts_of(read: Read, train_counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The parts of test that an image belongs to."""
+    from kkanji_jax.data.looks import look_of
+    from kkanji_jax.data.scripts import script_of
+    from kkanji_jax.evaluation.scores import CLASS_SIZES, class_size_bucket
+
+    least, most = CLASS_SIZES[class_size_bucket(train_counts[read.codepoint])]
+    size = f"{least}-{most}" if most else f"{least} or more"
+    look, script = look_of(read.sample_id), script_of(read.codepoint)
+    return f"{size} training images", script, look, f"{look} {script}"
+
+
+def changes(reads: Iterable[Read], train_counts: Mapping[str, int]) -> list[Change]:
+    """What became of each part of test, by name."""
+    found: dict[str, list[Read]] = defaultdict(list)
+    for read in reads:
+        for part in parts_of(read, train_counts):
+            found[part].append(read)
+    return [
+        Change(
+            part,
+            len(inside),
+            sum(read.was_right for read in inside) / len(inside),
+            sum(read.is_right for read in inside) / len(inside),
+        )
+        for part, inside in sorted(found.items())
+    ]
+
+
+def fallen_parts(found: Iterable[Change], margin: float) -> list[str]:
+    """The parts, in words, whose top-1 fell by more than `margin`."""
+    return [
+        f"{each.part}: {each.before:.4f} -> {each.after:.4f} (n = {each.n:,})"
+        for each in found
+        if each.after < each.before - margin
+    ]
+
+
+def read_test(pretrained: Path, dataset: Path, predictions: Path) -> list[Read]:
+    """What the bundle `pretrained` reads of test of `dataset`, beside a predictions.csv of it."""
+    from kkanji_jax.data.resident import load_split
+    from kkanji_jax.inference.recogniser import load
+
+    with predictions.open(encoding="utf-8", newline="") as file:
+        rows = {row["sample_id"]: row for row in csv.DictReader(file)}
+    test = load_split(dataset, "test")
+    if rows.keys() != set(test.sample_ids):
+        raise ValueError(f"{predictions} is not of the test images of {dataset}: remove its folder")
+    old = load(pretrained).predict_glyphs(test.images, top_k=1)
+    reads = []
+    for sample_id, reading in zip(test.sample_ids, old, strict=True):
+        true, new = (rows[sample_id][name] for name in ("codepoint", "predicted_1"))
+        reads.append(Read(sample_id, true, reading[0].codepoint == true, new == true))
+    return reads
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
+    """Scores the run on val and test, unless it has been done, and with --crops on photographs."""
+    door = ("-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", args.dataset)
+    if not (workdir / "eval" / "val" / "eval.json").exists():
+        run_python(*door, "--of", "val")
+    if not (workdir / "eval" / "test" / "eval.json").exists():
+        unknown = ("--unknown", args.unknown) if args.unknown else ()
+        run_python(*door, "--of", "test", "--weights", "both", *unknown)
+    if args.crops:
+        run_python(
+            ROOT / "scripts" / "experiments" / "page_crops.py",
+            args.crops,
+            "--model",
+            workdir,
+            "--dataset",
+            args.dataset,
+            "--add",
+            "released",
+            "--card",
+            workdir / "eval",
+        )
+
+
+def release(args: argparse.Namespace) -> None:
+    """Evaluates, exports and replaces; ValueError says why a model is not released."""
+    workdir = args.workdir.resolve()
+    args.dataset = args.dataset.resolve()
+    require_finished(workdir)
+    _evaluate(workdir, args)
+    test = _read(workdir / "eval" / "test" / "eval.json")
+    if not test["is_dataset_of_training"]:
+        raise ValueError(f"{workdir} was trained on another build than {args.dataset}")
+    if PRETRAINED.exists():
+        reads = read_test(PRETRAINED, args.dataset, workdir / "eval" / "test" / "predictions.csv")
+        found = changes(reads, _read(args.dataset / "manifest.json")["original_counts"])
+        for each in found:
+            print(f"{each.part:32s} {each.before:.4f} -> {each.after:.4f}  n={each.n:,}")
+        compared = [each._asdict() for each in found]
+        (workdir / "eval" / "against_released.json").write_text(json.dumps(compared, indent=1))
+        fallen = fallen_parts(found, args.margin)
+        if fallen:
+            raise ValueError(f"not released, for it reads worse than before: {'; '.join(fallen)}")
+    with tempfile.TemporaryDirectory(dir=ROOT / "kkanji_jax") as scratch:
+        first, final = Path(scratch) / "first", Path(scratch) / "final"
+        run_python("-m", "kkanji_jax.export", "--model", workdir, "--out", first)
+        run_python(
+            "-m",
+            "kkanji_jax.evaluate",
+            "--model",
+            first,
+            "--dataset",
+            args.dataset,
+            "--of",
+            "test",
+            "--out",
+            workdir / "eval" / "bundle",
+        )
+        run_python("-m", "kkanji_jax.export", "--model", workdir, "--out", final)
+        num_bytes = sum(path.stat().st_size for path in final.iterdir())
+        if num_bytes > MAX_BYTES:
+            raise ValueError(f"the bundle has {num_bytes:,} bytes, over {MAX_BYTES:,}")
+        shutil.rmtree(PRETRAINED, ignore_errors=True)
+        PRETRAINED.parent.mkdir(exist_ok=True)
+        final.replace(PRETRAINED)
+    run_python(
+        ROOT / "scripts" / "experiments" / "results.py",
+        "--add",
+        workdir,
+        "--name",
+        "released",
+        "--title",
+        args.title,
+        "--hardware",
+        args.hardware,
+        *(part for command in args.command for part in ("--command", command)),
+        *(part for remark in args.remark for part in ("--remark", remark)),
+    )
+    half = _read(workdir / "eval" / "bundle" / "eval.json")["top1"]["value"]
+    print(
+        f"{PRETRAINED}: {num_bytes / 1e6:.1f} MB, top-1 on test {half:.4f} in half precision, "
+        f"{test['top1']['value']:.4f} in full"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="of a finished run")
+    parser.add_argument("--dataset", type=Path, required=True, help="what it was trained on")
+    parser.add_argument("--unknown", type=Path, help="characters outside its index")
+    parser.add_argument("--crops", type=Path, help="photographed crops, for page_crops.py")
+    parser.add_argument("--margin", type=float, default=MARGIN, help=f"default: {MARGIN}")
+    parser.add_argument("--hardware", default="not recorded", help="as a reader would say it")
+    parser.add_argument("--title", default="The released model.", help="for docs/RESULTS.md")
+    parser.add_argument("--command", action="append", default=[], help="how it was trained")
+    parser.add_argument("--remark", action="append", default=[], help="a paragraph of its own")
+    try:
+        release(parser.parse_args(argv))
+    except (ValueError, OSError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
