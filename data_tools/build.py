@@ -6,20 +6,22 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from data_tools.plan.build_plan import ENGINES, Options
 from data_tools.plan.protocols import DEFAULT_RATIOS, PROTOCOLS, parse_books, parse_ratios
-from data_tools.progress import ProgressLines, accept_any_console
 from data_tools.read.catalogue import BadFilesError
 from data_tools.write.assemble import Outcome, assemble, assemble_slice, parse_slice
+from kkanji_jax import cli
 from kkanji_jax.augment.policy import POLICIES
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.build",
-        description="Builds a DATASET from a folder of CODH's files. The same command again goes "
-        "on with a build that was stopped.",
+    parser = cli.make_parser(
+        "data_tools.build",
+        "Builds a DATASET from a folder of CODH's files. The same command again goes on with\n"
+        "a build that was stopped.",
+        "--source data/source --out data/kuzushiji --min-images 2",
     )
     add = parser.add_argument
     add("--source", type=Path, required=True, metavar="DIR", help="folder of CODH's files")
@@ -28,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--protocol",
         choices=PROTOCOLS,
         default="honest",
-        help="how splits are made: each original by the hash of its pixels (%(default)s); half "
+        help="how splits are made: each original by the hash of its pixels; half "
         "of each class; whole books held out; or, to show what leakage hides, legacy: augment, "
         "then split",
     )
@@ -36,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         f"{name} {'/'.join(f'{ratio:g}' for ratio in ratios)}"
         for name, ratios in DEFAULT_RATIOS.items()
     )
-    add("--ratios", metavar="A/B/C", help=f"train/val/test in percent ({defaults})")
+    add("--ratios", metavar="A/B/C", help=f"train/val/test in percent (default: {defaults})")
     add("--splits-from", type=Path, metavar="CSV", help="a splits.csv whose assignments stay")
     for name in ("val", "test"):
         add(
@@ -53,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="leave out classes of fewer images, counted after the audit (%(default)s)",
+        help="leave out classes of fewer images, counted after the audit",
     )
     add(
         "--per-class",
@@ -64,13 +66,13 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--policy",
         choices=[name for name in POLICIES if name != "none"],
-        help="how --per-class varies its copies (glyph_safe; with --protocol legacy, legacy)",
+        help="how --per-class varies its copies (default: glyph_safe; with legacy: legacy)",
     )
     add(
         "--engine",
         choices=ENGINES,
         default="device",
-        help="what varies them: the JAX code that also trains, or albumentations (%(default)s)",
+        help="what varies them: the JAX code that also trains, or albumentations",
     )
     add(
         "--pool-official",
@@ -80,12 +82,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="split this set's official test images like others, which forbids an official score",
     )
     add("--skip-bad", action="store_true", help="drop and list what cannot be used, do not stop")
-    add("--seed", type=int, default=0, help="of splits, order and augmentation (%(default)s)")
+    add("--seed", type=int, default=0, help="of splits, order and augmentation")
     add(
         "--workers",
         type=int,
         default=os.cpu_count() or 1,
-        help="processes that read and write; the bytes do not depend on it (%(default)s)",
+        help="processes that read and write; the bytes do not depend on it",
     )
     part = parser.add_mutually_exclusive_group()
     part.add_argument(
@@ -124,28 +126,25 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 when the dataset is there, 1 with one line on stderr when not."""
-    args = make_parser().parse_args(argv)
-    accept_any_console()
+def build(args: argparse.Namespace) -> None:
+    """Builds what is asked for, and prints what that is."""
     started_s = time.monotonic()
-    try:
-        options = Options(
-            protocol=args.protocol,
-            ratios=parse_ratios(args.ratios) if args.ratios else None,
-            splits_from=args.splits_from,
-            val_books=args.val_books,
-            test_books=args.test_books,
-            leave_out=args.leave_out,
-            min_images=args.min_images,
-            per_class=args.per_class,
-            policy=args.policy,
-            engine=args.engine,
-            pool_official=tuple(sorted(set(args.pool_official))),
-            skip_bad=args.skip_bad,
-            seed=args.seed,
-        )
-        report = ProgressLines()
+    options = Options(
+        protocol=args.protocol,
+        ratios=parse_ratios(args.ratios) if args.ratios else None,
+        splits_from=args.splits_from,
+        val_books=args.val_books,
+        test_books=args.test_books,
+        leave_out=args.leave_out,
+        min_images=args.min_images,
+        per_class=args.per_class,
+        policy=args.policy,
+        engine=args.engine,
+        pool_official=tuple(sorted(set(args.pool_official))),
+        skip_bad=args.skip_bad,
+        seed=args.seed,
+    )
+    with cli.Progress() as progress:
         if args.shards:
             made = assemble_slice(
                 args.source,
@@ -153,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options,
                 parse_slice(args.shards),
                 workers=args.workers,
-                report=report,
+                report=progress,
                 say=_say,
             )
             kept = f", {made.num_resumed} of them from before" if made.num_resumed else ""
@@ -161,31 +160,38 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.out}: {made.num_shards} of {made.num_all} shards are there{kept}; "
                 f"--finish makes a dataset of all {made.num_all}"
             )
-            return 0
+            return
         outcome = assemble(
             args.source,
             args.out,
             options,
             finish=args.finish,
             workers=args.workers,
-            report=report,
+            report=progress,
             say=_say,
         )
-    except (ValueError, OSError) as err:
-        for problem in err.problems if isinstance(err, BadFilesError) else ():
-            print(f"  {problem}", file=sys.stderr)
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped: the same command again goes on from here", file=sys.stderr)
-        return 130
     _describe(args.out, outcome, time.monotonic() - started_s)
-    return 0
 
 
-def run() -> None:
-    """The console script."""
-    sys.exit(main())
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 when the dataset is there, 1 with one line on stderr when not."""
+    args = make_parser().parse_args(argv)
+
+    def work() -> None:
+        try:
+            build(args)
+        except BadFilesError as err:
+            for problem in err.problems:
+                print(f"  {problem}", file=sys.stderr)
+            raise
+
+    interrupted = "stopped: the same command again goes on from here"
+    return cli.answer(work, interrupted=interrupted)
+
+
+def run() -> NoReturn:
+    """The process of `python -m data_tools.build` and kkanji-build."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

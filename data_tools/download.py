@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from data_tools.fetch import sources
 from data_tools.fetch.transfer import (
@@ -15,7 +16,7 @@ from data_tools.fetch.transfer import (
     fetch,
     lock_folder,
 )
-from data_tools.progress import ProgressLines, accept_any_console
+from kkanji_jax import cli
 
 SETS = ("kkanji", "k49", "kmnist")
 
@@ -35,10 +36,11 @@ def _base_url(text: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.download",
-        description="Fetches CODH's files (444 MB) into a folder that data_tools.build reads. The "
-        "same command again goes on with a download that was stopped, and fetches nothing twice.",
+    parser = cli.make_parser(
+        "data_tools.download",
+        "Fetches CODH's files (444 MB) into a folder that data_tools.build reads. The same\n"
+        "command again goes on with a download that was stopped, and fetches nothing twice.",
+        "--dest data/source --only kkanji,k49",
     )
     add = parser.add_argument
     add("--dest", type=Path, required=True, metavar="DIR", help="folder to put the files into")
@@ -47,22 +49,22 @@ def make_parser() -> argparse.ArgumentParser:
         type=_set_names,
         default=list(SETS),
         metavar="SETS",
-        help="some of kkanji,k49,kmnist (all of them)",
+        help="some of kkanji,k49,kmnist (default: all of them)",
     )
     add(
         "--base-url",
         type=_base_url,
         default=sources.BASE_URL,
         metavar="URL",
-        help="a mirror laid out as CODH's server, http, https or file:///… (%(default)s)",
+        help="a mirror laid out as CODH's server, http, https or file:///…",
     )
-    add("--retries", type=int, default=5, metavar="N", help="tries after failed ones (%(default)s)")
+    add("--retries", type=int, default=5, metavar="N", help="tries after failed ones")
     add(
         "--timeout",
         type=float,
         default=30.0,
         metavar="S",
-        help="seconds without a byte before a try is given up (%(default)s)",
+        help="seconds without a byte before a try is given up",
     )
     return parser
 
@@ -89,41 +91,31 @@ def _advice(wanted: list[sources.Archive], args: argparse.Namespace) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 when every file is there, else 1 and a line on stderr for each."""
-    args = make_parser().parse_args(argv)
-    accept_any_console()
+def download(args: argparse.Namespace) -> int:
+    """Fetches what is not there; 1 where a file is refused, each of them a line on stderr."""
     server = Server(args.base_url, args.retries, args.timeout)
     wanted = [each for each in sources.ARCHIVES if each.path.partition("/")[0] in args.only]
     num_refused = 0
-    try:
-        args.dest.mkdir(parents=True, exist_ok=True)
-        with lock_folder(args.dest):
-            _check_space(wanted, args.dest)
-            for archive in wanted:
-                try:
-                    is_new = fetch(
-                        archive,
-                        args.dest,
-                        server,
-                        report=ProgressLines(),
-                        say=lambda line: print(line, file=sys.stderr, flush=True),
-                    )
-                except RefusedError as err:
-                    num_refused += 1
-                    print(f"error: {err}", file=sys.stderr)
-                else:
-                    state = "fetched and verified" if is_new else "there already, as published"
-                    print(f"{args.dest / archive.name}: {state}", flush=True)
-    except UnreachableError as err:
-        print(f"error: {err}: {_advice(wanted, args)}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as err:
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped: the same command again goes on from here", file=sys.stderr)
-        return 130
+    args.dest.mkdir(parents=True, exist_ok=True)
+    with lock_folder(args.dest), cli.Progress() as progress:
+        _check_space(wanted, args.dest)
+        for archive in wanted:
+            try:
+                is_new = fetch(
+                    archive,
+                    args.dest,
+                    server,
+                    report=progress,
+                    say=lambda line: print(line, file=sys.stderr, flush=True),
+                )
+            except RefusedError as err:
+                num_refused += 1
+                print(f"error: {cli.describe(err)}", file=sys.stderr)
+            except UnreachableError as err:
+                raise UnreachableError(f"{err}: {_advice(wanted, args)}") from err
+            else:
+                state = "fetched and verified" if is_new else "there already, as published"
+                print(f"{args.dest / archive.name}: {state}", flush=True)
     if num_refused:
         return 1
     print(f"the images are under {sources.LICENCE}; attribute them as {sources.ATTRIBUTION}")
@@ -131,9 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run() -> None:
-    """The console script."""
-    sys.exit(main())
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 when every file is there, else 1 and a line on stderr for each."""
+    args = make_parser().parse_args(argv)
+    interrupted = "stopped: the same command again goes on from here"
+    return cli.answer(lambda: download(args), interrupted=interrupted)
+
+
+def run() -> NoReturn:
+    """The process of `python -m data_tools.download` and kkanji-download."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

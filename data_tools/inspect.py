@@ -1,14 +1,12 @@
 """python -m data_tools.inspect: what a DATASET holds, in words, in sheets and in a figure."""
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from data_tools.plan.audit import RULES
 from data_tools.plan.audit_pictures import NO_CLASS, ids_in
-from data_tools.progress import accept_any_console
 from data_tools.view.audit_page import to_html
 from data_tools.view.contact_sheet import draw_augmented_sheet, draw_sheet
 from data_tools.view.dataset_view import (
@@ -25,16 +23,19 @@ from data_tools.view.dataset_view import (
     read_pictures,
     spread,
 )
+from kkanji_jax import cli
 from kkanji_jax.augment.policy import POLICIES, get_policy
 from kkanji_jax.data.manifest import SPLITS
+from kkanji_jax.files import written_whole
 
 MAX_SHEET_IMAGES, MAX_CLASSES, MAX_AUGMENTED = 100, 80, 6
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.inspect",
-        description="Shows what a DATASET holds. Without options: its card.",
+    parser = cli.make_parser(
+        "data_tools.inspect",
+        "Shows what a DATASET holds. Without options: its card.",
+        "data/kuzushiji --character 春 --sheet spring.png",
     )
     add = parser.add_argument
     add("dataset", type=Path, metavar="DATASET", help="a folder that build wrote")
@@ -46,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     one.add_argument("--counts", action="store_true", help="images per class and split, as CSV")
     add("--sheet", type=Path, metavar="OUT.png", help="draw the examples, or one of many classes")
     add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")
-    add("--seed", type=int, default=0, help="of the augmented copies (%(default)s)")
+    add("--seed", type=int, default=0, help="of the augmented copies")
     add("--audit", type=Path, metavar="OUT.html", help="the audit as a page, with small pictures")
     add("--long-tail", type=Path, metavar="OUT.png", help="plot the images per class")
     return parser
@@ -128,6 +129,11 @@ def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) 
     return f"{dataset.name_of(example.class_id)}\n{size:,} images"
 
 
+def _format_of(path: Path) -> str:
+    """The format of a picture by its name; PNG where that tells none, as of a pipe."""
+    return path.suffix.lstrip(".").lower().replace("jpg", "jpeg") or "png"
+
+
 def inspect(options: argparse.Namespace) -> None:
     """Prints and writes what was asked for; ValueError where that cannot be."""
     policy = get_policy(options.augmented) if options.augmented else None
@@ -154,36 +160,31 @@ def inspect(options: argparse.Namespace) -> None:
         else:
             captions = [caption_of(dataset, example, options) for example in chosen]
             sheet = draw_sheet(images, captions, 10, title)
-        sheet.save(options.sheet)
+        with written_whole(options.sheet) as unfinished:
+            sheet.save(unfinished, format=_format_of(options.sheet))
         print(f"wrote {options.sheet}: {len(chosen):,} of {len(examples):,} examples")
     if options.audit:
         pictures = read_pictures(dataset.folder)
         page = to_html(dataset.manifest, read_audit(dataset.folder), pictures)
-        options.audit.write_text(page, encoding="utf-8")
+        with written_whole(options.audit) as unfinished:
+            unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
         print(f"wrote {options.audit}: {len(page):,} bytes")
     if options.long_tail:
-        long_tail_figure(dataset).savefig(options.long_tail, dpi=150)
+        figure = long_tail_figure(dataset)
+        with written_whole(options.long_tail) as unfinished:
+            figure.savefig(unfinished, dpi=150, format=_format_of(options.long_tail))
         print(f"wrote {options.long_tail}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 1 with one line on stderr."""
     options = make_parser().parse_args(argv)
-    accept_any_console()
-    try:
-        inspect(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as err:
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    return 0
+    return cli.answer(lambda: inspect(options))
 
 
-def run() -> None:
-    """The console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m data_tools.inspect` and kkanji-inspect."""
+    cli.run(main, is_product=True)
 
 
 if __name__ == "__main__":

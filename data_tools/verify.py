@@ -7,14 +7,21 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from data_tools.plan import split
-from data_tools.progress import ProgressLines, Report, accept_any_console, say_nothing
+from kkanji_jax import cli
+from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS, read_manifest, refuse_leaky
+from kkanji_jax.data.manifest import (
+    LEAKY_PROTOCOL,
+    SHARD_NAME,
+    SPLITS,
+    read_manifest,
+    refuse_leaky,
+)
 from kkanji_jax.data.records import Chunk, address_of, decode
 from kkanji_jax.files import sha256_of
 
@@ -47,7 +54,11 @@ def _read_shard(path: Path, entry: dict[str, Any]) -> Iterator[Chunk]:
 
 
 def _check_chunk(
-    chunk: Chunk, name: str, manifest: dict[str, Any], index: ClassIndex, rows: dict[str, split.Row]
+    chunk: Chunk,
+    name: str,
+    manifest: dict[str, Any],
+    index: ClassIndex,
+    rows: dict[str, split.SplitRow],
 ) -> Iterator[str]:
     if chunk.images.shape[1:] != (manifest["image_px"],) * 2:
         yield f"images of {chunk.images.shape[1:]}, not {manifest['image_px']} px"
@@ -73,7 +84,11 @@ def _check_chunk(
 
 
 def _check_counts(
-    dataset: Path, manifest: dict[str, Any], index: ClassIndex, rows: list[split.Row], seen: _Seen
+    dataset: Path,
+    manifest: dict[str, Any],
+    index: ClassIndex,
+    rows: list[split.SplitRow],
+    seen: _Seen,
 ) -> Iterator[str]:
     path = dataset / "manifest.json"
     for name in SPLITS:
@@ -115,8 +130,8 @@ def find_problems(dataset: Path, report: Report = say_nothing) -> Iterator[str]:
         yield f"{dataset}: splits.csv or audit.json: {err}"
     row_of = {row.sample_id: row for row in rows}
     listed = {entry["file"] for entry in manifest["shards"]}
-    for path in sorted(dataset.glob("*.array_record")):
-        if path.name not in listed:
+    for path in sorted(dataset.iterdir()):  # what others left there is nobody's shard
+        if SHARD_NAME.fullmatch(path.name) and path.name not in listed:
             yield f"{path}: is not in the manifest"
     seen, done = _Seen(), 0
     total = sum(entry["num_examples"] for entry in manifest["shards"])
@@ -146,11 +161,11 @@ def find_problems(dataset: Path, report: Report = say_nothing) -> Iterator[str]:
     yield from _check_counts(dataset, manifest, index, rows, seen)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 when everything agrees, 1 with a line a problem on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.verify",
-        description="Re-reads and recounts every shard of a DATASET against its manifest.",
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(
+        "data_tools.verify",
+        "Re-reads and recounts every shard of a DATASET against its manifest.",
+        "data/kuzushiji",
     )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="a folder that build wrote")
     parser.add_argument(
@@ -158,31 +173,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=[LEAKY_PROTOCOL],
         help="verify a dataset of that protocol, whose splits share originals on purpose",
     )
-    options = parser.parse_args(argv)
-    accept_any_console()
-    dataset = options.dataset
+    return parser
+
+
+def verify(dataset: Path, allow_leaky_protocol: str | None) -> None:
+    """Prints what agrees; a line on stderr for each problem, then ValueError."""
+    how = f"--allow-leaky-protocol {LEAKY_PROTOCOL}"
+    refuse_leaky(dataset, read_manifest(dataset), allow_leaky_protocol, how)
     num_problems = 0
-    try:
-        how = f"--allow-leaky-protocol {LEAKY_PROTOCOL}"
-        refuse_leaky(dataset, read_manifest(dataset), options.allow_leaky_protocol, how)
-        for problem in find_problems(dataset, ProgressLines()):
+    with cli.Progress() as progress:
+        for problem in find_problems(dataset, progress):
             num_problems += 1
             if num_problems <= 50:
                 print(f"problem: {problem}", file=sys.stderr)
-        if num_problems:
-            raise ValueError(f"{dataset} has {num_problems} problems: build it anew")
-        splits = read_manifest(dataset)["splits"]
-    except (ValueError, OSError) as err:
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
+    if num_problems:
+        raise ValueError(f"{dataset} has {num_problems} problems: build it anew")
+    splits = read_manifest(dataset)["splits"]
     counts = ", ".join(f"{splits[name]['num_examples']:,} {name}" for name in SPLITS)
     print(f"{dataset}: every shard is as the manifest says: {counts}")
-    return 0
 
 
-def run() -> None:
-    """The console script."""
-    sys.exit(main())
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 when everything agrees, 1 with a line a problem on stderr."""
+    options = _parser().parse_args(argv)
+    return cli.answer(lambda: verify(options.dataset, options.allow_leaky_protocol))
+
+
+def run() -> NoReturn:
+    """The process of `python -m data_tools.verify` and kkanji-verify."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

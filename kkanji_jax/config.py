@@ -1,19 +1,186 @@
-"""The only schema of a run: every field and its default is born here."""
+"""The only schema of a run: every field, its default, its range and what it means, in one table."""
 
+import copy
 import hashlib
 import json
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict, config_dict
-
-from kkanji_jax.model.variants import get_variant
+from kkanji_jax.model.variants import VARIANTS
 
 Config = Any  # a locked ml_collections.ConfigDict, whose fields no type checker can know
 
 POLICY_NAMES = ("glyph_safe", "legacy", "none")
-DTYPE_NAMES = ("float32", "bfloat16")
-READINGS = ("resident", "streamed")
-BEST_METRICS = ("val_accuracy", "val_macro_accuracy", "val_loss")
+MAX_COUNT = 2**31 - 1  # steps and images are counted in int32 on the device
+
+
+class Field(NamedTuple):
+    """One field: its type, default and range; `also` lists values beside the range.
+
+    `default` None: the field may be unset, and is. Bounds belong to the range; strings have
+    `choices`, or are free but not empty.
+    """
+
+    kind: type
+    default: Any
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    also: tuple[float, ...] = ()
+    choices: tuple[Any, ...] = ()
+    may_be_unset: bool = False
+
+    @property
+    def range(self) -> str:
+        """The range in words, such as `0 or 0.01 to 10`; empty where any value will do."""
+        if self.kind is bool:
+            return "True or False"
+        if self.choices:
+            return _either(list(map(str, self.choices)))
+        if self.kind is str:
+            return ""
+        words = [f"{value:g}" for value in self.also]
+        low, high = (f"{bound:,}" if self.kind is int else f"{bound:g}" for bound in self.bounds)
+        return _either([*words, f"{low} to {high}"])
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        """The least and the largest value, of the field's type."""
+        return self.kind(self.low), self.kind(self.high)
+
+    def problem_of(self, value: Any) -> str | None:
+        """What is wrong with a value, as `must be ..., got ...`; None if nothing is."""
+        if value is None:
+            return None if self.may_be_unset else "must be set"
+        got = f"got {' '.join(repr(value).split())[:80]}"
+        if self.kind is float and type(value) is int:
+            value = float(value) if abs(value) <= 2**53 else math.inf
+        if type(value) is not self.kind:
+            wanted = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+            return f"must be {wanted[self.kind]}, {got}"
+        if self.choices:
+            is_good = value in self.choices
+        elif self.kind is str:
+            return None if value.strip() else f"must not be empty, {got}"
+        else:  # comparisons with NaN are False
+            is_good = self.kind is bool or value in self.also or self.low <= value <= self.high
+        return None if is_good else f"must be {self.range}, {got}"
+
+
+def _either(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+# What float32 cannot tell from 1, or from 0, is outside the ranges: it divides by zero.
+FIELDS: dict[str, Field] = {
+    "seed": Field(int, 0, "addresses all randomness of the run", 0, 2**32 - 1),
+    "init_from": Field(
+        str, None, "run or bundle whose weights training begins with", may_be_unset=True
+    ),
+    "data.dataset": Field(str, "data/kuzushiji", "folder written by data_tools.build"),
+    "data.reading": Field(
+        str,
+        "resident",
+        "images in memory; or streamed, for what is larger than memory",
+        choices=("resident", "streamed"),
+    ),
+    "data.pool_examples": Field(
+        int, 65_536, "streamed: images mixed at a time, 4 KB of memory each", 1, 2**27
+    ),
+    "data.per_class": Field(
+        int, None, "images of each class in an epoch", 1, 10**7, may_be_unset=True
+    ),
+    "data.sampling_exponent": Field(
+        float, 0.5, "a class's share is its size to this power: 1 natural, 0 equal", 0, 1
+    ),
+    "data.photograph_weight": Field(
+        float,
+        None,
+        "how often a class's photographed images are drawn, as a class of their own; unset: "
+        "like its others",
+        0.01,
+        1000,
+        may_be_unset=True,
+    ),
+    "data.fresh_copies": Field(bool, True, "new augmentations in every epoch"),
+    "data.allow_leaky_protocol": Field(
+        str, None, "train on this protocol all the same", choices=("legacy",), may_be_unset=True
+    ),
+    "model.variant": Field(str, "b0", "which EfficientNet", choices=tuple(VARIANTS)),
+    "model.image_px": Field(int, 64, "side of the network's input, in pixels", 8, 64),
+    "model.stem_stride": Field(
+        int, 2, "2 as in the paper; 1 keeps twice the resolution", choices=(1, 2)
+    ),
+    "model.dropout": Field(
+        float, None, "rate before the classifier; unset: the paper's", 0, 0.9, may_be_unset=True
+    ),
+    "model.drop_path": Field(float, 0.2, "rate of the last block; grows linearly from 0", 0, 0.9),
+    "model.norm_group": Field(
+        int, None, "images that share batch statistics; unset: all", 1, 2**24, may_be_unset=True
+    ),
+    "model.dtype": Field(
+        str,
+        "float32",
+        "of activations; weights and statistics stay float32",
+        choices=("float32", "bfloat16"),
+    ),
+    "augment.policy": Field(str, "glyph_safe", "how images are varied", choices=POLICY_NAMES),
+    "augment.mixup_alpha": Field(
+        float, 0.0, "images blended in pairs, by Beta(alpha, alpha); 0: none", 0.01, 100, (0,)
+    ),
+    "loss.label_smoothing": Field(float, 0.1, "share of the label spread over all classes", 0, 0.9),
+    "optim.lr_peak": Field(float, 1e-3, "Adam's step size after warm-up", 1e-12, 1),
+    "optim.warmup_epochs": Field(
+        float, 1.0, "epochs of linear growth from 0; a tenth of a run that is no longer", 0, 100_000
+    ),
+    "optim.lr_final_fraction": Field(float, 0.01, "of lr_peak, reached at the last step", 0, 1),
+    "optim.schedule": Field(
+        str, "cosine", "the step size after warm-up", choices=("cosine", "constant")
+    ),
+    "optim.b1": Field(float, 0.9, "decay of the mean of gradients, a step", 0, 0.9999),
+    "optim.b2": Field(float, 0.999, "decay of the mean of their squares, a step", 0, 0.999999),
+    "optim.eps": Field(float, 1e-8, "added to the root of that mean", 1e-16, 1),
+    "optim.weight_decay": Field(
+        float, 0.0, "decoupled, on kernels only, times the step size", 0, 100
+    ),
+    "optim.grad_clip_norm": Field(
+        float, None, "largest global norm of the gradients", 1e-6, 1e6, may_be_unset=True
+    ),
+    "ema_decay": Field(
+        float, 0.999, "of the average of weights and statistics, a step; 0: none", 0, 0.999999
+    ),
+    "batch_size": Field(int, 1024, "images a step, over all devices", 1, 2**24),
+    "microbatches": Field(
+        int, 1, "parts of a batch, one after another; each has its batch statistics", 1, 2**24
+    ),
+    "epochs": Field(float, 50.0, "passes over the training plan", 1e-6, 100_000),
+    "steps_per_dispatch": Field(int, 1, "steps in one compiled call", 1, 100_000),
+    "log_every_steps": Field(int, 50, "steps between lines of the log", 1, MAX_COUNT),
+    "tensorboard": Field(bool, False, "writes event files beside metrics.jsonl"),
+    "profile": Field(
+        int, 0, "steps traced into WORKDIR/profile, from the second dispatch on", 0, 100_000
+    ),
+    "eval_every_steps": Field(
+        int, None, "steps between evaluations; unset: one epoch", 1, MAX_COUNT, may_be_unset=True
+    ),
+    "ckpt_every_steps": Field(
+        int,
+        None,
+        "steps between checkpoints; evaluations save as well",
+        1,
+        MAX_COUNT,
+        may_be_unset=True,
+    ),
+    # With one, a kill during a save could leave none.
+    "max_checkpoints": Field(int, 2, "latest ones kept, beside the best", 2, 10_000),
+    "best_metric": Field(
+        str,
+        "val_accuracy",
+        "what makes a checkpoint the best",
+        choices=("val_accuracy", "val_macro_accuracy", "val_loss"),
+    ),
+}
 
 
 def default_config() -> Config:
@@ -21,63 +188,16 @@ def default_config() -> Config:
 
     A field that may be unset is a placeholder, so that the command line can set it.
     """
+    from ml_collections import ConfigDict, config_dict  # here: a saved config is read without it
+
     config: Any = ConfigDict()
-    config.seed = 0  # addresses all randomness of the run
-    config.init_from = config_dict.placeholder(str)  # folder of a run to take the weights from
-
-    config.data = ConfigDict()
-    config.data.dataset = "data/kuzushiji"  # folder written by data_tools.build
-    config.data.reading = "resident"  # or "streamed", for what is larger than memory
-    config.data.pool_examples = 65_536  # streamed: mixed at a time, 4 KB of memory each
-    config.data.per_class = config_dict.placeholder(int)  # examples of each class per epoch
-    config.data.sampling_exponent = 0.5  # class share ~ size**x: 1 natural, 0 equal
-    # Unset: drawn like others. Else a class's photographed images are a class of their own to the
-    # sampling, drawn this many times as often as one of that size.
-    config.data.photograph_weight = config_dict.placeholder(float)
-    config.data.fresh_copies = True  # new augmentations in every epoch
-    config.data.allow_leaky_protocol = config_dict.placeholder(str)  # legacy: train on it anyway
-
-    config.model = ConfigDict()
-    config.model.variant = "b0"  # a row of kkanji_jax/model/variants.py
-    config.model.image_px = 64  # side of the network's input
-    config.model.stem_stride = 2  # 2 as in the paper, 1 keeps twice the resolution
-    config.model.dropout = config_dict.placeholder(float)  # unset: the paper's, by variant
-    config.model.drop_path = 0.2  # rate of the last block; grows linearly from 0
-    config.model.norm_group = config_dict.placeholder(int)  # images that share batch statistics
-    config.model.dtype = "float32"  # of activations; weights and statistics stay float32
-
-    config.augment = ConfigDict()
-    config.augment.policy = "glyph_safe"
-    config.augment.mixup_alpha = 0.0  # images blended in pairs, by Beta(alpha, alpha); 0: none
-
-    config.loss = ConfigDict()
-    config.loss.label_smoothing = 0.1  # in [0, 1)
-
-    config.optim = ConfigDict()
-    config.optim.lr_peak = 1e-3  # Adam step size after warm-up
-    config.optim.warmup_epochs = 1.0  # linear, from 0
-    config.optim.lr_final_fraction = 0.01  # of lr_peak, reached at the last step
-    config.optim.schedule = "cosine"  # or "constant"
-    config.optim.b1 = 0.9
-    config.optim.b2 = 0.999
-    config.optim.eps = 1e-8
-    config.optim.weight_decay = 0.0  # decoupled, on kernels only
-    config.optim.grad_clip_norm = config_dict.placeholder(float)  # global norm
-
-    config.ema_decay = 0.999  # of weights and batch statistics; 0 keeps no average
-    config.batch_size = 1024  # images per step, over all devices
-    config.microbatches = 1  # parts of a batch, one after another; each has its batch statistics
-    config.epochs = 50.0  # passes over the balanced plan
-    config.steps_per_dispatch = 1  # steps in one compiled call
-    config.log_every_steps = 50
-    config.tensorboard = False  # writes event files beside metrics.jsonl
-    config.profile = 0  # steps to trace into workdir/profile, from the second dispatch on
-    config.eval_every_steps = config_dict.placeholder(int)  # unset: once an epoch
-    config.ckpt_every_steps = config_dict.placeholder(
-        int
-    )  # more often than evaluations, which save too
-    config.max_checkpoints = 2  # latest ones kept, beside the best
-    config.best_metric = "val_accuracy"  # what makes a checkpoint the best
+    for path, field in FIELDS.items():
+        group, _, name = path.rpartition(".")
+        if group and group not in config:
+            config[group] = ConfigDict()
+        place = config[group] if group else config
+        is_unset = field.default is None
+        place[name] = config_dict.placeholder(field.kind) if is_unset else field.default
     return config.lock()
 
 
@@ -86,16 +206,12 @@ def complete(saved: dict[str, Any]) -> dict[str, Any]:
 
     So a new field's default must be what was done before there was one.
     """
-
-    def overlay(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-        nested = {
-            key: overlay(default, values[key])
-            for key, default in defaults.items()
-            if isinstance(default, dict) and key in values
-        }
-        return defaults | values | nested
-
-    return overlay(default_config().to_dict(), saved)
+    whole = copy.deepcopy(saved)
+    for path, field in FIELDS.items():
+        group, _, name = path.rpartition(".")
+        place = whole.setdefault(group, {}) if group else whole
+        place.setdefault(name, field.default)
+    return whole
 
 
 def paper_config(model_variant: str, run_variant: str) -> Config:
@@ -121,78 +237,57 @@ def paper_config(model_variant: str, run_variant: str) -> Config:
     return config
 
 
-def _require(condition: bool, wanted: str, got: object) -> None:
-    if not condition:
-        raise ValueError(f"config: {wanted}, got {got!r}")
+def value_of(config: Config | Mapping[str, Any], path: str) -> Any:
+    """The value of the field `path`, such as `optim.lr_peak`."""
+    for name in path.split("."):
+        config = config[name]
+    return config
+
+
+# What fields must be together, once each is in its range: (what is wanted, which field, whether).
+_TOGETHER: tuple[tuple[str, str, Callable[[Config], bool]], ...] = (
+    (
+        "batch_size must divide by microbatches, got a batch_size of",
+        "batch_size",
+        lambda config: config.batch_size % config.microbatches == 0,
+    ),
+    (
+        "model.norm_group must divide the images of a microbatch, got",
+        "model.norm_group",
+        lambda config: (
+            not config.model.norm_group
+            or config.batch_size // config.microbatches % config.model.norm_group == 0
+        ),
+    ),
+    (
+        "with mixup, batch_size must divide into microbatches of pairs, got",
+        "batch_size",
+        lambda config: (
+            not config.augment.mixup_alpha or config.batch_size % (2 * config.microbatches) == 0
+        ),
+    ),
+    (
+        "data.photograph_weight goes without data.per_class, got",
+        "data.per_class",
+        lambda config: config.data.photograph_weight is None or config.data.per_class is None,
+    ),
+    (
+        "optim.weight_decay times optim.lr_peak must be less than 1, or a step takes more than "
+        "the weights, got",
+        "optim.weight_decay",
+        lambda config: config.optim.weight_decay * config.optim.lr_peak < 1,
+    ),
+)
 
 
 def validate(config: Config) -> None:
-    """Raises ValueError naming the first field that cannot be run."""
-    model, optim, data = config.model, config.optim, config.data
-    get_variant(model.variant)
-    _require(model.dtype in DTYPE_NAMES, f"model.dtype must be one of {DTYPE_NAMES}", model.dtype)
-    _require(model.stem_stride in (1, 2), "model.stem_stride must be 1 or 2", model.stem_stride)
-    _require(8 <= model.image_px <= 64, "model.image_px must be in 8..64", model.image_px)
-    _require(0 <= model.drop_path < 1, "model.drop_path must be in [0, 1)", model.drop_path)
-    if model.norm_group is not None:
-        _require(model.norm_group > 0, "model.norm_group must be at least 1", model.norm_group)
-        _require(
-            config.batch_size // config.microbatches % model.norm_group == 0,
-            "model.norm_group must divide the images of a microbatch",
-            model.norm_group,
-        )
-    if model.dropout is not None:
-        _require(0 <= model.dropout < 1, "model.dropout must be in [0, 1)", model.dropout)
-    policy = config.augment.policy
-    _require(policy in POLICY_NAMES, f"augment.policy must be one of {POLICY_NAMES}", policy)
-    alpha = config.augment.mixup_alpha
-    _require(alpha >= 0, "augment.mixup_alpha must be >= 0", alpha)
-    if alpha:
-        size = config.batch_size
-        _require(
-            size % (2 * config.microbatches) == 0,
-            "with mixup, batch_size must divide into microbatches of pairs",
-            size,
-        )
-    smoothing = config.loss.label_smoothing
-    _require(0 <= smoothing < 1, "loss.label_smoothing must be in [0, 1)", smoothing)
-    _require(data.reading in READINGS, f"data.reading must be one of {READINGS}", data.reading)
-    _require(data.pool_examples > 0, "data.pool_examples must be positive", data.pool_examples)
-    if data.per_class is not None:
-        _require(data.per_class > 0, "data.per_class must be positive", data.per_class)
-    leaky = data.allow_leaky_protocol
-    _require(leaky in (None, "legacy"), "data.allow_leaky_protocol must be legacy or unset", leaky)
-    weight = data.photograph_weight
-    if weight is not None:
-        _require(weight > 0, "data.photograph_weight must be positive", weight)
-        _require(data.per_class is None, "data.photograph_weight goes without data.per_class",
-                 data.per_class)  # fmt: skip
-    exponent = data.sampling_exponent
-    _require(0 <= exponent <= 1, "data.sampling_exponent must be in [0, 1]", exponent)
-    _require(
-        optim.schedule in ("cosine", "constant"),
-        "optim.schedule must be cosine or constant",
-        optim.schedule,
-    )
-    _require(optim.lr_peak > 0, "optim.lr_peak must be positive", optim.lr_peak)
-    _require(optim.warmup_epochs >= 0, "optim.warmup_epochs must be >= 0", optim.warmup_epochs)
-    fraction = optim.lr_final_fraction
-    _require(0 <= fraction <= 1, "optim.lr_final_fraction must be in [0, 1]", fraction)
-    _require(0 <= config.ema_decay < 1, "ema_decay must be in [0, 1)", config.ema_decay)
-    _require(
-        config.best_metric in BEST_METRICS,
-        f"best_metric must be one of {BEST_METRICS}",
-        config.best_metric,
-    )
-    # With one, a kill during a save could leave none.
-    _require(
-        config.max_checkpoints >= 2, "max_checkpoints must be 2 or more", config.max_checkpoints
-    )
-    for name in ("batch_size", "microbatches", "epochs", "steps_per_dispatch", "log_every_steps"):
-        _require(config[name] > 0, f"{name} must be positive", config[name])
-    for name in ("eval_every_steps", "ckpt_every_steps"):
-        if config[name] is not None:
-            _require(config[name] > 0, f"{name} must be positive", config[name])
+    """Raises ValueError naming the first field that cannot be run, or would ruin the run."""
+    for path, field in FIELDS.items():
+        if (problem := field.problem_of(value_of(config, path))) is not None:
+            raise ValueError(f"config: {path} {problem}")
+    for wanted, path, holds in _TOGETHER:
+        if not holds(config):
+            raise ValueError(f"config: {wanted} {value_of(config, path)!r}")
 
 
 def fingerprint(config: dict[str, Any]) -> str:

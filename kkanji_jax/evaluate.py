@@ -7,23 +7,22 @@ temperature and verdicts and writes M/calibration.json, which later evaluations 
 """
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from kkanji_jax import cli
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kkanji_jax.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.make_parser(
+        "kkanji_jax.evaluate",
+        __doc__ or "",
+        "--model runs/b0 --dataset data/kuzushiji --of val",
     )
     parser.add_argument("--model", metavar="M", help="folder of a run, or a bundle")
     parser.add_argument("--dataset", required=True, type=Path, help="folder of data_tools.build")
-    parser.add_argument(
-        "--of", choices=("train", "val", "test"), default="test", help="split (default: test)"
-    )
+    parser.add_argument("--of", choices=("train", "val", "test"), default="test", help="the split")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default M/eval/SPLIT; of a bundle, no default"
     )
@@ -33,10 +32,14 @@ def _parser() -> argparse.ArgumentParser:
         help="default: ema where the run kept an average; both: the raw ones beside them",
     )
     parser.add_argument(
-        "--which", choices=("best", "latest"), default="best", help="checkpoint (default: best)"
+        "--which", choices=("best", "latest"), default="best", help="of the run's checkpoints"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=256, metavar="N", help="default: 256, over all devices"
+        "--batch-size",
+        type=int,
+        default=256,
+        metavar="N",
+        help="images at a time, over all devices",
     )
     parser.add_argument(
         "--unknown",
@@ -46,50 +49,44 @@ def _parser() -> argparse.ArgumentParser:
         "classes, or a folder of folders named by code point",
     )
     parser.add_argument(
-        "--most-unknown", type=int, default=5000, metavar="N", help="of them (default: 5000)"
+        "--most-unknown", type=int, default=5000, metavar="N", help="of them, drawn by their ids"
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates; 0, or 1 with one line on stderr."""
+    """Evaluates; 0, or 1 with one line on stderr. The scores are shown before a file is written."""
     args = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         for flag in ("batch_size", "most_unknown"):
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")
                 raise ValueError(f"wanted a {name} of at least 1, got {getattr(args, flag)}")
         from kkanji_jax.evaluation.run import Evaluation, evaluate  # here, for --help needs no JAX
+        from kkanji_jax.evaluation.tables import TABLES
+        from kkanji_jax.reporting.score_table import score_table
 
-        content = evaluate(
-            Evaluation(
-                model=args.model,
-                dataset=args.dataset,
-                split=args.of,
-                out=args.out,
-                weights=args.weights,
-                which=args.which,
-                batch_size=args.batch_size,
-                unknown=args.unknown,
-                most_unknown=args.most_unknown,
-            )
+        asked = Evaluation(
+            model=args.model,
+            dataset=args.dataset,
+            split=args.of,
+            out=args.out,
+            weights=args.weights,
+            which=args.which,
+            batch_size=args.batch_size,
+            unknown=args.unknown,
+            most_unknown=args.most_unknown,
         )
-    except (ValueError, OSError) as err:
-        if "KKANJI_TRACEBACK" in os.environ:
-            raise
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    from kkanji_jax.evaluation.tables import TABLES
-    from kkanji_jax.reporting.score_table import score_table
+        content = evaluate(asked, lambda content: print(score_table(content), flush=True))
+        print(f"wrote eval.json, {', '.join(TABLES)} in {content['out']}")
 
-    print(score_table(content))
-    print(f"wrote eval.json, {', '.join(TABLES)} in {content['out']}")
-    return 0
+    return cli.answer(work)
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.evaluate` and kkanji-evaluate."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

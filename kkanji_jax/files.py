@@ -1,33 +1,147 @@
-"""Files that appear when they are whole, and SHA256SUMS of a folder of them."""
+"""Files that appear when they are whole, SHA256SUMS of a folder of them, and whose files are whose.
 
+Standard library only: every command starts here.
+"""
+
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LEFT_OVER = re.compile(r"\.[^/]*\.[0-9a-f]{16}\.unfinished")
+_LEFT_OVER_AGE_S = 24 * 3600.0  # a file that was not written to for so long has no writer
+_LEFT_BY_SYSTEMS = ("Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "__MACOSX", "Icon\r")
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a file or folder of this name is left by a system or a tool, never by this project.
+
+    Such are .DS_Store, ._x, .nfs0001 and a synchroniser's hidden files. They are neither read nor
+    counted, and never deleted.
+    """
+    return name.startswith(".") or name in _LEFT_BY_SYSTEMS
+
+
+class WriteError(OSError):
+    """A file that could not be written: number, reason and name are those of OSError."""
+
+    def __str__(self) -> str:
+        return f"cannot write {self.filename}: {self.strerror}"
+
+
+@contextmanager
+def naming_in_errors(path: Path, *unnamed: Path) -> Iterator[None]:
+    """Makes a failing write a WriteError that names `path`, with the number of the failure.
+
+    A full disk tells no name of a file. Errors that name another file pass, unless that is one of
+    `unnamed`, which nobody but the writer knows.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        if err.filename is not None and err.filename not in [str(each) for each in unnamed]:
+            raise
+        if err.filename is None and err.errno is None and not _is_of_writing(err):
+            raise
+        number = err.errno or errno.ENOSPC
+        raise WriteError(number, err.strerror or os.strerror(number), str(path)) from err
+
+
+def _is_of_writing(err: OSError) -> bool:
+    """Whether it is NumPy's way to say that a disk is full: without a number."""
+    return "requested and" in str(err) and "written" in str(err)
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a name beside `path` to write to, which takes its place when the block ends.
+    """Yields a name to write to; what was written stands at `path` when the block ends.
 
-    What stood at `path` stays until then, and for good if the block raises.
+    What stood at `path` stays until then, and for good if the block raises; its mode stays, and if
+    it is a symbolic link, its target is replaced and not the link. What is no file (a pipe, a
+    device) is written to, once all is known. Folders on the way are created. The name is of this
+    process alone, so that two that write `path` do not mix: the later one's file stays. WriteError
+    names `path`.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    path = Path(path)
+    if _is_written_through(path):
+        with _spooled(path) as spool:
+            yield spool
+        return
+    target = Path(os.path.realpath(path))
+    token = secrets.token_hex(8)
+    unfinished = target.with_name(f".{target.name[:40]}.{token}.unfinished")
+    with naming_in_errors(path, unfinished):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder, wanted the name of a file", path)
+        _remove_left_over(target)
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        try:
+            yield unfinished
+            if mode is not None:
+                unfinished.chmod(mode)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _is_written_through(path: Path) -> bool:
+    """Whether `path` is a pipe or a device, or a name for an open file as /dev/stdout is."""
+    if str(path).startswith(("/dev/fd/", "/dev/std", "/proc/")):
+        return True
     try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # it is not there; or where it would be, nobody may look: that is told later
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+@contextmanager
+def _spooled(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="kkanji_jax-") as folder:
+        spool = Path(folder) / "spool"
+        yield spool
+        with naming_in_errors(path), spool.open("rb") as file, path.open("wb") as out:
+            shutil.copyfileobj(file, out)
+
+
+def _remove_left_over(target: Path) -> None:
+    """Removes what killed writers of `target` left, a day after; others' files do not look so."""
+    prefix = f".{target.name[:40]}."
+    with os.scandir(target.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(prefix)]
+    for name in names:
+        if _LEFT_OVER.fullmatch(name):
+            left = target.with_name(name)
+            try:
+                if time.time() - left.stat().st_mtime > _LEFT_OVER_AGE_S:
+                    left.unlink()
+            except FileNotFoundError:
+                continue  # its writer was alive, and has finished
 
 
 def write_json(path: Path, content: object) -> None:
-    """Writes `content` so that a kill leaves the old file or the new one."""
+    """Writes JSON so that a kill leaves the old file or the new one.
+
+    Characters are written as they are; a path's bytes that are not UTF-8 as an escape, which JSON
+    reads back as the same path.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False)
     with written_whole(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256_of(path: Path) -> str:
@@ -37,9 +151,17 @@ def sha256_of(path: Path) -> str:
 
 
 def write_sums(folder: Path) -> None:
-    """Writes SHA256SUMS over all files below `folder`, atomically; its presence ends a save."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-    lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    """Writes SHA256SUMS over all files below `folder`, atomically; its presence ends a save.
+
+    Foreign files are not listed: they may go at any time.
+    """
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    listed = sorted(name for name in names if not any(map(is_foreign, name.parts)))
+    lines = [
+        f"{sha256_of(folder / name)}  {name.as_posix()}\n"
+        for name in listed
+        if name.as_posix() != SUMS
+    ]
     with (
         written_whole(folder / SUMS) as unfinished,
         unfinished.open("w", encoding="utf-8") as file,
@@ -52,7 +174,8 @@ def write_sums(folder: Path) -> None:
 def check_sums(folder: Path, what: str = "checkpoint") -> list[str]:
     """The names of the files that SHA256SUMS lists, relative to `folder`, all of them whole.
 
-    Raises ValueError naming the first that is missing or has changed; `what` says whose it is.
+    Other files are not looked at. Raises ValueError naming the first that is missing or has
+    changed; `what` says whose it is.
     """
     sums = folder / SUMS
     if not sums.is_file():

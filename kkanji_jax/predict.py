@@ -13,21 +13,20 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from kkanji_jax import cli
 from kkanji_jax.inference.inputs import find_images
 from kkanji_jax.inference.output import FORMATS, open_output, write_rows
-from kkanji_jax.inference.rows import BATCH_SIZE, SEVERAL, Asked, Row, predict_rows
+from kkanji_jax.inference.rows import SEVERAL, Asked, Row, predict_rows
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.recogniser import Recogniser
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kkanji_jax.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.make_parser(
+        "kkanji_jax.predict", __doc__ or "", "scans/ --format csv --out readings.csv"
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="image, folder of images, or -")
@@ -36,10 +35,10 @@ def _parser() -> argparse.ArgumentParser:
         "--backend",
         choices=("jax", "onnx"),
         default="jax",
-        help="default: jax; onnx is the quicker one on a CPU, and needs onnxruntime",
+        help="onnx is the quicker one on a CPU, and needs onnxruntime",
     )
     add("--weights", choices=("ema", "raw"), help="default: ema where the run kept an average")
-    add("--top-k", type=int, default=5, metavar="K", help="candidates an image (default: 5)")
+    add("--top-k", type=int, default=5, metavar="K", help="candidates an image")
     add(
         "--chars",
         metavar="WHICH",
@@ -79,19 +78,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT.png",
         help="how each image became what the network sees; the first 40",
     )
-    add("--format", choices=FORMATS, default="text", help="default: text")
+    add("--format", choices=FORMATS, default="text", help="of the rows")
     add("--out", type=Path, metavar="FILE", help="default: standard output")
     add("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")
     return parser
 
 
 class _Tally:
-    """Counts images and errors as rows pass; shows progress on a terminal."""
+    """Counts images and errors as rows pass, and reports how many."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: cli.Report) -> None:
         self.num_images = self.num_errors = self.num_blank = self.num_several = 0
-        # Rows that go to the same terminal are progress enough.
-        self._is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
+        self._report = report
 
     def watch(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
@@ -100,11 +98,8 @@ class _Tally:
                 self.num_errors += bool(row.error)
                 self.num_blank += row.verdict == "blank"
                 self.num_several += row.remark == SEVERAL
-                if self._is_shown and self.num_images % BATCH_SIZE == 0:
-                    print(f"\r{self.num_images:,} images", end="", file=sys.stderr, flush=True)
+                self._report("images", self.num_images, None)
             yield row
-        if self._is_shown:
-            print(f"\r{self.num_images:,} images", file=sys.stderr)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -130,7 +125,8 @@ def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
     if args.neighbours:
         from kkanji_jax.inference.neighbours import cached_index
 
-        index = cached_index(recogniser, args.dataset)
+        with cli.Progress() as progress:
+            index = cached_index(recogniser, args.dataset, progress)
     return Asked(
         args.top_k,
         characters,
@@ -157,7 +153,11 @@ def predict(args: argparse.Namespace) -> int:
     from kkanji_jax.inference.recogniser import load
 
     recogniser = load(args.model, weights=args.weights, backend=args.backend)
-    tally, asked, sheet = _Tally(), _asked(args, recogniser), None
+    # Rows that go to the same terminal are progress enough.
+    is_shown = bool(args.out) or not sys.stdout.isatty()
+    progress = cli.Progress()
+    tally = _Tally(progress if is_shown else cli.say_nothing)
+    asked, sheet = _asked(args, recogniser), None
     if args.show_steps:
         from kkanji_jax.inference.steps_sheet import StepsSheet
 
@@ -165,7 +165,7 @@ def predict(args: argparse.Namespace) -> int:
         asked = asked._replace(on_steps=sheet.add)
     rows = tally.watch(predict_rows(recogniser, found, asked))
     drawn: list[Row] = []
-    with open_output(args.out, args.bom and args.format == "csv") as file:
+    with progress, open_output(args.out, args.bom and args.format == "csv") as file:
         write_rows(_kept(rows, drawn) if args.annotate else rows, file, args.format)
     if args.annotate:
         from kkanji_jax.inference.annotate import annotate_page
@@ -194,24 +194,12 @@ def _kept(rows: Iterable[Row], kept: list[Row]) -> Iterator[Row]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts; 0, or 1 where a file could not be read or nothing could be done."""
     args = _parser().parse_intermixed_args(argv)  # options may stand between paths
-    try:
-        return 1 if predict(args) else 0
-    except BrokenPipeError:
-        # The reader has gone, as `head` does; what is buffered must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError) as err:
-        if "KKANJI_TRACEBACK" in os.environ:
-            raise
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
+    return cli.answer(lambda: 1 if predict(args) else 0)
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.predict` and kkanji-predict."""
+    cli.run(main, is_product=True)
 
 
 if __name__ == "__main__":

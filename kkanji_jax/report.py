@@ -8,12 +8,11 @@ suspects are drawn with their images.
 import argparse
 import io
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from kkanji_jax import cli
 from kkanji_jax.files import written_whole
 
 if TYPE_CHECKING:
@@ -24,10 +23,8 @@ DPI, NUM_COLOURS = 110, 48
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kkanji_jax.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.make_parser(
+        "kkanji_jax.report", __doc__ or "", "--model runs/b0 --dataset data/kuzushiji"
     )
     parser.add_argument(
         "--model", required=True, type=Path, metavar="WORKDIR", help="folder of a run, as runs/b0"
@@ -95,20 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report; 0, or 1 with one line on stderr."""
     args = _parser().parse_args(argv)
     out = args.out or args.model / "report.html"
-    try:
+
+    def work() -> None:
         write_report(args.model, args.dataset, out)
-    except (ValueError, OSError, KeyError) as err:
-        if "KKANJI_TRACEBACK" in os.environ:
-            raise
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    print(out)
-    return 0
+        print(out)
+
+    return cli.answer(work)
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.report` and kkanji-report."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

@@ -4,35 +4,45 @@ The same command again resumes from the last checkpoint, to the bit on the same 
 is overridden as --config.FIELD=VALUE. SIGTERM and Ctrl-C save and exit; a second one exits at once.
 """
 
-from pathlib import Path
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
-from absl import app, flags, logging
-
-from kkanji_jax import command_line
-
-
-def main(argv: list[str]) -> None:
-    """Runs the flags that absl has parsed."""
-    values = flags.FLAGS
-    if len(argv) > 1:
-        raise ValueError(f"wanted flags only, got {' '.join(argv[1:])}; see --help")
-    if values.config is None:
-        raise ValueError("--config is missing, e.g. --config configs/b0.py")
-    logging.set_verbosity(logging.WARNING)  # Orbax tells every file it writes
-    default = command_line.default_workdir(values["config"])
-    from kkanji_jax.training.loop import train  # here, for --help comes without JAX
-
-    train(values.config, Path(values.workdir) if values.workdir else default)
+from kkanji_jax import cli
 
 
-def run() -> None:
-    """Entry point: bad input is one line and exit status 1."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains; 0 when trained or told to stop, 2 for a wrong command line, else 1 and one line."""
+    from kkanji_jax.training import flags
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    if any(word in ("-h", "--help", "--helpfull") for word in words):
+        print(flags.help_text(__doc__ or ""))
+        return 0
+    if "--version" in words:
+        print(cli.version())
+        return 0
     try:
-        app.run(main, flags_parser=lambda argv: command_line.parse(argv, __doc__))
-    except (ValueError, OSError, FloatingPointError) as err:
-        command_line.fail(err, 1)
-    except KeyboardInterrupt:
-        command_line.fail(ValueError("interrupted; the same command goes on or starts"), 130)
+        command = flags.parse(words)
+    except flags.UsageError as err:
+        print(f"error: {cli.describe(err)}", file=sys.stderr)
+        return 2
+
+    def work() -> None:
+        from absl import logging
+
+        from kkanji_jax.training.loop import train  # here, for --help comes without JAX
+
+        logging.use_absl_handler()
+        logging.set_verbosity(logging.WARNING)  # Orbax tells every file it writes
+        train(command.config, command.workdir)
+
+    return cli.answer(work, interrupted="interrupted: the same command goes on, or starts")
+
+
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.train` and kkanji-train."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

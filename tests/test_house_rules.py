@@ -1,7 +1,11 @@
 """What no file here may do, read from its text: planted first, then looked for in every file."""
 
 import ast
-from collections.abc import Iterator
+import io
+import re
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,19 +26,37 @@ BUSY_ROOTS = (
 BUSY_CALLS = ("open", "print", "jax.devices", "jax.config.update", "jax.device_put")
 BUSY_METHODS = ("read_text", "read_bytes", "write_text", "mkdir")
 IDLE_CALLS = ("np.dtype", "np.finfo", "np.iinfo", "jnp.dtype", "jnp.finfo")
-DOORS = (
-    "train",
-    "command_line",
-    "evaluate",
-    "predict",
-    "report",
-    "__main__",
-    "download",
-    "build",
-    "verify",
-    "inspect",
+COMMANDS = (
+    "kkanji_jax/train.py",
+    "kkanji_jax/command_line.py",
+    "kkanji_jax/evaluate.py",
+    "kkanji_jax/predict.py",
+    "kkanji_jax/report.py",
+    "kkanji_jax/plots/__main__.py",
+    "kkanji_jax/export/__main__.py",
+    "data_tools/download.py",
+    "data_tools/build.py",
+    "data_tools/verify.py",
+    "data_tools/inspect.py",
 )
-MAX_LINES, MAX_CONFIG_LINES = 300, 50
+LAZY = "kkanji_jax/__init__.py"  # imports what its public names stand for when they are asked
+# Still to be mended. A file that breaks its rule no longer must be struck out, or a test fails.
+WITH_FMT_SKIP = (
+    "data_tools/view/audit_page.py",
+    "kkanji_jax/evaluation/scores.py",
+    "kkanji_jax/glyphs/ink_parts.py",
+    "kkanji_jax/model/protobuf.py",
+    "kkanji_jax/plots/glyph_rows.py",
+    "kkanji_jax/plots/long_tail.py",
+    "kkanji_jax/plots/reliability_diagram.py",
+    "kkanji_jax/plots/risk_coverage.py",
+    "kkanji_jax/plots/style.py",
+    "kkanji_jax/plots/top_misclassifications.py",
+    "kkanji_jax/reporting/report_page.py",
+    "scripts/experiments/results_comparisons.py",
+    "scripts/experiments/results_page.py",
+)
+WITH_ANY_SETTINGS = ("kkanji_jax/model/onnx_graph.py",)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,6 +94,39 @@ def calls_at_import(tree: ast.Module) -> Iterator[ast.Call]:
     return visit(tree)
 
 
+def comments(source: str) -> Iterator[tuple[str, int]]:
+    """Every comment of a file with its line; a text that looks like one is none."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string, token.start[0]
+
+
+def packed_lines(source: str) -> Iterator[int]:
+    """The lines where a comment keeps `ruff format` away."""
+    for comment, line in comments(source):
+        if re.search(r"#\s*fmt:\s*(skip|off)", comment):
+            yield line
+
+
+def any_settings(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every function that takes any keywords of any type, with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg:
+            annotation = node.args.kwarg.annotation
+            if annotation is None or ast.unparse(annotation) in ("Any", "typing.Any"):
+                yield node.name, node.lineno
+
+
+def namesakes(sources: Mapping[str, str]) -> list[str]:
+    """The top-level classes that share a name, each with the files that define it."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path, source in sources.items():
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(path)
+    return [f"{name}: {', '.join(paths)}" for name, paths in homes.items() if len(paths) > 1]
+
+
 def objections_to(path: str, source: str) -> list[str]:
     """Every rule that the file at `path`, relative to the root, breaks."""
     found = []
@@ -79,9 +134,15 @@ def objections_to(path: str, source: str) -> list[str]:
     is_source = where.parts[0] in ("kkanji_jax", "data_tools")
     if where.stem in HOMELESS:
         found.append(f"{path}: a file named so has no purpose; name the missing room")
-    most = MAX_CONFIG_LINES if where.parts[0] == "configs" else MAX_LINES
-    if (num_lines := source.count("\n")) > most:
-        found.append(f"{path}: {num_lines} lines, over {most}: split by purpose")
+    if path not in WITH_FMT_SKIP:
+        for line in packed_lines(source):
+            found.append(f"{path}:{line}: the layout is ruff format's; wrap the line properly")
+    if where.parts[0] != "tests" and path not in WITH_ANY_SETTINGS:
+        for name, line in any_settings(tree):
+            found.append(f"{path}:{line}: {name}() takes any settings; name them, with types")
+    if where.name == "__init__.py" and where.parts[:-1] != ("kkanji_jax",):
+        if any(not isinstance(node, ast.Expr) for node in tree.body):
+            found.append(f"{path}: a package's __init__.py holds its docstring and nothing else")
     for name, line in nnx_names(tree):
         if name in BANNED_NNX:
             found.append(f"{path}:{line}: flax.nnx.{name} is banned; plain JAX trains")
@@ -91,10 +152,13 @@ def objections_to(path: str, source: str) -> list[str]:
         elif isinstance(node, ast.ExceptHandler) and is_source:
             if node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"):
                 found.append(f"{path}:{node.lineno}: name the errors that are expected")
-        elif isinstance(node, ast.Call) and is_source and where.stem not in DOORS:
+        elif isinstance(node, ast.Call) and is_source:
+            called = ast.unparse(node.func)
             is_to_stdout = all(keyword.arg != "file" for keyword in node.keywords)
-            if ast.unparse(node.func) == "print" and is_to_stdout:
-                found.append(f"{path}:{node.lineno}: only doors write to standard output")
+            if called == "print" and is_to_stdout and path not in COMMANDS:
+                found.append(f"{path}:{node.lineno}: only commands write to standard output")
+            if called.split(".")[-1] in ("import_module", "__import__") and path != LAZY:
+                found.append(f"{path}:{node.lineno}: {called} hides an import from import-linter")
     for call in calls_at_import(tree) if is_source or where.parts[0] == "configs" else ():
         called = ast.unparse(call.func)
         root, _, method = called.rpartition(".")
@@ -117,11 +181,46 @@ def test_no_file_breaks_a_rule_of_the_house():
     assert not objections, "\n".join(objections)
 
 
+@pytest.mark.skipif(not (ROOT / "kkanji_jax").is_dir(), reason="the source tree is not beside")
+def test_what_is_still_to_be_mended_is_not_mended_yet():
+    for path in WITH_FMT_SKIP:
+        assert any(packed_lines((ROOT / path).read_text())), f"strike out {path}: it is mended"
+    for path in WITH_ANY_SETTINGS:
+        tree = ast.parse((ROOT / path).read_text())
+        assert any(any_settings(tree)), f"strike out {path}: it is mended"
+
+
+@pytest.mark.skipif(not (ROOT / "kkanji_jax").is_dir(), reason="the source tree is not beside")
+def test_every_command_is_there():
+    assert [path for path in COMMANDS if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.skipif(not (ROOT / "kkanji_jax").is_dir(), reason="the source tree is not beside")
+def test_no_two_classes_share_a_name():
+    paths = [path.relative_to(ROOT).as_posix() for path in python_files()]
+    sources = [path for path in paths if path.startswith(("kkanji_jax/", "data_tools/"))]
+    assert namesakes({path: (ROOT / path).read_text() for path in sources}) == []
+
+
+def test_classes_that_share_a_name_are_named():
+    one, other = "class Row:\n    pass", "class Box:\n    class Row:\n        pass"
+    assert namesakes({"a.py": one, "b.py": other}) == []
+    assert namesakes({"a.py": one, "b.py": other, "c.py": one}) == ["Row: a.py, c.py"]
+
+
 PLANTED = [
     ("kkanji_jax/utils.py", "", "no purpose"),
     ("tests/helpers.py", "", "no purpose"),
-    ("kkanji_jax/augment/engine.py", "\n" * 301, "split by purpose"),
-    ("configs/b0.py", "\n" * 51, "split by purpose"),
+    ("scripts/demo/x.py", "TABLE = [1, 2]  # fmt: skip", "ruff format's"),
+    ("tests/test_x.py", "# fmt: off\nTABLE = [1, 2]", "ruff format's"),
+    ("data_tools/build.py", "def f(**settings: Any):\n    pass", "f() takes any settings"),
+    (
+        "kkanji_jax/model/losses.py",
+        "class A:\n    def f(self, **shape):\n        pass",
+        "f() takes",
+    ),
+    ("kkanji_jax/data/__init__.py", '"""Data."""\nfrom os import path', "holds its docstring"),
+    ("data_tools/build.py", "importlib.import_module('jax')", "import_module hides"),
     ("kkanji_jax/training/step.py", "from flax import nnx\nstep = nnx.jit(f)", "flax.nnx.jit"),
     ("kkanji_jax/training/step.py", "from flax import nnx as n\nn.grad", "flax.nnx.grad"),
     ("kkanji_jax/training/step.py", "import flax.nnx as n\nn.Optimizer", "flax.nnx.Optimizer"),
@@ -134,7 +233,7 @@ PLANTED = [
         "name the errors",
     ),
     ("data_tools/plan/audit.py", "try:\n    f()\nexcept:\n    pass", "name the errors"),
-    ("kkanji_jax/evaluation/scores.py", "def f():\n    print(1)", "only doors write"),
+    ("kkanji_jax/evaluation/scores.py", "def f():\n    print(1)", "only commands write"),
     ("kkanji_jax/model/losses.py", "ONE = jnp.ones(3)", "jnp.ones() runs"),
     (
         "kkanji_jax/model/losses.py",
@@ -166,6 +265,9 @@ def test_a_planted_offence_is_objected_to(path: str, source: str, wanted: str):
         ("kkanji_jax/train.py", "if __name__ == '__main__':\n    print('hello')"),
         ("data_tools/build.py", "def run():\n    print('done')"),
         ("tests/test_x.py", "A = np.ones(3)"),
+        ("tests/test_x.py", "def f(**more: Any):\n    pass\n\nA = '# fmt: skip'"),
+        ("data_tools/build.py", "def f(**params: object):\n    pass"),
+        ("kkanji_jax/data/__init__.py", '"""Data."""'),
     ],
 )
 def test_what_is_lawful_is_let_pass(path: str, source: str):

@@ -102,15 +102,15 @@ ALONE = ("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime")
 def test_onnxruntime_numpy_and_pillow_alone_read_an_image(site: Path, tmp_path: Path) -> None:
     from kkanji_jax.config import default_config
     from kkanji_jax.data.class_index import ClassIndex
+    from kkanji_jax.export.bundle import export_bundle
     from kkanji_jax.model.network import init_variables
-    from kkanji_jax.saved.bundle import flatten, write_bundle
+    from kkanji_jax.saved.bundle import Bundle, flatten
 
     config = default_config().to_dict()
     config["model"] |= {"variant": "nano"}
     params, stats = init_variables(config["model"], 3, 0)
     index = ClassIndex.from_codepoints(["U+6625", "U+590F", "U+56FD"])
-    write_bundle(
-        tmp_path / "bundle",
+    bundle = Bundle(
         about={"weights": "ema", "step": 1, "manifest_sha256": ""},
         config=config,
         class_index=index,
@@ -119,6 +119,7 @@ def test_onnxruntime_numpy_and_pillow_alone_read_an_image(site: Path, tmp_path: 
         calibration=None,
         model_card="",
     )
+    export_bundle(tmp_path / "bundle", bundle)
     Image.new("L", (64, 64), 255).save(tmp_path / "a.png")
     alone = tmp_path / "alone"
     alone.mkdir()

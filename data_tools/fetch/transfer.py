@@ -12,14 +12,14 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from data_tools.fetch.sources import Archive, problem_of
-from data_tools.progress import Report
+from kkanji_jax.cli import Report
+from kkanji_jax.locks import HeldError, Lock, hold
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0  # between tries; doubled each time
 _WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
@@ -55,19 +55,15 @@ def check_base_url(text: str) -> str:
     return text if text.endswith("/") else text + "/"
 
 
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keeps a second download out of `folder`; a killed one lets go by itself."""
-    import fcntl  # POSIX only
+def lock_folder(folder: Path) -> Lock:
+    """Keeps a second download out of `folder` until it is closed; a killed one lets go by itself.
 
-    descriptor = os.open(folder, os.O_RDONLY)
+    ValueError if there is one.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise ValueError(f"another process is fetching into {folder}: wait for it") from None
-    finally:
-        os.close(descriptor)
+        return hold(folder)
+    except HeldError as err:
+        raise ValueError(f"another process is fetching into {folder} ({err}): wait for it") from err
 
 
 def _read_validator(notes: Path, url: str) -> str | None:

@@ -13,9 +13,9 @@ from jaxtyping import Int32
 from data_tools.plan import protocols, shard_contents, split
 from data_tools.plan.audit import audit, leave_out
 from data_tools.plan.audit_pictures import choose_pictures
-from data_tools.progress import Report, say_nothing
 from data_tools.read import catalogue as combine
 from data_tools.workers import Workers
+from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
@@ -108,7 +108,7 @@ class Decided(NamedTuple):
     """What is to be written: the originals that stay, the split of each, their classes."""
 
     kept: list[combine.Original]
-    rows: list[split.Row]
+    rows: list[split.SplitRow]
     index: ClassIndex
     class_ids: Int32[np.ndarray, " n"]
     audit: dict[str, Any]
@@ -121,7 +121,7 @@ class Selected(NamedTuple):
     """Each split's examples in stored order, and the rows of splits.csv."""
 
     selections: list[shard_contents.Selection]
-    rows: list[split.Row]
+    rows: list[split.SplitRow]
 
 
 def _catalogue_digest(originals: Iterable[combine.Original]) -> str:
@@ -236,7 +236,7 @@ def _balance(
     return mine[picks], copies
 
 
-def _row_of_copy(row: split.Row, copy: int, name: str) -> split.Row:
+def _row_of_copy(row: split.SplitRow, copy: int, name: str) -> split.SplitRow:
     """The row of an example under the leaky protocol; nobody has hashed its pixels yet."""
     if not copy:
         return row._replace(split=name)
@@ -299,7 +299,7 @@ def count_splits(
     return splits
 
 
-def count_originals(rows: Iterable[split.Row], index: ClassIndex) -> dict[str, int]:
+def count_originals(rows: Iterable[split.SplitRow], index: ClassIndex) -> dict[str, int]:
     """The originals of each class that training sees, itself or as copies."""
     parents = {(row.codepoint, row.parent_id) for row in rows if row.split == "train"}
     counts = Counter(codepoint for codepoint, _ in parents)

@@ -20,7 +20,7 @@ COLUMNS = ("sample_id", "codepoint", "split", "pixels_sha256", "parent_id", "boo
 MIN_DIGITS = 16  # of a SHA-256 that a published file may have cut short
 
 
-class Row(NamedTuple):
+class SplitRow(NamedTuple):
     """One row of splits.csv; `pixels_sha256` is of the 64x64 pixels, empty where unknown.
 
     `book` is empty where the source does not tell it, or where it decided nothing.
@@ -36,10 +36,10 @@ class Row(NamedTuple):
 
 def make_rows(
     originals: Iterable[Original], splits: Iterable[str], *, with_books: bool = False
-) -> list[Row]:
+) -> list[SplitRow]:
     """The rows of splits.csv, in the order of the originals."""
     return [
-        Row(
+        SplitRow(
             o.sample_id,
             o.codepoint,
             split,
@@ -51,12 +51,12 @@ def make_rows(
     ]
 
 
-def check_rows(rows: Iterable[Row], *, allow_leaks: bool = False) -> None:
+def check_rows(rows: Iterable[SplitRow], *, allow_leaks: bool = False) -> None:
     """ValueError when a sample comes twice, or two splits share a parent, pixels, or a book.
 
     `allow_leaks` looks for samples that come twice only.
     """
-    first_of: dict[tuple[str, str], Row] = {}
+    first_of: dict[tuple[str, str], SplitRow] = {}
     seen: set[str] = set()
     for row in rows:
         if row.sample_id in seen:
@@ -76,7 +76,7 @@ def check_rows(rows: Iterable[Row], *, allow_leaks: bool = False) -> None:
                 )
 
 
-def to_csv(rows: Sequence[Row]) -> str:
+def to_csv(rows: Sequence[SplitRow]) -> str:
     """The content of splits.csv; it has the column of books only where a row names one."""
     num_columns = len(COLUMNS) if any(row.book for row in rows) else COLUMNS.index("book")
     text = io.StringIO()
@@ -92,7 +92,7 @@ def _open_text(path: Path) -> io.TextIOWrapper:
     return open(path, encoding="utf-8-sig", newline="")
 
 
-def read_splits(path: Path) -> list[Row]:
+def read_splits(path: Path) -> list[SplitRow]:
     """The rows of a splits.csv or splits.csv.xz; only its first three columns must be there."""
     try:
         with _open_text(path) as file:
@@ -102,7 +102,7 @@ def read_splits(path: Path) -> list[Row]:
                 raise ValueError(f"wants a column {missing[0]!r}, among {', '.join(COLUMNS)}")
             rows = []
             for number, fields in enumerate(reader, start=2):
-                row = Row(*((fields.get(name) or "") for name in COLUMNS))
+                row = SplitRow(*((fields.get(name) or "") for name in COLUMNS))
                 if row.split not in SPLITS:
                     raise ValueError(f"line {number} wants train, val or test, got {row.split!r}")
                 parse_codepoint(row.codepoint)

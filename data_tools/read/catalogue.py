@@ -1,6 +1,6 @@
 """One folder of sources, in whichever of their forms -> one catalogue of originals."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from sys import intern
@@ -11,12 +11,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from data_tools.fetch.sources import is_published
-from data_tools.progress import Report, say_nothing
-from data_tools.read import formats as readers
+from data_tools.read import formats
 from data_tools.read.class_folders import iterate_images, iterate_kkanji
 from data_tools.read.decoding import (
     Finding,
-    Found,
+    FoundOriginal,
     decode_image,
     decode_kkanji,
     digest_of,
@@ -26,6 +25,7 @@ from data_tools.read.layouts import CHAR_SHAPE, KKANJI, SmallPart, find_layout, 
 from data_tools.read.pixel_store import PixelStore, StoredPixels
 from data_tools.read.rights import RIGHTS_NAME
 from data_tools.workers import Workers
+from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.records import IMAGE_PX
 from kkanji_jax.files import sha256_of
@@ -80,7 +80,7 @@ def to_64px(pixels: bytes) -> bytes:
     """Pixels at 64x64: as they are, or from 28x28 by Pillow's bicubic, clipped to 0..255."""
     if len(pixels) == IMAGE_PX * IMAGE_PX:
         return pixels
-    small = Image.frombytes("L", (readers.SMALL_PX, readers.SMALL_PX), pixels)
+    small = Image.frombytes("L", (formats.SMALL_PX, formats.SMALL_PX), pixels)
     return small.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC).tobytes()
 
 
@@ -96,21 +96,23 @@ def _read_rows(images: UInt8[np.ndarray, "n 28 28"]) -> list[tuple[bytes, str]]:
     return [(pixels, digest_of(to_64px(pixels))) for pixels in rows]
 
 
-def _read_small(source: str, part: SmallPart, workers: Workers, report: Report) -> Iterator[Found]:
+def _read_small(
+    source: str, part: SmallPart, workers: Workers, report: Report
+) -> Iterator[FoundOriginal]:
     """The rows of a 28x28 part; ids `<source>/<row>`."""
-    codepoints = readers.read_classmap(part.classmap)
-    labels = readers.read_labels(part.labels, len(codepoints), part.classmap)
-    num_images = readers.count_images(part.images)
+    codepoints = formats.read_classmap(part.classmap)
+    labels = formats.read_labels(part.labels, len(codepoints), part.classmap)
+    num_images = formats.count_images(part.images)
     if num_images != len(labels):
         raise ValueError(
             f"{part.images.name} has {num_images} images, {part.labels.name} {len(labels)} labels"
         )
     row = 0
-    blocks = readers.iterate_images(part.images)
+    blocks = formats.iterate_images(part.images)
     for block in workers.map(_read_rows, blocks, most=2 * workers.count):
         report(f"reading {source}", row, num_images)
         for pixels, digest in block:
-            yield Found(f"{source}/{row:06d}", codepoints[labels[row]], pixels, digest)
+            yield FoundOriginal(f"{source}/{row:06d}", codepoints[labels[row]], pixels, digest)
             row += 1
     report(f"reading {source}", num_images, num_images)
 
@@ -132,13 +134,13 @@ class _Gathering:
     def take(
         self,
         source: str,
-        stream: Iterable[Found | Finding],
+        stream: Iterable[FoundOriginal | Finding],
         files: Iterable[Path] = (),
         *,
         in_order: bool = False,
-        **details: Any,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Adds one source; BadFilesError when any of its files cannot be used."""
+        """Adds one source, with `details` for the manifest; BadFilesError for files of no use."""
         originals: list[Original] = []
         findings: list[Finding] = []
         num_made = 0
@@ -164,9 +166,10 @@ class _Gathering:
             }
             for file in files
         ]
-        details |= {"num_through_glyph_image": num_made} if num_made else {}
+        more = dict(details or {})
+        more |= {"num_through_glyph_image": num_made} if num_made else {}
         self.sources.append(
-            {"name": source, "num_images": len(originals), "files": described, **details}
+            {"name": source, "num_images": len(originals), "files": described, **more}
         )
 
 
@@ -210,7 +213,7 @@ def combine(
             for book, path in layout.books.items()
         )
         crops = read_all(listed, decode_image, workers)
-        gathering.take(CHAR_SHAPE, crops, books=list(layout.books))
+        gathering.take(CHAR_SHAPE, crops, details={"books": list(layout.books)})
     if not gathering.originals:
         raise ValueError(f"{folder} holds no image in its folders U+XXXX/")
     findings = gathering.findings + [

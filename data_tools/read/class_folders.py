@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_tools.progress import Report
 from data_tools.read import archives
 from data_tools.read.decoding import Finding, Unread
 from data_tools.read.layouts import KKANJI, codepoint_problem, crop_problem, is_junk
+from kkanji_jax.cli import Report
 from kkanji_jax.glyphs.image_files import SUFFIXES
 
 

@@ -7,7 +7,7 @@ from itertools import tee
 from pathlib import Path
 from typing import NamedTuple
 
-from data_tools.read import formats as readers
+from data_tools.read import formats
 from data_tools.workers import Workers
 
 CHUNK_FILES, CHUNK_BYTES = 128, 2**20  # what a worker is given at a time, at most
@@ -47,7 +47,7 @@ class Refused(NamedTuple):
     detail: str
 
 
-class Found(NamedTuple):
+class FoundOriginal(NamedTuple):
     """One sound image, 64x64 or 28x28; the digest is that of its pixels at 64x64."""
 
     sample_id: str
@@ -67,18 +67,18 @@ def digest_of(pixels: bytes) -> str:
 
 
 def decode_kkanji(content: bytes | str) -> Decoded:
-    """An image of Kuzushiji-Kanji; ValueError as of `readers.decode_png`."""
+    """An image of Kuzushiji-Kanji; ValueError as of `formats.decode_png`."""
     if isinstance(content, str):
         with open(content, "rb") as file:
             content = file.read()
-    pixels, mode = readers.decode_png(content)
+    pixels, mode = formats.decode_png(content)
     return Decoded(pixels, digest_of(pixels), mode=mode)
 
 
 def decode_image(content: bytes | str) -> Decoded:
-    """An image of any raster format, by its path; ValueError as of `readers.read_glyph`."""
+    """An image of any raster format, by its path; ValueError as of `formats.read_glyph`."""
     assert isinstance(content, str)
-    pixels, is_its_own = readers.read_glyph(Path(content))
+    pixels, is_its_own = formats.read_glyph(Path(content))
     return Decoded(pixels, digest_of(pixels), is_its_own)
 
 
@@ -87,7 +87,7 @@ def _decode_all(decode: Decode, contents: list[bytes | str]) -> list[Decoded | R
     for content in contents:
         try:
             outcomes.append(decode(content))
-        except readers.WrongSizeError as err:
+        except formats.WrongSizeError as err:
             outcomes.append(Refused("wrong_size", str(err)))
         except ValueError as err:
             outcomes.append(Refused("unreadable", str(err)))
@@ -108,7 +108,7 @@ def _iterate_chunks(stream: Iterable[Unread | Finding]) -> Iterator[list[Unread 
         yield chunk
 
 
-def _tell(unread: Unread, outcome: Decoded | Refused) -> Iterator[Found | Finding]:
+def _tell(unread: Unread, outcome: Decoded | Refused) -> Iterator[FoundOriginal | Finding]:
     sample_id, codepoint, _, name, book = unread
     if isinstance(outcome, Refused):
         yield Finding(
@@ -118,12 +118,12 @@ def _tell(unread: Unread, outcome: Decoded | Refused) -> Iterator[Found | Findin
     pixels, digest, is_its_own, mode = outcome
     if mode is not None:
         yield Finding("converted", sample_id, f"mode {mode}")
-    yield Found(sample_id, codepoint, pixels, digest, book, is_its_own)
+    yield FoundOriginal(sample_id, codepoint, pixels, digest, book, is_its_own)
 
 
 def read_all(
     stream: Iterable[Unread | Finding], decode: Decode, workers: Workers
-) -> Iterator[Found | Finding]:
+) -> Iterator[FoundOriginal | Finding]:
     """The files of a stream opened and decoded by the workers; its findings are handed on."""
     sent, chunks = tee(_iterate_chunks(stream))
     contents = ([each.content for each in chunk if isinstance(each, Unread)] for chunk in sent)

@@ -4,6 +4,7 @@ While a build is under way DATASET holds a folder `.build`: the fingerprint, unf
 the mark of each finished shard. Its last act is manifest.json, without which nothing is a dataset.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -11,23 +12,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from kkanji_jax import files
 from kkanji_jax.data.manifest import BUILD_STATE_NAME, MANIFEST_NAME, load_manifest, read_manifest
 from kkanji_jax.files import sha256_of
+from kkanji_jax.locks import HeldError, hold
 
 
 @contextmanager
 def naming_in_errors(path: Path) -> Iterator[None]:
-    """Makes errors of writing one OSError that names `path`: a full disk's name no file."""
+    """Makes errors of writing one WriteError that names `path`: a full disk's name no file."""
     try:
-        yield
+        with files.naming_in_errors(path):
+            yield
     except RuntimeError as err:  # what ArrayRecord raises for a full disk, among others
-        raise OSError(f"cannot write {path}: {err}") from err
-    except OSError as err:
-        if err.errno is None:  # named already
-            raise
-        raise OSError(f"cannot write {path}: {err.strerror}") from err
+        is_full = os.strerror(errno.ENOSPC) in str(err)
+        number = errno.ENOSPC if is_full else errno.EIO
+        raise files.WriteError(number, " ".join(str(err).split()), str(path)) from err
 
 
 def sync(path: Path) -> None:
@@ -123,29 +125,17 @@ def sweep(out: Path) -> None:
     shutil.rmtree(out / BUILD_STATE_NAME, ignore_errors=True)
 
 
-def _lock(path: Path, *, alone: bool, wait: bool = False) -> IO[str] | None:
-    """The open file, locked until it is closed or its process ends; None if others hold it."""
-    import fcntl  # POSIX only, as ArrayRecord is
-
-    file = open(path, "a")
-    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-    try:
-        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
 def _collect_garbage(folder: Path, *, is_alone: bool) -> None:
     """Deletes what builds that have ended left unfinished, on whichever machine they ran."""
     for alive in sorted(folder.glob("*.alive")):
-        lock = _lock(alive, alone=True)
-        if lock is not None:
-            with lock:
-                for unfinished in folder.glob(f"*.{alive.stem}.unfinished"):
-                    unfinished.unlink(missing_ok=True)
-                alive.unlink(missing_ok=True)
+        try:
+            lock = hold(alive)
+        except HeldError:
+            continue
+        with lock:
+            for unfinished in folder.glob(f"*.{alive.stem}.unfinished"):
+                unfinished.unlink(missing_ok=True)
+            alive.unlink(missing_ok=True)
     for unfinished in folder.glob("*.unfinished") if is_alone else ():
         unfinished.unlink()
 
@@ -159,19 +149,17 @@ def building(out: Path, fingerprint: str, *, is_slice: bool = False) -> Iterator
     """
     folder = out / BUILD_STATE_NAME
     folder.mkdir(parents=True, exist_ok=True)
-    held = _lock(folder / "lock", alone=not is_slice)
-    if held is None:
-        raise ValueError(f"another process is building {out}: wait for it")
+    try:
+        held = hold(folder / "lock", shared=is_slice)
+    except HeldError as err:
+        raise ValueError(f"another process is building {out} ({err}): wait for it") from err
     with held:
-        claim = _lock(folder / "claim", alone=True, wait=True)  # for a moment only
-        assert claim is not None
-        with claim:
+        with hold(folder / "claim", wait=True):  # for a moment only
             check_out(out, fingerprint)  # again: of two that began at once, one was quicker
             _collect_garbage(folder, is_alone=not is_slice)
             descriptor, name = tempfile.mkstemp(suffix=".alive", prefix="", dir=folder)
             os.close(descriptor)
-            alive, owner = _lock(Path(name), alone=True), Path(name).stem
-            assert alive is not None
+            alive, owner = hold(Path(name)), Path(name).stem
             state = folder / "state.json"
             if not state.is_file():
                 unfinished = folder / f"state.json.{owner}.unfinished"

@@ -98,7 +98,7 @@ def make_pipeline(policy: Policy, image_px: int) -> Any:
             return {"width_px": width_px, "edge": edge}
 
         def apply(
-            self, img: UInt8[np.ndarray, "h w *c"], width_px: float, edge: float, **params: Any
+            self, img: UInt8[np.ndarray, "h w *c"], width_px: float, edge: float, **params: object
         ) -> UInt8[np.ndarray, "h w *c"]:
             change = cv2.dilate if width_px > 0 else cv2.erode
             changed = change(img, np.ones((3, 3), np.uint8))

@@ -1,6 +1,7 @@
 """manifest.json: what a DATASET says of itself, read by the tools and by the trainer."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from kkanji_jax.files import sha256_of
 MANIFEST_NAME = "manifest.json"
 BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way
 SPLITS = ("train", "val", "test")
+SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.array_record")
 LEAKY_PROTOCOL = "legacy"  # copies of one image stand in training and in validation
 LEAK_WARNING = "LEGACY PROTOCOL: copies of training images are scored, so this measures memory"
 _KEYS = {

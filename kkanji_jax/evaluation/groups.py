@@ -78,7 +78,12 @@ def macro_recall(
 
 
 def by_group(
-    names: Sequence[str], predictions: Predictions, num_classes: int, **bootstrap: Any
+    names: Sequence[str],
+    predictions: Predictions,
+    num_classes: int,
+    *,
+    seed: int = 0,
+    num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
     """`group_scores` of the examples of each name, in the order of the names."""
     all_names = np.array(names)
@@ -86,19 +91,27 @@ def by_group(
     for name in sorted(set(names)):
         inside = all_names == name
         scores = group_scores(
-            predictions.labels[inside], predictions.top_ids[inside], num_classes, **bootstrap
+            predictions.labels[inside],
+            predictions.top_ids[inside],
+            num_classes,
+            seed=seed,
+            num_bootstrap=num_bootstrap,
         )
         rows.append({"name": name, **scores})
     return rows
 
 
 def by_script(
-    predictions: Predictions, class_index: ClassIndex, **bootstrap: Any
+    predictions: Predictions,
+    class_index: ClassIndex,
+    *,
+    seed: int = 0,
+    num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
     """A row for kana, kanji and others, where there are any."""
     scripts = [script_of(codepoint) for codepoint in class_index.codepoints]
     names = [scripts[label] for label in predictions.labels]
-    return by_group(names, predictions, len(class_index), **bootstrap)
+    return by_group(names, predictions, len(class_index), seed=seed, num_bootstrap=num_bootstrap)
 
 
 def looks_and_scripts(
@@ -113,11 +126,16 @@ def looks_and_scripts(
 
 
 def by_source(
-    sample_ids: Sequence[str], predictions: Predictions, num_classes: int, **bootstrap: Any
+    sample_ids: Sequence[str],
+    predictions: Predictions,
+    num_classes: int,
+    *,
+    seed: int = 0,
+    num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
     """A row for each source: what stands before the first slash of a sample id."""
     names = [sample_id.split("/")[0] for sample_id in sample_ids]
-    return by_group(names, predictions, num_classes, **bootstrap)
+    return by_group(names, predictions, num_classes, seed=seed, num_bootstrap=num_bootstrap)
 
 
 # --- official tests ----------------------------------------------------------------------------

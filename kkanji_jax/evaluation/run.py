@@ -45,8 +45,13 @@ class Evaluation:
     most_unknown: int = 5000  # of them
 
 
-def evaluate(asked: Evaluation) -> dict[str, Any]:
+def evaluate(
+    asked: Evaluation, show: Callable[[dict[str, Any]], None] = lambda content: None
+) -> dict[str, Any]:
     """Runs the pass, writes eval.json and the tables; the content of eval.json, with `out`.
+
+    `show` gets that content before anything is written: a full disk, or a model that may only be
+    read, costs no score.
 
     On val it also fits the calibration, and writes it to the model where it is the model's own.
     ValueError says what is missing, damaged or does not belong together.
@@ -150,6 +155,7 @@ def evaluate(asked: Evaluation) -> dict[str, Any]:
         content["unknown"] = eval_json.unknown_scores(
             answers, unknown, outside.codepoints, calibration
         ) | {"source": str(asked.unknown), "num_found": outside.num_found}
+    show(content)
     out = asked.out or trained.path / "eval" / asked.split
     out.mkdir(parents=True, exist_ok=True)
     write_tables(out, answers.predictions, split.sample_ids, class_index, trained.train_counts)

@@ -56,14 +56,14 @@ def summarise(
         num_bootstrap,
     )
 
-    def scored(name: str, **more: Any) -> dict[str, Any]:
+    def scored(name: str) -> dict[str, Any]:
         if name in _SHARES:
             interval = intervals.share_interval(round(value[name] * num_examples), num_examples)
         elif name.startswith("macro_"):
             interval = intervals.mean_interval(samples[name], value[name], num_examples)
         else:
             interval = intervals.percentile_interval(samples[name])
-        return {"value": _plain(value[name]), "n": num_examples, "ci95": interval, **more}
+        return {"value": _plain(value[name]), "n": num_examples, "ci95": interval}
 
     present = np.unique(cases.labels)
     content: dict[str, Any] = {
@@ -74,16 +74,16 @@ def summarise(
         "weights": weights,
         "top1": scored("top1"),
         "top5": scored("top5"),
-        "macro": scored("macro_recall", classes=len(present)),
+        "macro": scored("macro_recall") | {"classes": len(present)},
     }
     for name in ("precision", "recall", "f1"):
-        content[f"macro_{name}"] = scored(f"macro_{name}", classes=len(present))
+        content[f"macro_{name}"] = scored(f"macro_{name}") | {"classes": len(present)}
         content[f"weighted_{name}"] = scored(f"weighted_{name}")
-    content["loss"] = scored("loss", unit="nats")
+    content["loss"] = scored("loss") | {"unit": "nats"}
     content["by_class_size"] = by_class_size(
         cases.labels, cases.predicted, class_index, train_counts
     )
-    content["ece"] = scored("ece", bins=NUM_BINS, binning=BINNING)
+    content["ece"] = scored("ece") | {"bins": NUM_BINS, "binning": BINNING}
     content["intervals"] = {
         "level": intervals.LEVEL,
         "method": intervals.METHOD,

@@ -1,31 +1,43 @@
 """Makes a bundle of a trained model: `python -m kkanji_jax.export --model runs/b0 --out BUNDLE`.
 
-A bundle is a folder of plain files: weights in half precision, the characters, the run's config,
-calibration and model card, and the digests of them all. Every command that takes --model reads it.
+A bundle is a folder of plain files: weights in half precision, the network as model.onnx, the
+characters, the run's config, calibration and model card, and the digests of them all. Every command
+that takes --model reads it. With --self-contained, one ONNX file for other programs instead:
+`python -m kkanji_jax.export --model runs/b0 --onnx --self-contained --out b0.onnx`.
 """
 
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from kkanji_jax import cli
+from kkanji_jax.files import is_foreign
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kkanji_jax.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.make_parser(
+        "kkanji_jax.export", __doc__ or "", "--model runs/b0 --out bundles/b0 --onnx"
     )
     parser.add_argument("--model", required=True, metavar="M", help="folder of a run, or a bundle")
-    parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="a new folder")
     parser.add_argument(
-        "--dtype", choices=("float16", "bfloat16"), default="float16", help="default: float16"
+        "--out", required=True, type=Path, metavar="OUT", help="a new folder, or a new .onnx file"
     )
     parser.add_argument(
-        "--onnx", action="store_true", help="also model.onnx, for browsers and other programs"
+        "--dtype", choices=("float16", "bfloat16"), default="float16", help="of the weights"
+    )
+    parser.add_argument(
+        "--onnx",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="model.onnx, which --backend onnx reads without any other package (default: with it)",
+    )
+    parser.add_argument(
+        "--self-contained",
+        action="store_true",
+        help="no bundle but one ONNX file, with weights, preprocessing and code points in it",
     )
     parser.add_argument(
         "--web", action="store_true", help="also web/, a page that reads in the browser, offline"
@@ -39,20 +51,34 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
     )
     parser.add_argument(
-        "--which", choices=("best", "latest"), default="best", help="checkpoint (default: best)"
+        "--which", choices=("best", "latest"), default="best", help="of the run's checkpoints"
     )
     return parser
 
 
-def export(args: argparse.Namespace) -> None:
-    """Writes the bundle."""
+def _check(args: argparse.Namespace) -> None:
     if args.dataset and not args.web:
         raise ValueError("--dataset gives a page its examples: it wants --web beside it")
+    if args.self_contained and not args.onnx:
+        raise ValueError("--self-contained is an ONNX file: it cannot be had with --no-onnx")
+    if args.self_contained and args.web:
+        raise ValueError("--web is a folder of a bundle: it cannot be had with --self-contained")
+    if args.self_contained != (args.out.suffix == ".onnx"):
+        raise ValueError(
+            "wanted --out FILE.onnx with --self-contained, and the name of a folder without, got "
+            f"{args.out}"
+        )
+
+
+def export(args: argparse.Namespace) -> None:
+    """Writes the bundle, or the one ONNX file."""
+    _check(args)
 
     from kkanji_jax import __version__
     from kkanji_jax.config import fingerprint
+    from kkanji_jax.export.bundle import export_bundle, export_self_contained
     from kkanji_jax.reporting.model_card import model_card
-    from kkanji_jax.saved import bundle as bundle_lib
+    from kkanji_jax.saved.bundle import CARD, Bundle, flatten
     from kkanji_jax.saved.trained import load_trained
 
     trained = load_trained(args.model, weights=args.weights, which=args.which)
@@ -68,7 +94,7 @@ def export(args: argparse.Namespace) -> None:
     }
     if trained.is_bundle:
         about = _about_of(trained.path)
-        card = (trained.path / bundle_lib.CARD).read_text(encoding="utf-8")
+        card = (trained.path / CARD).read_text(encoding="utf-8")
     else:
         card = model_card(
             about=about,
@@ -82,16 +108,21 @@ def export(args: argparse.Namespace) -> None:
             last_line=_last_line(trained.path / "metrics.jsonl"),
             confusions=_table_in(trained.path / "eval" / "test" / "confusions.csv"),
         )
-    bundle_lib.write_bundle(
-        args.out,
+    bundle = Bundle(
         about=about,
         config=_without_machine(trained.config),
         class_index=trained.class_index,
-        variables=bundle_lib.flatten(trained.params, "params")
-        | bundle_lib.flatten(trained.batch_stats, "batch_stats"),
+        variables=flatten(trained.params, "params") | flatten(trained.batch_stats, "batch_stats"),
         train_counts=trained.train_counts,
         calibration=trained.calibration,
         model_card=card,
+    )
+    if args.self_contained:
+        export_self_contained(args.out, bundle, args.dtype)
+        return
+    export_bundle(
+        args.out,
+        bundle,
         dtype=args.dtype,
         with_onnx=args.onnx,
         with_web=args.web,
@@ -139,22 +170,22 @@ def _scores_in(folder: Path) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports; 0, or 1 with one line on stderr."""
     args = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         export(args)
-    except (ValueError, OSError) as err:
-        if "KKANJI_TRACEBACK" in os.environ:
-            raise
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    files = sorted(path for path in args.out.iterdir())
-    size = sum(path.stat().st_size for path in files if path.is_file())
-    print(f"wrote {args.out}: {', '.join(path.name for path in files)}; {size / 1e6:.1f} MB")
-    return 0
+        if args.out.is_file():
+            print(f"wrote {args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+            return
+        files = sorted(path for path in args.out.iterdir() if not is_foreign(path.name))
+        size = sum(path.stat().st_size for path in files if path.is_file())
+        print(f"wrote {args.out}: {', '.join(path.name for path in files)}; {size / 1e6:.1f} MB")
+
+    return cli.answer(work)
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.export` and kkanji-export."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

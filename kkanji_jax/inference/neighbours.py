@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kkanji_jax.array_types import Float, Float32, UInt8
+from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.files import written_whole
 
 VERSION = 1
@@ -87,14 +88,13 @@ def build_index(
     images: UInt8[np.ndarray, "n 64 64"],
     sample_ids: list[str],
     codepoints: list[str],
-    on_batch: Callable[[int], Any] | None = None,
+    report: Report = say_nothing,
 ) -> NeighbourIndex:
-    """The index of `images` under a network; `on_batch` is told how many are done."""
+    """The index of `images` under a network; `report` is told how many are done."""
     parts = []
     for start in range(0, len(images), 512):
         parts.append(outputs(images[start : start + 512])[1].astype(np.float32))
-        if on_batch:
-            on_batch(min(start + 512, len(images)))
+        report("indexing training images", min(start + 512, len(images)), len(images))
     features = np.concatenate(parts)
     mean = features.mean(axis=0)
     centred = features - mean
@@ -110,7 +110,9 @@ def build_index(
     )
 
 
-def cached_index(recogniser: Any, dataset: Path | None) -> NeighbourIndex:
+def cached_index(
+    recogniser: Any, dataset: Path | None, report: Report = say_nothing
+) -> NeighbourIndex:
     """The index of a dataset's training images under a model, built on first use.
 
     It is kept in the folder of a run, or for a bundle, which stays as it was signed, in the user's
@@ -142,7 +144,7 @@ def cached_index(recogniser: Any, dataset: Path | None) -> NeighbourIndex:
     names = ClassIndex.load(dataset / "index.json").codepoints
     print(f"building {path} from {len(split.labels):,} images, once", file=sys.stderr, flush=True)
     index = build_index(
-        recogniser.outputs, split.images, split.sample_ids, [names[i] for i in split.labels]
+        recogniser.outputs, split.images, split.sample_ids, [names[i] for i in split.labels], report
     )
     index.save(path)
     return index

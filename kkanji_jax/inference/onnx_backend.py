@@ -1,36 +1,70 @@
 """The network run by ONNX Runtime: no compilation, and nothing of JAX installed or imported."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kkanji_jax.array_types import Float32, UInt8
-from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.model.onnx_graph import onnx_bytes
-from kkanji_jax.saved.bundle import flatten
+from kkanji_jax.files import sha256_of
+from kkanji_jax.saved.bundle import ONNX, PARAMS, flatten
+
+if TYPE_CHECKING:
+    from kkanji_jax.saved.trained import Trained
 
 BATCH_SIZE = 32  # more are no faster on a CPU, and hold more memory
 NOT_INSTALLED = 'onnxruntime is not installed: pip install "kkanji_jax[onnx]", or use --backend jax'
 
 
 class OnnxBackend:
-    """Logits and features of glyphs, on the CPU."""
+    """Logits and features of glyphs, on the CPU. Made by `of_trained`."""
 
     name = "onnx"
 
-    def __init__(
-        self, model: dict[str, Any], class_index: ClassIndex, params: Any, batch_stats: Any
-    ) -> None:
+    def __init__(self, model: Path | bytes) -> None:
+        """`model` is an ONNX file or its content; ValueError where ONNX Runtime cannot load it."""
         try:
             import onnxruntime
         except ModuleNotFoundError as err:
             raise ValueError(NOT_INSTALLED) from err
-        variables = flatten(params, "params") | flatten(batch_stats, "batch_stats")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; a warning about a folded node helps no reader
-        self._session = onnxruntime.InferenceSession(
-            onnx_bytes(model, class_index, variables), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+            )
+        except _load_errors() as err:
+            what = "the network" if isinstance(model, bytes) else model
+            raise ValueError(f"ONNX Runtime cannot load {what}: {err}") from err
+
+    @classmethod
+    def of_trained(cls, trained: "Trained") -> "OnnxBackend":
+        """The model.onnx of a bundle; of a run, or a bundle without one, a graph made here.
+
+        ValueError where the onnx package is missing that makes the graph, or where model.onnx is
+        of other weights than the bundle.
+        """
+        path = trained.path / ONNX
+        if trained.is_bundle and path.is_file():
+            backend = cls(path)
+            told = backend._session.get_modelmeta().custom_metadata_map.get("params_sha256")
+            if told != sha256_of(trained.path / PARAMS):
+                raise ValueError(
+                    f"{path} is of another run: it was made for other weights than {PARAMS}; "
+                    "export the bundle anew"
+                )
+            return backend
+        try:
+            from kkanji_jax.model.onnx_graph import model_in_memory
+        except ModuleNotFoundError as err:
+            raise ValueError(
+                f"{trained.path} has no {ONNX}, and the onnx package that makes it is not "
+                'installed: pip install "kkanji_jax[onnx]", or use --backend jax'
+            ) from err
+        variables = flatten(trained.params, "params") | flatten(trained.batch_stats, "batch_stats")
+        return cls(model_in_memory(trained.config["model"], trained.class_index, variables))
 
     def __call__(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
@@ -42,3 +76,20 @@ class OnnxBackend:
             parts.append(self._session.run(["logits", "features"], {"images": batch}))
         logits, features = (np.concatenate(column) for column in zip(*parts, strict=True))
         return logits, features
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a model it cannot load; they share no class of their own."""
+    from onnxruntime.capi import (
+        onnxruntime_pybind11_state as state,  # pyright: ignore[reportAttributeAccessIssue]
+    )
+
+    return (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+    )

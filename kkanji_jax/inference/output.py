@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kkanji_jax import cli
 from kkanji_jax.files import written_whole
 from kkanji_jax.inference.rows import Row
 
@@ -19,6 +20,7 @@ FORMATS = ("text", "csv", "json", "jsonl")
 def open_output(path: Path | None, has_bom: bool) -> Iterator[Any]:
     """Standard output or a file that appears when whole; UTF-8 whatever the locale."""
     if path is None:
+        cli.require_output()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
         if has_bom:

@@ -3,13 +3,14 @@
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from kkanji_jax.array_types import Bool, Float, Float32, Shaped, UInt8
-from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.calibration import Calibration
+from kkanji_jax.data.class_index import ClassIndex, character_of
+from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX, glyph_image, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource
 from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
@@ -130,34 +131,40 @@ class Recogniser:
         *,
         characters: Iterable[str] | None = None,
     ) -> list[Reading]:
-        """`predict_glyphs` for logits that `outputs` gave."""
+        """`predict_glyphs` for logits that `outputs` gave; ValueError if they are not finite."""
         if top_k < 1:
             raise ValueError(f"wanted top_k of at least 1, got {top_k}")
-        logits = logits.astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise ValueError("the network's outputs are not finite: the model is damaged")
+        calibration = self._calibration
+        temperature = 1.0 if calibration is None else calibration.temperature
+        sums = softmax_sums(logits, temperature)
         verdicts = [""] * len(logits)
-        if self._calibration is not None and len(logits):
-            verdicts = list(self._calibration.verdicts(logits))
-        chosen = self._class_ids_of(characters)
-        kept = logits[:, chosen]
-        probabilities = self._probabilities(kept)
-        order = np.argsort(-kept, axis=1, kind="stable")[:, :top_k]  # a tie: smaller id first
+        if calibration is not None:
+            verdicts = calibration.verdicts(logits, 1 / sums)
+        ids = np.arange(len(self.class_index))
+        kept = logits
+        if characters is not None:
+            ids = self._class_ids_of(characters)
+            kept = logits.take(ids, axis=1)
+            sums = softmax_sums(kept, temperature)
+        columns = top_columns(kept, top_k)
+        if characters is not None:
+            is_changed = ids[columns[:, 0]] != logits.argmax(axis=1)
+            for row in np.flatnonzero(is_changed):
+                verdicts[row] = verdicts[row] and "unknown"
+        # In float64 as `softmax` has it, of the best alone: to the bit what it would give.
+        best = np.take_along_axis(kept, columns, axis=1).astype(np.float64)
+        shares = np.exp((best - best[:, :1]) / temperature) / sums[:, None]
         readings = []
-        for row, columns in enumerate(order):
-            verdict = verdicts[row]
-            if verdict and chosen[columns[0]] != logits[row].argmax():
-                verdict = "unknown"
-            if is_blank(glyphs[row]):
-                verdict = "blank"
+        for verdict, glyph, chosen, probabilities in zip(
+            verdicts, glyphs, ids[columns].tolist(), shares.tolist(), strict=True
+        ):
             candidates = [
-                Candidate(
-                    self.class_index.character(int(chosen[column])),
-                    self.class_index.codepoints[chosen[column]],
-                    float(probabilities[row, column]),
-                    rank,
-                )
-                for rank, column in enumerate(columns, 1)
+                Candidate(self._characters[i], self.class_index.codepoints[i], probability, rank)
+                for rank, (i, probability) in enumerate(zip(chosen, probabilities, strict=True), 1)
             ]
-            readings.append(Reading(candidates, verdict))
+            readings.append(Reading(candidates, "blank" if is_blank(glyph) else verdict))
         return readings
 
     def embed(self, images: ImageSource | Iterable[ImageSource]) -> Float32[np.ndarray, "n d"]:
@@ -181,19 +188,14 @@ class Recogniser:
             return None
         return self._calibration.accuracy_of(verdict)
 
-    def _probabilities(self, logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-        if self._calibration is not None:
-            return self._calibration.probabilities(logits)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+    @cached_property
+    def _characters(self) -> tuple[str, ...]:
+        """The character of each class id."""
+        return tuple(map(character_of, self.class_index.codepoints))
 
-    def _class_ids_of(self, characters: Iterable[str] | None) -> Shaped[np.ndarray, " k"]:
-        if characters is None:
-            return np.arange(len(self.class_index))
+    def _class_ids_of(self, characters: Iterable[str]) -> Shaped[np.ndarray, " k"]:
         wanted = set(characters)
-        is_wanted: Bool[np.ndarray, " k"] = np.array(
-            [self.class_index.character(i) in wanted for i in range(len(self.class_index))]
-        )
+        is_wanted: Bool[np.ndarray, " k"] = np.array([c in wanted for c in self._characters])
         if not is_wanted.any():
             raise ValueError(
                 f"none of the {len(wanted)} characters asked for is among the model's "
@@ -231,13 +233,10 @@ def load(
     if backend not in BACKENDS:
         raise ValueError(f"wanted a backend of {' or '.join(BACKENDS)}, got {backend!r}")
     trained = load_trained(model, weights=weights, which=which)
-    config_model = trained.config["model"]
     if backend == "onnx":
         from kkanji_jax.inference.onnx_backend import OnnxBackend
 
-        run: Backend = OnnxBackend(
-            config_model, trained.class_index, trained.params, trained.batch_stats
-        )
+        run: Backend = OnnxBackend.of_trained(trained)
     else:
         try:
             from kkanji_jax.inference.jax_backend import JaxBackend
@@ -245,7 +244,7 @@ def load(
             raise ValueError(f"{err}, which the JAX backend needs: use --backend onnx") from err
 
         num_classes = len(trained.class_index)
-        run = JaxBackend(config_model, num_classes, trained.params, trained.batch_stats)
+        run = JaxBackend(trained.config["model"], num_classes, trained.params, trained.batch_stats)
     return Recogniser(trained, run, _calibration_of(trained))
 
 
@@ -256,6 +255,24 @@ def _calibration_of(trained: Trained) -> Calibration | None:
         return Calibration.from_json(trained.calibration)
     except ValueError as err:
         raise ValueError(f"{trained.path / CALIBRATION}: {err}") from err
+
+
+def top_columns(rows: Float[np.ndarray, "n k"], count: int) -> Shaped[np.ndarray, "n top"]:
+    """The columns of the `count` largest numbers of each row, largest first; or all of them.
+
+    Of equal numbers the smaller column comes first, and is kept where not all of them can be. The
+    numbers are finite.
+    """
+    num_rows, num_columns = rows.shape
+    count = min(count, num_columns)
+    least = np.partition(rows, num_columns - count, axis=1)[:, num_columns - count]
+    # More than `count` in a row where several equal the least.
+    at_rows, at_columns = np.divmod(np.flatnonzero(rows >= least[:, None]), num_columns)
+    order = np.lexsort((at_columns, -rows[at_rows, at_columns], at_rows))
+    at_rows, at_columns = at_rows[order], at_columns[order]
+    begins = np.searchsorted(at_rows, np.arange(num_rows))
+    is_kept = np.arange(len(at_rows)) - begins[at_rows] < count
+    return at_columns[is_kept].reshape(num_rows, count)
 
 
 def _is_stack(array: Shaped[np.ndarray, "..."]) -> bool:

@@ -2,7 +2,9 @@
 
 import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.data.kanji_forms import Form, forms
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from kkanji_jax.inference.neighbours import Neighbour, NeighbourIndex
     from kkanji_jax.inference.recogniser import Recogniser
 
-BATCH_SIZE = 128  # images in memory at a time
+BATCH_SIZE = 128  # images that go through the network together
 
 
 class Row(NamedTuple):
@@ -53,62 +55,101 @@ class Asked(NamedTuple):
 SEVERAL = "several characters"
 
 
-def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked) -> Iterator[Row]:
-    """Rows of every file in order; at most BATCH_SIZE images are held at a time."""
-    import numpy as np
+class _Image(NamedTuple):
+    """An image as the network will see it, or why it cannot be read."""
 
+    found: Found
+    glyph: Any = None  # UInt8 [64 64]
+    ink: str = ""
+    remark: str = ""
+    error: str = ""
+
+
+def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked) -> Iterator[Row]:
+    """Rows of every file in order.
+
+    While the rows of a batch are taken, the next one is in the network and the one after it is
+    decoded, each in a thread: at most 3 * BATCH_SIZE images are held at a time.
+    """
+    remaining = iter(found)
+    decoder, network = (ThreadPoolExecutor(1, name) for name in ("decoder", "network"))
+
+    def start() -> "Future[tuple[list[_Image], Any]]":
+        return network.submit(_outputs_of, recogniser, decoder.submit(_decode, remaining, asked))
+
+    try:
+        under_way = deque((start(), start()))
+        while True:
+            images, outputs = under_way.popleft().result()
+            if not images:
+                return
+            under_way.append(start())
+            yield from _rows_of_batch(recogniser, images, outputs, asked)
+    finally:
+        for pool in (decoder, network):
+            pool.shutdown(cancel_futures=True)
+
+
+def _decode(remaining: Iterator[Found], asked: Asked) -> list[_Image]:
+    """The next batch; empty when there is nothing left."""
+    return [_image_of(item, asked) for item in itertools.islice(remaining, BATCH_SIZE)]
+
+
+def _image_of(item: Found, asked: Asked) -> _Image:
     from kkanji_jax.glyphs.glyph_image import glyph_steps
     from kkanji_jax.glyphs.image_files import load_image
     from kkanji_jax.glyphs.ink_parts import holds_several
 
-    remaining = iter(found)
-    while batch := list(itertools.islice(remaining, BATCH_SIZE)):
-        glyphs: dict[int, Any] = {}
-        seen: dict[int, dict[str, str]] = {}
-        errors: dict[int, str] = {}
-        for position, item in enumerate(batch):
-            try:
-                if item.error:
-                    errors[position] = item.error
-                else:
-                    source = item.path if item.image is None else item.image
-                    steps = glyph_steps(load_image(source), asked.is_ink_bright)
-                    glyphs[position] = steps.glyph
-                    own = steps.own_strokes
-                    is_crowded = own is not None and holds_several(own)
-                    seen[position] = {
-                        "ink": "bright" if steps.is_ink_bright else "dark",
-                        "remark": SEVERAL if is_crowded else "",
-                    }
-                    if asked.on_steps is not None:
-                        asked.on_steps(item, steps)
-            except (ValueError, OSError) as err:
-                errors[position] = " ".join(str(err).split())
-        readings: dict[int, Any] = {}
-        neighbours: dict[int, Any] = {}
-        if glyphs:
-            stacked = np.stack(list(glyphs.values()))
-            logits, features = recogniser.outputs(stacked)
-            answers = recogniser.readings_of(
-                logits, stacked, asked.top_k, characters=asked.characters
-            )
-            readings = dict(zip(glyphs, answers, strict=True))
-            if asked.index is not None:
-                nearest = asked.index.nearest(features, asked.num_neighbours)
-                neighbours = dict(zip(glyphs, nearest, strict=True))
-        for position, item in enumerate(batch):
-            # File names are UTF-8 here whatever the locale; other bytes show as \xff.
-            path = os.fsencode(item.path).decode("utf-8", "backslashreplace")
-            empty = Row(path, id=item.id, box=item.box)
-            if position in errors:
-                yield empty._replace(error=errors[position])
-            else:
-                yield from _rows_of(
-                    empty._replace(**seen[position]),
-                    readings[position],
-                    tuple(neighbours.get(position, ())),
-                    asked,
-                )
+    if item.error:
+        return _Image(item, error=item.error)
+    try:
+        source = item.path if item.image is None else item.image
+        steps = glyph_steps(load_image(source), asked.is_ink_bright)
+        own = steps.own_strokes
+        is_crowded = own is not None and holds_several(own)
+        if asked.on_steps is not None:
+            asked.on_steps(item, steps)
+    except (ValueError, OSError) as err:
+        return _Image(item, error=" ".join(str(err).split()))
+    ink, remark = "bright" if steps.is_ink_bright else "dark", SEVERAL if is_crowded else ""
+    return _Image(item._replace(image=None), steps.glyph, ink, remark)
+
+
+def _outputs_of(
+    recogniser: "Recogniser", decoding: "Future[list[_Image]]"
+) -> tuple[list[_Image], Any]:
+    """A batch with its glyphs, and the network's logits and features of them; None without any."""
+    import numpy as np
+
+    images = decoding.result()
+    glyphs = [image.glyph for image in images if not image.error]
+    if not glyphs:
+        return images, None
+    stacked = np.stack(glyphs)
+    return images, (stacked, *recogniser.outputs(stacked))
+
+
+def _rows_of_batch(
+    recogniser: "Recogniser", images: list[_Image], outputs: Any, asked: Asked
+) -> Iterator[Row]:
+    readings: Iterator[Any] = iter(())
+    neighbours: Iterator[Any] = itertools.repeat(())
+    if outputs is not None:
+        glyphs, logits, features = outputs
+        readings = iter(
+            recogniser.readings_of(logits, glyphs, asked.top_k, characters=asked.characters)
+        )
+        if asked.index is not None:
+            neighbours = iter(asked.index.nearest(features, asked.num_neighbours))
+    for image in images:
+        item = image.found
+        # File names are UTF-8 here whatever the locale; other bytes show as \xff.
+        path = os.fsencode(item.path).decode("utf-8", "backslashreplace")
+        empty = Row(path, id=item.id, box=item.box, ink=image.ink, remark=image.remark)
+        if image.error:
+            yield empty._replace(error=image.error)
+        else:
+            yield from _rows_of(empty, next(readings), tuple(next(neighbours)), asked)
 
 
 def _rows_of(

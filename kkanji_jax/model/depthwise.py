@@ -15,21 +15,21 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from kkanji_jax.model import depthwise_taps as taps
-from kkanji_jax.model.depthwise_taps import Plan
+from kkanji_jax.model.depthwise_taps import TapPlan
 
 FORMS = ("taps", "conv", "hybrid")
 
 
-def _taps(plan: Plan, x: Array, kernel: Array) -> Array:
+def _taps(plan: TapPlan, x: Array, kernel: Array) -> Array:
     return taps.once(functools.partial(taps.convolve, plan), x, kernel)
 
 
-def _taps_gradients(plan: Plan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+def _taps_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
     to_image = taps.once(functools.partial(taps.image_gradient, plan), dy, kernel)
     return to_image, taps.kernel_gradient(plan, x, kernel, dy)
 
 
-def _conv(plan: Plan, x: Array, kernel: Array) -> Array:
+def _conv(plan: TapPlan, x: Array, kernel: Array) -> Array:
     """XLA's grouped convolution, of the live taps."""
     return lax.conv_general_dilated(
         x,
@@ -41,11 +41,11 @@ def _conv(plan: Plan, x: Array, kernel: Array) -> Array:
     )
 
 
-def _conv_gradients(plan: Plan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+def _conv_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
     return jax.vjp(functools.partial(_conv, plan), x, kernel)[1](dy)
 
 
-def _hybrid_gradients(plan: Plan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+def _hybrid_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
     """Those of `conv`, but for two shapes.
 
     XLA would run the image's gradient of a stride on an image of mostly zeros. And the kernel's
@@ -64,7 +64,7 @@ def _hybrid_gradients(plan: Plan, x: Array, kernel: Array, dy: Array) -> tuple[A
     return image_gradient, kernel_gradient
 
 
-def _shared_kernel_gradient(plan: Plan, x: Array, kernel: Array, dy: Array) -> Array:
+def _shared_kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
     """The kernel's gradient of `conv`, as the sum of each device's share where a mesh is set.
 
     cuDNN returns bfloat16 where the images are. XLA would add the devices' shares up as such and
@@ -98,16 +98,16 @@ def _run(form: str | None, forms: dict[str, Callable], *operands: Array):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _depthwise(plan: Plan, form: str | None, x: Array, kernel: Array) -> Array:
+def _depthwise(plan: TapPlan, form: str | None, x: Array, kernel: Array) -> Array:
     by_taps, conv = (functools.partial(run, plan) for run in (_taps, _conv))
     return _run(form, {"taps": by_taps, "conv": conv, "hybrid": conv}, x, kernel)
 
 
-def _forward(plan: Plan, form: str | None, x: Array, kernel: Array):
+def _forward(plan: TapPlan, form: str | None, x: Array, kernel: Array):
     return _depthwise(plan, form, x, kernel), (x, kernel)
 
 
-def _backward(plan: Plan, form: str | None, operands: tuple[Array, Array], dy: Array):
+def _backward(plan: TapPlan, form: str | None, operands: tuple[Array, Array], dy: Array):
     gradients = (_taps_gradients, _conv_gradients, _hybrid_gradients)
     forms = {name: functools.partial(run, plan) for name, run in zip(FORMS, gradients, strict=True)}
     return _run(form, forms, *operands, dy)

@@ -46,7 +46,7 @@ def _axis(size: int, kernel_px: int, stride: int) -> Axis:
     return Axis(size, out, first, taps, before, max(reach + taps - before - size, 0))
 
 
-class Plan(NamedTuple):
+class TapPlan(NamedTuple):
     """All that is static in one depthwise convolution."""
 
     rows: Axis
@@ -54,18 +54,18 @@ class Plan(NamedTuple):
     stride: int
 
 
-def make_plan(height: int, width: int, kernel_px: int, stride: int) -> Plan:
+def make_plan(height: int, width: int, kernel_px: int, stride: int) -> TapPlan:
     """TensorFlow's "SAME" padding of a map of height x width."""
-    return Plan(_axis(height, kernel_px, stride), _axis(width, kernel_px, stride), stride)
+    return TapPlan(_axis(height, kernel_px, stride), _axis(width, kernel_px, stride), stride)
 
 
-def live(plan: Plan, kernel: Array) -> Array:
+def live(plan: TapPlan, kernel: Array) -> Array:
     """The kernel without its dead taps."""
     rows, cols = (slice(axis.first, axis.first + axis.taps) for axis in (plan.rows, plan.cols))
     return kernel[rows, cols]
 
 
-def _pad(plan: Plan, x: Array) -> Array:
+def _pad(plan: TapPlan, x: Array) -> Array:
     rows, cols = ((axis.before, axis.after) for axis in (plan.rows, plan.cols))
     return jnp.pad(x, ((0, 0), rows, cols, (0, 0)))
 
@@ -104,13 +104,13 @@ def once(compute: Callable[[Array, Array], Array], x: Array, kernel: Array) -> A
     return lax.cond(jnp.isnan(kernel[0, 0, 0, 0]), give_up, compute, x, kernel)
 
 
-def convolve(plan: Plan, x: Array, kernel: Array) -> Array:
+def convolve(plan: TapPlan, x: Array, kernel: Array) -> Array:
     """The kernel's taps, each over the whole image."""
     padded = _pad(plan, x)
     return _correlate(padded, live(plan, kernel), plan.rows.out, plan.cols.out, plan.stride)
 
 
-def image_gradient(plan: Plan, dy: Array, kernel: Array) -> Array:
+def image_gradient(plan: TapPlan, dy: Array, kernel: Array) -> Array:
     """dy correlated with the kernel turned by 180 degrees."""
     if plan.stride > 1:
         return _phased_image_gradient(plan, dy, kernel)
@@ -120,7 +120,7 @@ def image_gradient(plan: Plan, dy: Array, kernel: Array) -> Array:
     return _correlate(padded, turned, plan.rows.size, plan.cols.size, 1)
 
 
-def _phased_image_gradient(plan: Plan, dy: Array, kernel: Array) -> Array:
+def _phased_image_gradient(plan: TapPlan, dy: Array, kernel: Array) -> Array:
     """`image_gradient` of a stride, without the zeros between dy's pixels to multiply by.
 
     Pixels that lie alike in the stride meet the same taps, every `stride`-th of the kernel's: one
@@ -150,7 +150,7 @@ def _phased_image_gradient(plan: Plan, dy: Array, kernel: Array) -> Array:
     return laced[:, rows, cols]
 
 
-def kernel_gradient(plan: Plan, x: Array, kernel: Array, dy: Array) -> Array:
+def kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
     """One sum of products a live tap, accumulated in float32; zero for dead taps.
 
     The scan runs along the batch: split over several CPU devices, it still gives the right sum,
@@ -180,7 +180,7 @@ def kernel_gradient(plan: Plan, x: Array, kernel: Array, dy: Array) -> Array:
     return _as_kernel(plan, jnp.stack([jnp.sum(total, (0, 1, 2)) for total in sums]), kernel)
 
 
-def summed_kernel_gradient(plan: Plan, x: Array, kernel: Array, dy: Array) -> Array:
+def summed_kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
     """`kernel_gradient` as one sum over images and positions, of all taps at once.
 
     Summed tap by tap, XLA:GPU writes each tap's products to memory first. Groups of images come
@@ -202,7 +202,7 @@ def _grouped(images: Array, groups: int) -> Array:
     return images.reshape(groups, -1, *images.shape[1:])
 
 
-def _as_kernel(plan: Plan, sums: Array, kernel: Array) -> Array:
+def _as_kernel(plan: TapPlan, sums: Array, kernel: Array) -> Array:
     """The live taps' gradients, row by row, in the kernel's place and dtype."""
     rows, cols, _ = plan
     gradients = sums.reshape(rows.taps, cols.taps, 1, -1).astype(kernel.dtype)

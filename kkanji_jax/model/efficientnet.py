@@ -1,7 +1,5 @@
 """EfficientNet (arXiv:1905.11946) in Flax NNX: MBConv blocks with squeeze-and-excitation."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -283,16 +281,32 @@ class EfficientNet(nnx.Module):
 
 
 def create_model(
-    name: str, num_classes: int, in_channels: int = 1, *, seed: int = 0, **options: Any
+    name: str,
+    num_classes: int,
+    in_channels: int = 1,
+    *,
+    stem_stride: int = 2,
+    dropout: float | None = None,
+    drop_path: float = 0.2,
+    norm_group: int | None = None,
+    dtype: DTypeLike = jnp.float32,
+    seed: int = 0,
 ) -> EfficientNet:
-    """Variant `name` of EfficientNet with fresh weights; `options` are EfficientNet's own.
+    """Variant `name` of EfficientNet with fresh weights; the options are EfficientNet's own.
 
     The weights are those that a run with this seed begins with.
     """
-    variant = get_variant(name)
-
     network = nnx.eval_shape(
-        lambda: EfficientNet(variant, num_classes, in_channels=in_channels, **options)
+        lambda: EfficientNet(
+            get_variant(name),
+            num_classes,
+            in_channels=in_channels,
+            stem_stride=stem_stride,
+            dropout=dropout,
+            drop_path=drop_path,
+            norm_group=norm_group,
+            dtype=dtype,
+        )
     )
     graphdef = nnx.graphdef(network)
     values = [

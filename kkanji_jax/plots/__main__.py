@@ -1,14 +1,17 @@
 """Draws the figures of a run: `python -m kkanji_jax.plots --model runs/b0`."""
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from kkanji_jax import cli
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kkanji_jax.plots", description=__doc__)
+    parser = cli.make_parser(
+        "kkanji_jax.plots", __doc__ or "", "--model runs/b0 --dataset data/kuzushiji"
+    )
     parser.add_argument(
         "--model", required=True, type=Path, metavar="WORKDIR", help="folder of a run, as runs/b0"
     )
@@ -17,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
         "--evaluation",
         choices=("last", "best"),
         default="last",
-        help="whose misclassifications are drawn (default: last)",
+        help="whose misclassifications are drawn",
     )
     parser.add_argument(
         "--dataset",
@@ -44,19 +47,13 @@ def draw_all(workdir: Path, out: Path, which: str, dataset: Path | None) -> None
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws; 0 when the figures are written, 1 with one line on stderr when they cannot be."""
     args = _parser().parse_args(argv)
-    try:
-        draw_all(args.model, args.out or args.model / "plots", args.evaluation, args.dataset)
-    except (ValueError, OSError, KeyError) as err:
-        if "KKANJI_TRACEBACK" in os.environ:
-            raise
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        return 1
-    return 0
+    out = args.out or args.model / "plots"
+    return cli.answer(lambda: draw_all(args.model, out, args.evaluation, args.dataset))
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+def run() -> NoReturn:
+    """The process of `python -m kkanji_jax.plots` and kkanji-plots."""
+    cli.run(main)
 
 
 if __name__ == "__main__":

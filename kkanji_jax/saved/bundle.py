@@ -7,23 +7,24 @@ train_counts.json  training images of each code point
 calibration.json   temperature and verdicts, where the run has them
 model_card.md      what it is, what it scores, and what nobody has measured
 model.onnx         optional; its weights are those in params.npz
-web/               optional; a page that reads characters in a browser, see web.py
+web/               optional; a page that reads characters in a browser, see export/web.py
 SHA256SUMS         of all of them
 """
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kkanji_jax.array_types import Float32
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.files import check_sums, sha256_of, write_sums
-from kkanji_jax.saved import arrays as arrays_lib
+from kkanji_jax.files import check_sums, write_sums
+from kkanji_jax.saved.arrays import DTYPES, read_arrays, to_half, write_arrays
 
 FORMAT = "kkanji_jax bundle"
 FORMAT_VERSION = 1
@@ -35,19 +36,21 @@ FILES = (PARAMS, CONFIG, INDEX, COUNTS, CARD)  # what no bundle is without
 FlatVariables = Mapping[str, Float32[np.ndarray, "..."]]
 
 
-class Bundle(NamedTuple):
-    """The content of a bundle. `about` is config.json without the config itself.
+@dataclass(frozen=True)
+class Bundle:
+    """The content of a bundle.
 
+    `about` is config.json without the config itself: of which run, step and weights it is.
     `variables` are float32, by path: params/blocks/0/expand/kernel, batch_stats/stem_norm/mean.
     """
 
-    path: Path
     about: dict[str, Any]
     config: dict[str, Any]
     class_index: ClassIndex
     variables: FlatVariables
     train_counts: dict[str, int]
     calibration: dict[str, Any] | None
+    model_card: str
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str) -> dict[str, np.ndarray]:
@@ -76,58 +79,34 @@ def nest(variables: FlatVariables, prefix: str) -> dict[Any, Any]:
 
 def write_bundle(
     out: Path,
-    *,
-    about: Mapping[str, Any],
-    config: Mapping[str, Any],
-    class_index: ClassIndex,
-    variables: FlatVariables,
-    train_counts: Mapping[str, int],
-    calibration: Mapping[str, Any] | None,
-    model_card: str,
+    bundle: Bundle,
     dtype: str = "float16",
-    with_onnx: bool = False,
-    with_web: bool = False,
-    dataset: Path | None = None,
+    add_files: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes the folder `out`, which appears when whole; ValueError if something is there.
 
-    `dataset` gives the page its examples of each character.
+    `add_files` is given the folder with all other files in it, to add the optional ones.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already; give --out another name, or remove it")
-    _check_counts(train_counts, class_index, out)
+    _check_counts(bundle.train_counts, bundle.class_index, out)
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        half = {name: arrays_lib.to_half(value, dtype) for name, value in variables.items()}
-        arrays_lib.write_arrays(unfinished / PARAMS, half)
+        half = {name: to_half(value, dtype) for name, value in bundle.variables.items()}
+        write_arrays(unfinished / PARAMS, half)
         head = {"format": FORMAT, "format_version": FORMAT_VERSION, "dtype": dtype}
-        _write_json(unfinished / CONFIG, {**head, **about, "config": dict(config)})
-        class_index.save(unfinished / INDEX)
-        ordered = {codepoint: train_counts[codepoint] for codepoint in class_index.codepoints}
-        _write_json(unfinished / COUNTS, ordered)
-        if calibration is not None:
-            _write_json(unfinished / CALIBRATION, calibration)
-        (unfinished / CARD).write_text(model_card, encoding="utf-8")
-        if with_onnx:
-            from kkanji_jax.model.onnx_graph import write_onnx
-
-            write_onnx(unfinished / ONNX, config["model"], class_index, unfinished / PARAMS, dtype)
-        if with_web:
-            from kkanji_jax.web.page import write_web
-
-            write_web(
-                unfinished / WEB,
-                params=unfinished / PARAMS,
-                dtype=dtype,
-                about=about,
-                model=config["model"],
-                class_index=class_index,
-                train_counts=train_counts,
-                calibration=calibration,
-                dataset=dataset,
-            )
+        about = {name: value for name, value in bundle.about.items() if name not in head}
+        _write_json(unfinished / CONFIG, {**head, **about, "config": bundle.config})
+        bundle.class_index.save(unfinished / INDEX)
+        counts = {name: bundle.train_counts[name] for name in bundle.class_index.codepoints}
+        _write_json(unfinished / COUNTS, counts)
+        if bundle.calibration is not None:
+            _write_json(unfinished / CALIBRATION, bundle.calibration)
+        (unfinished / CARD).write_text(bundle.model_card, encoding="utf-8")
+        if add_files is not None:
+            add_files(unfinished)
         write_sums(unfinished)
         if out.is_dir():
             out.rmdir()
@@ -144,8 +123,9 @@ def is_bundle(path: Path) -> bool:
 def read_bundle(path: str | os.PathLike) -> Bundle:
     """Reads a bundle, every digest checked.
 
-    Raises ValueError naming the file that is missing, damaged, of another run, of a format that
-    this version does not know, or that does not fit the others.
+    Raises ValueError naming the file that is missing, damaged, of a format that this version does
+    not know, or that does not fit the others. Whether model.onnx is of these weights is found out
+    by who runs it: inference/onnx_backend.py.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -164,32 +144,23 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
             f"{about.get('format_version')!r}, this version of kkanji_jax reads {FORMAT!r} "
             f"{FORMAT_VERSION}; install the version that wrote it"
         )
-    if about.get("dtype") not in arrays_lib.DTYPES or "config" not in about:
-        raise ValueError(f"{folder / CONFIG} wants a config, and a dtype of {arrays_lib.DTYPES}")
+    if about.get("dtype") not in DTYPES or "config" not in about:
+        raise ValueError(f"{folder / CONFIG} wants a config, and a dtype of {DTYPES}")
     class_index = ClassIndex.load(folder / INDEX)
     train_counts = _read_json(folder / COUNTS)
     _check_counts(train_counts, class_index, folder / COUNTS)
-    variables = arrays_lib.read_arrays(folder / PARAMS, about["dtype"])
+    variables = read_arrays(folder / PARAMS, about["dtype"])
     _check_classes(variables, class_index, folder)
-    if (folder / ONNX).exists():
-        from kkanji_jax.model.protobuf import read_metadata
-
-        of_params = read_metadata(folder / ONNX).get("params_sha256")
-        if of_params != sha256_of(folder / PARAMS):
-            raise ValueError(
-                f"{folder / ONNX} is of another run: it was made for other weights than "
-                f"{PARAMS}; export the bundle anew"
-            )
     has_calibration = (folder / CALIBRATION).exists()
     config = about.pop("config")
     return Bundle(
-        path=folder,
         about=about,
         config=config,
         class_index=class_index,
         variables=variables,
         train_counts=train_counts,
         calibration=_read_json(folder / CALIBRATION) if has_calibration else None,
+        model_card=(folder / CARD).read_text(encoding="utf-8"),
     )
 
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kkanji_jax.config import complete
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.saved import bundle as bundle_lib
 
@@ -117,7 +118,7 @@ def _of_bundle(path: Path, weights: str | None) -> Trained:
     return Trained(
         path=path,
         is_bundle=True,
-        config=bundle.config,
+        config=complete(bundle.config),
         class_index=bundle.class_index,
         params=bundle_lib.nest(bundle.variables, "params"),
         batch_stats=bundle_lib.nest(bundle.variables, "batch_stats"),

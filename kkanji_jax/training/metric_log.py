@@ -59,11 +59,13 @@ def _from_plain(carried: Any) -> StepMetrics | None:
     if carried is None:
         return None
     if isinstance(carried, list):
-        sums, norms = Sums(*carried), Norms(0, 0.0, 0.0, 0.0)
-    else:
-        sums, norms = Sums(**carried["sums"]), Norms(**carried["norms"])
-    sums = sums._replace(loss=float(sums.loss))
-    return _on_host(StepMetrics(sums, norms))
+        no_norms = {"count": 0, "gradient": 0.0, "update": 0.0, "weight": 0.0}
+        carried = {"sums": dict(zip(Sums._fields, carried, strict=True)), "norms": no_norms}
+    sums, norms = (
+        {name: np.asarray(value) for name, value in carried[part].items()}
+        for part in ("sums", "norms")
+    )
+    return _on_host(StepMetrics(Sums(**sums), Norms(**norms)))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ def check_batch_fits(batch_size: int, train: Mapping[str, Any], per_class: int |
         )
 
 
+MAX_STEPS = 2**26  # the step sizes of all of them are computed beforehand, 4 bytes each
+
+
 class Pace(NamedTuple):
     """A run's epochs as steps. An epoch is one pass over the plan, and need not be whole steps."""
 
@@ -41,10 +44,16 @@ class Pace(NamedTuple):
     ) -> "Pace":
         """Evaluations default to one an epoch; checkpoints are due at each, and at `ckpt_every`.
 
-        The run is a whole number of dispatches, and at least one.
+        The run is a whole number of dispatches, and at least one. ValueError for a run of more than
+        MAX_STEPS.
         """
         steps_per_epoch = epoch_examples / batch_size
         num_dispatches = max(round(epochs * steps_per_epoch / per_dispatch), 1)
+        if num_dispatches * per_dispatch > MAX_STEPS:
+            raise ValueError(
+                f"{epochs:g} epochs are {num_dispatches * per_dispatch:,} steps of {batch_size} "
+                f"images, over {MAX_STEPS:,}: give fewer epochs, or a larger batch_size"
+            )
         eval_every = eval_every or max(round(steps_per_epoch), 1)
         return cls(
             steps_per_epoch=steps_per_epoch,

@@ -1,18 +1,21 @@
-"""The folder of a run: its lock, its record of where it ran, and the wish to stop."""
+"""The folder of a run: its lock, its record of where it ran, the signals that ask it to stop."""
 
-import fcntl
+import json
 import os
 import platform
 import signal
 import subprocess
 import sys
 import threading
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
+
+from kkanji_jax.locks import HeldError, Lock, hold
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_GIT_TIMEOUT_S = 10.0  # a repository on a slow disk is no reason to wait
 
 
 class StopSignal:
@@ -54,21 +57,19 @@ class StopSignal:
         os.close(self._write)
 
 
-def lock(workdir: Path) -> TextIO:
-    """Holds the workdir for this process until the returned file closes or the process ends.
+def lock(workdir: Path) -> Lock:
+    """Holds the workdir for this process until the lock closes or the process ends.
 
     Raises ValueError if another process holds it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / "LOCK").open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as err:
-        file.close()
+        return hold(workdir / "LOCK")
+    except HeldError as err:
         raise ValueError(
-            f"another trainer is running in {workdir}; wait for it, or give another --workdir"
+            f"another trainer is running in {workdir} ({err}); wait for it, or give another "
+            "--workdir"
         ) from err
-    return file
 
 
 def _version_of(package: str) -> str | None:
@@ -79,19 +80,54 @@ def _version_of(package: str) -> str | None:
 
 
 def environment(devices: list[str]) -> dict[str, Any]:
-    """What a reader needs to repeat a run elsewhere: command, versions, commit, devices."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """What a reader needs to repeat a run elsewhere: command, versions, commit, devices.
+
+    What cannot be found out is None: a record of a run never stops it.
+    """
     return {
         "command": sys.argv,
         "versions": {name: _version_of(name) for name in _PACKAGES},
         "python": platform.python_version(),
-        "commit": commit.stdout.strip() or None,
+        "commit": commit_of(Path(__file__).parents[1]),
         "devices": devices,
         "processors": os.cpu_count(),
     }
+
+
+def commit_of(package: Path) -> str | None:
+    """The commit of the source in `package`, in a checkout or installed from one; else None.
+
+    A repository that happens to lie around it, as around an environment inside it, does not count:
+    `package` must be tracked at its root.
+    """
+    top = _git(package, "rev-parse", "--show-toplevel")
+    if top and Path(top).resolve() == package.resolve().parent:
+        tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "rev-parse", "HEAD") if tracked else None
+    try:  # pip notes where it installed from (PEP 610)
+        installed = distribution(package.name)
+        origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    is_this = Path(str(installed.locate_file(package.name))).resolve() == package.resolve()
+    return origin.get("vcs_info", {}).get("commit_id") if is_this else None
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says in `folder`; None without git, without a repository, and if it takes long."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=_GIT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -19,7 +19,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.kanji_forms import forms
 from kkanji_jax.files import sha256_of
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX
-from kkanji_jax.model.onnx_graph import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
+from kkanji_jax.model.forward_pass import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
 from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
 from kkanji_jax.saved.arrays import places_in
 from kkanji_jax.web.lookalikes import write_lookalikes

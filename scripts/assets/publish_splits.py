@@ -16,7 +16,7 @@ from pathlib import Path
 
 from data_tools.plan import protocols, split
 from data_tools.plan.build_plan import Options, decide
-from data_tools.progress import ProgressLines
+from kkanji_jax.cli import Progress
 
 COLUMNS = ("sample_id", "codepoint", "split", "pixels_sha256", "split_5050")
 SOURCE = "kkanji"
@@ -25,7 +25,7 @@ SOURCE = "kkanji"
 def make_table(source: Path) -> str:
     """The published table as CSV text: seed 0, default ratios, nothing left out by size."""
     options = Options().completed()
-    decided = decide(source, options, ProgressLines())
+    decided = decide(source, options, Progress())
     originals = [original for original in decided.kept if original.source == SOURCE]
     halves = protocols.assign(
         "5050", originals, ratios=protocols.DEFAULT_RATIOS["5050"], seed=options.seed

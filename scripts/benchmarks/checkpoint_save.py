@@ -23,7 +23,7 @@ def save_times(variant: str, rounds: int) -> tuple[list[tuple[float, float]], in
     """Seconds (waiting, in all) of each save, and the bytes of the state."""
     import grain
     import jax
-    from our_step import default_optimizer
+    from our_step import make_steady_optimizer
 
     from kkanji_jax.config import default_config
     from kkanji_jax.data.class_index import ClassIndex
@@ -33,7 +33,7 @@ def save_times(variant: str, rounds: int) -> tuple[list[tuple[float, float]], in
 
     config = default_config()
     config.model.variant = variant
-    optimizer = default_optimizer()
+    optimizer = make_steady_optimizer(config.optim)
     state = create_state(config.model.to_dict(), NUM_CLASSES, optimizer, 0)
     state = mesh_lib.replicate(state, mesh_lib.make_mesh(jax.devices()[:1]))
     codepoints = [f"U+{0x4E00 + number:04X}" for number in range(NUM_CLASSES)]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from our_step import default_optimizer, prepare
+from our_step import make_steady_optimizer, prepare
 
 from kkanji_jax.config import default_config
 from kkanji_jax.model.depthwise import depthwise_conv
@@ -76,7 +76,7 @@ def constant_step(sizes: Sizes, batch_size: int) -> Run:
     """The same network, optimizer and averages on one batch of floats that never changes."""
     config = default_config()
     config.model.update({"variant": sizes.variant, "image_px": sizes.image_px, "dtype": "bfloat16"})
-    model, optimizer = config.model.to_dict(), default_optimizer()
+    model, optimizer = config.model.to_dict(), make_steady_optimizer(config.optim)
     graphdef = make_graphdef(model, sizes.num_classes)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.random((batch_size, sizes.image_px, sizes.image_px, 1), np.float32))

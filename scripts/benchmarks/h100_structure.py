@@ -84,14 +84,13 @@ def compile_step(
     """
     import jax
     import jax.numpy as jnp
-    import optax
     from jax.experimental import topologies
+    from our_step import make_steady_optimizer
 
     from kkanji_jax.augment.policy import get_policy
     from kkanji_jax.config import paper_config
     from kkanji_jax.model.network import abstract_variables, make_graphdef
     from kkanji_jax.parallel import mesh as mesh_lib
-    from kkanji_jax.training.optim import make_optimizer
     from kkanji_jax.training.state import TrainState
     from kkanji_jax.training.step import IndexBatch, Resident, StepConfig, make_train_steps
 
@@ -101,15 +100,8 @@ def compile_step(
     mesh = mesh_lib.make_mesh(topology.devices)
     config = paper_config("b0", "full")
     config.model.update(model_fields)
-    model, optim = config.model.to_dict(), config.optim
-    optimizer = make_optimizer(
-        optax.constant_schedule(optim.lr_peak),
-        b1=optim.b1,
-        b2=optim.b2,
-        eps=optim.eps,
-        weight_decay=optim.weight_decay,
-        grad_clip_norm=optim.grad_clip_norm,
-    )
+    model = config.model.to_dict()
+    optimizer = make_steady_optimizer(config.optim)
     train_steps = make_train_steps(
         make_graphdef(model, num_classes),
         optimizer,

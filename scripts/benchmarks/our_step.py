@@ -25,9 +25,8 @@ class Program(NamedTuple):
     batch: Any
 
 
-def default_optimizer() -> optax.GradientTransformation:
-    """The optimizer of the default config, at a constant rate."""
-    optim = default_config().optim
+def make_steady_optimizer(optim: Any) -> optax.GradientTransformation:
+    """The optimizer of a config's `optim`, at its peak rate throughout."""
     return make_optimizer(
         optax.constant_schedule(optim.lr_peak),
         b1=optim.b1,
@@ -52,7 +51,7 @@ def prepare(
     config = default_config()
     config.model.update(model_fields)
     model = config.model.to_dict()
-    side, optimizer = model["image_px"], default_optimizer()
+    side, optimizer = model["image_px"], make_steady_optimizer(config.optim)
     mesh = mesh_lib.make_mesh(jax.devices()[:num_devices])
     train_steps = make_train_steps(
         make_graphdef(model, num_classes),

@@ -48,14 +48,10 @@ def run_page(folder: Path) -> None:
 def run_onnx(folder: Path) -> None:
     import onnxruntime
 
-    from kkanji_jax.model.onnx_graph import onnx_bytes
-    from kkanji_jax.saved.bundle import read_bundle
-
-    bundle = read_bundle(folder)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    content = onnx_bytes(bundle.config["model"], bundle.class_index, bundle.variables)
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    model = str(folder / "model.onnx")
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     glyphs = np.fromfile(folder.parent / GLYPHS, np.uint8).reshape(CALLS, 1, 64, 64)
 
     def work() -> int:

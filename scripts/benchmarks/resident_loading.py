@@ -8,7 +8,6 @@ The row of PyTorch needs the `peers` extra.
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -96,18 +95,7 @@ def run_worker(name: str, folder: Path) -> None:
         "png": lambda: iterate_png(sorted(map(str, folder.glob("*.png"))), labels),
         "torch": lambda: iterate_torch(images, labels),
     }
-    batches = iterate[name]()
-
-    def work() -> int:
-        done = 0
-        for _ in range(BATCHES_A_TURN[name]):
-            pixels, _ = next(batches)
-            assert pixels.shape == (BATCH_SIZE, 64, 64)
-            done += len(pixels)
-        return done
-
-    next(batches)
-    turns.serve(work)
+    turns.serve_batches(iterate[name](), BATCHES_A_TURN[name], (BATCH_SIZE, 64, 64))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,9 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             single_records.write_pngs(folder, images)
         commands = {name: [__file__, "--worker", name, scratch] for name in ("ours", *peers)}
         found = turns.take_turns(commands, args.rounds, num_cores=1)
-    for name, spent in found.items():
-        rate = statistics.median(turn.units / turn.cpu_s for turn in spent)
-        print(f"{PEERS.get(name, name):70} {rate:10,.0f} images/CPU-s")
+    turns.print_rates(found, PEERS)
     for name in peers:
         line = turns.comparison(PEERS[name], turns.ratios(found["ours"], found[name]))
         print(f"{line}; wanted {TARGETS[name]:g}")

@@ -8,7 +8,6 @@ its work is timed. The peers read files of one image a record.
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -84,18 +83,7 @@ def run_worker(name: str, dataset: Path, folder: Path) -> None:
         "grain": lambda: iterate_grain(paths),
         "getitems": lambda: iterate_getitems(paths),
     }
-    batches = iterate[name]()
-
-    def work() -> int:
-        done = 0
-        for _ in range(BATCHES_A_TURN[name]):
-            pixels, _ = next(batches)
-            assert pixels.shape == (BATCH_SIZE, 64, 64)
-            done += len(pixels)
-        return done
-
-    next(batches)
-    turns.serve(work)
+    turns.serve_batches(iterate[name](), BATCHES_A_TURN[name], (BATCH_SIZE, 64, 64))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,9 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in ("ours", *PEERS)
         }
         found = turns.take_turns(commands, args.rounds, num_cores=1)
-    for name, spent in found.items():
-        rate = statistics.median(turn.units / turn.cpu_s for turn in spent)
-        print(f"{PEERS.get(name, name):70} {rate:10,.0f} images/CPU-s")
+    turns.print_rates(found, PEERS)
     for name, target in TARGETS.items():
         line = turns.comparison(PEERS[name], turns.ratios(found["ours"], found[name]))
         print(f"{line}; wanted {target:g}")

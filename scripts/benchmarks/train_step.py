@@ -90,14 +90,15 @@ def flax_step(batch_size: int) -> Callable[[], int]:
     import optax
     from flax import nnx
     from flax_peer import FlaxEfficientNet
-    from our_step import default_optimizer
+    from our_step import make_steady_optimizer
 
+    from kkanji_jax.config import default_config
     from kkanji_jax.model.variants import get_variant
 
     network = FlaxEfficientNet(get_variant("b0"), NUM_CLASSES, rngs=nnx.Rngs(0))
     graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
     params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
-    optimizer = default_optimizer()
+    optimizer = make_steady_optimizer(default_config().optim)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.random((batch_size, IMAGE_PX, IMAGE_PX, 1), np.float32))
     labels = jnp.asarray(rng.integers(0, NUM_CLASSES, batch_size))

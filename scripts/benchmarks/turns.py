@@ -10,9 +10,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "turn: "  # before a worker's own lines; libraries print others
@@ -37,6 +37,29 @@ def serve(work: Callable[[], int], note: str = "") -> None:
         units = work()
         turn = Turn(time.process_time() - cpu_s, time.perf_counter() - wall_s, units)
         print(MARK + json.dumps(turn), flush=True)
+
+
+def serve_batches(batches: Iterator[Any], num_batches: int, shape: tuple[int, ...]) -> None:
+    """`serve` for a loader of (images, labels), whose images are of this shape.
+
+    Takes `num_batches` a turn and counts the images.
+    """
+
+    def work() -> int:
+        for _ in range(num_batches):
+            images, _ = next(batches)
+            assert images.shape == shape
+        return num_batches * shape[0]
+
+    next(batches)
+    serve(work)
+
+
+def print_rates(found: Mapping[str, Sequence[Turn]], names: Mapping[str, str]) -> None:
+    """Prints each program's median rate, by what `names` call it."""
+    for name, spent in found.items():
+        rate = statistics.median(turn.units / turn.cpu_s for turn in spent)
+        print(f"{names.get(name, name):70} {rate:10,.0f} images/CPU-s")
 
 
 def _next_line(worker: subprocess.Popen[str], name: str) -> str:

@@ -4,9 +4,9 @@ python scripts/demo/demo_images.py kkanji_jax/demo FOLDER [--of test] [--count 1
 """
 
 import argparse
-import csv
-import tarfile
 from pathlib import Path
+
+from corpus import kanji_of
 
 
 def main() -> None:
@@ -17,22 +17,12 @@ def main() -> None:
     parser.add_argument("--of", choices=["train", "val", "test"], default="test")
     parser.add_argument("--count", type=int, default=12)
     args = parser.parse_args()
-    with (args.demo / "splits.csv").open(encoding="utf-8", newline="") as file:
-        rows = [
-            row
-            for row in csv.DictReader(file)
-            if row["split"] == args.of and row["sample_id"].startswith("kkanji/")
-        ]
-    rows.sort(key=lambda row: row["sample_id"])
+    kanji = kanji_of(args.demo, args.of)
     args.folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(args.demo / "kkanji.tar") as tar:
-        for row in rows[:: max(len(rows) // args.count, 1)][: args.count]:
-            _, codepoint, stem = row["sample_id"].split("/")
-            member = tar.extractfile(f"kkanji2/{codepoint}/{stem}.png")
-            if member is None:
-                raise ValueError(f"{row['sample_id']} of splits.csv is not in kkanji.tar")
-            character = chr(int(codepoint.removeprefix("U+"), 16))
-            (args.folder / f"{character}_{codepoint}_{stem}.png").write_bytes(member.read())
+    for sample_id, png in kanji[:: max(len(kanji) // args.count, 1)][: args.count]:
+        _, codepoint, stem = sample_id.split("/")
+        character = chr(int(codepoint.removeprefix("U+"), 16))
+        (args.folder / f"{character}_{codepoint}_{stem}.png").write_bytes(png)
 
 
 if __name__ == "__main__":

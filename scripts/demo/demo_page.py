@@ -9,10 +9,10 @@ character). The characters are of the corpus's test books: synthetic, drawn from
 import argparse
 import csv
 import io
-import tarfile
 from pathlib import Path
 
 import numpy as np
+from corpus import kanji_of
 from PIL import Image, ImageFilter
 
 CELL_PX, MARGIN_PX = 120, 70
@@ -21,17 +21,11 @@ PAPER, INK = (222, 204, 168), (48, 40, 36)
 
 def test_images(demo: Path) -> list[tuple[str, Image.Image]]:
     """(character, 64x64 white on black) of the kanji of the test books, in the order of ids."""
-    with (demo / "splits.csv").open(encoding="utf-8", newline="") as file:
-        ids = [row["sample_id"] for row in csv.DictReader(file) if row["split"] == "test"]
     found = []
-    with tarfile.open(demo / "kkanji.tar") as tar:
-        for sample_id in sorted(name for name in ids if name.startswith("kkanji/")):
-            _, codepoint, stem = sample_id.split("/")
-            member = tar.extractfile(f"kkanji2/{codepoint}/{stem}.png")
-            if member is None:
-                raise ValueError(f"{sample_id} of splits.csv is not in kkanji.tar")
-            image = Image.open(io.BytesIO(member.read())).convert("L")
-            found.append((chr(int(codepoint[2:], 16)), image))
+    for sample_id, png in kanji_of(demo, "test"):
+        codepoint = sample_id.split("/")[1]
+        image = Image.open(io.BytesIO(png)).convert("L")
+        found.append((chr(int(codepoint[2:], 16)), image))
     return found
 
 

@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import summaries
 from project_commands import ROOT, require_finished, run_python
 from some_classes import copy_classes
+from summaries import write_json
 
-SUMMARIES = ROOT / "docs" / "results" / "ablations"
+SUMMARIES = summaries.SUMMARIES / "ablations"
 CONFIG = ROOT / "configs" / "ablation.py"
 NUM_CLASSES, RATIOS = 300, "60/40/0"
 VERSION = 1
@@ -95,9 +97,7 @@ def summarise(runs: Path, done: dict[str, list[Any]], name: str, hardware: str) 
     ]
     env = _read(base / "env.json")
     summary = {"version": VERSION, "hardware": hardware, "versions": env["versions"], "rows": rows}
-    SUMMARIES.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-    (SUMMARIES / f"{name}.json").write_text(text, encoding="utf-8")
+    write_json(SUMMARIES / f"{name}.json", summary)
 
 
 def ablate(args: argparse.Namespace, rows: Sequence[str]) -> None:

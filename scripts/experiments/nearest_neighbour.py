@@ -7,21 +7,22 @@ correlate best with its own. --add keeps the scores in docs/results/floors/, for
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import summaries
 from jaxtyping import Float, Int, UInt8
+from summaries import write_json
 
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.groups import macro_recall
 
-SUMMARIES = Path(__file__).resolve().parents[2] / "docs" / "results" / "floors"
+SUMMARIES = summaries.SUMMARIES / "floors"
 SMALL_PX = 32
 _TRAIN_ROWS = 8192  # training images compared at a time: 32 MB
 
@@ -90,9 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"n={summary[name]['n']:,}"
         )
     if args.add:
-        SUMMARIES.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
-        (SUMMARIES / f"{args.add}.json").write_text(text + "\n", encoding="utf-8")
+        write_json(SUMMARIES / f"{args.add}.json", summary)
     return 0
 
 

@@ -13,15 +13,16 @@ docs/results/page_crops/, for results.py; --sheet draws what was misread.
 import argparse
 import csv
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import summaries
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
+from summaries import write_json
 
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.data.scripts import script_of
@@ -32,8 +33,7 @@ from kkanji_jax.inference.annotate import LabelFont
 from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.plots.fonts import font_files
 
-ROOT = Path(__file__).resolve().parents[2]
-SUMMARIES = ROOT / "docs" / "results" / "page_crops"
+SUMMARIES = summaries.SUMMARIES / "page_crops"
 MAX_CORRELATION = 0.9
 _TRAIN_ROWS = 4096  # training glyphs compared at a time: 64 MB
 
@@ -195,12 +195,6 @@ def card_of(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -230,9 +224,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             told = f"{100 * score['value']:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
             print(f"{half:8s}{name:44s}{told}  n={score['n']}")
     if args.card:
-        _write(args.card / "page_crops" / "eval.json", card_of(summary))
+        write_json(args.card / "page_crops" / "eval.json", card_of(summary))
     if args.add:
-        _write(SUMMARIES / f"{args.add}.json", summary)
+        write_json(SUMMARIES / f"{args.add}.json", summary)
     return 0
 
 

@@ -9,14 +9,15 @@ the scores in docs/results/without_training/, for results.py.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import summaries
 from jaxtyping import Float32, Int, UInt8
+from summaries import write_json
 
 from data_tools.view.dataset_view import read_audit, read_pictures
 from kkanji_jax import load
@@ -29,7 +30,7 @@ from kkanji_jax.evaluation.groups import macro_recall
 from kkanji_jax.inference.recogniser import Recogniser
 from kkanji_jax.saved.trained import load_trained
 
-SUMMARIES = Path(__file__).resolve().parents[2] / "docs" / "results" / "without_training"
+SUMMARIES = summaries.SUMMARIES / "without_training"
 AS_IT_IS, BLANK = "as it is", "blank images put back"
 FACTORS = (-0.5, -0.2, -0.1, 0.1, 0.2, 0.5)
 SHIFT_PX = 2
@@ -134,9 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         top1, macro = (100 * scores[key]["value"] for key in ("top1", "macro"))
         print(f"{name:32} top-1 {top1:.1f} %  macro {macro:.1f} %  n={scores['top1']['n']:,}")
     if args.add:
-        SUMMARIES.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
-        (SUMMARIES / f"{args.add}.json").write_text(text + "\n", encoding="utf-8")
+        write_json(SUMMARIES / f"{args.add}.json", summary)
     return 0
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from data_tools import download
-from data_tools.fetch import sources
-from data_tools.fetch import transfer as fetch
+from data_tools.fetch import sources, transfer
 from data_tools.fetch.sources import Archive
 
 TAR, IMAGES, CLASSMAP = "kkanji/kkanji.tar", "k49/k49-test-imgs.npz", "k49/k49_classmap.csv"
@@ -31,7 +30,7 @@ def table_of(server: Any) -> tuple[Archive, ...]:
 def published(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the server has at first is what was published; waits are short."""
     monkeypatch.setattr(sources, "ARCHIVES", table_of(server))
-    monkeypatch.setattr(fetch, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(transfer, "FIRST_WAIT_S", 0.001)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 

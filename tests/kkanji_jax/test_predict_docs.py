@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kkanji_jax.export.__main__ import main as export
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.predict import main
 
@@ -44,8 +45,22 @@ def test_json_has_the_documented_types(tiny_run, tmp_path: Path):
             assert is_null or isinstance(row[name], kind), (name, row[name])
 
 
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_example_with_one_onnx_file_runs(tiny_run, tmp_path: Path, monkeypatch, capsys):
+    (code,) = (example for example in examples() if "b0.onnx" in example)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", str(tiny_run.workdir), "--onnx", "--self-contained"]
+    assert export([*arguments, "--out", "b0.onnx"]) == 0
+    capsys.readouterr()
+    exec(code, {})
+    assert capsys.readouterr().out.strip() in {f"U+{ord(c):04X}" for c in "春夏秋冬山川"}
+
+
 def test_the_python_example_runs(tiny_run, tmp_path: Path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = (example for example in examples() if "kkanji_jax.load" in example)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/b0").symlink_to(tiny_run.workdir)
     (tmp_path / "crops").mkdir()

@@ -42,6 +42,7 @@ def test_it_is_whole_and_small_enough(pretrained: Path):
     assert len(bundle.class_index) == 3_841
     assert sum(path.stat().st_size for path in pretrained.iterdir()) <= MAX_BYTES
     assert ClassIndex.load(pretrained / "index.json") == bundle.class_index
+    assert (pretrained / "model.onnx").is_file()  # read without the onnx package
 
 
 def test_its_card_says_what_a_reader_has_to_know(pretrained: Path):

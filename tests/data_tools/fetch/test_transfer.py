@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from data_tools.fetch import transfer as fetch
+from data_tools.fetch import transfer
 from data_tools.fetch.sources import Archive
 from data_tools.fetch.transfer import (
     RefusedError,
@@ -15,14 +15,14 @@ from data_tools.fetch.transfer import (
     check_base_url,
     lock_folder,
 )
-from data_tools.progress import say_nothing
+from kkanji_jax.cli import say_nothing
 
 TAR = "kkanji/kkanji.tar"
 
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(transfer, "FIRST_WAIT_S", 0.001)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -30,7 +30,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 def fetch_tar(server: Any, folder: Path, published: bytes, said: list[str]) -> bool:
     archive = Archive(TAR, len(published), None, hashlib.sha256(published).hexdigest())
     patient = Server(server.url, retries=1, timeout_s=10.0)
-    return fetch.fetch(archive, folder, patient, report=say_nothing, say=said.append)
+    return transfer.fetch(archive, folder, patient, report=say_nothing, say=said.append)
 
 
 @pytest.mark.parametrize("fault", ["html", "status:404"])

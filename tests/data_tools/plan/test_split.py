@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.plan.split import (
-    Row,
+    SplitRow,
     check_rows,
     make_rows,
     read_earlier,
@@ -24,8 +24,8 @@ def make_original(number: int, codepoint: str = "U+6625", source: str = "kkanji"
 
 def test_equal_pixels_in_two_splits_are_a_leak():
     rows = [
-        Row("a", "U+6625", "train", "0" * 64, "a"),
-        Row("b", "U+6625", "val", "0" * 64, "b"),
+        SplitRow("a", "U+6625", "train", "0" * 64, "a"),
+        SplitRow("b", "U+6625", "val", "0" * 64, "b"),
     ]
     with pytest.raises(ValueError, match="a in train and b in val have the same pixels"):
         check_rows(rows)
@@ -64,7 +64,7 @@ def test_a_wrong_splits_file_is_refused_by_name(tmp_path: Path, text: str, reaso
         read_splits(tmp_path / "nowhere.csv")
 
 
-def write_earlier(path: Path, *rows: Row) -> Path:
+def write_earlier(path: Path, *rows: SplitRow) -> Path:
     path.write_text(to_csv(rows), "utf-8")
     return path
 
@@ -72,7 +72,7 @@ def write_earlier(path: Path, *rows: Row) -> Path:
 def test_earlier_splits_are_matched_with_the_source_and_the_rest_reported(tmp_path: Path):
     made = [make_original(number) for number in range(3)]
     rows = make_rows(made, ["train", "val", "test"])
-    gone = Row("kkanji/U+6625/gone", "U+6625", "val", "", "kkanji/U+6625/gone")
+    gone = SplitRow("kkanji/U+6625/gone", "U+6625", "val", "", "kkanji/U+6625/gone")
     path = write_earlier(tmp_path / "splits.csv", *rows[:2], gone)
     earlier, absent = read_earlier(path, made)
     assert earlier == {rows[0].sample_id: "train", rows[1].sample_id: "val"}

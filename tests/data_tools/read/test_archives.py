@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_tools.read import archives
-from data_tools.read import formats as readers
+from data_tools.read import archives, formats
 
 
 def read_images(path: Path) -> np.ndarray:
-    return np.concatenate([np.empty((0, 28, 28), np.uint8), *readers.iterate_images(path)])
+    return np.concatenate([np.empty((0, 28, 28), np.uint8), *formats.iterate_images(path)])
 
 
 # npz
@@ -34,7 +33,7 @@ def test_images_and_labels_of_an_npz_are_read(tmp_path: Path, rng: np.random.Gen
     np.testing.assert_array_equal(read_images(path), images)
     for dtype in (np.uint8, np.int64):
         labels = save_npz(tmp_path / "b.npz", np.array([0, 2, 1], dtype))
-        assert readers.read_labels(labels, 3, tmp_path / "m.csv") == [0, 2, 1]
+        assert formats.read_labels(labels, 3, tmp_path / "m.csv") == [0, 2, 1]
 
 
 class Canary:
@@ -96,7 +95,7 @@ def test_an_npz_of_another_kind_is_refused_with_what_was_wanted(tmp_path: Path):
         (np.array([[1]]), "wants integers"),
     ):
         with pytest.raises(ValueError, match=wanted):
-            readers.read_labels(save_npz(tmp_path / "a.npz", array), 3, classmap)
+            formats.read_labels(save_npz(tmp_path / "a.npz", array), 3, classmap)
     with pytest.raises(ValueError, match="wanted one array, arr_0, got images.npy"):
         archives.read_array(save_npz(tmp_path / "a.npz", np.zeros(1), "images"))
 
@@ -152,7 +151,7 @@ def test_a_stream_takes_the_memory_of_a_block_however_long_it_is(tmp_path: Path)
     for file in (path, tmp_path / "a.gz"):
         tracemalloc.start()
         try:
-            assert sum(len(block) for block in readers.iterate_images(file)) == 40_000
+            assert sum(len(block) for block in formats.iterate_images(file)) == 40_000
             assert tracemalloc.get_traced_memory()[1] < 16_000_000
         finally:
             tracemalloc.stop()
@@ -190,7 +189,7 @@ def test_images_and_labels_of_an_idx_file_are_read(tmp_path: Path, rng: np.rando
     (tmp_path / "i.gz").write_bytes(gzip.compress(to_idx(images)))
     (tmp_path / "l.gz").write_bytes(gzip.compress(to_idx(np.array([1, 0], np.uint8))))
     np.testing.assert_array_equal(read_images(tmp_path / "i.gz"), images)
-    assert readers.read_labels(tmp_path / "l.gz", 2, tmp_path / "m.csv") == [1, 0]
+    assert formats.read_labels(tmp_path / "l.gz", 2, tmp_path / "m.csv") == [1, 0]
 
 
 def test_a_damaged_idx_file_is_refused_by_name(tmp_path: Path):

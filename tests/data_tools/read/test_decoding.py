@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.read import archives
-from data_tools.read import decoding as reading
+from data_tools.read import archives, decoding
 from data_tools.read.catalogue import BadFilesError, Catalogue, combine
 from data_tools.workers import Workers
 from data_tools.write.assemble import Options, assemble
@@ -55,7 +54,7 @@ def problems_of(folder: Path, workers: Workers) -> list[str]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "CHUNK_FILES", 2)
+    monkeypatch.setattr(decoding, "CHUNK_FILES", 2)
     monkeypatch.setattr(archives, "ROWS_PER_BLOCK", 2)
 
 
@@ -101,8 +100,8 @@ def test_the_dataset_does_not_depend_on_who_read(source: Any, tmp_path: Path, sm
 def test_a_chunk_is_bounded_in_files_and_in_bytes(source: Any, monkeypatch: pytest.MonkeyPatch):
     sizes: list[list[int]] = []
 
-    def decode(content: bytes | str) -> reading.Decoded:
-        return reading.Decoded(bytes(4096), "")
+    def decode(content: bytes | str) -> decoding.Decoded:
+        return decoding.Decoded(bytes(4096), "")
 
     class Watching(Workers):
         def map(self, function: Any, items: Any, **how: Any) -> Iterator[Any]:
@@ -110,12 +109,12 @@ def test_a_chunk_is_bounded_in_files_and_in_bytes(source: Any, monkeypatch: pyte
                 sizes.append([len(content) for content in item])
                 yield function(item)
 
-    monkeypatch.setattr(reading, "CHUNK_FILES", 3)
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(decoding, "CHUNK_FILES", 3)
+    monkeypatch.setattr(decoding, "CHUNK_BYTES", 100)
     lengths = [10, 10, 10, 10, 200, 60, 50, 1]
-    files = [reading.Unread(f"s/U+6625/{n}", "U+6625", bytes(n), f"{n}") for n in lengths]
-    found = list(reading.read_all(files, decode, Watching(1)))
-    assert [each.sample_id for each in found if isinstance(each, reading.Found)] == [
+    files = [decoding.Unread(f"s/U+6625/{n}", "U+6625", bytes(n), f"{n}") for n in lengths]
+    found = list(decoding.read_all(files, decode, Watching(1)))
+    assert [each.sample_id for each in found if isinstance(each, decoding.FoundOriginal)] == [
         file.sample_id for file in files
     ]
     assert sizes == [[10, 10, 10], [10, 200], [60, 50], [1]]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.read import formats as readers
+from data_tools.read import formats
 
 
 def to_png(image: Image.Image, **options: Any) -> bytes:
@@ -31,13 +31,13 @@ def glyph(source: Any) -> np.ndarray:
 
 
 def test_an_8_bit_gray_png_gives_its_own_pixels(glyph: np.ndarray):
-    assert readers.decode_png(gray_png(glyph)) == (glyph.tobytes(), None)
+    assert formats.decode_png(gray_png(glyph)) == (glyph.tobytes(), None)
 
 
 def test_every_other_mode_becomes_gray_by_the_one_rule_of_glyph_image():
     wide = np.zeros((64, 64), np.uint16)
     wide[0, :4] = [0x1234, 0xFFFF, 0x0080, 0x0081]
-    pixels, mode = readers.decode_png(to_png(Image.fromarray(wide)))
+    pixels, mode = formats.decode_png(to_png(Image.fromarray(wide)))
     assert (pixels[:4], mode) == (bytes([0x12, 0xFF, 0, 1]), "I;16")  # to the nearest of 257ths
 
     colour = Image.new("RGB", (64, 64))
@@ -46,25 +46,25 @@ def test_every_other_mode_becomes_gray_by_the_one_rule_of_glyph_image():
     colour.putpixel((2, 0), (0, 0, 255))
     colour.putpixel((3, 0), (9, 9, 9))
     luma = bytes([76, 150, 29, 9])  # .299 R + .587 G + .114 B
-    assert readers.decode_png(to_png(colour))[0][:4] == luma
-    assert readers.decode_png(to_png(colour.quantize(16)))[0][:4] == luma
+    assert formats.decode_png(to_png(colour))[0][:4] == luma
+    assert formats.decode_png(to_png(colour.quantize(16)))[0][:4] == luma
 
     one_bit = Image.new("1", (64, 64))
     one_bit.putpixel((1, 0), 1)
-    assert readers.decode_png(to_png(one_bit))[0][:3] == bytes([0, 255, 0])
+    assert formats.decode_png(to_png(one_bit))[0][:3] == bytes([0, 255, 0])
 
     black_ink = Image.new("LA", (64, 64), (0, 0))  # on nothing, as if on white paper: turned
     black_ink.putpixel((1, 0), (0, 255))
     black_ink.putpixel((2, 0), (0, 128))
-    assert readers.decode_png(to_png(black_ink))[0][:3] == bytes([0, 255, 128])
-    assert readers.decode_png(to_png(black_ink.convert("RGBA")))[0][:3] == bytes([0, 255, 128])
+    assert formats.decode_png(to_png(black_ink))[0][:3] == bytes([0, 255, 128])
+    assert formats.decode_png(to_png(black_ink.convert("RGBA")))[0][:3] == bytes([0, 255, 128])
     white_ink = Image.new("LA", (64, 64), (255, 0))  # flat over white, so the paper is black
     white_ink.putpixel((1, 0), (255, 255))
-    assert readers.decode_png(to_png(white_ink))[0][:3] == bytes([0, 255, 0])
+    assert formats.decode_png(to_png(white_ink))[0][:3] == bytes([0, 255, 0])
 
     keyed = Image.new("L", (64, 64), 40)
     keyed.putpixel((1, 0), 0)
-    pixels, mode = readers.decode_png(to_png(keyed, transparency=40))
+    pixels, mode = formats.decode_png(to_png(keyed, transparency=40))
     assert (pixels[:3], mode) == (bytes([0, 255, 0]), "L")
 
 
@@ -74,37 +74,37 @@ def test_no_flipped_bit_gives_other_pixels(glyph: np.ndarray):
         damaged = bytearray(whole)
         damaged[at] ^= 1 << at % 8
         with pytest.raises(ValueError):
-            readers.decode_png(bytes(damaged))
+            formats.decode_png(bytes(damaged))
 
 
 def test_every_cut_png_is_refused(glyph: np.ndarray):
     whole = gray_png(glyph)
     for length in range(len(whole)):
         with pytest.raises(ValueError, match="is empty|no PNG|cut short"):
-            readers.decode_png(whole[:length])
+            formats.decode_png(whole[:length])
 
 
 @pytest.mark.parametrize("size", [(32, 64), (64, 63), (1, 1), (128, 128)])
 def test_another_size_is_told_apart_from_damage(size: tuple[int, int]):
-    with pytest.raises(readers.WrongSizeError, match=f"is {size[0]}x{size[1]}, not 64x64"):
-        readers.decode_png(to_png(Image.new("L", size)))
+    with pytest.raises(formats.WrongSizeError, match=f"is {size[0]}x{size[1]}, not 64x64"):
+        formats.decode_png(to_png(Image.new("L", size)))
 
 
 # In a process of its own, or the peak of an earlier test would hide this one's.
 OPEN_BOMB = """
 import pathlib, resource, sys
-from data_tools.read import formats as readers
+from data_tools.read import formats
 def peak_kb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 bomb, small = map(pathlib.Path, sys.argv[1:])
-readers.read_glyph(small), readers.decode_png(small.read_bytes())
+formats.read_glyph(small), formats.decode_png(small.read_bytes())
 before_kb = peak_kb()
 try:
-    readers.decode_png(bomb.read_bytes())
-except readers.WrongSizeError as err:
+    formats.decode_png(bomb.read_bytes())
+except formats.WrongSizeError as err:
     print(err)
 try:
-    readers.read_glyph(bomb)
+    formats.read_glyph(bomb)
 except ValueError as err:
     print(err)
 print(peak_kb() - before_kb)
@@ -135,10 +135,10 @@ def test_a_header_that_states_more_pixels_than_there_are_is_refused(tmp_path: Pa
     path = tmp_path / "a.png"
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
     path.write_bytes(SIGNATURE + chunk(b"IHDR", header) + END)
-    with pytest.raises(readers.WrongSizeError, match="30000x30000"):
-        readers.decode_png(path.read_bytes())
+    with pytest.raises(formats.WrongSizeError, match="30000x30000"):
+        formats.decode_png(path.read_bytes())
     with pytest.raises(ValueError, match="at most 16777216 pixels, .*a.png"):
-        readers.read_glyph(path)
+        formats.read_glyph(path)
 
 
 def test_a_photograph_on_its_side_is_turned_upright(tmp_path: Path, glyph: np.ndarray):
@@ -147,16 +147,16 @@ def test_a_photograph_on_its_side_is_turned_upright(tmp_path: Path, glyph: np.nd
     exif[0x0112] = 6  # to be turned by a quarter
     paper.save(tmp_path / "upright.png")
     paper.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "side.png", exif=exif)
-    upright, is_its_own = readers.read_glyph(tmp_path / "upright.png")
-    assert readers.read_glyph(tmp_path / "side.png") == (upright, is_its_own)
+    upright, is_its_own = formats.read_glyph(tmp_path / "upright.png")
+    assert formats.read_glyph(tmp_path / "side.png") == (upright, is_its_own)
     assert not is_its_own and len(upright) == 4096 and max(upright) == 255
 
 
 def test_a_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):
     with open(tmp_path / "a.bmp", "wb") as file:
-        file.truncate(readers.MAX_FILE_BYTES + 1)
+        file.truncate(formats.MAX_FILE_BYTES + 1)
     with pytest.raises(ValueError, match="a.bmp has 67,108,865 bytes, over 67,108,864"):
-        readers.read_glyph(tmp_path / "a.bmp")
+        formats.read_glyph(tmp_path / "a.bmp")
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -181,7 +181,7 @@ def test_what_is_no_sound_png_is_refused_with_the_reason(glyph: np.ndarray):
         (start + chunk(b"acTL", bytes(8)) + END, "is an animation"),
     ):
         with pytest.raises(ValueError, match=reason):
-            readers.decode_png(data)
+            formats.decode_png(data)
 
 
 def test_plain_grey_is_decoded_as_opening_the_file_would(
@@ -196,7 +196,7 @@ def test_plain_grey_is_decoded_as_opening_the_file_would(
 
     def decoded(data: bytes) -> bytes | None:
         try:
-            return readers.decode_png(data)[0]
+            return formats.decode_png(data)[0]
         except ValueError:
             return None
 
@@ -225,9 +225,9 @@ def test_plain_grey_is_decoded_as_opening_the_file_would(
 def test_a_class_map_gives_the_code_point_of_each_label(tmp_path: Path):
     path = tmp_path / "map.csv"
     path.write_text("index,codepoint,char\n0,U+3042,あ\n1,U+309D,ゝ\n", "utf-8")
-    assert readers.read_classmap(path) == ["U+3042", "U+309D"]
+    assert formats.read_classmap(path) == ["U+3042", "U+309D"]
     path.write_text("\ufeffindex,codepoint\r\n0,U+3042\r\n", "utf-8")
-    assert readers.read_classmap(path) == ["U+3042"]
+    assert formats.read_classmap(path) == ["U+3042"]
 
 
 @pytest.mark.parametrize(
@@ -239,4 +239,4 @@ def test_a_wrong_class_map_is_refused_by_name(tmp_path: Path, rows: str):
     encoding = "latin-1" if rows == "\xff" else "utf-8"
     path.write_bytes(f"index,codepoint,char\n{rows}\n".encode(encoding))
     with pytest.raises(ValueError, match="map.csv"):
-        readers.read_classmap(path)
+        formats.read_classmap(path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_tools.plan import shard_contents
-from data_tools.plan.split import Row, read_splits, to_csv
+from data_tools.plan.split import SplitRow, read_splits, to_csv
 from data_tools.verify import find_problems
 from data_tools.write import shards
 from data_tools.write.assemble import Options, Outcome, assemble
@@ -275,7 +275,7 @@ def test_earlier_splits_are_honoured_and_the_rest_go_by_their_hash(source: Any, 
         source.add_kanji(codepoint, 40)
     build(source, tmp_path / "one", seed=1)
     rows = read_splits(tmp_path / "one" / "splits.csv")
-    gone = Row("kkanji/U+6625/gone", "U+6625", "val", "", "")
+    gone = SplitRow("kkanji/U+6625/gone", "U+6625", "val", "", "")
     (tmp_path / "earlier.csv").write_text(to_csv([*rows, gone]), "utf-8")
     source.add_kanji("U+4E00", 40)
     source.add_file("kkanji2/U+6625/zz.png", source.png(source.draw(1)))

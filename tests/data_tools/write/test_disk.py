@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from data_tools.build import main
-from data_tools.write import assemble as assemble_room
-from data_tools.write import build_state
+from data_tools.write import assemble, build_state
 from kkanji_jax.data.manifest import BUILD_STATE_NAME, load_manifest
 
 ROOT = Path(__file__).parents[3]
@@ -116,10 +115,10 @@ def test_space_is_counted_for_what_is_missing_only(
 ):
     lines: list[str] = []
     out = tmp_path / "out"
-    options = assemble_room.Options()
+    options = assemble.Options()
     source = Path(arguments[1])
-    assemble_room.assemble_slice(source, out, options, (0, 1), say=lines.append)
-    assemble_room.assemble_slice(source, out, options, (0, 2), say=lines.append)
+    assemble.assemble_slice(source, out, options, (0, 1), say=lines.append)
+    assemble.assemble_slice(source, out, options, (0, 2), say=lines.append)
     first, second = (int(line.split()[1]) for line in lines)
     counts = {path.name[:4]: 0 for path in out.glob("*.array_record")}
     assert len(counts) == 2 and first > 250 > second > 0

@@ -20,9 +20,10 @@ from PIL import Image, ImageDraw
 from kkanji_jax.config import default_config, fingerprint
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.evaluation.calibration import fit
+from kkanji_jax.export.bundle import export_bundle
 from kkanji_jax.inference.onnx_backend import OnnxBackend
 from kkanji_jax.model.network import init_variables
-from kkanji_jax.saved.bundle import FORMAT_VERSION, flatten, nest, read_bundle, write_bundle
+from kkanji_jax.saved.bundle import FORMAT_VERSION, ONNX, Bundle, flatten, read_bundle
 
 GOLDEN = Path(__file__).parents[1]
 # Two outside the BMP, and a compatibility ideograph beside the character it must not become.
@@ -59,8 +60,7 @@ def write(folder: Path) -> None:
     logits = np.random.default_rng(0).normal(size=(100, len(index)))
     labels = np.arange(100) % len(index)
     logits[np.arange(100), labels] += 3
-    write_bundle(
-        folder,
+    bundle = Bundle(
         about={
             "weights": "ema",
             "step": 7,
@@ -75,8 +75,8 @@ def write(folder: Path) -> None:
         train_counts={codepoint: 10 + n for n, codepoint in enumerate(index.codepoints)},
         calibration=fit(logits, labels, weights="ema", fitted_on={"split": "val"}).to_json(),
         model_card="# A bundle that knows nothing\n",
-        with_onnx=True,
     )
+    export_bundle(folder, bundle)
 
 
 def main() -> int:
@@ -86,11 +86,11 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "bundle")
-        bundle = read_bundle(Path(folder) / "bundle")
-        params, stats = (nest(bundle.variables, name) for name in ("params", "batch_stats"))
-        run = OnnxBackend(bundle.config["model"], bundle.class_index, params, stats)
+        made = Path(folder) / "bundle"
+        read_bundle(made)
+        run = OnnxBackend(made / ONNX)
         golden.mkdir(parents=True)
-        for path in sorted(bundle.path.iterdir()):
+        for path in sorted(made.iterdir()):
             (golden / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
         np.save(golden / "logits.npy", run(glyphs())[0])
         np.save(golden / "glyphs.npy", glyphs())

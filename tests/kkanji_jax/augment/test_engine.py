@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kkanji_jax.augment import engine as room
+from kkanji_jax.augment import engine
 from kkanji_jax.augment.engine import augment, sample_keys
 from kkanji_jax.augment.policy import NONE, POLICIES, Policy, get_policy
 from kkanji_jax.augment.tables import make_tables
@@ -195,7 +195,9 @@ def test_the_elastic_field_is_the_gaussian_filter_of_white_noise():
         tables = make_tables(policy, 64)
         rank = tables.elastic_basis.shape[1]
         words = np.random.default_rng(0).integers(0, 2**32, (4000, 2, rank, rank), dtype=np.uint32)
-        field = np.asarray(jax.jit(jax.vmap(partial(room._elastic_q8, tables=tables)))(words)) / 256
+        field = (
+            np.asarray(jax.jit(jax.vmap(partial(engine._elastic_q8, tables=tables)))(words)) / 256
+        )
         # The filter as a matrix: mirrored taps of a Gaussian cut at four sigma.
         reach = round(4 * policy.elastic_sigma_px)
         taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / policy.elastic_sigma_px) ** 2)
@@ -227,18 +229,20 @@ def test_the_field_is_exact_in_float32():
         wanted = rows @ basis.T
         assert np.abs(wanted).max() < 2**24
         wanted = np.round(np.float32(wanted) * np.float32(tables.elastic_gain_q8))
-        got = np.asarray(room._elastic_q8(jnp.asarray(words), tables))
+        got = np.asarray(engine._elastic_q8(jnp.asarray(words), tables))
         assert (got == wanted).all()
 
 
 def test_the_warp_is_the_inverse_of_its_matrix():
     tables = make_tables(SAFE, 64)
-    words = np.random.default_rng(0).integers(0, 2**32, (50, room.NUM_PARAMETERS), dtype=np.uint32)
+    words = np.random.default_rng(0).integers(
+        0, 2**32, (50, engine.NUM_PARAMETERS), dtype=np.uint32
+    )
     still = jnp.zeros((2, 64, 64), jnp.int32)
     pivot = np.array([40.25, 20.5])
     for draw in words:
         source = np.stack(
-            room._source_q8(jnp.asarray(draw), jnp.asarray(pivot * 256, jnp.int32), still, tables)
+            engine._source_q8(jnp.asarray(draw), jnp.asarray(pivot * 256, jnp.int32), still, tables)
         )
         unit = 2 * ((draw >> 22) + 0.5) / 1024 - 1
         angle = np.radians(SAFE.rotation_max_deg) * unit[0]
@@ -268,6 +272,6 @@ def test_cutout_erases_one_rectangle_of_the_stated_size_as_often_as_stated():
 def test_the_pivot_is_the_centroid_of_the_ink():
     image = np.zeros((64, 64), np.uint8)
     image[10:20, 40:44] = 200
-    assert (np.asarray(room._centroid_q8(jnp.asarray(image))) == [41.5 * 256, 14.5 * 256]).all()
+    assert (np.asarray(engine._centroid_q8(jnp.asarray(image))) == [41.5 * 256, 14.5 * 256]).all()
     image[:] = 0
-    assert (np.asarray(room._centroid_q8(jnp.asarray(image))) == 31.5 * 256).all()
+    assert (np.asarray(engine._centroid_q8(jnp.asarray(image))) == 31.5 * 256).all()

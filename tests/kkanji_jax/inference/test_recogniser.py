@@ -5,15 +5,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import kkanji_jax
+from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.calibration import Calibration, softmax
 from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.inference.jax_backend import BATCH_SIZES, JaxBackend
 from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.model.network import make_graphdef, make_logits_fn
 from kkanji_jax.saved import trained
 from kkanji_jax.saved.checkpoint import load_variables
+from kkanji_jax.saved.trained import Trained
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,71 @@ def test_more_images_than_a_batch_holds_keep_their_order(tiny_run, recogniser: R
 
 def test_the_package_loads_models_too(tiny_run):
     assert isinstance(kkanji_jax.load(str(tiny_run.workdir)), Recogniser)
+
+
+# --- the best of many ----------------------------------------------------------------------------
+
+
+def recogniser_of(num_classes: int, calibration: Calibration | None) -> Recogniser:
+    """One without a network, to be given logits."""
+    index = ClassIndex.from_codepoints(f"U+{0x4E00 + n:04X}" for n in range(num_classes))
+    trained = Trained(Path("nowhere"), True, {}, index, {}, {}, "ema", 0, {}, "", None, None)
+    return Recogniser(trained, lambda glyphs: (glyphs, glyphs), calibration)
+
+
+def sorted_whole(logits: np.ndarray, ids: np.ndarray, top_k: int, temperature: float) -> list:
+    """Class ids and probabilities by a stable sort and a softmax of all classes in float64."""
+    kept = logits.astype(np.float64).take(ids, axis=1)
+    order = np.argsort(-kept, axis=1, kind="stable")[:, :top_k]
+    shares = softmax(kept, temperature)
+    return [
+        [(int(ids[column]), float(own[column])) for column in columns]
+        for columns, own in zip(order, shares, strict=True)
+    ]
+
+
+@given(data=st.data())
+def test_the_best_are_those_of_a_whole_sort_to_the_bit(data: st.DataObject):
+    num_classes = data.draw(st.integers(1, 300))
+    top_k = data.draw(st.integers(1, 12) | st.just(num_classes) | st.just(num_classes + 1))
+    num_rows = data.draw(st.integers(0, 40))
+    levels = data.draw(st.sampled_from([1, 2, 5, 50, 10**6]))  # few: ties everywhere
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    logits = (rng.integers(-levels, levels, (num_rows, num_classes)) * 0.37).astype(np.float32)
+    temperature = data.draw(st.sampled_from([1.0, 0.83, 2.0]))
+    is_calibrated = data.draw(st.booleans())
+    version = data.draw(st.sampled_from([1, 2]))
+    stated: dict = {"accept": {"threshold": 0.3}, "ask": {}, "unknown": {"threshold": 0.1}}
+    calibration = Calibration(temperature, "ema", stated, {}, version)
+    recogniser = recogniser_of(num_classes, calibration if is_calibrated else None)
+    ids, characters = np.arange(num_classes), None
+    if data.draw(st.booleans()):
+        ids = np.flatnonzero(rng.random(num_classes) < 0.5)
+        ids = ids if len(ids) else np.array([0])
+        characters = [chr(0x4E00 + i) for i in ids]
+    glyphs = np.full((num_rows, 64, 64), 255, np.uint8)
+    glyphs[1::7] = 0
+    readings = recogniser.readings_of(logits, glyphs, top_k, characters=characters)
+    wanted = sorted_whole(logits, ids, top_k, temperature if is_calibrated else 1.0)
+    told = [[(ord(c.character) - 0x4E00, c.probability) for c in r] for r in readings]
+    assert told == wanted
+    assert all([c.rank for c in r] == list(range(1, len(r) + 1)) for r in readings)
+    assert all(c.codepoint == f"U+{ord(c.character):04X}" for r in readings for c in r)
+    wide = logits.astype(np.float64)
+    verdicts = calibration.verdicts(wide) if is_calibrated else [""] * num_rows
+    for row, reading in enumerate(readings):
+        verdict = verdicts[row]
+        if verdict and wanted[row][0][0] != wide[row].argmax():
+            verdict = "unknown"
+        assert reading.verdict == ("blank" if row % 7 == 1 else verdict)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_refused(bad: float):
+    logits = np.zeros((2, 5), np.float32)
+    logits[1, 3] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        recogniser_of(5, None).readings_of(logits, np.zeros((2, 64, 64), np.uint8))
 
 
 def test_a_top_k_of_nothing_is_refused(tiny_run, recogniser: Recogniser):

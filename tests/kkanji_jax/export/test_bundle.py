@@ -24,9 +24,9 @@ FILES = {"params.npz", "config.json", "index.json", "train_counts.json", "model_
 
 @pytest.fixture(scope="module")
 def bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run's bundle, as its door writes it, with an ONNX file."""
+    """The tiny run's bundle, as its command writes it."""
     out = tmp_path_factory.mktemp("bundles") / "tiny"
-    assert main(["--model", str(tiny_run.workdir), "--out", str(out), "--onnx"]) == 0
+    assert main(["--model", str(tiny_run.workdir), "--out", str(out)]) == 0
     return out
 
 
@@ -76,7 +76,7 @@ def test_each_weight_is_rounded_once(tiny_run, tmp_path: Path, dtype: str, bits:
 
 def test_the_same_run_gives_the_same_bytes(tiny_run, bundle: Path, tmp_path: Path):
     again = tmp_path / "again"
-    assert main(["--model", str(tiny_run.workdir), "--out", str(again), "--onnx"]) == 0
+    assert main(["--model", str(tiny_run.workdir), "--out", str(again)]) == 0
     for path in bundle.iterdir():
         assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -171,7 +171,8 @@ def test_harm_is_refused_in_one_line(hurt: Path, kind: str, capsys, tiny_run):
 
     harm, wanted = HARM[kind]
     harm(hurt)
-    assert predict([str(glyphs_of(tiny_run, 1)[0]), "--model", str(hurt)]) == 1
+    arguments = [str(glyphs_of(tiny_run, 1)[0]), "--model", str(hurt), "--backend", "onnx"]
+    assert predict(arguments) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith("error: ")
     assert wanted in err and str(hurt) in err

@@ -1,18 +1,17 @@
 """Scores of methods that learn no features on the demo corpus (synthetic): the floor for a network.
 
-    python scripts/benchmarks/demo_floor.py [--demo kkanji_jax/demo]
+    python scripts/demo/demo_floor.py [--demo kkanji_jax/demo]
 
 Trains on the rows of splits.csv marked train, tests on those marked test: nearest neighbour by the
 cosine of pixels at 16x16 and 32x32, and HOG + LDA. Needs the `bench` extra.
 """
 
 import argparse
-import csv
 import io
-import tarfile
 from pathlib import Path
 
 import numpy as np
+from corpus import read_pngs, split_rows
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
@@ -29,14 +28,10 @@ def resize(image: UInt8[np.ndarray, "h w"], size_px: int) -> UInt8[np.ndarray, "
 
 def read_images(demo: Path) -> dict[str, UInt8[np.ndarray, "64 64"]]:
     """Returns every image of the corpus by its sample_id."""
-    images = {}
-    with tarfile.open(demo / "kkanji.tar") as archive:
-        for member in archive.getmembers():
-            file = archive.extractfile(member)
-            if file is None:
-                raise ValueError(f"wanted only files in kkanji.tar, got {member.name}")
-            sample_id = member.name.replace("kkanji2/", "kkanji/").removesuffix(".png")
-            images[sample_id] = np.asarray(Image.open(io.BytesIO(file.read())))
+    images = {
+        sample_id: np.asarray(Image.open(io.BytesIO(png)))
+        for sample_id, png in read_pngs(demo).items()
+    }
     for half in ("train", "test"):
         with np.load(demo / f"k49-{half}-imgs.npz") as arrays:
             for row, image in enumerate(arrays["arr_0"]):
@@ -46,8 +41,7 @@ def read_images(demo: Path) -> dict[str, UInt8[np.ndarray, "64 64"]]:
 
 def read_split(demo: Path, split: str) -> tuple[Images, list[str]]:
     """Returns the images of one split and their codepoints."""
-    with open(demo / "splits.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    rows = split_rows(demo, split)
     images = read_images(demo)
     return np.stack([images[row["sample_id"]] for row in rows]), [row["codepoint"] for row in rows]
 

@@ -1,0 +1,58 @@
+"""A bundle as `export` writes it: the format's own files, and model.onnx and web/ on top."""
+
+from pathlib import Path
+from types import ModuleType
+
+from kkanji_jax.saved.bundle import ONNX, PARAMS, WEB, Bundle, write_bundle
+
+
+def export_bundle(
+    out: Path,
+    bundle: Bundle,
+    *,
+    dtype: str = "float16",
+    with_onnx: bool = True,
+    with_web: bool = False,
+    dataset: Path | None = None,
+) -> None:
+    """Writes the folder `out`, which appears when whole; ValueError if something is there.
+
+    `dataset` gives the page its examples of each character.
+    """
+
+    def add_files(folder: Path) -> None:
+        params, model = folder / PARAMS, bundle.config["model"]
+        if with_onnx:
+            _onnx().write_onnx(folder / ONNX, model, bundle.class_index, params, dtype)
+        if with_web:
+            from kkanji_jax.web.page import write_web
+
+            write_web(
+                folder / WEB,
+                params=params,
+                dtype=dtype,
+                about=bundle.about,
+                model=model,
+                class_index=bundle.class_index,
+                train_counts=bundle.train_counts,
+                calibration=bundle.calibration,
+                dataset=dataset,
+            )
+
+    write_bundle(out, bundle, dtype, add_files)
+
+
+def export_self_contained(out: Path, bundle: Bundle, dtype: str = "float16") -> None:
+    """Writes the file `out`, an ONNX model that needs no other; see `onnx.write_self_contained`."""
+    _onnx().write_self_contained(out, bundle, dtype)
+
+
+def _onnx() -> ModuleType:
+    try:
+        from kkanji_jax.export import onnx
+    except ModuleNotFoundError as err:
+        raise ValueError(
+            'an ONNX file is written with the onnx package: pip install "kkanji_jax[onnx]", or '
+            "export a bundle with --no-onnx"
+        ) from err
+    return onnx
