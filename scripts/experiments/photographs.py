@@ -12,13 +12,14 @@ docs/results/photographs/, for results.py.
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import summaries
+from summaries import write_json
 
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.scripts import SCRIPTS, script_of
@@ -28,8 +29,7 @@ from kkanji_jax.inference.boxes import Box, crops_of
 from kkanji_jax.inference.inputs import Found
 from kkanji_jax.inference.recogniser import Recogniser, load
 
-ROOT = Path(__file__).resolve().parents[2]
-SUMMARIES = ROOT / "docs" / "results" / "photographs"
+SUMMARIES = summaries.SUMMARIES / "photographs"
 
 
 class Shown(NamedTuple):
@@ -154,9 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"the index): {_told(row['top1'])}; accept {_told(row['verdicts']['accept'])}"
         )
     if args.add:
-        SUMMARIES.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
-        (SUMMARIES / f"{args.add}.json").write_text(text + "\n", encoding="utf-8")
+        write_json(SUMMARIES / f"{args.add}.json", summary)
     return 0
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
 VERSION = 1
 SPLITS = ("test", "val", "train")
-TABLES = ("floors", "ablations", "without_training", "page_crops")
+TABLES = ("floors", "ablations", "without_training", "page_crops", "photographs")
 SCORES = (
     "top1",
     "top5",
@@ -39,6 +39,7 @@ SCORES = (
     "loss_calibrated",
     "by_class_size",
     "by_script",
+    "by_look",
     "by_source",
     "official_tests",
     "variant_tolerant",

@@ -21,11 +21,10 @@ def page(
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
     `tables` are what other scripts found, by kind and name: page_crops, floors (by
-    nearest_neighbour), ablations and without_training.
+    nearest_neighbour), ablations, without_training and photographs.
     """
-    crops, floors, ablations, untrained = (
-        tables.get(kind, {}) for kind in ("page_crops", "floors", "ablations", "without_training")
-    )
+    kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
+    crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)
     tested = axes_of(summaries, ablations.values(), untrained.values())
     runs = [summary for summary in summaries if summary["axis"] is None]
     runs.sort(key=lambda summary: summary["name"] != "released")  # which readers come for
@@ -39,6 +38,7 @@ def page(
     ]
     parts += [ablations_section(name, table) for name, table in ablations.items()]
     parts += [without_training_section(name, table) for name, table in untrained.items()]
+    parts += [_photographs_section(photographs)] if photographs else []
     parts += [_crops_section(name, summary) for name, summary in crops.items()]
     missing = [f"- {name}: {what}" for name, what in AXES.items() if name not in tested]
     parts.append("## Not tested\n\nNo run here varies any of these, so nothing is known of them:")
@@ -113,6 +113,9 @@ def _section(summary: dict[str, Any]) -> str:
         [[as_span(row), f"{row['classes']:,}", f"{row['n']:,}",
           as_score({"value": row["top1"], "ci95": row["ci95"]})] for row in sizes],
     ))  # fmt: skip
+    if len(test.get("by_look", ())) > 2:  # published and photographed
+        parts.append("On test, by look and script:")
+        parts.append(_looks_table(test["by_look"]))
     for row in test["official_tests"]:
         parts.append(_official(row))
     if test.get("variant_tolerant"):
@@ -170,6 +173,45 @@ def _crops_section(name: str, summary: dict[str, Any]) -> str:
             rows,
         ),
         f"Misread in the reporting half: {', '.join(misread)}.",
+    ])  # fmt: skip
+
+
+def _looks_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Each look and script, with what its accepted readings are worth."""
+    cells = []
+    for row in rows:
+        accept = [each for each in row.get("verdicts", ()) if each["verdict"] == "accept"]
+        worth = [f"{each['accuracy']['n']:,}: {as_score(each['accuracy'])}" for each in accept]
+        cells.append([
+            row["name"], f"{row['n']:,}", as_score(row["top1"]), as_score(row["macro"]),
+            *(worth or ["–"]),
+        ])  # fmt: skip
+    return as_table(["part", "n", "top-1", "macro", "accepted: right"], cells)
+
+
+def _photographs_section(photographs: Mapping[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, summary in photographs.items():
+        for row in summary["rows"]:
+            accept = row["verdicts"]["accept"]
+            books = ", ".join(row["books"]) if len(row["books"]) < 3 else len(row["books"])
+            rows.append([
+                name, f"{row['set']}, {row['role']} ({books})", row["script"],
+                f"{row['n']:,} ({row['num_known']:,})", as_score(row["top1"]),
+                f"{accept['n']:,}: {as_score(accept)}" if accept["n"] else "0",
+            ])  # fmt: skip
+    return "\n\n".join([
+        "## Photographed pages",
+        "Every labelled character of `page_scans` (boxes on 15 pages of ten books, 1,026 of them "
+        "exact, the others derived, some of which are badly cut) and of `page_crops` (a book that "
+        "no training image is from). n counts all; in brackets, those whose character the model "
+        "knows: the others are misread by it, whatever it says. A book is train, val or test as "
+        "in the dataset; the pages of train books were cut into training images.",
+        "```bash\npython scripts/experiments/photographs.py --model M --dataset data/release "
+        "--scans SCANS --crops CROPS --add NAME\n```",
+        as_table(
+            ["model", "set, book", "script", "n (known)", "top-1", "accepted: right"], rows
+        ),
     ])  # fmt: skip
 
 
