@@ -3,12 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.class_index import ClassIndex, character_of
+from kkanji_jax.data.scripts import SCRIPTS, script_of
 
 ATTRIBUTION = (
     '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
     "(created by NIJL and others), doi:10.20676/00000341"
 )
+# Of sources that are not part of it, by the name that their sample ids begin with.
+MORE_ATTRIBUTIONS = {
+    "char-shape": "『日本古典籍くずし字データセット』 (owned by NIJL and others, "
+    "processed by CODH), doi:10.20676/00000340"
+}
+FEW_IMAGES = 10  # of a kana: fewer to learn from are named
 # What a reader of old books would want to know, by the folder of M/eval that would tell it.
 NUM_CONFUSIONS = 20
 MEASURABLE = {
@@ -42,10 +49,12 @@ def model_card(
         "Names the character in a 64x64 image of one handwritten Japanese character of before "
         "1900, white ink on black. It reads no lines and no pages, and names nothing outside its "
         "`index.json`: shown another character it answers with one of its own.",
+        "## Characters it knows",
+        _known(class_index, train_counts),
         "## Data and licence",
         f"Trained on {num_images:,} images of {len(class_index):,} characters (code points), "
-        f"from {ATTRIBUTION}, under CC BY-SA 4.0. These weights are an adaptation of that data "
-        "and come under the same licence, with the same attribution.",
+        f"from {_attribution(scores)}, under CC BY-SA 4.0. These weights are an adaptation of that "
+        "data and come under the same licence, with the same attribution.",
         *_pooled(scores),
         _table(_origin_rows(about, config, environment, last_line or {})),
         "## Scores",
@@ -59,6 +68,29 @@ def model_card(
         _list(_unknowns(scores, calibration)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _attribution(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Whose images the dataset has, by the sources that an evaluation met."""
+    met = {row["name"] for score in scores.values() for row in score.get("by_source") or ()}
+    more = [text for source, text in MORE_ATTRIBUTIONS.items() if source in met]
+    return ", and from ".join([ATTRIBUTION, *more])
+
+
+def _known(class_index: ClassIndex, train_counts: Mapping[str, int]) -> str:
+    """The kana of the index by name, those with few images apart; and how many others."""
+    by_script: dict[str, list[str]] = {name: [] for name in SCRIPTS}
+    for codepoint in class_index.codepoints:
+        by_script[script_of(codepoint)].append(codepoint)
+    kana, kanji, others = (by_script[name] for name in SCRIPTS)
+    few = [codepoint for codepoint in kana if train_counts[codepoint] < FEW_IMAGES]
+    text = f"{len(kana)} kana: {''.join(map(character_of, kana)) or 'none'}"
+    if few:
+        of = ", ".join(f"{character_of(each)} {train_counts[each]}" for each in few)
+        text += f". Of these it has seen fewer than {FEW_IMAGES} images each: {of}"
+    text += f". {len(kanji):,} kanji"
+    text += f" and {len(others)} other signs" if others else ""
+    return text + "; all of them are in `index.json`. Any other kana is misread, whatever it says."
 
 
 def _origin_rows(

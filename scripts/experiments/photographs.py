@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import summaries
 from summaries import write_json
 
@@ -86,7 +85,6 @@ def rows_of(
         bool(len(reading)) and reading[0].codepoint == each.codepoint
         for each, reading in zip(shown, readings, strict=True)
     ]
-    rng = np.random.default_rng(0)
     rows = []
     for (set_name, role, script), inside in sorted(
         groups.items(), key=lambda item: (*item[0][:2], SCRIPTS.index(item[0][2]))
@@ -94,7 +92,7 @@ def rows_of(
         verdicts = {}
         for verdict in VERDICTS:
             given = [row for row in inside if readings[row].verdict == verdict]
-            verdicts[verdict] = intervals.share(sum(right[row] for row in given), len(given), rng)
+            verdicts[verdict] = intervals.share(sum(right[row] for row in given), len(given))
         rows.append({
             "set": set_name,
             "role": role,
@@ -102,7 +100,7 @@ def rows_of(
             "script": script,
             "n": len(inside),
             "num_known": sum(shown[row].codepoint in known for row in inside),
-            "top1": intervals.share(sum(right[row] for row in inside), len(inside), rng),
+            "top1": intervals.share(sum(right[row] for row in inside), len(inside)),
             "verdicts": verdicts,
         })  # fmt: skip
     return rows
