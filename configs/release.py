@@ -83,6 +83,21 @@ STAGES = {
         "eval_every_steps": 4000,
         "ckpt_every_steps": 100,
     },
+    "cpu_kana_end": {
+        "init_from": "runs/release-cpu_kana",
+        "augment.mixup_alpha": 0.2,
+        "model.drop_path": 0.1,
+        "batch_size": 128,
+        "model.norm_group": 64,
+        "optim.lr_peak": 4e-4,
+        "optim.warmup_epochs": 0.02,
+        "optim.weight_decay": 0.05,
+        "data.photograph_weight": 5.0,
+        "ema_decay": 0.995,
+        "epochs": 0.85,
+        "eval_every_steps": 4000,
+        "ckpt_every_steps": 100,
+    },
 }
 
 
