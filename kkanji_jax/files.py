@@ -1,4 +1,5 @@
-"""Files that appear when they are whole, SHA256SUMS of a folder of them, and whose files are whose.
+"""Files that appear when they are whole, SHA256SUMS of a folder of them, whose files are whose,
+and the user's cache.
 
 Standard library only: every command starts here.
 """
@@ -44,16 +45,18 @@ class WriteError(OSError):
 def naming_in_errors(path: Path, *unnamed: Path) -> Iterator[None]:
     """Makes a failing write a WriteError that names `path`, with the number of the failure.
 
-    A full disk tells no name of a file. Errors that name another file pass, unless that is one of
-    `unnamed`, which nobody but the writer knows.
+    A full disk tells no name of a file. Errors that name another file pass, unless it is in one of
+    `unnamed`, files and folders which nobody but the writer knows.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as err:
-        if err.filename is not None and err.filename not in [str(each) for each in unnamed]:
-            raise
+        if err.filename is not None:
+            named = Path(os.fsdecode(err.filename))
+            if not any(each == named or each in named.parents for each in unnamed):
+                raise
         if err.filename is None and err.errno is None and not _is_of_writing(err):
             raise
         number = err.errno or errno.ENOSPC
@@ -192,3 +195,15 @@ def check_sums(folder: Path, what: str = "checkpoint") -> list[str]:
             raise ValueError(f"{what} file {path} is damaged: its SHA-256 has changed")
         names.append(name)
     return names
+
+
+def cache_folder() -> Path | None:
+    """Where to keep what can be made again: KKANJI_CACHE, or kkanji_jax in the user's cache.
+
+    None with KKANJI_CACHE=off: nothing is kept. The folder need not be there.
+    """
+    named = os.environ.get("KKANJI_CACHE")
+    if named:
+        return None if named == "off" else Path(named).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "kkanji_jax"

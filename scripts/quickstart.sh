@@ -26,12 +26,14 @@ mkdir -p "$run"
 "$py" -m data_tools.inspect "$dataset" --sheet "$run/sheet.png"
 
 step "3/6 training: EfficientNet-B0 (a second start resumes, or sees that nothing is left)"
+echo "It compiles first, for about a minute; the compiled program is kept for the next start."
 # glibc keeps short-lived buffers instead of returning them: a third more images a second here.
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296 \
     "$py" -m kkanji_jax.train --config configs/quickstart.py --workdir "$run"
 
-step "4/6 scores on the test books, which training never saw"
-"$py" -m kkanji_jax.evaluate --model "$run" --dataset "$dataset" --of test --out "$run/eval/test"
+step "4/6 calibration on the validation books, scores on the test books: training saw neither"
+"$py" -m kkanji_jax.evaluate --model "$run" --dataset "$dataset" --of val
+"$py" -m kkanji_jax.evaluate --model "$run" --dataset "$dataset" --of test
 
 step "5/6 figures"
 "$py" -m kkanji_jax.plots --model "$run"

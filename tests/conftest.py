@@ -8,6 +8,7 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("KKANJI_CACHE", "off")  # tests leave the user's cache alone
 
 import io
 import json
@@ -190,7 +191,7 @@ TINY_RUN = (
 
 
 class Trainer(NamedTuple):
-    """The trainer's door in processes of their own, on the tiny dataset and one device.
+    """The trainer's command in processes of their own, on the tiny dataset and one device.
 
     They share a compilation cache, so that a restart compiles nothing anew.
     """

@@ -49,7 +49,7 @@ def code_spans(text: str) -> Iterator[str]:
 
 
 def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
-    """(door, its flags) of every command of ours; a bare `kkanji_jax.x` in prose is none."""
+    """(command, its flags) of every command of ours; a bare `kkanji_jax.x` in prose is none."""
     for span in code_spans(text):
         span = span.partition(" #")[0]
         match = re.search(r"(python -m )?\b((?:kkanji_jax|data_tools)\.\w+)(?= |$)(.*)", span)
@@ -60,21 +60,21 @@ def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 @functools.cache
-def help_of(door: str) -> str:
-    command = [sys.executable, "-m", door, "--help"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, f"{door} --help: {result.stderr}"
+def help_of(command: str) -> str:
+    words = [sys.executable, "-m", command, "--help"]
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, f"{command} --help: {result.stderr}"
     return result.stdout
 
 
-def is_answered(door: str, flag: str) -> bool:
-    """Whether the door knows the flag; `--config.optim.b1` is a field of the config."""
+def is_answered(command: str, flag: str) -> bool:
+    """Whether the command knows the flag; `--config.optim.b1` is a field of the config."""
     if flag.startswith("--config."):
         fields: Any = default_config().to_dict()
         for name in flag.split(".")[1:]:
             fields = fields[name] if isinstance(fields, dict) and name in fields else KeyError
         return fields is not KeyError
-    return re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", help_of(door)) is not None
+    return re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", help_of(command)) is not None
 
 
 def project_files() -> list[str]:
@@ -95,19 +95,19 @@ def litter_in(text: str) -> list[str]:
 @pytest.mark.parametrize("name", PROSE)
 def test_every_command_in_the_prose_exists_with_its_flags(name: str):
     wrong = []
-    for door, flags in commands_in((ROOT / name).read_text()):
-        if importlib.util.find_spec(door) is None:
-            wrong.append(f"no {door}")
+    for command, flags in commands_in((ROOT / name).read_text()):
+        if importlib.util.find_spec(command) is None:
+            wrong.append(f"no {command}")
             continue
-        wrong += [f"{door} has no {flag}" for flag in flags if not is_answered(door, flag)]
+        wrong += [f"{command} has no {flag}" for flag in flags if not is_answered(command, flag)]
     assert not wrong, f"{name}: " + "; ".join(wrong)
 
 
 def test_the_readme_shows_every_command():
-    shown = {door for door, _ in commands_in((ROOT / "README.md").read_text())}
+    shown = {command for command, _ in commands_in((ROOT / "README.md").read_text())}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    doors = {target.partition(":")[0] for target in project["scripts"].values()}
-    assert {door.removesuffix(".__main__") for door in doors} <= shown
+    commands = {target.partition(":")[0] for target in project["scripts"].values()}
+    assert {command.removesuffix(".__main__") for command in commands} <= shown
 
 
 def test_the_reader_of_prose_finds_commands_and_flags():
@@ -155,12 +155,12 @@ def test_the_readme_is_short_and_has_its_parts_in_order():
     assert text.count("\n") <= MAX_README_LINES
     parts = (
         "![",
+        "## What the released model knows",
+        "## Install, and read",
+        "## Train a model",
         "## Results",
-        "## Quick start",
-        "## Install",
-        "## The whole pipeline",
+        "## Build on it",
         "## Coming from",
-        "## Where things are",
         "## Licence and citation",
     )
     places = [text.index(part) for part in parts]

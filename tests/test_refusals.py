@@ -25,7 +25,7 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "no config": Case((), ("--config is missing", "configs/b0.py"), 1),
+    "no config": Case((), ("--config is missing", "configs/b0.py")),
     "no such config": Case(("--config", "configs/b10.py"), ("no config file configs/b10.py",)),
     "unknown variant": Case(("--config", "configs/b0.py:laptop"), ("'laptop'", "full, cpu")),
     "a flag's typo": Case((*B0, "--work=x"), ("work", "workdir")),
@@ -34,7 +34,7 @@ CASES = {
     "a word for a number": Case((*B0, "--config.batch_size=many"), ("batch_size", "many")),
     "a fraction for a count": Case((*B0, "--config.batch_size=2.5"), ("batch_size", "2.5")),
     "unknown network": Case((*B0, "--config.model.variant=b9"), ("b9", "b0"), 1),
-    "a word too many": Case((*B0, "resume"), ("flags only", "resume"), 1),
+    "a word too many": Case((*B0, "resume"), ("flags only", "resume")),
     "a batch that does not divide": Case(
         (*B0, "--config.batch_size=30"), ("must divide by 8 devices, got 30",), 1
     ),

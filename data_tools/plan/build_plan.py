@@ -193,6 +193,14 @@ def decide(
     how |= {"books": books}
     assignment = protocols.assign(options.protocol, audited.kept, **how)
     kept, audit_report, _ = leave_out(audited, assignment.left_out)
+    held_back = {o.source for o in catalogue.originals} - {f"{name}-test" for name in pooled}
+    if not kept and held_back and held_back <= set(combine.OFFICIAL_TESTS):
+        names = sorted(name.removesuffix("-test") for name in held_back)
+        raise ValueError(
+            f"{source} holds official test images only ({', '.join(names)}), and they are never "
+            "trained on: put the training images beside them, or split them like others with "
+            + " ".join(f"--pool-official {name}" for name in names)
+        )
     if not kept:
         raise ValueError(f"no class of {source} is left after the audit, so nothing is written")
     split_of = zip(audited.kept, assignment.splits, strict=True)

@@ -28,6 +28,10 @@ MAX_MEMBER_BYTES = 2**20  # its PNGs are of 1-2 kB
 _BLOCK = 512  # of a tar
 
 
+class _ColumnsError(ValueError):
+    """A sound array in an order that is not read; fetching it again would not help."""
+
+
 class _Opened(NamedTuple):
     """An array whose header was read; `file` stands where its data start."""
 
@@ -72,11 +76,19 @@ def _open_npz(path: Path) -> Iterator[_Opened]:
                 size = math.prod(shape) * dtype.itemsize
                 if size > MAX_STREAM_BYTES:
                     raise ValueError(f"arr_0 states {size:,} bytes, over the limit")
-                if is_fortran or file.tell() + size != info.file_size:
+                if is_fortran and len(shape) > 1:
+                    raise _ColumnsError(
+                        f"{path}: arr_0 is stored column by column (Fortran order), which cannot "
+                        "be read row by row: save it again as "
+                        "np.savez_compressed(file, np.ascontiguousarray(array))"
+                    )
+                if file.tell() + size != info.file_size:
                     raise ValueError(
                         f"arr_0 states shape {shape} of {dtype}, which its bytes are not"
                     )
                 yield _Opened(shape, dtype, file)
+    except _ColumnsError:
+        raise
     except (ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as err:
         raise ValueError(f"{path}: {err or 'is cut short'}: download it again") from err
     except zipfile.BadZipFile as err:

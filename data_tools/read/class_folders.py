@@ -10,8 +10,9 @@ from pathlib import Path
 
 from data_tools.read import archives
 from data_tools.read.decoding import Finding, Unread
-from data_tools.read.layouts import KKANJI, codepoint_problem, crop_problem, is_junk
+from data_tools.read.layouts import KKANJI, codepoint_problem, crop_problem
 from kkanji_jax.cli import Report
+from kkanji_jax.files import is_foreign
 from kkanji_jax.glyphs.image_files import SUFFIXES
 
 
@@ -31,7 +32,7 @@ def _iterate_folder(folder: Path, report: Report) -> Iterator[tuple[str, str | N
     for number, class_folder in enumerate(class_folders):
         report("reading kkanji2", number, len(class_folders))
         inside, on_disk = f"{folder.name}/{class_folder.name}", str(class_folder)
-        if is_junk(class_folder.name) or not class_folder.is_dir():
+        if is_foreign(class_folder.name) or not class_folder.is_dir():
             yield inside, on_disk
             continue
         names = _list_files(class_folder)
@@ -63,7 +64,7 @@ def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
             yield Finding("empty_class", file, "no file")
             continue
         is_png = name.lower().endswith(".png")
-        if not is_inside or not is_png or any(map(is_junk, file.split("/"))):
+        if not is_inside or not is_png or any(map(is_foreign, file.split("/"))):
             yield Finding("ignored", file, "no image of a class folder")
             continue
         if problem := codepoint_problem(folder):
@@ -104,7 +105,7 @@ def iterate_images(
         report(what, number, len(class_folders))
         codepoint, inside = class_folder.name, f"{source}/{class_folder.name}"
         where = f"{book}/characters/{codepoint}" if book else inside
-        if is_junk(codepoint) or not class_folder.is_dir():
+        if is_foreign(codepoint) or not class_folder.is_dir():
             yield Finding("ignored", where, "no class folder")
             continue
         if problem := codepoint_problem(codepoint):
@@ -117,7 +118,7 @@ def iterate_images(
         for name in names:
             file = class_folder / name
             is_image = file.suffix.lower() in SUFFIXES
-            if not is_image or any(map(is_junk, name.split("/"))):
+            if not is_image or any(map(is_foreign, name.split("/"))):
                 yield Finding("ignored", f"{where}/{name}", "no image of a class folder")
                 continue
             sample_id = f"{inside}/{file.stem if book else name}"

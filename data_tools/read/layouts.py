@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kkanji_jax.data.class_index import parse_codepoint
+from kkanji_jax.files import is_foreign
 
 KKANJI, CHAR_SHAPE, UNNAMED = "kkanji", "char-shape", "images"  # names of sources
 # Each part of the 28x28 sets: its name, and its images and labels in the forms CODH offers.
@@ -48,11 +49,6 @@ class Layout(NamedTuple):
     books: dict[str, Path]  # <book>/characters/ of CODH's character shapes
     used: frozenset[str]  # names in the folder that belong to a source
     notes: list[str]
-
-
-def is_junk(name: str) -> bool:
-    """Whether a file or folder is what operating systems leave about."""
-    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
 def is_class_folder(path: Path) -> bool:
@@ -114,7 +110,7 @@ def _find_image_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]
     """(folders of class folders by name, <book>/characters by book)."""
     image_folders: dict[str, Path] = {}
     books: dict[str, Path] = {}
-    children = [p for p in sorted(folder.iterdir()) if p.is_dir() and not is_junk(p.name)]
+    children = [p for p in sorted(folder.iterdir()) if p.is_dir() and not is_foreign(p.name)]
     for child in children:
         if child.name == "kkanji2" or is_class_folder(child):
             continue

@@ -27,7 +27,7 @@ BYTES_PER_ROW = 300  # of splits.csv, and of what is counted in the manifest
 
 
 class Outcome(NamedTuple):
-    """What was built, for a door to tell."""
+    """What was built, for a command to tell."""
 
     manifest: dict[str, Any]
     audit: dict[str, Any]
@@ -186,7 +186,7 @@ def _start(
 ) -> tuple[Options, Decided, bool]:
     """The completed options, what they decide, and whether `out` holds it all already."""
     options = options.completed()
-    build_state.check_out(out)
+    build_state.check_out(out, options=options.record())
     # What is refused must leave nothing behind, so `out` itself may not be there yet.
     scratch = _nearest_folder(out)
     decided = build_plan.decide(source, options, report, say, scratch=scratch, workers=workers)
@@ -222,7 +222,7 @@ def assemble(
             _check_all_there(out, prepared.spans)
         else:
             check_space(out, prepared.spans, selections, len(rows), say)
-        with build_state.building(out, decided.fingerprint) as owner:
+        with build_state.building(out, decided.fingerprint, options=options.record()) as owner:
             entries, num_resumed = _write_shards(
                 out, prepared, prepared.spans, owner=owner, workers=pool, report=report
             )
@@ -260,7 +260,9 @@ def assemble_slice(
         if is_there or not spans:
             return SliceOutcome(len(spans), len(spans), len(prepared.spans))
         check_space(out, spans, prepared.selected.selections, 0, say)
-        with build_state.building(out, decided.fingerprint, is_slice=True) as owner:
+        with build_state.building(
+            out, decided.fingerprint, options=options.record(), is_slice=True
+        ) as owner:
             _, num_resumed = _write_shards(
                 out, prepared, spans, owner=owner, workers=pool, report=report
             )

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,13 @@ def read_mark(out: Path, file: str) -> dict[str, Any] | None:
     return entry if is_same else None
 
 
-def check_out(out: Path, fingerprint: str | None = None) -> bool:
+def check_out(
+    out: Path, fingerprint: str | None = None, options: Mapping[str, Any] | None = None
+) -> bool:
     """Whether `out` already holds the finished dataset of this fingerprint.
 
-    Refuses a folder of anything else. Without a fingerprint only what needs none is checked.
+    Refuses a folder of anything else, but for foreign files. Without a fingerprint only what needs
+    none is checked: `options` as a manifest has them, which are known before the source is read.
     """
     if not out.exists():
         return False
@@ -101,23 +104,45 @@ def check_out(out: Path, fingerprint: str | None = None) -> bool:
         raise ValueError(f"--out wants a folder, {out} is a file")
     advice = "choose another --out, or delete it first"
     if (out / MANIFEST_NAME).exists():
-        found = read_manifest(out)["fingerprint"]
+        manifest = read_manifest(out)
         if fingerprint is None:
+            _refuse_other_options(out, "a dataset", manifest, options)
             return False
-        if found != fingerprint:
+        if manifest["fingerprint"] != fingerprint:
             raise ValueError(f"{out} holds a dataset of other sources or options: {advice}")
         load_manifest(out)
         return True
     state = out / BUILD_STATE_NAME / "state.json"
     if state.is_file():
-        found = json.loads(state.read_text(encoding="utf-8"))["fingerprint"]
-        if fingerprint is not None and found != fingerprint:
+        found = json.loads(state.read_text(encoding="utf-8"))
+        if fingerprint is None:
+            _refuse_other_options(out, "an unfinished build", found.get("options", {}), options)
+        elif found["fingerprint"] != fingerprint:
             raise ValueError(
                 f"{out} holds an unfinished build of other sources or options: {advice}"
             )
-    elif any(path.name != BUILD_STATE_NAME for path in out.iterdir()):
+    elif not all(files.is_foreign(path.name) for path in out.iterdir()):  # .build is hidden too
         raise ValueError(f"{out} is not empty and is no dataset of data_tools.build: {advice}")
     return False
+
+
+def _refuse_other_options(
+    out: Path, what: str, recorded: Mapping[str, Any], options: Mapping[str, Any] | None
+) -> None:
+    """ValueError naming the options that differ; those that an older version did not record pass.
+
+    Both are as JSON has them.
+    """
+    differing = [
+        f"{name}: {recorded[name]!r} -> {value!r}"
+        for name, value in (options or {}).items()
+        if name in recorded and recorded[name] != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{out} holds {what} of other options ({'; '.join(differing)}): "
+            "choose another --out, or delete it first"
+        )
 
 
 def sweep(out: Path) -> None:
@@ -141,7 +166,13 @@ def _collect_garbage(folder: Path, *, is_alone: bool) -> None:
 
 
 @contextmanager
-def building(out: Path, fingerprint: str, *, is_slice: bool = False) -> Iterator[str]:
+def building(
+    out: Path,
+    fingerprint: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    is_slice: bool = False,
+) -> Iterator[str]:
     """Holds DATASET/.build, and gives the name under which this build writes unfinished files.
 
     A whole build, or one that joins slices, holds it alone and removes it on success. Builds of
@@ -163,7 +194,8 @@ def building(out: Path, fingerprint: str, *, is_slice: bool = False) -> Iterator
             state = folder / "state.json"
             if not state.is_file():
                 unfinished = folder / f"state.json.{owner}.unfinished"
-                _write_whole(unfinished, state, json.dumps({"fingerprint": fingerprint}))
+                content = {"fingerprint": fingerprint, "options": dict(options or {})}
+                _write_whole(unfinished, state, json.dumps(content))
         with alive:
             try:
                 yield owner

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kkanji_jax.files import written_whole
+
 INDEX_VERSION = 1
 _CODEPOINT = re.compile(r"U\+[0-9A-F]{4,6}")
 _LOOSE = re.compile(r"(?:[Uu][+_-]?|0[Xx]|\\u)?([0-9A-Fa-f]{4,6})(?![0-9A-Za-z])")
@@ -137,7 +139,8 @@ class ClassIndex:
     def save(self, path: Path) -> None:
         """Writes index.json, in UTF-8."""
         text = json.dumps(self.to_json(), ensure_ascii=False, indent=1)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        with written_whole(Path(path)) as unfinished:
+            unfinished.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "ClassIndex":

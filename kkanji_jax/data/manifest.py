@@ -1,5 +1,6 @@
 """manifest.json: what a DATASET says of itself, read by the tools and by the trainer."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -137,6 +138,29 @@ def refuse_leaky(dataset: Path, manifest: dict[str, Any], allowed: str | None, h
             f"{dataset} is of the protocol {LEAKY_PROTOCOL}: copies of its training images are in "
             f"its other splits, so a score on them measures memory; give {how} to take it anyway"
         )
+
+
+def identity_of(dataset: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What tells a DATASET from another, for checkpoints and bundles.
+
+    `dataset_digest` is of what decides its examples: fingerprint, class index, the bytes of its
+    shards. `manifest_sha256` is of manifest.json, whose bytes also depend on the form of the
+    sources (a tar or a folder) and on the ends of lines; models of before have only that.
+    """
+    shards = [[shard["file"], shard["sha256"]] for shard in manifest["shards"]]
+    decisive = [manifest["fingerprint"], manifest["class_index_digest"], shards]
+    return {
+        "manifest_sha256": sha256_of(Path(dataset) / MANIFEST_NAME),
+        "dataset_digest": hashlib.sha256(json.dumps(decisive).encode()).hexdigest(),
+    }
+
+
+def is_same_dataset(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records that hold an `identity_of` are of the same dataset."""
+    digests = [record.get("dataset_digest") for record in (one, other)]
+    if all(digests):
+        return digests[0] == digests[1]
+    return one["manifest_sha256"] == other["manifest_sha256"]
 
 
 def check_bytes(path: Path, manifest: Mapping[str, Any]) -> None:

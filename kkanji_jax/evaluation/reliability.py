@@ -1,4 +1,4 @@
-"""Whether probabilities keep their word, and what refusing to answer buys."""
+"""Whether probabilities are as right as they say, and what is gained by withholding answers."""
 
 from typing import Any
 

@@ -1,6 +1,5 @@
 """An evaluation: one pass of a trained model over a split, and the files that it writes."""
 
-import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +10,17 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32, UInt8
 
+from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.kanji_forms import forms_of
 from kkanji_jax.data.looks import look_of
-from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, load_manifest
+from kkanji_jax.data.manifest import (
+    LEAK_WARNING,
+    LEAKY_PROTOCOL,
+    identity_of,
+    is_same_dataset,
+    load_manifest,
+)
 from kkanji_jax.data.outside import load_outside
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluation import calibration as calibration_lib
@@ -56,6 +62,7 @@ def evaluate(
     On val it also fits the calibration, and writes it to the model where it is the model's own.
     ValueError says what is missing, damaged or does not belong together.
     """
+    enable_compilation_cache()
     manifest = load_manifest(asked.dataset)
     if not manifest["splits"][asked.split]["num_examples"]:
         raise ValueError(
@@ -72,9 +79,8 @@ def evaluate(
         raw = load_trained(asked.model, weights="raw", which=asked.which)
     class_index = trained.class_index
     _check_same_classes(class_index, ClassIndex.load(asked.dataset / "index.json"), asked)
-    manifest_sha256 = hashlib.sha256((asked.dataset / "manifest.json").read_bytes()).hexdigest()
-    is_same_dataset = manifest_sha256 == trained.manifest_sha256
-    if not is_same_dataset and asked.split != "train":
+    is_of_training = is_same_dataset(identity_of(asked.dataset, manifest), trained.identity)
+    if not is_of_training and asked.split != "train":
         _warn(
             f"{asked.dataset} is not the build that this model was trained on: "
             f"its {asked.split} images may have been training images"
@@ -135,7 +141,7 @@ def evaluate(
         "dataset": str(asked.dataset),
         "protocol": manifest["protocol"],
         "pool_official": manifest["pool_official"],
-        "is_dataset_of_training": is_same_dataset,
+        "is_dataset_of_training": is_of_training,
     }
     if raw is not None:
         others = ask(raw, split.images, split.labels, name).predictions
@@ -161,7 +167,7 @@ def evaluate(
     write_tables(out, answers.predictions, split.sample_ids, class_index, trained.train_counts)
     write_json(out / "eval.json", content)
     if is_fitting and calibration is not None:
-        _write_calibration(trained, calibration, asked, is_same_dataset)
+        _write_calibration(trained, calibration, asked, is_of_training)
     return content | {"out": str(out)}
 
 
@@ -258,7 +264,7 @@ def _calibration_of(trained: Trained, stamp: dict[str, Any]) -> Calibration | No
 
 
 def _write_calibration(
-    trained: Trained, calibration: Calibration, asked: Evaluation, is_same_dataset: bool
+    trained: Trained, calibration: Calibration, asked: Evaluation, is_of_training: bool
 ) -> None:
     """Writes calibration.json, unless it would not be that of the model that is served."""
     served = choose_weights(trained.config, None)
@@ -266,7 +272,7 @@ def _write_calibration(
         _warn(f"{FILE_NAME} not written: a bundle is complete; calibrate the run and export again")
     elif calibration.weights != served or asked.which != "best":
         _warn(f"{FILE_NAME} not written: predict uses the {served} weights of the best checkpoint")
-    elif not is_same_dataset:
+    elif not is_of_training:
         _warn(f"{FILE_NAME} not written: this val is not that of the training dataset")
     else:
         write_json(trained.path / FILE_NAME, calibration.to_json())

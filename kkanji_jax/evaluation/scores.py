@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.class_sizes import CLASS_SIZES, class_size_bucket
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.counts import TOP_K, weighted_and_macro
 from kkanji_jax.evaluation.forward import Predictions
 from kkanji_jax.evaluation.reliability import BINNING, NUM_BINS, bins_of, calibration_error
 
-CLASS_SIZES = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, 499), (500, None))
 _SHARES = ("top1", "top5", "weighted_recall")  # of the examples
 
 
@@ -93,14 +93,6 @@ def summarise(
     return content
 
 
-def class_size_bucket(num_originals: int) -> int:
-    """The row of CLASS_SIZES that a class of so many training originals belongs to."""
-    for row, (least, most) in enumerate(CLASS_SIZES):
-        if num_originals >= least and (most is None or num_originals <= most):
-            return row
-    raise ValueError(f"wanted a class with training originals, got {num_originals}")
-
-
 def by_class_size(
     labels: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
@@ -121,15 +113,17 @@ def by_class_size(
         is_inside = row_of_class[labels] == row
         right = int((is_inside & (labels == predicted)).sum())
         score = intervals.share(right, int(is_inside.sum()))
-        rows.append({
-            "min": least,
-            "max": most,
-            "classes": int((row_of_class == row).sum()),
-            "classes_with_examples": len(np.unique(labels[is_inside])),
-            "n": score["n"],
-            "top1": score["value"],
-            "ci95": score["ci95"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "min": least,
+                "max": most,
+                "classes": int((row_of_class == row).sum()),
+                "classes_with_examples": len(np.unique(labels[is_inside])),
+                "n": score["n"],
+                "top1": score["value"],
+                "ci95": score["ci95"],
+            }
+        )
     return rows
 
 

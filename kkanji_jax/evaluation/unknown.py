@@ -12,19 +12,14 @@ KEPT = 0.95  # of the known, at the threshold where the unknown are counted
 Scores = Float[np.ndarray, " n"]
 
 
-def auroc(
-    known: Scores,
-    unknown: Float[np.ndarray, " m"],
-    known_times: Scores | None = None,
-    unknown_times: Float[np.ndarray, " m"] | None = None,
-) -> float:
+def auroc(known: Scores, unknown: Float[np.ndarray, " m"]) -> float:
     """The chance that a known example scores higher than an unknown one; a tie counts half."""
     order, ranks = np.unique(np.concatenate([known, unknown]), return_inverse=True)
-    of_known = np.bincount(ranks[: len(known)], known_times, minlength=len(order))
-    of_unknown = np.bincount(ranks[len(known) :], unknown_times, minlength=len(order))
+    of_known = np.bincount(ranks[: len(known)], minlength=len(order))
+    of_unknown = np.bincount(ranks[len(known) :], minlength=len(order))
     below = np.cumsum(of_unknown) - of_unknown
     wins = (of_known * (below + 0.5 * of_unknown)).sum()
-    return float(wins / (of_known.sum() * of_unknown.sum()))
+    return float(wins / (len(known) * len(unknown)))
 
 
 def false_positive_rate(known: Scores, unknown: Float[np.ndarray, " m"]) -> float:
@@ -44,7 +39,6 @@ def detection(
     if not len(known) or not len(unknown):
         raise ValueError(f"wanted known and unknown examples, got {len(known)} and {len(unknown)}")
     rng = np.random.default_rng(seed)
-    # Sorted once, on common ranks, so that a resample is two bincounts.
     samples: dict[str, list[float]] = {"auroc": [], "fpr95": []}
     for _ in range(num_bootstrap):
         drawn_known = known[rng.integers(0, len(known), len(known))]

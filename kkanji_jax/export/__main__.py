@@ -86,7 +86,7 @@ def export(args: argparse.Namespace) -> None:
     about = {
         "weights": trained.weights,
         "step": trained.step,
-        "manifest_sha256": trained.manifest_sha256,
+        **trained.identity,
         "dataset_fingerprint": environment.get("dataset_fingerprint"),
         "config_fingerprint": fingerprint(trained.config),
         "package_version": __version__,
@@ -152,8 +152,10 @@ def _json_in(path: Path) -> dict[str, Any]:
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return json.loads(lines[-1]) if lines else {}
+    from kkanji_jax.training.metrics_file import read_metrics
+
+    lines = read_metrics(path) if path.exists() else []
+    return lines[-1] if lines else {}
 
 
 def _table_in(path: Path) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.model.network import make_graphdef, make_logits_fn
 from kkanji_jax.parallel import mesh as mesh_lib
 
@@ -21,6 +22,7 @@ class JaxBackend:
     def __init__(
         self, model: dict[str, Any], num_classes: int, params: Any, batch_stats: Any
     ) -> None:
+        enable_compilation_cache()
         mesh_lib.devices()
         graphdef = make_graphdef(model, num_classes)
         self._logits_fn = make_logits_fn(graphdef, model["image_px"])

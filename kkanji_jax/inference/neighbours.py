@@ -5,7 +5,6 @@ whole of the data fits in some tens of megabytes; likeness is the cosine.
 """
 
 import hashlib
-import os
 import sys
 import zipfile
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import numpy as np
 
 from kkanji_jax.array_types import Float, Float32, UInt8
 from kkanji_jax.cli import Report, say_nothing
-from kkanji_jax.files import written_whole
+from kkanji_jax.files import cache_folder, written_whole
 
 VERSION = 1
 NUM_COMPONENTS = 128
@@ -116,12 +115,17 @@ def cached_index(
     """The index of a dataset's training images under a model, built on first use.
 
     It is kept in the folder of a run, or for a bundle, which stays as it was signed, in the user's
-    cache. Without `dataset`, the only index that is there already; ValueError if there is not one.
+    cache, if there is to be one (KKANJI_CACHE). Without `dataset`, the only index that is there
+    already; ValueError if there is not one.
     """
     trained = recogniser.trained
     folder = cache_folder() if trained.is_bundle else trained.path
     digest = _digest_of(trained)
     if dataset is None:
+        if folder is None:
+            raise ValueError(
+                "--neighbours wants --dataset DATASET: KKANJI_CACHE=off keeps no index"
+            )
         kept = sorted(folder.glob(f"neighbours-*-{digest}.npz"))
         if len(kept) != 1:
             raise ValueError(
@@ -134,29 +138,22 @@ def cached_index(
     from kkanji_jax.data.manifest import load_manifest
 
     fingerprint = load_manifest(dataset)["fingerprint"]
-    path = folder / f"neighbours-{fingerprint[:12]}-{digest}.npz"
-    if path.exists():
+    path = folder / f"neighbours-{fingerprint[:12]}-{digest}.npz" if folder else None
+    if path and path.exists():
         return NeighbourIndex.load(path)
 
     from kkanji_jax.data.resident import load_split
 
     split = load_split(dataset, "train")
     names = ClassIndex.load(dataset / "index.json").codepoints
-    print(f"building {path} from {len(split.labels):,} images, once", file=sys.stderr, flush=True)
+    what = f"{path} from {len(split.labels):,} images, once" if path else "an index, kept nowhere"
+    print(f"building {what}", file=sys.stderr, flush=True)
     index = build_index(
         recogniser.outputs, split.images, split.sample_ids, [names[i] for i in split.labels], report
     )
-    index.save(path)
+    if path:
+        index.save(path)
     return index
-
-
-def cache_folder() -> Path:
-    """Where indexes of bundles are kept: KKANJI_CACHE, or kkanji_jax in the user's cache."""
-    named = os.environ.get("KKANJI_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "kkanji_jax"
 
 
 def _digest_of(trained: Any) -> str:

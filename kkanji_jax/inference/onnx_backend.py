@@ -1,7 +1,9 @@
 """The network run by ONNX Runtime: no compilation, and nothing of JAX installed or imported."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +31,9 @@ class OnnxBackend:
             raise ValueError(NOT_INSTALLED) from err
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; a warning about a folded node helps no reader
+        # A batch to a core: threads within a batch wait for each other at every node, and spin.
+        options.intra_op_num_threads = 1
+        self._workers = ThreadPoolExecutor(_num_cores(), "onnx")
         try:
             self._session = onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model),
@@ -70,12 +75,21 @@ class OnnxBackend:
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
     ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
         """Logits and features, however many glyphs there are."""
-        parts = []
-        for start in range(0, max(len(glyphs), 1), BATCH_SIZE):
-            batch = np.ascontiguousarray(glyphs[start : start + BATCH_SIZE])
-            parts.append(self._session.run(["logits", "features"], {"images": batch}))
+        starts = range(0, max(len(glyphs), 1), BATCH_SIZE)
+        batches = [glyphs[start : start + BATCH_SIZE] for start in starts]
+        parts = list(self._workers.map(self._run, batches))
         logits, features = (np.concatenate(column) for column in zip(*parts, strict=True))
         return logits, features
+
+    def _run(self, glyphs: UInt8[np.ndarray, "n 64 64"]) -> Any:
+        return self._session.run(["logits", "features"], {"images": np.ascontiguousarray(glyphs)})
+
+
+def _num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _load_errors() -> tuple[type[Exception], ...]:

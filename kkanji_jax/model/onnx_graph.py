@@ -32,6 +32,7 @@ DATA_TYPES = {
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
 }
+Attribute = int | float | Sequence[int]  # of an ONNX operator
 
 
 def inside(name: str, dtype: str, array: Shaped[np.ndarray, "..."]) -> TensorProto:
@@ -123,10 +124,14 @@ class _Network:
         return name
 
     def node(
-        self, op: str, inputs: Sequence[str], output: str | None = None, **attributes: Any
+        self, op: str, inputs: Sequence[str], output: str | None = None, **attributes: Attribute
     ) -> str:
         name = output or f"{inputs[0]}:{op.lower()}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
+        node = helper.make_node(op, inputs, [name], name)
+        node.attribute.extend(
+            helper.make_attribute(key, value) for key, value in sorted(attributes.items())
+        )
+        self.nodes.append(node)
         return name
 
     def value_of(self, name: str) -> str:
@@ -143,7 +148,7 @@ class _Network:
         turned = self.node("Transpose", [value], perm=(1, 0))
         return self.node("Unsqueeze", [turned, "last_two"], f"{name}:filters")
 
-    def convolve(self, x: str, name: str, **attributes: Any) -> str:
+    def convolve(self, x: str, name: str, **attributes: Attribute) -> str:
         return self.node("Conv", [x, self.filters(name)], f"{name}:conv", **attributes)
 
     def normalise(self, x: str, name: str) -> str:

@@ -28,11 +28,22 @@ def _parser() -> argparse.ArgumentParser:
         help="the evaluated DATASET: draws the commonest confusions and suspected label errors "
         "with their images",
     )
+    parser.add_argument(
+        "--figure-format",
+        nargs="+",
+        choices=("png", "svg", "pdf"),
+        default=["png"],
+        metavar="FORMAT",
+        help="of png, svg and pdf, one or several: `png svg` writes each figure twice "
+        "(default: png)",
+    )
     return parser
 
 
-def draw_all(workdir: Path, out: Path, which: str, dataset: Path | None) -> None:
-    """Writes every figure that the run has data for, and prints their paths."""
+def draw_all(
+    workdir: Path, out: Path, which: str, dataset: Path | None, formats: Sequence[str] = ("png",)
+) -> None:
+    """Writes every figure that the run has data for in each format, and prints their paths."""
     from kkanji_jax.plots import style
     from kkanji_jax.plots.all_figures import all_figures
     from kkanji_jax.plots.fonts import find_font
@@ -40,15 +51,18 @@ def draw_all(workdir: Path, out: Path, which: str, dataset: Path | None) -> None
     font = find_font()
     for figure in all_figures(workdir, font, which, dataset):
         with style.house_style(font):
-            path = style.save(figure.draw(), out / f"{figure.name}.png")
-        print(path, flush=True)
+            drawn = figure.draw()
+            for suffix in dict.fromkeys(formats):
+                print(style.save(drawn, out / f"{figure.name}.{suffix}"), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws; 0 when the figures are written, 1 with one line on stderr when they cannot be."""
     args = _parser().parse_args(argv)
     out = args.out or args.model / "plots"
-    return cli.answer(lambda: draw_all(args.model, out, args.evaluation, args.dataset))
+    return cli.answer(
+        lambda: draw_all(args.model, out, args.evaluation, args.dataset, args.figure_format)
+    )
 
 
 def run() -> NoReturn:

@@ -16,6 +16,7 @@ Glyphs = Sequence[UInt8[np.ndarray, "h w"]]
 
 _ROW_INCHES, _GLYPH_INCHES, _GAP_INCHES = 0.72, 0.6, 0.16
 _TEXT_INCHES = 2.75
+_HEAD_INCHES = 0.36
 
 
 class GlyphRow(NamedTuple):
@@ -36,17 +37,17 @@ def draw(
 ) -> "Figure":
     """One row below the other; group g has room for `widths[g]` glyphs and is headed `heads[g]`."""
     strip = sum(widths) * _GLYPH_INCHES + len(widths) * _GAP_INCHES
-    top = 1.05 + 0.19 * subtitle.count("\n")
     width = _TEXT_INCHES + strip + 0.3
-    height = top + _ROW_INCHES * max(len(rows), 1) + 0.15
-    figure, (axes,) = style.new_figure(title, subtitle, width=width, height=height)
-    figure.set_layout_engine("none")
-    axes.set_position((0, 0, 1, 1))
+    body = _HEAD_INCHES + _ROW_INCHES * max(len(rows), 1) + 0.15
+    figure, top = style.titled_figure(title, subtitle, width=width, body=body)
+    height, top = top + body, top + _HEAD_INCHES
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)  # inches from the top left
     axes.axis("off")
-    starts = [_TEXT_INCHES + sum(widths[:g]) * _GLYPH_INCHES + g * _GAP_INCHES
-              for g in range(len(widths))]  # fmt: skip
+    starts = [
+        _TEXT_INCHES + sum(widths[:g]) * _GLYPH_INCHES + g * _GAP_INCHES for g in range(len(widths))
+    ]
     for start, head in zip(starts, heads, strict=True):
         axes.text(start, top - 0.1, head, fontsize=8, color=style.FAINT)
     if not rows:

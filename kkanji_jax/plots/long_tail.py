@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kkanji_jax.data.class_sizes import class_size_label
 from kkanji_jax.plots import style
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ def draw(by_class_size: Sequence[dict[str, Any]], subtitle: str) -> "Figure":
 
     figure, (axes,) = style.new_figure(
         "The long tail",
-        f"{subtitle}\nTop-1 by class size, with 95 % bootstrap intervals",
+        f"{subtitle}\nTop-1 by class size, with 95 % intervals",
         width=9.0,
     )
     rows = [row for row in by_class_size if row["n"]]
@@ -24,12 +25,28 @@ def draw(by_class_size: Sequence[dict[str, Any]], subtitle: str) -> "Figure":
     below = [max(0.0, row["top1"] - row["ci95"][0]) for row in rows]
     above = [max(0.0, row["ci95"][1] - row["top1"]) for row in rows]
     axes.plot(positions, shares, color=style.VAL_COLOUR, alpha=0.35, linewidth=1.2)
-    axes.errorbar(positions, shares, yerr=[below, above], fmt="o", color=style.VAL_COLOUR,
-                  markersize=6, capsize=4, elinewidth=1.4)  # fmt: skip
+    axes.errorbar(
+        positions,
+        shares,
+        yerr=[below, above],
+        fmt="o",
+        color=style.VAL_COLOUR,
+        markersize=6,
+        capsize=4,
+        elinewidth=1.4,
+    )
     for position, row in zip(positions, rows, strict=True):
-        axes.annotate(f"{100 * row['top1']:.1f}", (position, row["top1"]), xytext=(7, -12),
-                      textcoords="offset points", fontsize=9)  # fmt: skip
-    labels = [f"{_range(row)}\n{row['classes']:,} classes\nn = {row['n']:,}" for row in rows]
+        axes.annotate(
+            f"{100 * row['top1']:.1f}",
+            (position, row["top1"]),
+            xytext=(7, -12),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    labels = [
+        f"{class_size_label(row['min'], row['max'])}\n{row['classes']:,} classes\nn = {row['n']:,}"
+        for row in rows
+    ]
     axes.set_xticks(positions, labels, fontsize=8)
     axes.grid(False, axis="x")
     axes.set_xlim(-0.5, len(rows) - 0.3)
@@ -41,9 +58,3 @@ def draw(by_class_size: Sequence[dict[str, Any]], subtitle: str) -> "Figure":
     axes.set_ylabel("top-1")
     axes.set_xlabel("training images of a class, before augmentation")
     return figure
-
-
-def _range(row: dict[str, Any]) -> str:
-    if row["max"] is None:
-        return f"≥ {row['min']}"
-    return str(row["min"]) if row["min"] == row["max"] else f"{row['min']}–{row['max']}"

@@ -1,4 +1,4 @@
-"""Whether probabilities keep their word, before and after calibration."""
+"""Accuracy against stated probability, before and after calibration."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,13 @@ def draw(content: dict[str, Any], subtitle: str) -> "Figure":
     parts = [("before calibration", content["reliability"]["before"], content["ece"])]
     if content["reliability"]["after"]:
         temperature = content["calibration"]["temperature"]
-        parts.append((
-            f"after, temperature {temperature:.3f}",
-            content["reliability"]["after"],
-            content["ece_calibrated"],
-        ))  # fmt: skip
+        parts.append(
+            (
+                f"after, temperature {temperature:.3f}",
+                content["reliability"]["after"],
+                content["ece_calibrated"],
+            )
+        )
     figure, (first,) = style.new_figure(
         "Reliability",
         f"{subtitle}\n{len(parts[0][1])} bins, each of equally many images, by top-1 probability; "
@@ -58,16 +60,41 @@ def _draw_bins(axes: "Axes", rows: Sequence[dict[str, Any]], least: float) -> No
     style.log_distance(axes, least, 1.0)
     # Of 0 % and 50 % only one fits, side by side, where the axis reaches far.
     low = (0.0, 0.5) if least > 2e-4 else (0.0,)
-    shown = [share for share in (*low, 0.9, 0.99, 0.999, 0.9999) if share <= 1 - least]
-    axes.set_xticks(shown, [f"{100 * share:g} %" for share in shown])  # side by side, fewer fit
+    inner = [share for share in (*low, 0.9, 0.99, 0.999, 0.9999) if 1 - share > 2 * least]
+    labels = [*(f"{100 * share:g} %" for share in inner), "100 %"]  # side by side, fewer fit
+    axes.set_xticks([*inner, 1 - least], labels)
     axes.plot([0, 1 - least], [0, 1 - least], color=style.FAINT, linewidth=1, linestyle="--")
     x = [row["confidence"] for row in rows]
     y = [row["accuracy"] for row in rows]
     below = [max(0.0, row["accuracy"] - row["ci95"][0]) for row in rows]
     above = [max(0.0, row["ci95"][1] - row["accuracy"]) for row in rows]
-    axes.errorbar(x, y, yerr=[below, above], fmt="o-", color=style.VAL_COLOUR, markersize=5,
-                  linewidth=1.2, elinewidth=1.2, capsize=3, clip_on=False)  # fmt: skip
-    axes.text(0.97, 0.05, "below the line: too sure", transform=axes.transAxes, ha="right",
-              fontsize=8, color=style.FAINT)  # fmt: skip
-    axes.text(0.03, 0.95, "above: too modest", transform=axes.transAxes, va="top",
-              fontsize=8, color=style.FAINT)  # fmt: skip
+    axes.errorbar(
+        x,
+        y,
+        yerr=[below, above],
+        fmt="o-",
+        color=style.VAL_COLOUR,
+        markersize=5,
+        linewidth=1.2,
+        elinewidth=1.2,
+        capsize=3,
+        clip_on=False,
+    )
+    axes.text(
+        0.97,
+        0.05,
+        "below the line: too sure",
+        transform=axes.transAxes,
+        ha="right",
+        fontsize=8,
+        color=style.FAINT,
+    )
+    axes.text(
+        0.03,
+        0.95,
+        "above: too modest",
+        transform=axes.transAxes,
+        va="top",
+        fontsize=8,
+        color=style.FAINT,
+    )

@@ -1,8 +1,9 @@
 """What metrics.jsonl says of a run's evaluations, in step order and each step once."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
 
 LOSS, ACCURACY, PRECISION, RECALL = "loss", "accuracy", "precision", "recall"
 
@@ -27,28 +28,20 @@ class RunLog(NamedTuple):
 
 
 def load_run_log(workdir: Path) -> RunLog:
-    """Reads WORKDIR/metrics.jsonl.
+    """Reads WORKDIR/metrics.jsonl; see `read_metrics` for torn and damaged lines.
 
-    A line cut off at the end (a killed run) is left out; of a step written twice (a resumed run)
-    the later line counts. ValueError for a missing file, another damaged line, or no evaluation.
+    Of a step written twice (a resumed run) the later line counts. ValueError for a missing file, a
+    damaged line, or no evaluation.
     """
-    path = workdir / "metrics.jsonl"
+    path = workdir / FILE_NAME
     if not path.is_file():
-        raise ValueError(f"no run in {workdir}: it has no metrics.jsonl; train one there first")
+        raise ValueError(f"no run in {workdir}: it has no {FILE_NAME}; train one there first")
     by_step: dict[int, dict[str, Any]] = {}
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-            is_evaluation = line.get("kind", "eval") == "eval" and "val_loss" in line
-            if is_evaluation:
-                by_step[line["step"]] = line
-        except (ValueError, AttributeError, KeyError) as err:
-            if number == len(lines):  # the text after the last newline is torn
-                break
-            raise ValueError(f"{path} line {number} is damaged: {err}") from err
+    for line in read_metrics(path):
+        if line.get("kind", "eval") == "eval" and "val_loss" in line:
+            if not isinstance(line.get("step"), int):
+                raise ValueError(f"{path}: wanted the step of every evaluation, got {line}"[:200])
+            by_step[line["step"]] = line
     if not by_step:
         raise ValueError(f"{path} has no evaluation yet: let the run reach its first")
     return RunLog(workdir.resolve().name, [by_step[step] for step in sorted(by_step)])

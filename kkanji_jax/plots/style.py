@@ -11,11 +11,20 @@ from kkanji_jax.plots.fonts import LATIN_FAMILY, Font
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 TRAIN_COLOUR, VAL_COLOUR, THIRD_COLOUR = "#c2512f", "#24496e", "#7a8b5c"  # vermilion, indigo, moss
 INK, FAINT, PAPER, GRID = "#222222", "#6f6f6f", "#ffffff", "#e4e2dc"
 DPI = 160
+# What a file would tell of its making, by format: no date and no version.
+_NO_DATE: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+FORMATS = tuple(_NO_DATE)
 CLOSE_TO_ONE = 0.9  # above it an accuracy is drawn by its distance from 1
+CLEAR_OF_ONE = 1.4  # the last tick's error over that of the axis' end, which is labelled 100 %
 
 
 @contextmanager
@@ -44,6 +53,8 @@ def house_style(font: Font) -> Iterator[None]:
         "savefig.facecolor": PAPER,
         "lines.linewidth": 1.8,
         "legend.frameon": False,
+        "svg.hashsalt": "kkanji_jax",  # names inside a file that are the same each time
+        "pdf.fonttype": 42,
     }
     with matplotlib.rc_context(settings):
         yield
@@ -53,27 +64,84 @@ def new_figure(
     title: str, subtitle: str, *, rows: int = 1, width: float = 8.0, height: float = 5.0
 ) -> "tuple[Figure, list[Axes]]":
     """A figure of `rows` axes above each other, titled on the left; inches."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure, top = titled_figure(title, subtitle, width=width)
+    figure.set_size_inches(width, height)
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
-    num_lines = subtitle.count("\n") + 1
-    top = 1 - (0.5 + 0.19 * num_lines) / height
-    figure.get_layout_engine().set(rect=(0.01, 0.01, 0.98, top - 0.01))  # pyright: ignore
-    figure.text(0.02, 1 - 0.14 / height, title, fontsize=15, fontweight="bold", va="top",
-                family=LATIN_FAMILY)  # fmt: skip
-
-    figure.text(
-        0.02, 1 - 0.46 / height, subtitle, fontsize=9, color=FAINT, va="top", linespacing=1.4
-    )
+    figure.get_layout_engine().set(rect=(0.01, 0.01, 0.98, 1 - top / height - 0.02))  # pyright: ignore
     return figure, list(axes)
 
 
+def titled_figure(
+    title: str, subtitle: str, *, width: float, body: float = 1.0
+) -> "tuple[Figure, float]":
+    """A figure without axes, and how far its titles reach from the top; inches.
+
+    Lines of the subtitle that are too long for the width are broken at their spaces, and `body`
+    inches stay free under them.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = Figure(figsize=(width, body))
+    # Inches from the left and, downwards negative, from the top, whatever the height becomes.
+    from_top = ScaledTranslation(0, 1, figure.transFigure)  # pyright: ignore[reportArgumentType]
+    inches = figure.dpi_scale_trans + from_top
+    figure.text(
+        0.2,
+        -0.14,
+        title,
+        transform=inches,
+        fontsize=15,
+        fontweight="bold",
+        va="top",
+        family=LATIN_FAMILY,
+    )
+    lines = figure.text(
+        0.2, -0.46, subtitle, transform=inches, fontsize=9, color=FAINT, va="top", linespacing=1.4
+    )
+    lines.set_text(_broken(lines, width - 0.4))
+    top = 0.5 + 0.19 * (lines.get_text().count("\n") + 1)
+    figure.set_size_inches(width, top + body)
+    return figure, top
+
+
+def _broken(text: "Text", width: float) -> str:
+    """The text with line breaks where it would be wider than `width` inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = text.get_figure(root=True)
+    assert figure is not None
+    renderer = FigureCanvasAgg(figure).get_renderer()
+
+    def fits(line: str) -> bool:
+        text.set_text(line)
+        return bool(text.get_window_extent(renderer).width <= width * figure.dpi)
+
+    lines: list[str] = []
+    for paragraph in text.get_text().split("\n"):
+        line = ""
+        for word in paragraph.split(" ") if not fits(paragraph) else [paragraph]:
+            if line and not fits(f"{line} {word}"):
+                lines.append(line)
+                line = word
+            else:
+                line = f"{line} {word}" if line else word
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def save(figure: "Figure", path: Path) -> Path:
-    """Writes a PNG that is a function of what was drawn: no date, no version in it."""
+    """Writes the file, in the format of its suffix: a function of what was drawn, without a date.
+
+    The suffix is one of FORMATS.
+    """
+    file_format = path.suffix.removeprefix(".")
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(
+            unfinished, format=file_format, dpi=DPI, metadata=dict(_NO_DATE[file_format])
+        )
     return path
 
 
@@ -115,7 +183,7 @@ def as_shares(axes: "Axes", values: Sequence[float], name: str) -> None:
         axes.set_ylabel(name)
         return
     least_error = min((1 - value for value in values if value < 1), default=1e-3)
-    smallest = min(least_error, 0.1) * 0.7
+    smallest = min(least_error, 0.1) * 0.6
     largest = min(1.0, max(1 - min(values), 0.02) * 1.25)
 
     log_distance(axes, smallest, largest, "y")
@@ -125,7 +193,8 @@ def as_shares(axes: "Axes", values: Sequence[float], name: str) -> None:
 def log_distance(axes: "Axes", smallest: float, largest: float, which: str = "xy") -> None:
     """Axes of shares on which .9, .99 and .999 stand equally far apart; `which` of x and y.
 
-    They reach from 1 - largest to 1 - smallest, and values nearer to 1 are drawn there.
+    They reach from 1 - largest to 1 - smallest. That end stands for 100 % and is labelled so: a
+    value nearer to 1 is drawn there, since no log distance reaches it.
     """
 
     def forward(share):  # noqa: ANN001, ANN202  (matplotlib hands over arrays of any shape)
@@ -138,13 +207,16 @@ def log_distance(axes: "Axes", smallest: float, largest: float, which: str = "xy
 
         return 1 - 10.0 ** (-np.asarray(scaled, float))
 
-    ticks = _error_ticks(smallest, largest)
+    ticks = _error_ticks(smallest * CLEAR_OF_ONE, largest)
     for name in which:
         axis = axes.xaxis if name == "x" else axes.yaxis
         (axes.set_xscale if name == "x" else axes.set_yscale)(
             "function", functions=(forward, inverse)
         )
-        axis.set_ticks([1 - t for t in ticks], [_per_cent(1 - t) for t in ticks])
+        axis.set_ticks(
+            [*(1 - tick for tick in ticks), 1 - smallest],
+            [*(_per_cent(1 - tick) for tick in ticks), "100 %"],
+        )
         axis.set_ticks([], minor=True)
         (axes.set_xlim if name == "x" else axes.set_ylim)(1 - largest, 1 - smallest)
 

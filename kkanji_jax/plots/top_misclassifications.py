@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MOST = 50
 _ROWS_OF_COLUMN = 25
+# A column: both characters with their code points, then the bar, then room for its number.
+_COLUMN_INCHES, _NAMES_INCHES, _BAR_INCHES, _ROW_INCHES = 5.6, 2.4, 2.2, 0.3
 
 
 class Confusion(NamedTuple):
@@ -45,30 +47,35 @@ def draw(
     num_errors = sum(count for true_id, predicted_id, count in matrix if true_id != predicted_id)
     num_examples = sum(count for *_, count in matrix)
     shown = sum(confusion.count for confusion in confusions)
-    figure, columns = _columns(
-        f"Top {len(confusions)} misclassifications" if confusions else "Misclassifications",
+    num_columns = max(-(-len(confusions) // _ROWS_OF_COLUMN), 1)
+    num_rows = min(max(len(confusions), 1), _ROWS_OF_COLUMN)
+    width = num_columns * _COLUMN_INCHES
+    body = num_rows * _ROW_INCHES + 0.3
+    figure, top = style.titled_figure(
+        f"Top {MOST} misclassifications" if shown < num_errors else "Misclassifications",
         f"{subtitle}\n{num_errors:,} errors in {num_examples:,} examples, {shown:,} of them below. "
         "Written → read, how often, of the class's examples",
-        -(-len(confusions) // _ROWS_OF_COLUMN),
+        width=width,
+        body=body,
     )
     if not confusions:
-        columns[0].axis("off")
-        columns[0].text(0.5, 0.5, "no example was misclassified", ha="center", fontsize=13)
-        return figure
-    longest = confusions[0].count
-    for column, axes in enumerate(columns):
+        figure.text(
+            0.5, 0.3 / (top + body), "no example was misclassified", ha="center", fontsize=13
+        )
+    longest = confusions[0].count if confusions else 1
+    for column in range(num_columns if confusions else 0):
         part = confusions[column * _ROWS_OF_COLUMN : (column + 1) * _ROWS_OF_COLUMN]
+        height = len(part) * _ROW_INCHES
+        axes = figure.add_axes(
+            (
+                (column * _COLUMN_INCHES + _NAMES_INCHES) / width,
+                (body - 0.1 - height) / (top + body),
+                _BAR_INCHES / width,
+                height / (top + body),
+            )
+        )
         _draw_bars(axes, part, longest, class_index, font)
     return figure
-
-
-def _columns(title: str, subtitle: str, num_columns: int) -> "tuple[Figure, Sequence[Axes]]":
-    width, height = (6.6, 8.6) if num_columns < 2 else (11.0, 8.6)
-    figure, (axes,) = style.new_figure(title, subtitle, width=width, height=height)
-    if num_columns < 2:
-        return figure, [axes]
-    axes.remove()
-    return figure, figure.subplots(1, num_columns, squeeze=False)[0]
 
 
 def _draw_bars(
@@ -76,31 +83,45 @@ def _draw_bars(
 ) -> None:
     rows = range(len(part))
     axes.barh(rows, [c.count for c in part], height=0.62, color=style.VAL_COLOUR)
-    axes.set_ylim(_ROWS_OF_COLUMN - 0.4, -0.6)  # the most frequent on top; rows equally high
-    axes.set_xlim(0, longest * 1.3)
-    axes.set_yticks([])
-    axes.set_xticks([])
-    axes.grid(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
+    axes.set_ylim(len(part) - 0.5, -0.5)  # the most frequent on top
+    axes.set_xlim(0, longest)
+    axes.axis("off")
+    in_margin = axes.get_yaxis_transform()  # x in shares of the axes, y in rows
     for row, confusion in zip(rows, part, strict=True):
-        true, predicted = (class_index.codepoints[i] for i in confusion[:2])
-        pair = [class_index.character(i) for i in confusion[:2]]
-        drawn = [font.text_of(character) for character in pair]
-        in_margin = axes.get_yaxis_transform()
-        for x, text, character, codepoint in zip(
-            (-0.44, -0.195), drawn, pair, (true, predicted), strict=True
-        ):
+        for class_id, left in ((confusion.true_id, 0.2), (confusion.predicted_id, 1.35)):
+            character = class_index.character(class_id)
+            text, codepoint = font.text_of(character), class_index.codepoints[class_id]
             # A code point in place of a character needs no second naming.
             is_drawn = text == character
-            axes.text(x, row, text, fontsize=15 if is_drawn else 8.5, va="center_baseline",
-                      transform=in_margin)  # fmt: skip
-            axes.text(x + 0.075, row, codepoint if is_drawn else "", fontsize=6.5,
-                      color=style.FAINT, va="center_baseline", transform=in_margin)  # fmt: skip
-        axes.text(-0.235, row, "→", fontsize=9, color=style.FAINT, ha="center",
-                  va="center_baseline", transform=in_margin)  # fmt: skip
+            axes.text(
+                (left - _NAMES_INCHES) / _BAR_INCHES,
+                row,
+                text,
+                fontsize=15 if is_drawn else 8.5,
+                va="center_baseline",
+                transform=in_margin,
+            )
+            axes.text(
+                (left + 0.29 - _NAMES_INCHES) / _BAR_INCHES,
+                row,
+                codepoint if is_drawn else "",
+                fontsize=7,
+                color=style.FAINT,
+                va="center_baseline",
+                transform=in_margin,
+            )
         axes.text(
-            confusion.count + longest * 0.015,
+            (1.17 - _NAMES_INCHES) / _BAR_INCHES,
+            row,
+            "→",
+            fontsize=9,
+            color=style.FAINT,
+            ha="center",
+            va="center_baseline",
+            transform=in_margin,
+        )
+        axes.text(
+            confusion.count + longest * 0.02,
             row,
             f"{confusion.count} of {confusion.num_true}",
             fontsize=8,

@@ -5,6 +5,8 @@ from typing import Any
 
 from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.data.scripts import SCRIPTS, script_of
+from kkanji_jax.reporting.evaluation_view import EvaluationView
+from kkanji_jax.reporting.rendering import render
 
 ATTRIBUTION = (
     '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
@@ -18,6 +20,7 @@ MORE_ATTRIBUTIONS = {
 FEW_IMAGES = 10  # of a kana: fewer to learn from are named
 # What a reader of old books would want to know, by the folder of M/eval that would tell it.
 NUM_CONFUSIONS = 20
+RARE = 20  # a class of fewer training images than this
 MEASURABLE = {
     "test": "its accuracy on images it has never seen (`evaluate --of test`)",
     "page_crops": "its accuracy on crops from photographs of pages, and on books outside the data",
@@ -42,32 +45,31 @@ def model_card(
     `last_line` is the last line of the run's metrics.jsonl, `confusions` the rows of the test's
     confusions.csv, the most frequent first.
     """
-    model = config["model"]
-    num_images = sum(train_counts[codepoint] for codepoint in class_index.codepoints)
-    parts = [
-        f"# kkanji_jax {model['variant']}: {len(class_index):,} characters",
-        "Names the character in a 64x64 image of one handwritten Japanese character of before "
-        "1900, white ink on black. It reads no lines and no pages, and names nothing outside its "
-        "`index.json`: shown another character it answers with one of its own.",
-        "## Characters it knows",
-        _known(class_index, train_counts),
-        "## Data and licence",
-        f"Trained on {num_images:,} images of {len(class_index):,} characters (code points), "
-        f"from {_attribution(scores)}, under CC BY-SA 4.0. These weights are an adaptation of that "
-        "data and come under the same licence, with the same attribution.",
-        *_pooled(scores),
-        _table(_origin_rows(about, config, environment, last_line or {})),
-        "## Scores",
-        *(_scores_of(name, score) for name, score in sorted(scores.items())),
-        *([] if scores else ["None: the run was exported without an evaluation."]),
-        f"Weights are stored as {dtype}, which `bundle` above scores; a run's own are float32."
-        if "bundle" in scores
-        else f"Weights are stored as {dtype}; the scores above are of float32.",
-        *_failures(scores.get("test"), confusions),
-        "## Not measured",
-        _list(_unknowns(scores, calibration)),
-    ]
-    return "\n\n".join(parts) + "\n"
+    evaluations = [(name, EvaluationView.of(score)) for name, score in sorted(scores.items())]
+    test = dict(evaluations).get("test")
+    pooled = {source for score in scores.values() for source in score.get("pool_official") or ()}
+    return render(
+        "model_card.md.j2",
+        {
+            "variant": config["model"]["variant"],
+            "num_classes": len(class_index),
+            "num_images": sum(train_counts[codepoint] for codepoint in class_index.codepoints),
+            "attribution": _attribution(scores),
+            **_known(class_index, train_counts),
+            "pooled": sorted(pooled),
+            "origin": _origin_rows(about, config, environment, last_line or {}),
+            "evaluations": evaluations,
+            "scores_bundle": "bundle" in scores,
+            "dtype": dtype,
+            "rare": [
+                row for row in test.filled_class_sizes if row.most is not None and row.most < RARE
+            ]
+            if test
+            else [],
+            "confusions": confusions[:NUM_CONFUSIONS] if test else [],
+            "unmeasured": _unmeasured(dict(evaluations), calibration),
+        },
+    )
 
 
 def _attribution(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -77,20 +79,23 @@ def _attribution(scores: Mapping[str, Mapping[str, Any]]) -> str:
     return ", and from ".join([ATTRIBUTION, *more])
 
 
-def _known(class_index: ClassIndex, train_counts: Mapping[str, int]) -> str:
-    """The kana of the index by name, those with few images apart; and how many others."""
+def _known(class_index: ClassIndex, train_counts: Mapping[str, int]) -> dict[str, Any]:
+    """The characters of the index: kana by name, those with few images apart, numbers of others."""
     by_script: dict[str, list[str]] = {name: [] for name in SCRIPTS}
     for codepoint in class_index.codepoints:
         by_script[script_of(codepoint)].append(codepoint)
     kana, kanji, others = (by_script[name] for name in SCRIPTS)
-    few = [codepoint for codepoint in kana if train_counts[codepoint] < FEW_IMAGES]
-    text = f"{len(kana)} kana: {''.join(map(character_of, kana)) or 'none'}"
-    if few:
-        of = ", ".join(f"{character_of(each)} {train_counts[each]}" for each in few)
-        text += f". Of these it has seen fewer than {FEW_IMAGES} images each: {of}"
-    text += f". {len(kanji):,} kanji"
-    text += f" and {len(others)} other signs" if others else ""
-    return text + "; all of them are in `index.json`. Any other kana is misread, whatever it says."
+    return {
+        "kana": [character_of(codepoint) for codepoint in kana],
+        "few_images": FEW_IMAGES,
+        "few": [
+            (character_of(codepoint), train_counts[codepoint])
+            for codepoint in kana
+            if train_counts[codepoint] < FEW_IMAGES
+        ],
+        "num_kanji": len(kanji),
+        "num_others": len(others),
+    }
 
 
 def _origin_rows(
@@ -160,100 +165,13 @@ def _hardware(environment: Mapping[str, Any]) -> str | None:
     return f"{', '.join(devices)}; {environment.get('processors')} processors"
 
 
-def _scores_of(name: str, score: Mapping[str, Any]) -> str:
-    of = f"`{name}`: {score.get('split')} split, n = {score.get('num_examples'):,}"
-    of += f", {score.get('weights')} weights, protocol {score.get('protocol')}"
-    lines = [of, "", "| score | value | 95 % interval | n |", "|---|---|---|---|"]
-    named = dict(score)
-    named |= {f"top-1, {row['name']}": row["top1"] for row in score.get("by_script") or ()}
-    for row in score.get("by_look") or ():
-        named[f"top-1, {row['name']}"] = row["top1"]
-        for verdict in row.get("verdicts", ())[:1]:
-            name = f"of {row['name']}, right among `{verdict['verdict']}`"
-            named[name] = verdict["accuracy"]
-            named[f"of {row['name']}, share of `{verdict['verdict']}`"] = verdict["coverage"]
-    if score.get("variant_tolerant"):
-        named["top-1, any form of the character counts"] = score["variant_tolerant"]["top1"]
-    for row in score.get("verdicts") or ():
-        named[f"right among `{row['verdict']}`"] = row["accuracy"]
-        named[f"share of `{row['verdict']}`"] = row["coverage"]
-    for row in score.get("unknown", {}).get("by_score", ())[:1]:  # the one that verdicts go by
-        of_unknown = {"n": row["auroc"]["n_unknown"]}
-        named["characters outside the index: AUROC"] = {**row["auroc"], **of_unknown}
-        named["characters outside the index: FPR at 95 %"] = {**row["fpr95"], **of_unknown}
-    for key, value in named.items():
-        if isinstance(value, Mapping) and {"value", "n", "ci95"} <= value.keys():
-            lines.append(_score_row(key, value["value"], value["ci95"], value["n"]))
-    for row in score.get("by_class_size", ()):
-        if not row["n"]:
-            continue
-        label = f"top-1 in classes of {_size_of(row)}"
-        lines.append(_score_row(label, row["top1"], row["ci95"], row["n"]))
-    return "\n".join(lines)
-
-
-def _size_of(row: Mapping[str, Any]) -> str:
-    """A range of class sizes, in words."""
-    if row["max"] is None:
-        return f"{row['min']} or more training images"
-    if row["min"] == row["max"]:
-        return f"{row['min']} training image{'s' if row['min'] != 1 else ''}"
-    return f"{row['min']} to {row['max']} training images"
-
-
-def _score_row(name: str, value: float | None, interval: Sequence[float] | None, n: int) -> str:
-    shown = "-" if value is None else f"{value:.4f}"
-    reach = "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
-    return f"| {name} | {shown} | {reach} | {n:,} |"
-
-
-def _pooled(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    sources = sorted(
-        {source for score in scores.values() for source in score.get("pool_official") or ()}
-    )
-    if not sources:
-        return []
-    return [
-        f"The official test images of {', '.join(sources)} were split like all others: most are "
-        "among its training images, and it has no score on that official test."
-    ]
-
-
-def _failures(test: Mapping[str, Any] | None, confusions: Sequence[Mapping[str, str]]) -> list[str]:
-    """What went wrong on test: its rare classes, and its commonest confusions."""
-    if test is None:
-        return []
-    failures = [
-        f"Rare characters: of {row['n']:,} test images whose class has {_size_of(row)}, "
-        f"{100 * row['top1']:.0f} % are read right."
-        for row in test.get("by_class_size", ())
-        if row["n"] and row["max"] is not None and row["max"] < 20
-    ]
-    pairs = [
-        f"{row['true_character']} as {row['predicted_character']} ({row['count']})"
-        for row in confusions[:NUM_CONFUSIONS]
-    ]
-    if pairs:
-        failures.append(f"Commonest confusions on test, with their number: {', '.join(pairs)}.")
-    return ["## Known failures", _list(failures)] if failures else []
-
-
-def _unknowns(
-    scores: Mapping[str, Mapping[str, Any]], calibration: Mapping[str, Any] | None
+def _unmeasured(
+    evaluations: Mapping[str, EvaluationView], calibration: Mapping[str, Any] | None
 ) -> list[str]:
-    unknowns = [what for name, what in MEASURABLE.items() if name not in scores]
-    if "unknown" not in scores.get("test", {}):
-        unknowns.append("how well it tells characters it does not know (`evaluate --unknown`)")
+    missing = [what for name, what in MEASURABLE.items() if name not in evaluations]
+    if "test" not in evaluations or evaluations["test"].unknown is None:
+        missing.append("how well it tells characters it does not know (`evaluate --unknown`)")
     if calibration is None:
-        unknowns.append("what its probabilities are worth: they are not calibrated")
-    unknowns.append("hands, periods and prints that the Kuzushiji dataset does not hold")
-    return unknowns
-
-
-def _table(rows: Sequence[tuple[str, Any]]) -> str:
-    told = [f"| {name} | {'not recorded' if value is None else value} |" for name, value in rows]
-    return "\n".join(["| | |", "|---|---|", *told])
-
-
-def _list(items: Sequence[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
+        missing.append("what its probabilities are worth: they are not calibrated")
+    missing.append("hands, periods and prints that the Kuzushiji dataset does not hold")
+    return missing

@@ -13,8 +13,10 @@ SHA256SUMS         of all of them
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import numpy as np
 
 from kkanji_jax.array_types import Float32
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.files import check_sums, write_sums
+from kkanji_jax.files import SUMS, check_sums, is_foreign, naming_in_errors, write_sums
 from kkanji_jax.saved.arrays import DTYPES, read_arrays, to_half, write_arrays
 
 FORMAT = "kkanji_jax bundle"
@@ -87,13 +89,10 @@ def write_bundle(
 
     `add_files` is given the folder with all other files in it, to add the optional ones.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or not all(is_foreign(p.name) for p in out.iterdir())):
         raise ValueError(f"{out} is there already; give --out another name, or remove it")
     _check_counts(bundle.train_counts, bundle.class_index, out)
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with _folder_beside(out) as unfinished, naming_in_errors(out, unfinished):
         half = {name: to_half(value, dtype) for name, value in bundle.variables.items()}
         write_arrays(unfinished / PARAMS, half)
         head = {"format": FORMAT, "format_version": FORMAT_VERSION, "dtype": dtype}
@@ -108,11 +107,29 @@ def write_bundle(
         if add_files is not None:
             add_files(unfinished)
         write_sums(unfinished)
-        if out.is_dir():
-            out.rmdir()
-        unfinished.replace(out)
+        _put_in_place(unfinished, out)
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, of this process alone, which is removed if it is still there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name[:40]}.{secrets.token_hex(8)}.unfinished")
+    unfinished.mkdir()
+    try:
+        yield unfinished
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _put_in_place(unfinished: Path, out: Path) -> None:
+    """Gives the whole bundle its name; into a folder with foreign files, its digests come last."""
+    if out.is_dir() and any(out.iterdir()):
+        names = sorted(path.name for path in unfinished.iterdir())
+        for name in sorted(names, key=lambda name: name == SUMS):
+            (unfinished / name).rename(out / name)
+        return
+    unfinished.replace(out)  # an empty folder gives way
 
 
 def is_bundle(path: Path) -> bool:

@@ -2,6 +2,8 @@
 flipped bits without a word. Here they are found, checked and read; checkpoint_store writes them."""
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +14,16 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from kkanji_jax.config import complete, differences
+from kkanji_jax.data.manifest import is_same_dataset
 from kkanji_jax.files import SUMS, check_sums
 from kkanji_jax.model.network import Variables, abstract_variables
 from kkanji_jax.parallel import mesh as mesh_lib
 
+_OF_SAVE = re.compile(
+    r"_CHECKPOINT_METADATA|commit_success\.txt|(data|meta)/(metadata|commit_success\.txt)"
+    r"|data/process_\d+-of-\d+\.json|state/(_METADATA|_sharding|commit_success\.txt)"
+    r"|state/array_metadatas/process_\d+|state/(ocdbt\.process_\d+/)?(manifest\.ocdbt|d/[0-9a-f]+)"
+)
 FORMAT_VERSION = 2  # 1 held the position in Grain's file, one for each process
 
 
@@ -44,16 +52,30 @@ def finished_steps(workdir: Path) -> list[int]:
     if not root.is_dir():
         return []
     return sorted(
-        int(path.name) for path in root.iterdir() if path.name.isdigit() and (path / SUMS).exists()
+        int(path.name) for path in root.iterdir() if is_step(path.name) and (path / SUMS).exists()
     )
 
 
+def is_step(name: str) -> bool:
+    """Whether a folder of this name is a step that was saved here: its number, and nothing else."""
+    return name.isascii() and name.isdigit() and name == str(int(name))
+
+
+def is_of_save(name: str) -> bool:
+    """Whether a save writes a file of this name, relative to its step's folder."""
+    return _OF_SAVE.fullmatch(name) is not None
+
+
 def check_step(workdir: Path, step: int) -> None:
-    """Raises ValueError naming the first file of a step that is missing, changed or unlisted."""
+    """Raises ValueError naming the first file of a step that is missing, changed or unlisted.
+
+    Files that no save writes are somebody else's, and not looked at.
+    """
     folder = checkpoints_of(workdir) / str(step)
     listed = {SUMS, *check_sums(folder)}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.relative_to(folder).as_posix() not in listed:
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in listed and is_of_save(name):
             raise ValueError(f"{folder / SUMS} is damaged: it does not list {path}")
 
 
@@ -142,12 +164,21 @@ def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any], workd
     """
     changes = differences(saved["config"], current["config"])
     changes = [line for line in changes if not line.startswith(_FREE_FIELDS)]
+    if _is_same_folder(saved["config"]["init_from"], current["config"]["init_from"]):
+        changes = [line for line in changes if not line.startswith("init_from:")]
     if saved["class_index"]["digest"] != current["class_index"]["digest"]:
         changes.append("the dataset's class index")
-    elif saved["manifest_sha256"] != current["manifest_sha256"]:
-        changes.append("the dataset's manifest")
+    elif not is_same_dataset(saved, current):
+        changes.append("the dataset's shards or options")
     if changes:
         raise ValueError(
             f"{workdir} holds a run with another configuration ({'; '.join(changes)}); "
             "give --workdir another folder, or restore the old values to resume"
         )
+
+
+def _is_same_folder(one: str | None, other: str | None) -> bool:
+    """Whether two paths are one folder, however they are spelt."""
+    if not one or not other:
+        return one == other
+    return os.path.realpath(one) == os.path.realpath(other)

@@ -5,6 +5,7 @@ Bundles are read by NumPy alone; the checkpoints of a run need JAX and Orbax.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ class Trained(NamedTuple):
     """One set of weights with everything that says what its outputs mean.
 
     `params` and `batch_stats` are nested as the network wants them, float32 on the host.
+    `identity` tells the dataset of its training, see `data.manifest.identity_of`.
     `calibration` is the content of calibration.json, where there is one for these weights, and
     `warm_start` the record of the weights that training began with, where it began with any.
     """
@@ -34,7 +36,7 @@ class Trained(NamedTuple):
     weights: str
     step: int
     train_counts: dict[str, int]
-    manifest_sha256: str
+    identity: dict[str, str]
     calibration: dict[str, Any] | None
     warm_start: dict[str, Any] | None
 
@@ -72,7 +74,7 @@ def load_trained(
         weights=weights,
         step=loaded.step,
         train_counts=loaded.meta["train_counts"],
-        manifest_sha256=loaded.meta["manifest_sha256"],
+        identity=_identity_in(loaded.meta),
         calibration=_calibration_of(path, weights),
         warm_start=loaded.meta.get("warm_start"),
     )
@@ -125,10 +127,15 @@ def _of_bundle(path: Path, weights: str | None) -> Trained:
         weights=held,
         step=bundle.about["step"],
         train_counts=bundle.train_counts,
-        manifest_sha256=bundle.about["manifest_sha256"],
+        identity=_identity_in(bundle.about),
         calibration=bundle.calibration,
         warm_start=bundle.about.get("warm_start"),
     )
+
+
+def _identity_in(record: Mapping[str, Any]) -> dict[str, str]:
+    names = ("manifest_sha256", "dataset_digest")
+    return {name: record[name] for name in names if name in record}
 
 
 def _calibration_of(workdir: Path, weights: str) -> dict[str, Any] | None:

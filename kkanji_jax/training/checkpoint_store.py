@@ -2,7 +2,10 @@
 
 import contextlib
 import errno
+import itertools
 import os
+import re
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +19,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers
 
-from kkanji_jax.files import write_sums
+from kkanji_jax.files import is_foreign, write_sums
 from kkanji_jax.parallel import hosts
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.checkpoint import (
@@ -24,6 +27,8 @@ from kkanji_jax.saved.checkpoint import (
     check_step,
     checkpoints_of,
     finished_steps,
+    is_of_save,
+    is_step,
     read_meta,
     read_position,
     refuse_other_run,
@@ -31,6 +36,7 @@ from kkanji_jax.saved.checkpoint import (
 )
 from kkanji_jax.training.state import TrainState
 
+_DISCARDED = re.compile(r"\..+\.[0-9a-f]{16}\.discarded")
 _BEING_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a step that Orbax has not finished
 
 
@@ -77,8 +83,11 @@ class CheckpointStore:
         if hosts.is_first():
             root.mkdir(parents=True, exist_ok=True)
             for path in _unfinished(workdir):
-                print(f"removing {path}: its save did not finish", file=sys.stderr)
-                shutil.rmtree(path)
+                if _holds_others(path):
+                    print(f"{_set_aside(path)}: its save did not finish", file=sys.stderr)
+                else:
+                    print(f"removing {path}: its save did not finish", file=sys.stderr)
+                    _discard(path)
         hosts.meet("checkpoints cleared")
         self._manager = ocp.CheckpointManager(
             root.resolve(),
@@ -154,8 +163,9 @@ class CheckpointStore:
         """Restores the newest whole checkpoint onto `mesh`, and the position into `batches`.
 
         ValueError with the differences, before anything is read, if its run is not the one of
-        `current`, the `meta` that this run would save. A damaged one is reported, and removed once
-        one before it proves whole. None if there was none; ValueError if all are damaged.
+        `current`, the `meta` that this run would save. A damaged one is reported, and set aside
+        under another name once one before it proves whole. None if there was none; ValueError if
+        all are damaged.
         """
         steps = finished_steps(self._workdir)
         sharding = mesh_lib.replicated(mesh)
@@ -182,8 +192,13 @@ class CheckpointStore:
                 )
             batches.set_state(read_position(checkpoints_of(self._workdir) / str(step)))
             hosts.meet("checkpoints checked")
-            for number in damaged:  # their steps will be saved again
-                self._manager.delete(number)
+            if damaged and hosts.is_first():  # their steps will be saved again
+                for number in damaged:
+                    aside = _set_aside(checkpoints_of(self._workdir) / str(number))
+                    print(f"{aside}; remove it if you do not need it", file=sys.stderr)
+            if damaged:
+                hosts.meet("damaged checkpoints set aside")
+                self._manager.reload()
             return restored["state"], meta
         if steps:
             raise ValueError(
@@ -212,8 +227,34 @@ def _unfinished(workdir: Path) -> list[Path]:
         for path in sorted(checkpoints_of(workdir).iterdir())
         if path.is_dir()
         and path.name not in finished
-        and (path.name.isdigit() or _BEING_WRITTEN in path.name)
+        and (is_step(path.name) or _BEING_WRITTEN in path.name or _DISCARDED.fullmatch(path.name))
     ]
+
+
+def _holds_others(step: Path) -> bool:
+    """Whether a step without digests holds more than a save writes: it may be somebody's copy."""
+    if not is_step(step.name):
+        return False
+    files = (path for path in step.rglob("*") if path.is_file())
+    names = (path.relative_to(step) for path in files if not is_foreign(path.name))
+    return not all(is_of_save(name.as_posix()) for name in names)
+
+
+def _set_aside(step: Path) -> str:
+    """Gives a step's folder a name that is no step; what was done, in words."""
+    names = (f"{step.name}.set-aside{number or ''}" for number in itertools.count())
+    aside = next(step.with_name(name) for name in names if not step.with_name(name).exists())
+    step.rename(aside)
+    return f"{step} is now {aside.name}"
+
+
+def _discard(folder: Path) -> None:
+    """Removes a folder of a save, first from its name: files that are held open may stay in it."""
+    discarded = folder
+    if not _DISCARDED.fullmatch(folder.name):
+        discarded = folder.with_name(f".{folder.name[:40]}.{secrets.token_hex(8)}.discarded")
+        folder.rename(discarded)
+    shutil.rmtree(discarded, ignore_errors=True)
 
 
 def _refuse_many_without_digests(workdir: Path) -> None:
@@ -223,7 +264,7 @@ def _refuse_many_without_digests(workdir: Path) -> None:
     """
     if not checkpoints_of(workdir).is_dir() or finished_steps(workdir):
         return
-    steps = [path.name for path in _unfinished(workdir) if path.name.isdigit()]
+    steps = [path.name for path in _unfinished(workdir) if is_step(path.name)]
     if len(steps) > 1:
         raise ValueError(
             f"no checkpoint in {checkpoints_of(workdir)} has its SHA256SUMS (steps "
@@ -265,7 +306,7 @@ def _failure_named(workdir: Path) -> Iterator[None]:
         free = shutil.disk_usage(workdir).free
         if hosts.is_first():
             for path in _unfinished(workdir):
-                shutil.rmtree(path, ignore_errors=True)
+                _discard(path)
         last = finished_steps(workdir)[-1:]
         kept = f"checkpoint {last[0]} is whole" if last else "no checkpoint is whole yet"
         why = f"the disk is full ({free / 1e6:.0f} MB free)" if is_full else str(err)

@@ -1,7 +1,6 @@
 """A training run: set up from a config, resumed or started, and run to its end."""
 
 import contextlib
-import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +14,17 @@ from jax.sharding import Mesh
 
 from kkanji_jax import __version__
 from kkanji_jax.augment.policy import get_policy
+from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.config import Config, fingerprint, validate
 from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
+from kkanji_jax.data.manifest import (
+    identity_of,
+    is_same_dataset,
+    load_index,
+    load_manifest,
+    refuse_leaky,
+)
 from kkanji_jax.data.resident import Split, load_split
 from kkanji_jax.evaluation.counts import evaluation_scores
 from kkanji_jax.evaluation.forward import Evaluator
@@ -49,7 +55,7 @@ class RunData:
 
     dataset: Path
     manifest: dict[str, Any]
-    manifest_sha256: str
+    identity: dict[str, str]  # of the dataset, see data.manifest.identity_of
     class_index: ClassIndex
     feed: Feed
     val: Split
@@ -84,6 +90,7 @@ def train(config: Config, workdir: Path) -> None:
     cannot be written.
     """
     validate(config)
+    enable_compilation_cache()
     hosts.join()
     with contextlib.ExitStack() as held:
         _train(config, workdir, held)
@@ -99,7 +106,7 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
     held.callback(store.close)
     hosts.check_same(
         {
-            "dataset (manifest.json)": data.manifest_sha256,
+            "dataset": data.identity["dataset_digest"],
             "config": fingerprint(config.to_dict()),
             f"list of checkpoints in {workdir}": str(finished_steps(workdir)),
         }
@@ -170,7 +177,7 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
     return RunData(
         dataset=dataset,
         manifest=manifest,
-        manifest_sha256=hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest(),
+        identity=identity_of(dataset, manifest),
         class_index=class_index,
         feed=feed,
         val=val,
@@ -252,7 +259,7 @@ def start_or_resume(
     meta: dict[str, Any] = {
         "config": config.to_dict(),
         "class_index": data.class_index.to_json(),
-        "manifest_sha256": data.manifest_sha256,
+        **data.identity,
         "train_counts": data.manifest["original_counts"],
         "package_version": __version__,
         "warm_start": None,
@@ -271,7 +278,7 @@ def start_or_resume(
             source = load_trained(config.init_from)
             fresh, meta["warm_start"] = warm_state(fresh, source, data.class_index)
             say(f"starting from the weights of {source.path}")
-            if source.manifest_sha256 != data.manifest_sha256:
+            if not is_same_dataset(source.identity, data.identity):
                 say(
                     f"warning: they were trained on another build than {data.dataset}, perhaps on "
                     "images that are held out here"

@@ -17,14 +17,7 @@ from jaxtyping import Float
 from kkanji_jax.evaluation.counts import weighted_and_macro
 from kkanji_jax.files import written_whole
 from kkanji_jax.training.metrics import Norms, StepMetrics, Sums, add_metrics
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a metrics.jsonl; a last line cut off by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # the text after the last newline is torn
+from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
 
 
 def format_duration(seconds: float) -> str:
@@ -97,12 +90,13 @@ class MetricLog:
         resumed_step: int,
         carried: Mapping[str, Any] | None = None,
     ) -> None:
-        path = workdir / "metrics.jsonl"
+        path = workdir / FILE_NAME
         self._path = path
         self._config = config
         has_events = config.has_tensorboard and config.is_writer
         self._events = _open_events(workdir) if has_events else None
-        kept = [line for line in read_lines(path) if line["step"] <= resumed_step]
+        lines = read_metrics(path) if path.exists() else []
+        kept = [line for line in lines if line["step"] <= resumed_step]
         # Time spent before an interruption counts; time since the kept step was lost.
         self._elapsed_before_s = kept[-1]["elapsed_s"] if kept else 0.0
         if config.is_writer:

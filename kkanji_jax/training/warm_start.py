@@ -39,7 +39,7 @@ def warm_state(
         "classes_kept": int((columns >= 0).sum()),
         "classes_new": int((columns < 0).sum()),
         "config": source.config,
-        "manifest_sha256": source.manifest_sha256,
+        **source.identity,
         "warm_start": source.warm_start,
     }
     state = fresh._replace(

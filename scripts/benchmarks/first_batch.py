@@ -26,14 +26,15 @@ def draw_batch(dataset: Path) -> None:
 
     from kkanji_jax.augment.engine import augment, sample_keys
     from kkanji_jax.augment.policy import get_policy
-    from kkanji_jax.training.feed import open_resident
+    from kkanji_jax.data.batches import BatchShape
+    from kkanji_jax.training.feed import FeedConfig, open_resident
 
-    feed = open_resident(
-        dataset, per_class=PER_CLASS, sampling_exponent=0.5, fresh_copies=True, seed=0
-    )
+    config = FeedConfig(per_class=PER_CLASS, sampling_exponent=0.5, fresh_copies=True, seed=0)
+    feed = open_resident(dataset, config)
     assert feed.data is not None
+    num_batches = feed.num_examples // BATCH_SIZE
     batches = feed.make_iterator(
-        batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=feed.num_examples // BATCH_SIZE
+        BatchShape(batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=num_batches)
     )
     batch = feed.batch(**next(batches))
     rows, copies = (np.asarray(column)[0, 0] for column in batch)

@@ -86,19 +86,14 @@ def watch(what: str, words: Sequence[str]) -> int:
 
 def stream(dataset: Path) -> None:
     """Reads an epoch of training images in shuffled batches; ValueError if one is not there."""
-    from kkanji_jax.training.feed import open_streamed
+    from kkanji_jax.data.batches import BatchShape
+    from kkanji_jax.training.feed import FeedConfig, open_streamed
 
-    feed = open_streamed(
-        dataset,
-        per_class=None,
-        sampling_exponent=1.0,
-        fresh_copies=True,
-        seed=0,
-        pool_examples=POOL,
-    )
+    config = FeedConfig(per_class=None, sampling_exponent=1.0, fresh_copies=True, seed=0)
+    feed = open_streamed(dataset, config, pool_examples=POOL)
     num_batches = feed.num_examples // BATCH_SIZE
     batches = feed.make_iterator(
-        batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=num_batches
+        BatchShape(batch_size=BATCH_SIZE, steps_per_dispatch=1, num_dispatches=num_batches)
     )
     seen = [np.ascontiguousarray(batch["addresses"]).reshape(-1, 2) for batch in batches]
     num_seen = len(np.unique(np.concatenate(seen), axis=0))

@@ -45,6 +45,7 @@ def _read(path: Path) -> Any:
 def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[str]) -> Any:
     """Trains and scores one run, or what of it is left to do; its scores on val and its cost."""
     from kkanji_jax.data.manifest import load_manifest
+    from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
 
     scored = workdir / "eval" / "val" / "eval.json"
     if not scored.exists():
@@ -64,7 +65,7 @@ def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[s
             "-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", dataset, "--of", "val"
         )
     val = _read(scored)
-    last = json.loads((workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    last = read_metrics(workdir / FILE_NAME)[-1]
     manifest = load_manifest(dataset)["splits"]["train"]
     return {
         "seed": seed,

@@ -1,6 +1,5 @@
 """The project's own commands, for scripts that run several of them."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +17,9 @@ def run_python(*arguments: object) -> None:
 
 def require_finished(workdir: Path) -> None:
     """ValueError for a run that was told to stop: training then saves, and exits with 0."""
-    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
+    from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
+
+    records = read_metrics(workdir / FILE_NAME)
     total = next(record["total_steps"] for record in records if record["kind"] == "train")
     if (step := records[-1]["step"]) < total:
         raise ValueError(

@@ -52,12 +52,12 @@ class Change(NamedTuple):
 
 def parts_of(read: Read, train_counts: Mapping[str, int]) -> tuple[str, ...]:
     """The parts of test that an image belongs to."""
+    from kkanji_jax.data.class_sizes import CLASS_SIZES, class_size_bucket, class_size_label
     from kkanji_jax.data.looks import look_of
     from kkanji_jax.data.scripts import script_of
-    from kkanji_jax.evaluation.scores import CLASS_SIZES, class_size_bucket
 
     least, most = CLASS_SIZES[class_size_bucket(train_counts[read.codepoint])]
-    size = f"{least}-{most}" if most else f"{least} or more"
+    size = class_size_label(least, most)
     look, script = look_of(read.sample_id), script_of(read.codepoint)
     return f"{size} training images", script, look, f"{look} {script}"
 
@@ -112,12 +112,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
     """Scores the run on val and test, unless it has been done, and with --crops on photographs."""
-    door = ("-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", args.dataset)
+    evaluate = ("-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", args.dataset)
     if not (workdir / "eval" / "val" / "eval.json").exists():
-        run_python(*door, "--of", "val")
+        run_python(*evaluate, "--of", "val")
     if not (workdir / "eval" / "test" / "eval.json").exists():
         unknown = ("--unknown", args.unknown) if args.unknown else ()
-        run_python(*door, "--of", "test", "--weights", "both", *unknown)
+        run_python(*evaluate, "--of", "test", "--weights", "both", *unknown)
     if args.crops:
         run_python(
             ROOT / "scripts" / "experiments" / "page_crops.py",

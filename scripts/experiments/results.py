@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from results_comparisons import AXES
-from results_page import page
+from results_page import AXES, page
 
 ROOT = Path(__file__).resolve().parents[2]
 SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
@@ -59,6 +58,7 @@ SCORES = (
 def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
     """The summary of an evaluated run, as plain data; ValueError names what is missing."""
     from kkanji_jax.config import default_config, differences
+    from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
 
     splits = {}
     for split in SPLITS:
@@ -75,8 +75,7 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
         for line in differences(default_config().to_dict(), config)
         if not line.startswith("data.dataset:")
     ]
-    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    last = json.loads(lines[-1])
+    last = read_metrics(workdir / FILE_NAME)[-1]
     scored = next(iter(splits.values()))
     return {
         "version": VERSION,

@@ -1,17 +1,73 @@
-"""The text of docs/RESULTS.md, from the summaries that scripts/experiments/results.py gathers."""
+"""What docs/RESULTS.md tells, from the summaries that scripts/experiments/results.py gathers.
 
-from collections.abc import Mapping, Sequence
+The layout is kkanji_jax/reporting/templates/results.md.j2; here is what its tables hold.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from results_comparisons import (
-    AXES,
-    ablations_section,
-    axes_of,
-    comparison,
-    without_training_section,
-)
-from results_tables import as_number, as_percent, as_score, as_span, as_table
+from kkanji_jax.reporting.evaluation_view import EvaluationView, Score
+from kkanji_jax.reporting.rendering import render
+
+# What a recipe can vary. An axis is tested by a run that varies it, and not before.
+AXES = {
+    "sampling exponent": "`data.sampling_exponent`: class share ~ size to this power",
+    "mixup or cutout": "mixing or erasing parts of images in training",
+    "label smoothing": "`loss.label_smoothing`",
+    "logit adjustment": "subtracting the log frequency of a class (arXiv:2007.07314)",
+    "cosine head": "a classifier of normalised features and weights",
+    "stem stride or input size": "`model.stem_stride` 1, or `model.image_px` other than 64",
+    "augmentation strength": "`augment.policy`",
+    "last epochs without augmentation": "clean images at the end of training",
+    "small-shift averaging": "averaging the answers to shifted copies at test",
+    "network size": "B1 to B7 instead of B0",
+    "activations in bfloat16": "`model.dtype`",
+    "seed": "the same run with another `seed`",
+    "5050 protocol": "half of each class for training, as the published 94.28 %",
+    "legacy protocol": "balanced first, split afterwards, against the honest split",
+    "audit": "with and without the images that the audit drops",
+}
+_AXIS_OF_FIELD = {
+    "data.sampling_exponent": "sampling exponent",
+    "augment.mixup_alpha": "mixup or cutout",
+    "loss.label_smoothing": "label smoothing",
+    "model.stem_stride": "stem stride or input size",
+    "augment.policy": "augmentation strength",
+    "model.dtype": "activations in bfloat16",
+}
+
+
+# scripts/experiments/without_training.py varies these in a run that is there.
+_AXES_WITHOUT_TRAINING = {"logit adjustment", "small-shift averaging", "audit"}
+
+
+def axes_of(
+    summaries: Iterable[dict[str, Any]],
+    ablations: Iterable[dict[str, Any]],
+    untrained: Iterable[dict[str, Any]],
+) -> set[str]:
+    """The axes that a table varies; ValueError for one that AXES does not have."""
+    tested = {summary["axis"] for summary in summaries} - {None}
+    if unknown := tested - AXES.keys():
+        raise ValueError(f"no such axis: {min(unknown)}; wanted one of {', '.join(AXES)}")
+    tested |= {f"{summary['dataset']['protocol']} protocol" for summary in summaries} & AXES.keys()
+    tables = [table["rows"] for table in ablations]
+    changes = [line for rows in tables for row in rows for line in row["changes"]]
+    tested |= {_AXIS_OF_FIELD[line.partition(":")[0]] for line in changes}
+    if any(len(row["runs"]) > 1 for rows in tables for row in rows):  # which differ in their seed
+        tested.add("seed")
+    return tested | _AXES_WITHOUT_TRAINING if list(untrained) else tested
+
+
+_COLUMNS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "macro": "macro",
+    "macro_f1": "macro F1",
+    "ece": "ECE",
+    "ece_calibrated": "ECE, calibrated",
+}
 
 
 def page(
@@ -26,218 +82,151 @@ def page(
     kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
     crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)
     tested = axes_of(summaries, ablations.values(), untrained.values())
-    runs = [summary for summary in summaries if summary["axis"] is None]
-    runs.sort(key=lambda summary: summary["name"] != "released")  # which readers come for
-    parts = [_HEAD, _overview(runs)]
-    parts += [_floors_section(floors)] if floors else []
-    parts += [_section(summary) for summary in runs]
-    parts += [
-        comparison(axis, [summary for summary in summaries if summary["axis"] == axis])
-        for axis in AXES
-        if any(summary["axis"] == axis for summary in summaries)
-    ]
-    parts += [ablations_section(name, table) for name, table in ablations.items()]
-    parts += [without_training_section(name, table) for name, table in untrained.items()]
-    parts += [_photographs_section(photographs)] if photographs else []
-    parts += [_crops_section(name, summary) for name, summary in crops.items()]
-    missing = [f"- {name}: {what}" for name, what in AXES.items() if name not in tested]
-    parts.append("## Not tested\n\nNo run here varies any of these, so nothing is known of them:")
-    parts.append("\n".join(missing) or "Nothing: every axis has a run.")
-    return "\n\n".join(parts) + "\n"
+    runs = [_run(summary) for summary in summaries if summary["axis"] is None]
+    runs.sort(key=lambda run: run["name"] != "released")  # which readers come for
+    compared = {
+        axis: [_run(summary) for summary in summaries if summary["axis"] == axis] for axis in AXES
+    }
+    return render(
+        "results.md.j2",
+        {
+            "columns": _COLUMNS,
+            "runs": runs,
+            "floors": [
+                {**floor, "name": name, **_top1_and_macro(floor)} for name, floor in floors.items()
+            ],
+            "comparisons": [
+                {"axis": axis, "what": AXES[axis], "groups": _groups(found)}
+                for axis, found in compared.items()
+                if found
+            ],
+            "ablations": [_ablation(name, table) for name, table in ablations.items()],
+            "without_training": [
+                _without_training(name, table) for name, table in untrained.items()
+            ],
+            "photographs": [
+                _photographs(name, row)
+                for name, summary in photographs.items()
+                for row in summary["rows"]
+            ],
+            "crops": [_crops(name, summary) for name, summary in crops.items()],
+            "untested": {name: what for name, what in AXES.items() if name not in tested},
+        },
+    )
 
 
-_HEAD = """# Results
-
-<!-- Written by `python scripts/experiments/results.py` from docs/results/*.json:
-edit those, or the script. -->
-
-Every number stands with its split and its n, the number of images it rests on; brackets hold 95 %
-intervals (percentile bootstrap over images; the exact binomial bound where all are right or all
-wrong). *Macro* is the mean recall of the classes that have an image in the split. *ECE* is the mean
-gap between probability and accuracy over 15 bins of equally many images, before and after a
-temperature fitted on val. Runs are kept whether their result is good or bad."""
+def _run(summary: dict[str, Any]) -> dict[str, Any]:
+    protocol = summary["dataset"]["protocol"]
+    evaluations = {
+        split: EvaluationView.of({**content, "split": split, "protocol": protocol})
+        for split, content in summary["splits"].items()
+    }
+    return {**summary, "protocol": protocol, "evaluations": evaluations}
 
 
-def _overview(summaries: Sequence[dict[str, Any]]) -> str:
-    rows = []
-    for summary in summaries:
-        test, training = summary["splits"]["test"], summary["training"]
-        rows.append([
-            f"[{summary['name']}](#{summary['name']})",
-            f"{summary['network'].upper()}, {test['num_classes']:,} classes, "
-            f"{summary['dataset']['protocol']}",
-            f"{test['num_examples']:,}",
-            as_score(test["top1"]),
-            as_score(test["macro"]),
-            f"{training['steps']:,} × {training['image_steps'] // training['steps']}",
-            f"{training['hardware']}, {training['elapsed_s'] / 60:.0f} min",
-        ])  # fmt: skip
-    head = ["run", "what", "test n", "top-1", "macro", "steps × images", "hardware, time"]
-    return as_table(head, rows)
+def _top1_and_macro(scores: Mapping[str, Any]) -> dict[str, Score]:
+    return {key: Score.of(key, scores[key]) for key in ("top1", "macro")}
 
 
-def _floors_section(floors: Mapping[str, dict[str, Any]]) -> str:
+def _groups(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs that differ in one thing: a table for all that share a title."""
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        tables.setdefault(run["title"], []).append(run)
+    return [{"runs": found, "common": _common_differences(found)} for found in tables.values()]
+
+
+def _common_differences(runs: Sequence[dict[str, Any]]) -> set[str]:
+    if len(runs) < 2:
+        return set()
+    return set.intersection(*(set(run["config_differences"]) for run in runs))
+
+
+def _ablation(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """One change at a time, against the first row."""
+    base = table["rows"][0]["runs"]
+
+    def scores_of(runs: Sequence[dict[str, Any]], score: str) -> dict[str, str]:
+        values = {run["seed"]: run[score]["value"] for run in runs}
+        gains = [values[run["seed"]] - run[score]["value"] for run in base if run["seed"] in values]
+        return {
+            "by_seed": ", ".join(f"{100 * value:.1f}" for value in values.values()),
+            "mean": f"{100 * sum(values.values()) / len(values):.1f} %",
+            "gain": "" if runs is base else f"{100 * sum(gains) / len(gains):+.1f}",
+        }
+
+    low, high = base[0]["top1"]["ci95"]
+    return {
+        "name": name,
+        "hardware": table["hardware"],
+        "first": base[0],
+        "half_interval": 50 * (high - low),
+        "rows": [
+            {
+                "name": row["name"],
+                "changes": row["changes"],
+                "top1": scores_of(row["runs"], "top1"),
+                "macro": scores_of(row["runs"], "macro"),
+                "elapsed_s": sum(run["elapsed_s"] for run in row["runs"]) / len(row["runs"]),
+            }
+            for row in table["rows"]
+        ],
+    }
+
+
+def _without_training(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """What a run's scores become when nothing is trained anew."""
+    as_it_is = table["rows"]["as it is"]
+
+    def gain(scores: dict[str, Any], key: str) -> str:
+        if scores is as_it_is:
+            return ""
+        return f"{100 * (scores[key]['value'] - as_it_is[key]['value']):+.1f}"
+
     rows = [
-        [name, f"{floor['num_classes']:,}, {floor['protocol']}", f"{floor['num_train']:,}",
-         f"{floor['top1']['n']:,}", as_score(floor["top1"]), as_score(floor["macro"])]
-        for name, floor in floors.items()
-    ]  # fmt: skip
-    return "\n\n".join([
-        "What a method that learns nothing scores on the same test images: the class of the "
-        "training image whose blurred pixels, at 32x32, correlate best.",
-        as_table(["dataset", "classes", "training images", "test n", "top-1", "macro"], rows),
-        "```bash\npython scripts/experiments/nearest_neighbour.py DATASET --add NAME\n```",
-    ])  # fmt: skip
-
-
-def _section(summary: dict[str, Any]) -> str:
-    test = summary["splits"]["test"]
-    parts = [f"## {summary['name']}", summary["title"]]
-    parts += summary["remarks"]
-    parts.append("```bash\n" + "\n".join(summary["commands"]) + "\n```")
-    changed = "; ".join(f"`{line}`" for line in summary["config_differences"]) or "nothing"
-    parts.append(f"Differs from the default run in: {changed}.")
-    rows = []
-    for name, content in summary["splits"].items():
-        label = f"{name}, {content['weights'].upper()} weights"
-        rows.append([label, f"{content['num_examples']:,}"]
-                    + [as_score(content[key]) for key in _COLUMNS])  # fmt: skip
-        if "raw" in content:
-            raw = [as_score(content["raw"].get(key)) for key in _COLUMNS]
-            rows.append([f"{name}, raw weights", f"{content['num_examples']:,}", *raw])
-    parts.append(as_table(["split", "n", *_COLUMNS.values()], rows))
-    sizes = [row for row in test["by_class_size"] if row["classes"]]
-    parts.append("On test, by training images of a class:")
-    parts.append(as_table(
-        ["training images", "classes", "n", "top-1"],
-        [[as_span(row), f"{row['classes']:,}", f"{row['n']:,}",
-          as_score({"value": row["top1"], "ci95": row["ci95"]})] for row in sizes],
-    ))  # fmt: skip
-    if len(test.get("by_look", ())) > 2:  # published and photographed
-        parts.append("On test, by look and script:")
-        parts.append(_looks_table(test["by_look"]))
-    for row in test["official_tests"]:
-        parts.append(_official(row))
-    if test.get("variant_tolerant"):
-        tolerant = test["variant_tolerant"]
-        parts.append(
-            f"Counting any form of the right character: top-1 {as_score(tolerant['top1'])}, macro "
-            f"{as_score(tolerant['macro'])}; {tolerant['classes']} classes have another form."
-        )
-    if test["verdicts"]:
-        parts.append(
-            f"Verdicts on test, fitted on val (temperature "
-            f"{test['calibration']['temperature']:.3f}):"
-        )
-        parts.append(as_table(
-            ["verdict", "n", "share", "right", "val said", "in the top 5"],
-            [[row["verdict"], f"{row['accuracy']['n']:,}", as_score(row["coverage"]),
-              as_score(row["accuracy"]), as_percent(row["stated_accuracy"]), as_score(row["top5"])]
-             for row in test["verdicts"]],
-        ))  # fmt: skip
-    if "unknown" in test:
-        parts.append(_unknown(test["unknown"]))
-    return "\n\n".join(parts)
-
-
-_COLUMNS = {"top1": "top-1", "top5": "top-5", "macro": "macro", "macro_f1": "macro F1",
-            "ece": "ECE", "ece_calibrated": "ECE, calibrated"}  # fmt: skip
-
-
-def _crops_section(name: str, summary: dict[str, Any]) -> str:
-    report, tuning = summary["halves"]["report"], summary["halves"]["tuning"]
-    rows = [
-        [step, as_score(tuning["kanji_by_step"][step]), as_score(score)]
-        for step, score in report["kanji_by_step"].items()
+        {
+            "name": what,
+            **_top1_and_macro(scores),
+            "top1_gain": gain(scores, "top1"),
+            "macro_gain": gain(scores, "macro"),
+        }
+        for what, scores in table["rows"].items()
     ]
+    return {"name": name, "rows": rows}
+
+
+def _photographs(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A script in one set of photographed pages, as the model `name` reads it."""
+    return {
+        **row,
+        "name": name,
+        "top1": Score.of("top-1", row["top1"]),
+        "accept": Score.of("right", row["verdicts"]["accept"]),
+        "shown_books": ", ".join(row["books"]) if len(row["books"]) < 3 else len(row["books"]),
+    }
+
+
+def _crops(name: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """Photographed crops: a row for each step of `glyph_image`, then parts of the whole."""
+    halves = [summary["halves"][half] for half in ("tuning", "report")]
+
+    def pair(scores: Sequence[dict[str, Any] | None]) -> list[Score | None]:
+        return [Score.of("top-1", score) if score else None for score in scores]
+
+    steps = halves[1]["kanji_by_step"]
+    rows = [(step, pair([half["kanji_by_step"][step] for half in halves])) for step in steps]
     for key, what in (
         ("kanji_unlike_training", "of these, kanji unlike any training image (correlation ≤ 0.9)"),
         ("kana", "kana that the model knows"),
     ):
-        scores = [half.get(key) for half in (tuning, report)]
+        scores = [half.get(key) for half in halves]
         if any(scores):
             n = " and ".join(str(score["n"] if score else 0) for score in scores)
-            rows.append([f"{what}, n = {n}", *map(as_score, scores)])
-    nums = [next(iter(half["kanji_by_step"].values()))["n"] for half in (tuning, report)]
-    misread = [f"{pair} ({count})" for pair, count in report["misread"].items()]
-    return "\n\n".join([
-        f"## Photographed crops: {name}",
-        f"{summary['num_crops']:,} crops of {summary['num_pages']} pages of one book (200010454), "
-        f"as a reader would cut them; {summary['num_known']:,} show a character that the model "
-        "knows. Half of the pages, by the digest of their names, served to tune `glyph_image`; the "
-        "other half reports. Each row adds a step.",
-        "```bash\npython scripts/experiments/page_crops.py CROPS --model M "
-        "--dataset data/release\n```",
-        as_table(
-            ["top-1 of kanji", f"tuning half, n = {nums[0]}", f"reporting half, n = {nums[1]}"],
-            rows,
-        ),
-        f"Misread in the reporting half: {', '.join(misread)}.",
-    ])  # fmt: skip
-
-
-def _looks_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Each look and script, with what its accepted readings are worth."""
-    cells = []
-    for row in rows:
-        accept = [each for each in row.get("verdicts", ()) if each["verdict"] == "accept"]
-        worth = [f"{each['accuracy']['n']:,}: {as_score(each['accuracy'])}" for each in accept]
-        cells.append([
-            row["name"], f"{row['n']:,}", as_score(row["top1"]), as_score(row["macro"]),
-            *(worth or ["–"]),
-        ])  # fmt: skip
-    return as_table(["part", "n", "top-1", "macro", "accepted: right"], cells)
-
-
-def _photographs_section(photographs: Mapping[str, dict[str, Any]]) -> str:
-    rows = []
-    for name, summary in photographs.items():
-        for row in summary["rows"]:
-            accept = row["verdicts"]["accept"]
-            books = ", ".join(row["books"]) if len(row["books"]) < 3 else len(row["books"])
-            rows.append([
-                name, f"{row['set']}, {row['role']} ({books})", row["script"],
-                f"{row['n']:,} ({row['num_known']:,})", as_score(row["top1"]),
-                f"{accept['n']:,}: {as_score(accept)}" if accept["n"] else "0",
-            ])  # fmt: skip
-    return "\n\n".join([
-        "## Photographed pages",
-        "Every labelled character of `page_scans` (boxes on 15 pages of ten books, 1,026 of them "
-        "exact, the others derived, some of which are badly cut) and of `page_crops` (a book that "
-        "no training image is from). n counts all; in brackets, those whose character the model "
-        "knows: the others are misread by it, whatever it says. A book is train, val or test as "
-        "in the dataset; the pages of train books were cut into training images.",
-        "```bash\npython scripts/experiments/photographs.py --model M --dataset data/release "
-        "--scans SCANS --crops CROPS --add NAME\n```",
-        as_table(
-            ["model", "set, book", "script", "n (known)", "top-1", "accepted: right"], rows
-        ),
-    ])  # fmt: skip
-
-
-def _official(row: dict[str, Any]) -> str:
-    size = "whole" if row["is_whole"] else f"{row['n']:,} of its {row['of']:,} images"
-    if "why_not" in row:
-        return f"Official test {row['source']} ({size}): no score, for {row['why_not']}."
-    return (
-        f"Official test {row['source']} ({size}), {row['measure']}: "
-        f"{as_score(row['over_all_classes'])} over all classes, "
-        f"{as_score(row['among_its_classes'])} among its own."
-    )
-
-
-def _unknown(unknown: dict[str, Any]) -> str:
-    rows = [
-        [row["score"].replace("_", " "), as_number(row["auroc"]), as_score(row["fpr95"])]
-        for row in unknown["by_score"]
-    ]
-    text = (
-        f"Characters outside the index ({unknown['n_unknown']:,} images of "
-        f"{unknown['classes']:,} characters, against {unknown['n_known']:,} of test), told by "
-        "different scores; the verdict *unknown* goes by the first:"
-    )
-    parts = [text, as_table(["score", "AUROC", "FPR at 95 %"], rows)]
-    if unknown["verdicts"]:
-        given = [f"{as_score(score)} {name}" for name, score in unknown["verdicts"].items()]
-        parts.append(f"Their verdicts: {', '.join(given)}.")
-    return "\n\n".join(parts)
+            rows.append((f"{what}, n = {n}", pair(scores)))
+    return {
+        **summary,
+        "name": name,
+        "num_kanji": [next(iter(half["kanji_by_step"].values()))["n"] for half in halves],
+        "rows": rows,
+        "misread": [f"{read} ({count})" for read, count in halves[1]["misread"].items()],
+    }

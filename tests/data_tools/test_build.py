@@ -1,4 +1,4 @@
-"""The door of the build: what it prints, how it ends, and that it can be killed."""
+"""The command that builds: what it prints, how it ends, and that it can be killed."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The inspect door on a dataset of a few records."""
+"""The command inspect on a dataset of a few records."""
 
 import json
 from pathlib import Path

@@ -115,9 +115,33 @@ def test_fields_that_do_not_go_together_are_refused(values: dict[str, Any], mess
 # --- every field, at its extremes --------------------------------------------------------------
 
 WILD: list[Any] = [
-    None, True, False, "", "x", 0, 1, -1, 2, 10**20, -(10**20), 0.0, -0.0, 1.0, 1.5, -5.0,
-    math.nan, math.inf, -math.inf, 1e30, 1e-300, 5e-324, math.nextafter(1, 0), [], (), {},
-]  # fmt: skip
+    None,
+    True,
+    False,
+    "",
+    "x",
+    0,
+    1,
+    -1,
+    2,
+    10**20,
+    -(10**20),
+    0.0,
+    -0.0,
+    1.0,
+    1.5,
+    -5.0,
+    math.nan,
+    math.inf,
+    -math.inf,
+    1e30,
+    1e-300,
+    5e-324,
+    math.nextafter(1, 0),
+    [],
+    (),
+    {},
+]
 
 
 def around(field: Field) -> list[Any]:

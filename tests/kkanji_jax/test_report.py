@@ -83,6 +83,36 @@ def test_every_figure_is_an_image_that_opens(reported):
         assert image.width > 300 and len(image.convert("L").getcolors() or ()) > 2
 
 
+def test_every_curve_stands_once_on_the_page(reported):
+    _, html, _ = reported
+    names = re.findall(r'alt="([^"]*)" src=', html)
+    assert len(names) == len(set(names))
+    assert "loss curve" in names and "accuracy curve" in names
+    assert "learning curves" not in names  # which repeats both
+
+
+def test_a_figure_keeps_its_place_before_it_is_drawn(reported):
+    _, html, _ = reported
+    sizes = re.findall(
+        r'<img width="(\d+)" height="(\d+)" alt="[^"]*" src="data:image/png;base64,([^"]*)"', html
+    )
+    assert len(sizes) == html.count("<img")
+    for width, height, encoded in sizes:
+        image = Image.open(io.BytesIO(base64.b64decode(encoded)))
+        assert (str(image.width), str(image.height)) == (width, height)
+
+
+def test_text_of_a_run_is_never_read_as_markup(evaluated_run: Path, tmp_path: Path):
+    run = Path(shutil.copytree(evaluated_run, tmp_path / "a <i> & run"))
+    for table in run.glob("eval/*/suspects.csv"):
+        lines = table.read_text("utf-8").splitlines()
+        lines.append("<script>x</script>/1,U+3042,U+6625,あ,春,0.01,0.9,0.5")
+        table.write_text("\n".join(lines) + "\n", "utf-8")
+    pages = page(run.name, load_evaluated(run), [], [("command", ["a <b> & c"])])
+    assert "<script" not in pages and "&lt;script&gt;" in pages
+    assert "<i>" not in pages and "a &lt;b&gt; &amp; c" in pages
+
+
 def test_scores_on_the_page_are_those_of_eval_json(reported):
     run, _, checked = reported
     text = " ".join(checked.text)

@@ -11,6 +11,7 @@ import pytest
 
 from data_tools.inspect import main
 from data_tools.plan.audit_pictures import NO_CLASS
+from data_tools.view import audit_page
 from data_tools.write.assemble import Options, assemble
 from kkanji_jax.data.records import decode
 
@@ -62,6 +63,43 @@ def test_the_page_is_one_sound_file_with_a_picture_of_each_finding(dataset: Path
     assert "kkanji2/U+6765/torn.png: " in text and "zz (dropped)" in text
     manifest = json.loads((dataset / "manifest.json").read_text("utf-8"))
     assert f">{manifest['splits']['train']['num_examples']}<" in text
+
+
+def test_a_long_rule_is_paged_and_nothing_lies_open_but_its_first_page(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(audit_page, "PICTURES_A_PAGE", 1)
+    page = tmp_path / "audit.html"
+    assert main([str(dataset), "--audit", str(page)]) == 0
+    text = page.read_text("utf-8")
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == [] and len(checker.sources) == 5  # paging loses no picture
+    blank = text.split("blank: 2")[1].split("inverted: 1")[0]
+    assert "1 to 1" in blank and "2 to 2" in blank
+    assert re.findall(r"<details name=\"blank\"( open)?>", blank) == [" open", ""]
+    outer = re.findall(r"<details( open)?><summary><strong>", text)
+    assert outer and set(outer) == {""}  # a reader opens what he wants to see
+
+
+def test_classes_left_out_are_listed_by_their_reason(dataset: Path):
+    report = json.loads((dataset / "audit.json").read_text("utf-8"))
+    manifest = json.loads((dataset / "manifest.json").read_text("utf-8"))
+    many = [
+        {
+            "codepoint": f"U+{0x4E00 + i:04X}",
+            "character": chr(0x4E00 + i),
+            "reason": reason,
+            "num_found": 3,
+            "num_passed": i,
+        }
+        for reason in ("too <few>", "none to train on")
+        for i in range(3)
+    ]
+    text = audit_page.to_html(manifest, report | {"dropped_classes": many}, None)
+    assert "Classes left out: 6" in text
+    assert text.count("<strong>3</strong>") == 2 and "too &lt;few&gt;" in text
+    assert text.count("丁 U+4E01 1 of 3") == 2
 
 
 def test_the_pictures_are_a_record_of_what_was_found(dataset: Path):

@@ -21,12 +21,31 @@ def test_nothing_and_an_empty_folder_can_be_built_in(tmp_path: Path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "train-00000-of-00001.array_record", ".hidden"])
+@pytest.mark.parametrize("name", ["notes.txt", "train-00000-of-00001.array_record"])
 def test_a_folder_of_anything_else_is_refused(tmp_path: Path, name: str):
     (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match="is not empty and is no dataset.*choose another --out"):
         check_out(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_folder_that_holds_foreign_files_only_can_be_built_in_and_keeps_them(tmp_path: Path):
+    for name in (".DS_Store", "._x", ".nfs0001", ".stfolder", "Thumbs.db"):
+        (tmp_path / name).write_text("mine")
+    assert check_out(tmp_path, "print") is False
+    with building(tmp_path, "print"):
+        pass
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_other_options_are_refused_before_the_source_is_read(tmp_path: Path):
+    options = {"seed": 0, "per_class": None, "ratios": [80.0, 10.0, 10.0]}
+    with pytest.raises(KeyboardInterrupt), building(tmp_path, "print", options=options):
+        raise KeyboardInterrupt
+    assert check_out(tmp_path, options=options) is False
+    assert check_out(tmp_path, options=options | {"newer": 1}) is False  # not recorded then
+    with pytest.raises(ValueError, match=r"an unfinished build of other options \(seed: 0 -> 1\)"):
+        check_out(tmp_path, options=options | {"seed": 1})
 
 
 def test_a_file_is_no_folder_to_build_in(tmp_path: Path):

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.plan import shard_contents
 from data_tools.plan.shard_contents import Selection, layout, store_order
 from data_tools.read.catalogue import Original, to_64px
 from data_tools.write import shards
@@ -137,29 +136,6 @@ def test_shards_are_whole_records_and_even(n: int, chunk_size: int, chunks_per_s
 def test_an_empty_split_has_no_shard():
     empty = Selection("val", np.zeros(0, np.int32), np.zeros(0, np.int32))
     assert works_of(empty, []) == []
-
-
-def test_the_stored_order_mixes_classes_and_depends_on_the_seed():
-    rows = np.arange(2000, dtype=np.int32)
-    copies, ids = np.zeros_like(rows), [str(row) for row in rows]
-    order = store_order("train", rows, copies, ids, 0).rows
-    assert sorted(order.tolist()) == rows.tolist()
-    halves = (order < 1000).reshape(20, 100).mean(1)  # rows below 1000 are one class, say
-    assert 0.3 < halves.min() <= halves.max() < 0.7
-    assert (store_order("train", rows, copies, ids, 1).rows != order).mean() > 0.9
-    # Order is of the examples, not of how they were listed.
-    shuffled = np.random.default_rng(0).permutation(rows)
-    np.testing.assert_array_equal(store_order("train", shuffled, copies, ids, 0).rows, order)
-
-
-def test_blocks_do_not_show_in_the_stored_order(monkeypatch: pytest.MonkeyPatch):
-    rows = np.arange(100, dtype=np.int32)
-    ids = [str(row) for row in rows]
-    whole = store_order("train", rows, rows, ids, 0)
-    monkeypatch.setattr(shard_contents, "BLOCK", 7)
-    parts = store_order("train", rows, rows, ids, 0)
-    np.testing.assert_array_equal(whole.rows, parts.rows)
-    np.testing.assert_array_equal(whole.copies, parts.copies)
 
 
 def test_what_cannot_be_written_is_an_os_error_that_names_the_shard(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.evaluation.forward import Predictions
 from kkanji_jax.evaluation.reliability import NUM_BINS
-from kkanji_jax.evaluation.scores import CLASS_SIZES, by_class_size, class_size_bucket, summarise
+from kkanji_jax.evaluation.scores import by_class_size, summarise
 
 
 def index_of(num_classes: int) -> ClassIndex:
@@ -139,16 +139,6 @@ def test_labels_outside_the_index_are_refused(rng: np.random.Generator):
 
 
 # --- class sizes -----------------------------------------------------------------------
-
-
-def test_every_class_size_has_exactly_one_row():
-    edges = {1: 0, 2: 1, 4: 1, 5: 2, 9: 2, 10: 3, 19: 3, 20: 4, 49: 4, 50: 5, 99: 5, 100: 6, 499: 6}
-    for size, row in (edges | {500: 7, 10**6: 7}).items():
-        assert class_size_bucket(size) == row
-    for (_, most), (least, _) in zip(CLASS_SIZES, CLASS_SIZES[1:], strict=False):
-        assert most is not None and least == most + 1
-    with pytest.raises(ValueError, match="training originals"):
-        class_size_bucket(0)
 
 
 def test_examples_are_counted_in_the_row_of_their_class():

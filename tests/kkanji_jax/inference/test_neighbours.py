@@ -99,3 +99,19 @@ def test_a_bundle_is_not_written_into(tiny_run, tmp_path: Path, monkeypatch, cap
     assert "kkanji/" not in second  # on the best row only
     assert sorted(path.name for path in bundle.iterdir()) == before
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_without_a_cache_the_index_of_a_bundle_is_made_each_time(
+    tiny_run, tmp_path: Path, monkeypatch
+):
+    from kkanji_jax.export.__main__ import main as export
+
+    bundle = tmp_path / "bundle"
+    assert export(["--model", str(tiny_run.workdir), "--out", str(bundle)]) == 0
+    monkeypatch.setenv("KKANJI_CACHE", "off")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recogniser = load(bundle, backend="onnx")
+    assert len(cached_index(recogniser, tiny_run.dataset).sample_ids) > 50
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(ValueError, match="KKANJI_CACHE=off keeps no index"):
+        cached_index(recogniser, None)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from kkanji_jax.data.resident import load_split
-from kkanji_jax.plots import confused_glyphs, glyph_rows, reliability_diagram, style
+from kkanji_jax.plots import confused_glyphs, glyph_rows, reliability_diagram, risk_coverage, style
 from kkanji_jax.plots.__main__ import main
 from kkanji_jax.plots.evaluated import Pictures, load_evaluated, load_pictures
 from kkanji_jax.plots.fonts import find_font
@@ -97,3 +97,45 @@ def test_examples_are_other_images_and_those_read_aright_come_first(rng: np.rand
     assert confused_glyphs.examples(pictures, 1).tolist() == [1, 4, 0, 3]
     assert confused_glyphs.examples(pictures, 1, [0, 4]).tolist() == [1, 3]
     assert confused_glyphs.examples(pictures, 0, [2]).tolist() == []
+
+
+def test_no_error_is_drawn_at_zero_per_cent():
+    content = {
+        "risk_coverage": {
+            "aurc": {"value": 0.01, "ci95": [0.0, 0.02]},
+            "curve": [[0.25, 0.0], [0.5, 0.0], [0.75, 0.01], [1.0, 0.04]],
+            "ordered_by": "top-1 probability",
+        },
+        "num_examples": 100,
+        "verdicts": [
+            {
+                "verdict": "accept",
+                "accuracy": {"value": 1.0},
+                "coverage": {"value": 0.4},
+                "stated_accuracy": 1.0,
+            }
+        ],
+    }
+    with style.house_style(find_font()):
+        (axes,) = risk_coverage.draw(content, "s").axes
+        curve, point = axes.get_lines()
+        assert np.asarray(curve.get_ydata()).tolist() == [0.0, 0.0, 0.01, 0.04]
+        assert np.asarray(point.get_ydata()).tolist() == [0.0]
+        assert axes.get_ylim()[0] == 0 and axes.get_yticklabels()[0].get_text() == "0 %"
+        points = [(0.5, share) for share in (0.0, 0.01, 0.02, 0.04)]
+        heights = axes.transData.transform(points)[:, 1]
+    # Above the smallest share the axis is logarithmic.
+    assert np.isclose(heights[3] - heights[2], heights[2] - heights[1])
+    assert heights[1] - heights[0] > 20  # and zero stands clear of it
+
+
+def test_a_subtitle_fits_a_reliability_diagram_of_one_part():
+    rows = [{"n": 9, "confidence": 0.8, "accuracy": 0.7, "ci95": [0.6, 0.8]}]
+    content = {
+        "reliability": {"before": rows, "after": None},
+        "ece": {"value": 0.1, "ci95": [0.0, 0.2]},
+    }
+    with style.house_style(find_font()):
+        figure = reliability_diagram.draw(content, "run quickstart  ·  test: n = 841, EMA weights")
+        figure.canvas.draw()
+    assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in figure.texts)

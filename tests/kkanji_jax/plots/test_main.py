@@ -149,6 +149,14 @@ def stand_in(*args: object):
     return Figure(figsize=(1, 1))
 
 
+def test_other_formats_stand_beside_png(tmp_path: Path, capsys):
+    run = make_run(tmp_path / "run", [evaluation(10, 0.5, MATRIX)])
+    assert main(["--model", str(run), "--figure-format", "png", "svg", "pdf"]) == 0
+    wanted = {Path(name).with_suffix(s) for name in FIGURES for s in (".png", ".svg", ".pdf")}
+    assert {Path(path.name) for path in (run / "plots").iterdir()} == wanted
+    assert len(capsys.readouterr().out.splitlines()) == len(wanted)
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [

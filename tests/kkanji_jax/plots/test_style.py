@@ -1,11 +1,14 @@
 """Axes on which the last per mille can be read, and settings that stay inside."""
 
+import re
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pytest
 
 from kkanji_jax.plots.fonts import find_font
-from kkanji_jax.plots.style import as_shares, house_style, new_figure
+from kkanji_jax.plots.style import as_shares, house_style, new_figure, save, titled_figure
 
 
 def axes_for(values: list[float]):
@@ -50,3 +53,37 @@ def test_the_style_ends_with_its_figure():
     before = dict(matplotlib.rcParams)
     axes_for([0.5])
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_subtitle_too_long_for_its_figure_is_broken_and_stays_inside():
+    words = " ".join(f"word{number}" for number in range(40))
+    with house_style(find_font()):
+        figure, top = titled_figure("Title", f"short\n{words}", width=4.0, body=2.0)
+        figure.canvas.draw()
+    _, subtitle = figure.texts
+    box = subtitle.get_window_extent()
+    assert subtitle.get_text().replace("\n", " ") == f"short {words}"  # nothing is lost
+    assert box.x1 <= 4.0 * figure.dpi and box.y0 >= 2.0 * figure.dpi
+    assert figure.get_size_inches().tolist() == pytest.approx([4.0, top + 2.0])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.svg", "a.pdf"])
+def test_a_figure_is_written_in_the_format_of_its_name_and_alike_each_time(name, tmp_path: Path):
+    starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    written = []
+    for folder in ("first", "second"):
+        with house_style(find_font()):
+            figure, (axes,) = new_figure("Title", "subtitle")
+            axes.plot([1, 2], [3, 4], label="春")
+            axes.legend()
+            written.append(save(figure, tmp_path / folder / name).read_bytes())
+    assert written[0] == written[1] and written[0].startswith(starts[Path(name).suffix])
+    assert re.search(rb"Matplotlib v|20\d\d-\d\d", written[0]) is None
+
+
+def test_a_value_of_one_stands_at_the_end_that_is_labelled_so():
+    axes = axes_for([0.9, 0.99, 1.0])
+    height_of(axes, 1.0)  # draws
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[-1] == "100 %" and height_of(axes, 1.0) == pytest.approx(1.0)
+    assert height_of(axes, 0.99) < 0.97

@@ -1,61 +1,133 @@
-"""The card names the kana a model knows, whose images it learnt from, and what photographs cost."""
+"""A model card says what was measured, what fails, and what nobody knows."""
 
+import json
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from kkanji_jax.config import default_config
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.evaluation.tables import read_csv
 from kkanji_jax.reporting.model_card import model_card
 
-INDEX = ClassIndex.from_codepoints(["U+3042", "U+3048", "U+6625", "U+0041"])
-COUNTS = {"U+3042": 60, "U+3048": 4, "U+6625": 100, "U+0041": 12}
 
-
-def score(value: float, n: int = 50) -> dict[str, Any]:
-    return {"value": value, "n": n, "ci95": [value - 0.1, value]}
-
-
-def card(scores: dict[str, Any], index: ClassIndex = INDEX) -> str:
-    return model_card(
-        about={"weights": "ema", "step": 7},
-        config=default_config().to_dict(),
-        class_index=index,
-        train_counts=COUNTS,
-        environment={},
-        scores=scores,
-        calibration=None,
-        dtype="float16",
-    )
-
-
-def evaluation(*sources: str) -> dict[str, Any]:
-    verdicts = [{"verdict": "accept", "accuracy": score(0.97, 30), "coverage": score(0.6)}]
+@pytest.fixture(scope="module")
+def facts(evaluated_run: Path) -> dict[str, Any]:
+    """Arguments of `model_card`, of a run evaluated on test and val."""
+    index = ClassIndex.load(evaluated_run / "index.json")
     return {
-        "split": "test",
-        "num_examples": 50,
-        "weights": "ema",
-        "protocol": "honest",
-        "by_source": [{"name": name} for name in sources],
-        "by_look": [{"name": "photographed kana", "top1": score(0.8), "verdicts": verdicts}],
+        "about": {"weights": "ema", "step": 7},
+        "config": default_config().to_dict(),
+        "class_index": index,
+        "train_counts": dict.fromkeys(index.codepoints, 1000),
+        "environment": {"command": ["/home/me/train.py", "--workdir=/tmp/x/b0", "a|b"]},
+        "scores": {
+            name: json.loads((evaluated_run / "eval" / name / "eval.json").read_text("utf-8"))
+            for name in ("test", "val")
+        },
+        "calibration": {"temperature": 1.0},
+        "dtype": "float16",
+        "last_line": {"step": 7, "examples": 5600, "epoch": 2.0, "elapsed_s": 600.0},
+        "confusions": read_csv(evaluated_run / "eval" / "test" / "confusions.csv"),
     }
 
 
-def test_kana_stand_first_and_those_with_few_images_are_named():
-    text = card({})
-    assert "2 kana: あえ. Of these it has seen fewer than 10 images each: え 4." in text
-    assert "1 kanji and 1 other signs; all of them are in `index.json`" in text
-    assert text.index("## Characters it knows") < text.index("## Data and licence")
-    kanji_only = ClassIndex.from_codepoints(["U+6625"])
-    assert "0 kana: none. 1 kanji; all" in card({}, kanji_only)
+def rows_of(card: str) -> list[list[str]]:
+    """The cells of every table row."""
+    lines = [line.replace("\\|", "BAR") for line in card.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_photographs_are_attributed_where_they_were_met():
-    assert "00000340" not in card({"test": evaluation("kkanji")})
-    text = card({"test": evaluation("kkanji"), "val": evaluation("char-shape", "kkanji")})
-    assert "doi:10.20676/00000341, and from 『日本古典籍くずし字データセット』" in text
-    assert text.count("00000340") == 1
+def test_every_table_is_whole_and_no_line_is_left_of_the_template(facts: dict[str, Any]):
+    card = model_card(**facts)
+    rows = rows_of(card)
+    assert {len(row) for row in rows} == {2, 4}
+    assert "{{" not in card and "{%" not in card and "\n\n\n" not in card
+    blocks = [block.splitlines() for block in card.split("\n\n")]
+    tables = [block for block in blocks if block[0].startswith("|")]
+    assert len(tables) == 3 and all(line.startswith("|") for table in tables for line in table)
+    assert all(set(table[1]) <= set("|-") for table in tables)
 
 
-def test_what_accept_is_worth_on_photographs_is_a_score():
-    text = card({"test": evaluation("char-shape")})
-    assert "| top-1, photographed kana | 0.8000 |" in text
-    assert "| of photographed kana, right among `accept` | 0.9700 | 0.8700 to 0.9700 | 30 |" in text
+def test_its_scores_are_those_of_eval_json(facts: dict[str, Any]):
+    for name in ("test", "val"):
+        section = model_card(**facts).split(f"`{name}`: ")[1].split("\n\n`")[0]
+        content, rows = facts["scores"][name], {row[0]: row[1:] for row in rows_of(section)}
+        low, high = content["top1"]["ci95"]
+        assert rows["top-1"] == [
+            f"{100 * content['top1']['value']:.2f} %",
+            f"{100 * low:.2f}–{100 * high:.2f}",
+            str(content["num_examples"]),
+        ]
+        for row in content["verdicts"]:
+            if row["accuracy"]["value"] is not None:
+                shown = f"{100 * row['accuracy']['value']:.2f} %"
+                assert rows[f"right among `{row['verdict']}`"][0] == shown
+        for row in content["by_class_size"]:
+            if row["n"]:
+                label = (
+                    str(row["min"]) if row["min"] == row["max"] else f"{row['min']}-{row['max']}"
+                )
+                (cells,) = (
+                    v for k, v in rows.items() if k.startswith(f"top-1 in classes of {label} ")
+                )
+                assert cells[0] == f"{100 * row['top1']:.2f} %" and cells[2] == str(row["n"])
+
+
+def test_it_tells_the_command_without_the_folders_of_a_machine(facts: dict[str, Any]):
+    card = model_card(**facts)
+    assert "`python -m kkanji_jax.train --workdir=b0 a\\|b`" in card
+    assert "/home" not in card and "/tmp" not in card
+    assert "5,600 images shown in 7 steps (2.0 epochs), 10 minutes" in card
+
+
+def test_failures_are_of_test_alone_and_what_was_not_measured_is_listed(facts: dict[str, Any]):
+    card = model_card(**facts)
+    failures = card.split("## Known failures")[1].split("## Not measured")[0]
+    first = facts["confusions"][0]
+    told = f"{first['true_character']} as {first['predicted_character']} ({first['count']})"
+    assert told in failures and failures.count("Commonest confusions") == 1
+    assert "`evaluate --unknown`" in card and "not calibrated" not in card
+    only_val = model_card(**facts | {"scores": {"val": facts["scores"]["val"]}})
+    assert "## Known failures" not in only_val and "`evaluate --of test`" in only_val
+
+
+def test_a_run_without_evaluation_or_calibration_says_so(facts: dict[str, Any]):
+    nothing: dict[str, Any] = {"scores": {}, "calibration": None, "confusions": []}
+    card = model_card(**facts | nothing)
+    assert "None: the run was exported without an evaluation." in card
+    assert "they are not calibrated" in card and "stored as float16" in card
+    assert "{'" not in card and card.endswith("does not hold\n")
+
+
+def test_kana_stand_first_and_those_with_few_images_are_named(facts: dict[str, Any]):
+    index = ClassIndex.from_codepoints(["U+3042", "U+3048", "U+6625", "U+0041"])
+    counts = {"U+3042": 60, "U+3048": 4, "U+6625": 100, "U+0041": 12}
+    card = model_card(**facts | {"class_index": index, "train_counts": counts})
+    wanted = "2 kana: あえ. Of these it has learnt from fewer than 10 images each: え 4. 1 kanji"
+    assert f"{wanted} and 1 other signs; all of them are in `index.json`." in card
+    assert card.index("## Characters it knows") < card.index("## Data and licence")
+    assert "0 kana: none. 6 kanji; all" in model_card(**facts)
+
+
+def test_photographs_are_attributed_and_what_accept_is_worth_on_them_is_told(
+    facts: dict[str, Any],
+):
+    assert "00000340" not in model_card(**facts)
+    test = facts["scores"]["test"]
+    photographed = test["by_look"][0] | {"name": "photographed kana"}
+    source = test["by_source"][0] | {"name": "char-shape"}
+    met = test | {
+        "by_look": [photographed, *test["by_look"]],
+        "by_source": [source, *test["by_source"]],
+    }
+    card = model_card(**facts | {"scores": {"test": met}})
+    assert "doi:10.20676/00000341, and from 『日本古典籍くずし字データセット』" in card
+    rows = {row[0]: row[1:] for row in rows_of(card)}
+    accept = photographed["verdicts"][0]
+    assert rows["top-1, photographed kana"][0] == rows["top-1"][0]
+    assert rows["right among `accept` of photographed kana"][2] == str(accept["accuracy"]["n"])
+    assert rows["share of `accept` of photographed kana"][0] == (
+        f"{100 * accept['coverage']['value']:.2f} %"
+    )

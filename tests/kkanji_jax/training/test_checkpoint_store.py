@@ -205,7 +205,7 @@ def test_a_run_that_is_not_this_one_is_refused_with_the_difference(what: str, wo
         config.update_from_flattened_dict(changes)
         meta["config"] = config.to_dict()
     elif what == "dataset":
-        meta["manifest_sha256"], wanted = "other", "the dataset's manifest"
+        meta["manifest_sha256"], wanted = "other", "the dataset's shards or options"
     else:
         meta["class_index"], wanted = {"digest": "other"}, "the dataset's class index"
     with pytest.raises(ValueError, match="holds a run with another configuration") as refused:

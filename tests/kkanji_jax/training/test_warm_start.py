@@ -34,7 +34,7 @@ def trained(variant: str = "nano") -> Trained:
         weights="ema",
         step=7,
         train_counts={},
-        manifest_sha256="0" * 64,
+        identity={"manifest_sha256": "0" * 64},
         calibration=None,
         warm_start={"step": 3},
     )

@@ -36,8 +36,8 @@ def seen(batches, images: np.ndarray, num_batches: int = 5) -> list[int]:
 def test_the_peers_of_loading_give_each_image_once_an_epoch_in_another_order(
     images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in (resident_loading, streamed_loading):
-        monkeypatch.setattr(room, "BATCH_SIZE", 8)
+    for loader in (resident_loading, streamed_loading):
+        monkeypatch.setattr(loader, "BATCH_SIZE", 8)
     monkeypatch.setattr(single_records, "PER_SHARD", 16)
     labels = (np.arange(40) % 4).astype(np.int32)
     paths = single_records.write_records(tmp_path, images, labels)

@@ -1,0 +1,41 @@
+"""Programs that XLA has compiled, kept from one process to the next."""
+
+import os
+import sys
+from pathlib import Path
+
+from kkanji_jax.files import cache_folder
+
+FOLDER = "compiled"
+LEAST_COMPILE_S = 0.1  # what compiles sooner is not worth a file
+
+
+def enable_compilation_cache() -> Path | None:
+    """Has JAX keep its compiled programs in the user's cache; gives the folder that it uses.
+
+    None without a cache: KKANJI_CACHE=off, or the folder cannot be written to, which is said on
+    stderr. A folder that JAX has been given already (JAX_COMPILATION_CACHE_DIR) stays its own.
+    To be called before anything is compiled; programs that were compiled before are not kept.
+    """
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    given = jax.config.values["jax_compilation_cache_dir"]
+    if given:
+        return Path(given)
+    base = cache_folder()
+    if base is None:
+        return None
+    folder = base / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as err:
+        told = f"compiled programs are not kept: {folder}: {err.strerror}"
+        print(f"{told}; KKANJI_CACHE names another folder, or is off", file=sys.stderr)
+        return None
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_COMPILE_S)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    compilation_cache.reset_cache()  # JAX looks once, when it first compiles, if there is a folder
+    return folder
