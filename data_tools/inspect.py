@@ -43,7 +43,12 @@ def make_parser() -> argparse.ArgumentParser:
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--character", metavar="春|U+6625", help="list this character's examples")
     one.add_argument("--sample", metavar="ID", help="show one example, with its original or copies")
-    one.add_argument("--rule", choices=RULES, help="list what this rule of the audit found")
+    one.add_argument(
+        "--rule",
+        choices=RULES,
+        metavar="RULE",
+        help=f"list what this rule of the audit found: {', '.join(RULES)}",
+    )
     one.add_argument("--counts", action="store_true", help="images per class and split, as CSV")
     add("--sheet", type=Path, metavar="OUT.png", help="draw the examples, or one of many classes")
     add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")

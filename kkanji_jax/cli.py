@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kkanji_jax import __version__
-from kkanji_jax.files import DISK_FULL, WriteError
+from kkanji_jax.files import DISK_FULL, WriteError, printable
 
 TRACEBACK = "KKANJI_TRACEBACK"  # set it in the environment to see where an error comes from
 # What bad input, a full disk or a loss that is not finite end as; anything else is a mistake of
@@ -97,8 +97,8 @@ def describe(err: BaseException) -> str:
     """One line: which file, what is wrong, what to do."""
     text = str(err)
     if isinstance(err, UnicodeEncodeError) and isinstance(err.object, str):
-        named = err.object.encode("utf-8", "backslashreplace").decode()
-        text = f"{named[:300]} has bytes that are not UTF-8, which cannot be used here: rename it"
+        named = printable(err.object)[:300]
+        text = f"{named} has bytes that are not UTF-8, which cannot be used here: rename it"
     elif isinstance(err, KeyError):
         text = f"{err.args[0]!r} is missing in what was read: it is of another version, or damaged"
     elif isinstance(err, MemoryError):

@@ -34,6 +34,28 @@ def is_foreign(name: str) -> bool:
     return name.startswith(".") or name in _LEFT_BY_SYSTEMS
 
 
+def require_utf8(path: Path) -> None:
+    """ValueError for a path with bytes that are not UTF-8, which ArrayRecord and Orbax refuse."""
+    if not _is_utf8(str(path)):
+        raise ValueError(
+            f"{printable(path)} has bytes that are not UTF-8, which the files of a dataset or a "
+            "checkpoint cannot be named by: rename it, or name another place"
+        )
+
+
+def printable(path: Path | str) -> str:
+    """A path in characters that can be shown; bytes that are not UTF-8 as escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class WriteError(OSError):
     """A file that could not be written: number, reason and name are those of OSError."""
 

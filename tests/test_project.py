@@ -140,6 +140,69 @@ def test_every_file_and_link_in_the_prose_exists(name: str):
     assert not missing, f"{name} names what is not there: {', '.join(sorted(set(missing)))}"
 
 
+def without_code(text: str) -> str:
+    return re.sub(r"(?ms)^ *```.*?^ *```", "", text)
+
+
+def anchors_in(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a Markdown text."""
+    found: list[str] = []
+    for heading in re.findall(r"(?m)^#{1,6} +(.+?) *#*$", without_code(text)):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        times = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", each) is not None for each in found)
+        found.append(f"{slug}-{times}" if times else slug)
+    return set(found)
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_every_anchor_that_the_prose_links_to_exists(name: str):
+    text, dead = (ROOT / name).read_text(), []
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
+        target, _, anchor = link.partition("#")
+        if anchor and not link.startswith(("http://", "https://")):
+            linked = (ROOT / name).parent / target if target else ROOT / name
+            if anchor not in anchors_in(linked.read_text()):
+                dead.append(link)
+    assert not dead, f"{name} links to no heading: {', '.join(dead)}"
+
+
+def test_the_anchors_of_headings_are_githubs():
+    text = (
+        "# Kuzushiji, and *the data*\n```bash\n# no heading\n```\n## Few\n### `Few`\n"
+        "## Variants: [what](x.md) a_label – is\n"
+    )
+    assert anchors_in(text) == {
+        "kuzushiji-and-the-data",
+        "few",
+        "few-1",
+        "variants-what-a_label--is",
+    }
+
+
+def pictures_in_the_prose() -> list[tuple[str, str, str]]:
+    """(file, alternative text, picture) of every picture."""
+    found = []
+    for name in PROSE:
+        text = without_code((ROOT / name).read_text())
+        shown = re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)
+        found += [(name, alt, Path(link).name) for alt, link in shown]
+    return found
+
+
+def test_every_picture_has_an_alternative_text_and_a_caption():
+    for name, alt, picture in pictures_in_the_prose():
+        assert len(alt) > 40, f"{name}: {picture} needs a description"
+        after = (ROOT / name).read_text().partition(f"{picture})")[2].lstrip()
+        assert re.match(r"\*[^*\s]", after), f"{name}: {picture} needs a caption in *italics*"
+
+
+def test_no_two_pictures_have_the_same_alternative_text():
+    described: dict[str, str] = {}
+    for name, alt, picture in pictures_in_the_prose():
+        assert described.setdefault(alt, picture) == picture, f"{name}: {picture}"
+
+
 @pytest.mark.parametrize("name", PROSE)
 def test_every_config_variant_in_the_prose_is_accepted(name: str):
     for file, variant in re.findall(r"(configs/\w+\.py):(\w+)", (ROOT / name).read_text()):

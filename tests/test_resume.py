@@ -63,10 +63,14 @@ def test_killed_then_stopped_by_ctrl_c_then_left_alone_it_ends_with_the_same_bit
     workdir = tmp_path / "killed"
     kill_at(trainer, workdir, 8, 0.01, in_save=False)
     assert 0 < last_step(trainer, workdir) < finished_steps(undisturbed)[-1]
+    for name in ("config.json", "index.json"):  # they are written again
+        (workdir / name).unlink()
     interrupt(trainer, workdir, signal.SIGINT)
     assert 0 < finished_steps(workdir)[-1] < finished_steps(undisturbed)[-1]
     assert "resuming" in trainer.run(workdir)
     trainer.assert_same_end(undisturbed, workdir)
+    for name in ("config.json", "index.json"):
+        assert (workdir / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 @pytest.mark.slow
@@ -143,6 +147,21 @@ def test_a_flipped_bit_is_noticed_and_an_earlier_checkpoint_taken(
     trainer.assert_same_end(undisturbed, workdir)
 
 
+def test_a_damaged_line_of_the_log_is_told_with_its_file_and_number(
+    trainer: Any, undisturbed: Path, tmp_path: Path
+) -> None:
+    workdir = Path(shutil.copytree(undisturbed, tmp_path / "damaged"))
+    path = workdir / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"\0" * 30 + b"\n", *lines[1:]]))
+    *_, error = trainer.run(workdir, status=1).splitlines()
+    assert error.startswith(f"error: {path} line 2 is damaged: "), error
+    assert error.endswith("restore the file, or remove that line")
+    path.write_bytes(b"".join([b"\n", *lines]) + b"\0" * 30)  # a blank one, and a torn end
+    trainer.run(workdir)
+    assert path.read_bytes() == b"".join(lines)
+
+
 def test_another_config_is_refused_with_the_difference(trainer: Any, undisturbed: Path) -> None:
     told = trainer.run(undisturbed, "--config.optim.lr_peak=0.5", status=1)
     assert "optim.lr_peak: 0.001 -> 0.5" in told and len(told.splitlines()) < 4
@@ -174,7 +193,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on_to_the_same_bits(
 def test_a_run_that_diverges_stops_and_names_what_is_good(trainer: Any, tmp_path: Path) -> None:
     # The first step makes huge weights, which are numbers still; the second makes none of them.
     often = [f"--config.{name}=1" for name in ("steps_per_dispatch", "log_every_steps")]
-    settings = ("--config.optim.lr_peak=1e25", "--config.ckpt_every_steps=1", *often)
+    settings = ("--config.optim.lr_peak=1e15", "--config.ckpt_every_steps=1", *often)
     told = trainer.run(tmp_path, *settings, status=1)
     *_, error = told.splitlines()
     assert error.startswith("error: the ") and "at step" in error and "lr_peak" in error, told

@@ -74,10 +74,19 @@ def test_the_installed_package_builds_verifies_and_makes_a_network(
     assert made.stdout.split() == ["224", "(1,", "10)"], made.stderr
 
 
+def test_training_away_from_a_checkout_finds_its_config(site: Path, tmp_path: Path) -> None:
+    told = run(site, tmp_path, "-m", "kkanji_jax.train", "--config", "configs/b0.py:smoke")
+    assert told.returncode == 1 and "no dataset at data/kuzushiji" in told.stderr, told.stderr
+    wrong = run(site, tmp_path, "-m", "kkanji_jax.train", "--config", "configs/b0.pi")
+    assert wrong.returncode == 2 and "with the package come" in wrong.stderr, wrong.stderr
+
+
 def test_the_model_in_the_wheel_reads_an_image(site: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(next(site.parent.glob("*.whl"))) as wheel:
         held = {"pretrained/b0/model_card.md", "web/assets/kernels.wasm"}
+        held |= {f"reporting/templates/{name}" for name in ("report.html.j2", "report.css")}
         assert {f"kkanji_jax/{name}" for name in held} <= set(wheel.namelist())
+        assert "data_tools/view/templates/audit.html.j2" in wheel.namelist()
     paper = Image.new("L", (200, 160), 225)
     paper.paste(40, (30, 74, 170, 88))
     paper.save(tmp_path / "one.png")

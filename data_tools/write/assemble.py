@@ -79,7 +79,9 @@ def check_space(
     free = shutil.disk_usage(there).free
     amounts = f"some {needed / 1e9:,.2f} GB, {free / 1e9:,.2f} GB are free"
     if needed > free:
-        raise OSError(f"cannot write {out}: {num_examples:,} examples want {amounts} in {there}")
+        raise OSError(
+            f"cannot write {out}: {num_examples:,} examples want {amounts} in {there}: make room"
+        )
     say(f"writing {num_examples:,} examples, {num_copies:,} of them augmented copies: {amounts}")
 
 

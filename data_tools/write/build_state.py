@@ -98,6 +98,7 @@ def check_out(
     Refuses a folder of anything else, but for foreign files. Without a fingerprint only what needs
     none is checked: `options` as a manifest has them, which are known before the source is read.
     """
+    files.require_utf8(out)
     if not out.exists():
         return False
     if not out.is_dir():

@@ -9,7 +9,7 @@ from typing import Any
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.records import FORMAT_VERSION
-from kkanji_jax.files import sha256_of
+from kkanji_jax.files import require_utf8, sha256_of
 
 MANIFEST_NAME = "manifest.json"
 BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way
@@ -64,6 +64,7 @@ def _check_keys(what: str, content: Any, wanted: dict[str, Any]) -> None:
 def read_manifest(dataset: Path) -> dict[str, Any]:
     """The manifest of a finished DATASET, its keys checked, its shards not looked at."""
     dataset = Path(dataset)
+    require_utf8(dataset)
     if not dataset.is_dir():
         raise ValueError(
             f"no dataset at {dataset}: build one with "

@@ -11,7 +11,7 @@ LEVEL = 0.95
 NUM_BOOTSTRAP = 1000
 METHOD = (
     "Wilson's score interval for shares; percentile bootstrap over examples for the rest, "
-    "recentred for means over classes"
+    "recentred for means over classes and for calibration errors"
 )
 _TAIL = (1 - LEVEL) / 2
 
@@ -31,10 +31,11 @@ def percentile_interval(samples: Sequence[float] | Float[np.ndarray, " s"]) -> I
 def recentred(
     samples: Sequence[float] | Float[np.ndarray, " s"], value: float
 ) -> Float[np.ndarray, " s"]:
-    """Resampled means over classes, shifted so that their own mean is `value`; within [0, 1].
+    """Resampled values, shifted so that their own mean is `value`; within [0, 1].
 
-    A resample loses classes of few examples, the hard ones, and so overrates the mean: with many
-    such classes the interval of the samples as they are would not even hold `value`.
+    For what resampling biases. A mean over classes rises, for a resample loses classes of few
+    examples, which are the hard ones. A calibration error rises too, for the resample's own noise
+    is added to it. An interval of the samples as they are need not even hold `value`.
     """
     values = np.asarray(samples, np.float64)
     finite = values[np.isfinite(values)]

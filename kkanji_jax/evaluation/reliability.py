@@ -66,10 +66,11 @@ def reliability(
                 "ci95": right["ci95"],
             }
         )
+    value = calibration_error(confidences, hits, bins, np.ones(n))
     ece = {
-        "value": calibration_error(confidences, hits, bins, np.ones(n)),
+        "value": value,
         "n": n,
-        "ci95": intervals.percentile_interval(samples["ece"]),
+        "ci95": intervals.percentile_interval(intervals.recentred(samples["ece"], value)),
         "bins": NUM_BINS,
         "binning": BINNING,
     }

@@ -61,6 +61,10 @@ def summarise(
             interval = intervals.share_interval(round(value[name] * num_examples), num_examples)
         elif name.startswith("macro_"):
             interval = intervals.mean_interval(samples[name], value[name], num_examples)
+        elif name == "ece":
+            interval = intervals.percentile_interval(
+                intervals.recentred(samples[name], value[name])
+            )
         else:
             interval = intervals.percentile_interval(samples[name])
         return {"value": _plain(value[name]), "n": num_examples, "ci95": interval}

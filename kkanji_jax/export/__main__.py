@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kkanji_jax import cli
-from kkanji_jax.files import is_foreign
+from kkanji_jax.files import is_foreign, require_utf8
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -174,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def work() -> None:
+        require_utf8(args.out.resolve())  # onnx opens no other files
         export(args)
         if args.out.is_file():
             print(f"wrote {args.out}: {args.out.stat().st_size / 1e6:.1f} MB")

@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,7 +65,9 @@ class _Image(NamedTuple):
     error: str = ""
 
 
-def predict_rows(recogniser: "Recogniser", found: Iterable[Found], asked: Asked) -> Iterator[Row]:
+def predict_rows(
+    recogniser: "Recogniser", found: Iterable[Found], asked: Asked
+) -> Generator[Row, None, None]:
     """Rows of every file in order.
 
     While the rows of a batch are taken, the next one is in the network and the one after it is

@@ -1,63 +1,28 @@
-"""Several processes, one run: joining them, meeting, and agreeing."""
+"""Several processes, one run: meeting, agreeing, and ending together. joining.py brings them in."""
 
+import contextlib
 import hashlib
+import json
 import os
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax._src import distributed  # its key-value store has no public name; Orbax takes it here too
 
-JOIN_TIMEOUT_S = 180
+from kkanji_jax.cli import describe
+from kkanji_jax.parallel.joining import named
 
-
-def join() -> None:
-    """Joins the processes of a run, where the environment tells of more than one.
-
-    SLURM's step variables (srun sets them) are found by JAX. Elsewhere JAX_COORDINATOR_ADDRESS
-    (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID say it. A process takes all
-    devices of its machine, unless SLURM has several tasks there, each with the device of its
-    number, or JAX_LOCAL_DEVICE_IDS names some. Must come before anything else touches a device.
-    ValueError if the others do not come, or one value is missing.
-    """
-    # It would take SIGTERM, and keep it, until the trainer listens.
-    jax.config.update("jax_enable_preemption_service", False)
-    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
-    in_slurm = "SLURM_PROCID" in os.environ and "SLURM_STEP_NODELIST" in os.environ
-    try:
-        if address is not None:
-            jax.distributed.initialize(
-                address,
-                int(os.environ["JAX_NUM_PROCESSES"]),
-                int(os.environ["JAX_PROCESS_ID"]),
-                cluster_detection_method="deactivate",  # a cluster's would allot a device each
-                initialization_timeout=JOIN_TIMEOUT_S,
-            )
-        elif in_slurm and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-            jax.distributed.initialize(
-                cluster_detection_method="slurm", initialization_timeout=JOIN_TIMEOUT_S
-            )
-            if _is_alone_on_its_node() and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
-                for platform in ("cuda", "rocm"):
-                    jax.config.update(f"jax_{platform}_visible_devices", "all")
-    except KeyError as err:
-        raise ValueError(
-            f"JAX_COORDINATOR_ADDRESS is set, so {err.args[0]} must be set too"
-        ) from err
-    except RuntimeError as err:
-        raise ValueError(
-            f"the processes of this run did not find each other within {JOIN_TIMEOUT_S} s: start "
-            "one for each task with srun, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-            f"JAX_PROCESS_ID ({str(err).splitlines()[0]})"
-        ) from err
-
-
-def _is_alone_on_its_node() -> bool:
-    """Whether SLURM has one task a node, to which JAX would give one device all the same."""
-    tasks, nodes = os.environ["SLURM_NTASKS"], os.environ.get("SLURM_STEP_NUM_NODES", "0")
-    return int(tasks) == int(nodes)
+_SHARED_TIMEOUT_S = 10.0  # until a network file system shows a new file elsewhere
+_WATCH_EVERY_S = 0.5
+_PART_TIMEOUT_S = 30.0
+_ENDED = "kkanji_jax/ended"
 
 
 def is_first() -> bool:
@@ -75,32 +40,36 @@ def meet(name: str) -> None:
 
 
 class Meetings:
-    """When the processes of a run ask each other something between their steps.
+    """When the processes of a run ask each other, between their steps, whether to stop.
 
     Alone, a process may ask itself after every dispatch. Several ask where they wait for each other
-    anyway, and every so many dispatches: as many as take `every_s` seconds in the slowest of them,
-    measured on the second dispatch, for the first one compiles.
+    anyway, and every so many dispatches: as many as took `every_s` seconds in the slowest of them
+    lately. An asking waits until all that was dispatched is done, so that is what is measured.
     """
 
     def __init__(self, *, every_s: float) -> None:
         self._every_s = every_s
-        self._num_dispatches = 0
-        self._began_s = time.monotonic()
-        self._period: int | None = None
+        self._period = 1
+        self._num_since = 0
+        self._since_s = time.monotonic()
+        self._dispatch_s = every_s  # between the last two askings; that long until it is measured
 
-    def is_due(self, is_meeting: bool) -> bool:
-        """Whether to ask after this dispatch; `is_meeting` where all processes wait as it is."""
+    def any_says(self, flag: bool, *, is_meeting: bool) -> bool:
+        """Whether `flag` holds in any process, if it is time to ask after this dispatch.
+
+        The same answer in all; False where it is not. `is_meeting`: all wait here as it is.
+        """
         if jax.process_count() == 1:
-            return True
-        self._num_dispatches += 1
-        if self._num_dispatches == 1:
-            meet("first dispatch")
-            self._began_s = time.monotonic()
-        elif self._num_dispatches == 2:
-            slowest_s = max(_gather(np.float32(time.monotonic() - self._began_s)).tolist())
-            self._period = max(1, int(self._every_s / max(slowest_s, 1e-3)))
-        is_periodic = self._period is not None and self._num_dispatches % self._period == 0
-        return is_meeting or is_periodic
+            return flag
+        self._num_since += 1
+        if not is_meeting and self._num_since < self._period:
+            return False
+        told = _gather(np.array([flag, self._dispatch_s], np.float32))
+        self._period = max(1, int(self._every_s / max(told[:, 1].max(), 1e-3)))
+        now_s = time.monotonic()
+        self._dispatch_s = (now_s - self._since_s) / self._num_since
+        self._since_s, self._num_since = now_s, 0
+        return bool(told[:, 0].any())
 
 
 def check_same(what: Mapping[str, str]) -> None:
@@ -110,17 +79,49 @@ def check_same(what: Mapping[str, str]) -> None:
     """
     if jax.process_count() == 1:
         return
-    digests = [hashlib.sha256(text.encode()).digest() for text in what.values()]
+    digests = [hashlib.sha256(text.encode(errors="replace")).digest() for text in what.values()]
     held = _gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(what), -1))
     for number, name in enumerate(what):
         texts = [row.tobytes() for row in held[:, number]]
-        usual, count = Counter(texts).most_common(1)[0]
-        odd = [str(process) for process, text in enumerate(texts) if text != usual]
-        if odd:
+        (usual, count), *_ = Counter(texts).most_common(1)
+        odd = [process for process, text in enumerate(texts) if text != usual]
+        if not odd:
+            continue
+        remedy = "give every process the same files, flags and versions"
+        if count == 1:
             raise ValueError(
-                f"process {', '.join(odd)} of 0 to {len(texts) - 1} holds another {name} than the "
-                f"{count} that agree: give every process the same files and flags"
+                f"each process from 0 to {len(texts) - 1} has another {name}: {remedy}"
             )
+        raise ValueError(
+            f"{named(odd)} of 0 to {len(texts) - 1} has another {name} than the {count} that "
+            f"agree: {remedy}"
+        )
+
+
+def check_shared(folder: Path) -> None:
+    """Raises ValueError, in every process, unless all see the same `folder`, by a file put there.
+
+    One of that name on each machine's own disk would be written in parts.
+    """
+    if jax.process_count() == 1:
+        return
+    name = f".{_gather(np.frombuffer(os.urandom(8), np.uint8))[0].tobytes().hex()}.shared"
+    try:
+        if is_first():
+            (folder / name).touch()
+        meet(name)
+        until_s = time.monotonic() + _SHARED_TIMEOUT_S
+        while not (is_seen := (folder / name).exists()) and time.monotonic() < until_s:
+            time.sleep(0.1)
+        blind = np.flatnonzero(~_gather(np.bool_(is_seen)))
+    finally:
+        if is_first():
+            (folder / name).unlink(missing_ok=True)
+    if len(blind):
+        raise ValueError(
+            f"{named(blind.tolist())} of 0 to {jax.process_count() - 1} does not see what process "
+            f"0 writes in {folder}: name a folder on storage that all processes share"
+        )
 
 
 def _gather(value: Any) -> np.ndarray:
@@ -131,8 +132,77 @@ def _gather(value: Any) -> np.ndarray:
         return np.asarray(multihost_utils.process_allgather(np.asarray(value)))
 
 
-def any_says(flag: bool) -> bool:
-    """Whether `flag` holds in any process; the same answer in all, which wait for each other."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(_gather(flag).any())
+# --- ending together ---------------------------------------------------------------------------
+
+
+class EndingTogether:
+    """A context in which no process of a run outlives another's failure.
+
+    One that leaves it by an error tells the others and goes on with its error. The others end,
+    wherever they wait: a line says which process failed and why, the status is 1. They have lost
+    what a kill would have cost them. JAX alone would let them wait, a minute or two, for a process
+    that has gone, and then end them from C++ with another reason or none.
+    """
+
+    def __enter__(self) -> None:
+        # None where this process runs alone.
+        self._client: Any = distributed.global_state.client
+        self._number = distributed.global_state.process_id
+        self._count = distributed.global_state.num_processes
+        self._is_left = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="other processes", daemon=True)
+        if self._client is not None:
+            self._thread.start()
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if self._client is None:
+            return
+        if err is None:
+            meet("the end")  # one that comes here may still hear of another's failure
+        self._is_left.set()
+        self._thread.join()
+        if err is None:
+            return
+        own = describe(err)[:1000]
+        number, text = self._tell(own)
+        is_first_failure = number == self._number or text == own
+        if not self._part():  # another was killed; JAX would abort this one before its line is out
+            self._end(own if is_first_failure else self._line(number, text))
+        if not is_first_failure:
+            raise ValueError(self._line(number, text)) from err
+
+    def _tell(self, text: str) -> tuple[int, str]:
+        """The first failure of the run, its process and text: this one, if no other was told."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is told
+            self._client.key_value_set(_ENDED, json.dumps([self._number, text]))
+        return self._first_failure() or (self._number, text)
+
+    def _first_failure(self) -> tuple[int, str] | None:
+        try:
+            number, text = json.loads(self._client.key_value_try_get(_ENDED))
+        except jax.errors.JaxRuntimeError:  # none so far, or process 0 cannot be asked any more
+            return None
+        return number, text
+
+    def _line(self, number: int, text: str) -> str:
+        return f"process {number} of 0 to {self._count - 1} ended first: {text}"
+
+    def _watch(self) -> None:
+        while not self._is_left.wait(_WATCH_EVERY_S):
+            failure = self._first_failure()
+            if failure is not None:
+                self._part()
+                self._end(self._line(*failure))
+
+    def _end(self, text: str) -> NoReturn:
+        print(f"error: {text}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def _part(self) -> bool:
+        """Whether all processes came to part; then none waits for another when it exits."""
+        try:
+            self._client.wait_at_barrier(_ENDED, int(_PART_TIMEOUT_S * 1000))
+        except jax.errors.JaxRuntimeError:
+            return False
+        jax.distributed.shutdown()
+        return True

@@ -19,6 +19,11 @@ def devices() -> list[Any]:
     except (RuntimeError, AssertionError) as err:  # JAX asserts where it finds no platform at all
         named = os.environ.get("JAX_PLATFORMS", "")
         reason = f" ({' '.join(str(err).split())[:200]})" if str(err) else ""
+        if jax.distributed.is_initialized():
+            raise ValueError(
+                f"JAX finds no device here for JAX_PLATFORMS={named!r}, or did not hear "
+                f"of those of the other processes{reason}: see what they say"
+            ) from err
         raise ValueError(
             f"JAX finds no device here for JAX_PLATFORMS={named!r}{reason}; unset it, set it to "
             "cpu, or install JAX for the GPU (pip install 'kkanji_jax[cuda12]')"

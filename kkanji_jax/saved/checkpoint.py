@@ -1,10 +1,12 @@
 """One Orbax step = `state` + `data` + `meta`, with our own digests, because Orbax restores
 flipped bits without a word. Here they are found, checked and read; checkpoint_store writes them."""
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from etils import epath
 
 from kkanji_jax.config import complete, differences
 from kkanji_jax.data.manifest import is_same_dataset
-from kkanji_jax.files import SUMS, check_sums
+from kkanji_jax.files import SUMS, check_sums, require_utf8
 from kkanji_jax.model.network import Variables, abstract_variables
 from kkanji_jax.parallel import mesh as mesh_lib
 
@@ -81,17 +83,22 @@ def check_step(workdir: Path, step: int) -> None:
 
 def read_meta(workdir: Path, step: int) -> dict[str, Any]:
     """The `meta` item of a step: config, class index, manifest digest, scores, versions."""
-    path = checkpoints_of(workdir) / str(step) / "meta" / "metadata"
-    try:
-        meta = json.loads(path.read_text())
-    except (OSError, ValueError) as err:
-        raise ValueError(f"checkpoint file {path} is damaged: {err}") from err
+    meta = read_item(checkpoints_of(workdir) / str(step), "meta")
     if meta["format_version"] > FORMAT_VERSION:
         raise ValueError(
             f"checkpoint {step} in {workdir} has format {meta['format_version']}, this version of "
             f"kkanji_jax reads up to {FORMAT_VERSION}; install a newer one"
         )
     return meta | {"config": complete(meta["config"])}
+
+
+def read_item(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON item `name` in the `folder` of a step; ValueError if it cannot be read."""
+    path = folder / name / "metadata"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as err:
+        raise ValueError(f"checkpoint file {path} is damaged: {err}") from err
 
 
 def read_position(folder: Path) -> dict[str, Any]:
@@ -121,6 +128,7 @@ def load_variables(workdir: Path, which: str = "best") -> Loaded:
 
     Raises ValueError if there is none, or a file is damaged, or JAX has no device.
     """
+    require_utf8(workdir.resolve())
     mesh_lib.devices()  # Orbax asks for them, and would not say what is missing
     steps = finished_steps(workdir)
     if not steps:
@@ -141,13 +149,54 @@ def load_variables(workdir: Path, which: str = "best") -> Loaded:
         "ema_params": params,
         "ema_batch_stats": batch_stats,
     }
+    return Loaded(step=step, path=folder, meta=meta, **restore_on_host(folder, template))
+
+
+def restore_on_host(folder: Path, template: Any) -> Any:
+    """Those arrays of the state in the `folder` of a step that `template` has, as NumPy arrays."""
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        restored = checkpointer.restore(
-            epath.Path(folder.resolve()) / "state",
+    with (
+        path_for_orbax(folder) as path,
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+    ):
+        return checkpointer.restore(
+            epath.Path(path) / "state",
             args=ocp.args.PyTreeRestore(item=template, restore_args=as_numpy, partial_restore=True),
         )
-    return Loaded(step=step, path=folder, meta=meta, **restored)
+
+
+# --- paths -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def path_for_orbax(folder: Path) -> Iterator[Path]:
+    """An absolute path to `folder` that Orbax can use while the context is open.
+
+    Orbax takes [ ] * ? anywhere in a path for a pattern, and then finds no array; TensorStore takes
+    a backslash for a slash, and UTF-8 only. A folder with such a path gets a link to it, in the
+    folder for temporary files.
+    """
+    whole = folder.resolve()
+    if _is_plain(whole):
+        yield whole
+        return
+    with tempfile.TemporaryDirectory(prefix="kkanji_jax-") as temporary:
+        if not _is_plain(Path(temporary)):
+            raise ValueError(
+                f"a checkpoint cannot be in {folder}, for [ ] * ? and a backslash in its path, nor "
+                f"linked from {Path(temporary).parent}: move it, or set TMPDIR to a plain path"
+            )
+        link = Path(temporary) / "linked"
+        link.symlink_to(whole, target_is_directory=True)
+        yield link
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return not set(str(path)) & set("[]*?\\")
 
 
 # --- which run ---------------------------------------------------------------------------------

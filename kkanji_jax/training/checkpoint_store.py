@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import itertools
+import json
 import os
 import re
 import secrets
@@ -29,9 +30,12 @@ from kkanji_jax.saved.checkpoint import (
     finished_steps,
     is_of_save,
     is_step,
+    path_for_orbax,
+    read_item,
     read_meta,
     read_position,
     refuse_other_run,
+    restore_on_host,
     score_of,
 )
 from kkanji_jax.training.state import TrainState
@@ -75,7 +79,7 @@ class CheckpointStore:
     def __init__(self, workdir: Path, *, max_to_keep: int) -> None:
         self._workdir = workdir
         self._saving: Future[None] | None = None
-        self._is_closed = False
+        self._has_read_back = False  # a save of this store
         # Processes that save together must take turns with their training collectives.
         self._thread = ThreadPoolExecutor(1) if jax.process_count() == 1 else None
         root = checkpoints_of(workdir)
@@ -89,13 +93,15 @@ class CheckpointStore:
                     print(f"removing {path}: its save did not finish", file=sys.stderr)
                     _discard(path)
         hosts.meet("checkpoints cleared")
+        self._held = contextlib.ExitStack()
         self._manager = ocp.CheckpointManager(
-            root.resolve(),
+            self._held.enter_context(path_for_orbax(root)),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_LatestAndBest(workdir, max_to_keep),
                 enable_async_checkpointing=False,
             ),
         )
+        self._held.callback(self._manager.close)
 
     def save(
         self,
@@ -109,7 +115,9 @@ class CheckpointStore:
 
         `scores` are those of an evaluation at this step, if there was one; its numbers are kept.
         Waits for the save before this one. OSError if that failed, FloatingPointError if the state
-        is not finite: a run that goes on from it would only ever give NaN.
+        is not finite: a run that goes on from it would only ever give NaN. The first checkpoint is
+        read back and compared bit for bit before it counts: digests prove bytes, not that they
+        can be restored.
         """
         self.wait()
         numbers = {k: v for k, v in (scores or {}).items() if isinstance(v, float)} or None
@@ -140,10 +148,16 @@ class CheckpointStore:
                     meta=ocp.args.JsonSave(meta),  # pyright: ignore[reportCallIssue]
                 ),
             )
-            if saved and hosts.is_first():
-                write_sums(checkpoints_of(self._workdir) / str(step))
-        if not saved:
-            raise RuntimeError(f"Orbax did not save step {step} in {self._workdir}")
+            if not saved:
+                raise RuntimeError(f"Orbax did not save step {step} in {self._workdir}")
+            folder = checkpoints_of(self._workdir) / str(step)
+            if not self._has_read_back:
+                # The items are those of the process that writes; paths in them may be its own.
+                items = {"data": position, "meta": meta} if hosts.is_first() else {}
+                _check_reads_back(folder, state, items)
+                self._has_read_back = True
+            if hosts.is_first():
+                write_sums(folder)
         hosts.meet(f"checkpoint {step}")
 
     def check(self) -> None:
@@ -214,9 +228,7 @@ class CheckpointStore:
         finally:
             if self._thread is not None:
                 self._thread.shutdown()
-            if not self._is_closed:
-                self._is_closed = True
-                self._manager.close()
+            self._held.close()
 
 
 def _unfinished(workdir: Path) -> list[Path]:
@@ -255,6 +267,24 @@ def _discard(folder: Path) -> None:
         discarded = folder.with_name(f".{folder.name[:40]}.{secrets.token_hex(8)}.discarded")
         folder.rename(discarded)
     shutil.rmtree(discarded, ignore_errors=True)
+
+
+def _check_reads_back(folder: Path, state: TrainState, items: Mapping[str, Any]) -> None:
+    """Raises OSError unless the step in `folder` gives back `state`, to the bit, and `items`."""
+    try:
+        held = restore_on_host(folder, state)
+        held_items = {name: read_item(folder, name) for name in items}
+    except (ValueError, KeyError, TypeError, RuntimeError) as err:
+        raise OSError(f"{folder} was written and cannot be read: {err}") from err
+    for name, item in items.items():
+        if json.dumps(item, sort_keys=True) != json.dumps(held_items[name], sort_keys=True):
+            raise OSError(f"{folder} was written, but {name} reads back as something else")
+    for (path, leaf), back in zip(
+        jax.tree.leaves_with_path(state), jax.tree.leaves(held), strict=True
+    ):
+        if (back.dtype, back.shape, back.tobytes()) != (leaf.dtype, leaf.shape, leaf.tobytes()):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise OSError(f"{folder} was written, but state.{name} reads back as something else")
 
 
 def _refuse_many_without_digests(workdir: Path) -> None:

@@ -104,11 +104,12 @@ def parse(argv: list[str]) -> Command:
 
 
 def _with_found_config(argv: list[str]) -> list[str]:
-    """The arguments with the config file as it was found, as one word.
+    """The arguments with the config file as it was found, as one word, and that first.
 
     Looked for here: with a field overridden, ml_collections would tell of that instead.
     """
     words: list[str] = []
+    found: list[str] = []
     rest = list(argv)
     while rest:
         word = rest.pop(0)
@@ -117,9 +118,10 @@ def _with_found_config(argv: list[str]) -> list[str]:
             if not separator and not rest:
                 raise UsageError("--config wants a file, e.g. --config configs/b0.py")
             file, colon, variant = (value if separator else rest.pop(0)).partition(":")
-            word = f"--config={find_config(file)}{colon}{variant}"
-        words.append(word)
-    return words
+            found = [f"--config={find_config(file)}{colon}{variant}"]
+        else:
+            words.append(word)
+    return [*found, *words]
 
 
 def _without_unset(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
 """A training run: set up from a config, resumed or started, and run to its end."""
 
 import contextlib
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -32,6 +34,7 @@ from kkanji_jax.files import write_json
 from kkanji_jax.model.network import make_graphdef
 from kkanji_jax.parallel import hosts
 from kkanji_jax.parallel import mesh as mesh_lib
+from kkanji_jax.parallel.joining import join
 from kkanji_jax.saved.checkpoint import finished_steps
 from kkanji_jax.saved.trained import load_trained
 from kkanji_jax.training import roofline
@@ -46,7 +49,7 @@ from kkanji_jax.training.state import TrainState, create_state
 from kkanji_jax.training.step import StepConfig, make_train_steps
 from kkanji_jax.training.warm_start import warm_state
 
-MEET_EVERY_S = 20.0  # how often the processes of a run ask each other whether to stop
+MEET_EVERY_S = 10.0  # how often the processes of a run ask each other whether to stop
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,12 @@ def train(config: Config, workdir: Path) -> None:
 
     However it ends, the workdir is free again, and no save is under way. ValueError says what
     cannot be run, FloatingPointError that the loss or the weights are not finite, OSError what
-    cannot be written.
+    cannot be written. Where several processes run together, what fails in one ends all.
     """
-    validate(config)
+    join()
     enable_compilation_cache()
-    hosts.join()
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, hosts.EndingTogether():
+        validate(config)
         _train(config, workdir, held)
 
 
@@ -104,13 +107,6 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
     batches = data.feed.make_iterator(batch_shape(config, program.pace))
     store = CheckpointStore(workdir, max_to_keep=config.max_checkpoints)
     held.callback(store.close)
-    hosts.check_same(
-        {
-            "dataset": data.identity["dataset_digest"],
-            "config": fingerprint(config.to_dict()),
-            f"list of checkpoints in {workdir}": str(finished_steps(workdir)),
-        }
-    )
     start = start_or_resume(config, workdir, data, program, store, batches)
     if hosts.is_first():
         describe_run(workdir, start.meta, data)
@@ -120,6 +116,7 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
         resumed_step=int(start.state.step),
         carried=start.carried,
     )
+    held.callback(log.close)
     stop = held.enter_context(contextlib.closing(workdir_lib.StopSignal()))
     profiler = Profiler(workdir / "profile", config.profile)
     held.callback(profiler.close)
@@ -146,7 +143,8 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
 def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunData:
     """Opens the dataset that `config` names, and locks `workdir` until `held` is left.
 
-    ValueError for a dataset that cannot be trained on, before the workdir is touched.
+    ValueError for a dataset that cannot be trained on, before the workdir is touched; and where the
+    processes of a run do not hold the same, before images are read.
     """
     dataset = Path(config.data.dataset)
     manifest = load_manifest(dataset)
@@ -155,9 +153,13 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
     class_index = load_index(dataset, manifest)
     per_class = config.data.per_class if manifest["per_class"] is None else None
     check_batch_fits(config.batch_size, manifest["splits"]["train"], per_class)
+    identity = identity_of(dataset, manifest)
+    check_processes_agree(config, identity["dataset_digest"])
     if hosts.is_first():
         held.enter_context(workdir_lib.lock(workdir))
     hosts.meet("locked")
+    hosts.check_shared(workdir)
+    hosts.check_same({f"list of checkpoints in {workdir}": str(finished_steps(workdir))})
     say(f"reading {dataset}")
     choice = FeedConfig(
         per_class=config.data.per_class,
@@ -177,10 +179,25 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
     return RunData(
         dataset=dataset,
         manifest=manifest,
-        identity=identity_of(dataset, manifest),
+        identity=identity,
         class_index=class_index,
         feed=feed,
         val=val,
+    )
+
+
+def check_processes_agree(config: Config, dataset_digest: str) -> None:
+    """Raises ValueError, in all processes, if one would train something else than the others."""
+    fields = config.to_dict()
+    # Paths, which may be other ones on another machine: what is there is compared.
+    del fields["data"]["dataset"]
+    fields["init_from"] = fields["init_from"] is not None
+    hosts.check_same(
+        {
+            "version of kkanji_jax or JAX": f"{__version__} {jax.__version__}",
+            "config": fingerprint(fields),
+            "dataset": dataset_digest,
+        }
     )
 
 
@@ -277,6 +294,7 @@ def start_or_resume(
         if config.init_from is not None:
             source = load_trained(config.init_from)
             fresh, meta["warm_start"] = warm_state(fresh, source, data.class_index)
+            hosts.check_same({"model of init_from": _digest((fresh.params, fresh.batch_stats))})
             say(f"starting from the weights of {source.path}")
             if not is_same_dataset(source.identity, data.identity):
                 say(
@@ -290,6 +308,13 @@ def start_or_resume(
         f"{config.batch_size} on {program.mesh.size} x {jax.devices()[0].platform}; compiling"
     )
     return start
+
+
+def _digest(variables: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def describe_run(workdir: Path, meta: dict[str, Any], data: RunData) -> None:
@@ -371,8 +396,8 @@ class _Run:
                 # A scored step is saved as well: the best may be any of them.
                 is_saved = is_scored or pace.is_due(step, pace.ckpt_every)
                 # Alone, a process stops at once; together, where all of them meet.
-                if meetings.is_due(is_saved):
-                    is_stopping = hosts.any_says(self.stop.received is not None)
+                is_told = self.stop.received is not None
+                is_stopping = meetings.any_says(is_told, is_meeting=is_saved)
                 if is_saved or is_stopping:
                     with self.log.pause():
                         meta = self.start.meta | {"log": self.log.carry()}

@@ -28,6 +28,19 @@ def format_duration(seconds: float) -> str:
     return f"{total // 60} min {total % 60:02d} s" if total >= 60 else f"{total} s"
 
 
+def _lines_of(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, none if there is none; ValueError for one that this file never wrote."""
+    lines = read_metrics(path) if path.exists() else []
+    for line in lines:
+        if not isinstance(line.get("step"), int) or not isinstance(line.get("elapsed_s"), float):
+            told = json.dumps(line, ensure_ascii=False)[:100]
+            raise ValueError(
+                f"{path} has a line without step and elapsed_s: {told}; restore the file, or "
+                "remove that line"
+            )
+    return lines
+
+
 def _on_host(metrics: StepMetrics) -> StepMetrics:
     """The same as NumPy: floats in float64, counts in int64, so that long sums stay exact."""
 
@@ -94,9 +107,8 @@ class MetricLog:
         self._path = path
         self._config = config
         has_events = config.has_tensorboard and config.is_writer
-        self._events = _open_events(workdir) if has_events else None
-        lines = read_metrics(path) if path.exists() else []
-        kept = [line for line in lines if line["step"] <= resumed_step]
+        self._events = _open_events(workdir, resumed_step) if has_events else None
+        kept = [line for line in _lines_of(path) if line["step"] <= resumed_step]
         # Time spent before an interruption counts; time since the kept step was lost.
         self._elapsed_before_s = kept[-1]["elapsed_s"] if kept else 0.0
         if config.is_writer:
@@ -169,6 +181,11 @@ class MetricLog:
                 "then the same command goes on from the last checkpoint"
             ) from err
 
+    def close(self) -> None:
+        """Writes what TensorBoard's thread still holds; metrics.jsonl is written already."""
+        if self._events is not None:
+            self._events.close()
+
     def _common(self, kind: str, step: int) -> dict[str, Any]:
         elapsed_s = self._elapsed_before_s + time.monotonic() - self._start_s
         return {
@@ -185,7 +202,7 @@ class MetricLog:
     def write(self, step: int) -> None:
         """Writes and shows the metrics since the last line: the only host sync of the loop.
 
-        Raises FloatingPointError if the loss is not finite.
+        Raises FloatingPointError if the loss or a norm is not finite.
         """
         self._drain()
         if self._since_log is None:
@@ -205,7 +222,10 @@ class MetricLog:
         line = self._common("train", step) | {"loss": loss, "accuracy": accuracy}
         if norms.count:
             for name in ("gradient", "update", "weight"):
-                line[f"{name}_norm"] = float(getattr(norms, name) / norms.count)
+                norm = float(getattr(norms, name) / norms.count)
+                if not math.isfinite(norm):  # which JSON could not hold either
+                    raise FloatingPointError(f"the {name} norm is {norm} at step {step}")
+                line[f"{name}_norm"] = norm
         line |= {"data_wait": round(waited, 4)} | _device_memory()
         if self._config.images_per_s_limit:
             line["roofline"] = round(self.images_per_s / self._config.images_per_s_limit, 4)
@@ -258,14 +278,15 @@ def _device_memory() -> dict[str, int]:
     return {"device_peak_bytes": max(peaks)} if peaks else {}
 
 
-def _open_events(workdir: Path) -> Any:
+def _open_events(workdir: Path, resumed_step: int) -> Any:
+    """A writer of event files; TensorBoard hides what earlier files hold after `resumed_step`."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError as err:
         raise ValueError(
             "config.tensorboard needs tensorboardX: pip install 'kkanji_jax[tensorboard]'"
         ) from err
-    return SummaryWriter(str(workdir / "tensorboard"))
+    return SummaryWriter(str(workdir / "tensorboard"), purge_step=resumed_step + 1)
 
 
 class _Pause:

@@ -215,7 +215,7 @@ def _accumulated(
     num = batch.copies.shape[0]
 
     def body(
-        carry: tuple[Variables, Variables], part: tuple[Batch, Int[Array, ""]]
+        carry: tuple[Variables, Variables], part: tuple[Batch, UInt32[Array, ""]]
     ) -> tuple[tuple[Variables, Variables], Sums]:
         total, batch_stats = carry
         microbatch, number = part

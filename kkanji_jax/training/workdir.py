@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from kkanji_jax.files import require_utf8
 from kkanji_jax.locks import HeldError, Lock, hold
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -60,8 +61,9 @@ class StopSignal:
 def lock(workdir: Path) -> Lock:
     """Holds the workdir for this process until the lock closes or the process ends.
 
-    Raises ValueError if another process holds it.
+    Raises ValueError if another process holds it, or Orbax could not write there.
     """
+    require_utf8(workdir.resolve())
     workdir.mkdir(parents=True, exist_ok=True)
     try:
         return hold(workdir / "LOCK")

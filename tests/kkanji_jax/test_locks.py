@@ -119,8 +119,10 @@ def test_without_flock_a_warning_says_so_once(
     ("change", "is_stale"),
     [
         ({}, False),
-        ({"host": "another", "boot": "another"}, False),  # nobody here can know
-        ({"boot": "another"}, False),  # the same name proves nothing: containers share names
+        # Nobody here can know of another kernel's or container's, whatever its host is called.
+        ({"host": "another", "boot": "another", "process": 2**22 + 1}, False),
+        ({"boot": "another", "process": 2**22 + 1}, False),
+        ({"boot": "", "process": 2**22 + 1}, False),
         ({"started": "1"}, True),  # a later process has its number
         ({"process": 2**22 + 1}, True),  # beyond the largest number that Linux gives
     ],

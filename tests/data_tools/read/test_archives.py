@@ -210,3 +210,13 @@ def test_a_damaged_idx_file_is_refused_by_name(tmp_path: Path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=reason):
             read_images(path)
+
+
+def test_an_npz_in_columns_is_refused_with_the_way_to_rows(tmp_path: Path):
+    images = np.asfortranarray(np.zeros((3, 28, 28), np.uint8))
+    np.savez_compressed(tmp_path / "a.npz", images)
+    with pytest.raises(ValueError, match="a.npz: .*Fortran order.*ascontiguousarray") as refused:
+        archives.peek_array(tmp_path / "a.npz")
+    assert "download" not in str(refused.value)
+    np.savez_compressed(tmp_path / "a.npz", np.ascontiguousarray(images))
+    assert archives.peek_array(tmp_path / "a.npz")[0] == (3, 28, 28)

@@ -3,13 +3,21 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.manifest import SPLITS, load_manifest, read_manifest, shard_paths
+from kkanji_jax.data.manifest import (
+    SPLITS,
+    identity_of,
+    is_same_dataset,
+    load_manifest,
+    read_manifest,
+    shard_paths,
+)
 from kkanji_jax.data.records import decode
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "dataset_v1"
@@ -139,3 +147,37 @@ def test_a_missing_or_cut_shard_is_named(dataset: Path):
     with pytest.raises(ValueError, match=r"val-00000-of-00001.array_record is missing"):
         load_manifest(dataset)
     assert read_manifest(dataset)["format_version"] == 1
+
+
+def test_a_dataset_is_its_shards_and_options_not_its_manifests_bytes(
+    tiny_source: Path, tmp_path: Path
+):
+    """Built of a tar and of the same unpacked, with other ends of lines, and of another seed."""
+    import tarfile
+
+    from data_tools import build
+
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    with tarfile.open(packed / "kkanji.tar", "w") as archive:
+        archive.add(tiny_source / "kkanji2", "kkanji2")
+    identities = {}
+    for name, source, seed in (("a", tiny_source, 0), ("b", packed, 0), ("c", packed, 1)):
+        arguments = ["--source", source, "--out", tmp_path / name, "--seed", seed, "--workers", 1]
+        assert build.main([str(word) for word in arguments]) == 0
+        identities[name] = identity_of(tmp_path / name, load_manifest(tmp_path / name))
+    path = tmp_path / "b" / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    identities["crlf"] = identity_of(tmp_path / "b", load_manifest(tmp_path / "b"))
+    assert len({identity["manifest_sha256"] for identity in identities.values()}) == 4
+    assert is_same_dataset(identities["a"], identities["b"])
+    assert is_same_dataset(identities["a"], identities["crlf"])
+    assert not is_same_dataset(identities["b"], identities["c"])
+    manifest = load_manifest(tmp_path / "a")
+    manifest["shards"][0]["sha256"] = "0" * 64
+    assert not is_same_dataset(identities["a"], identity_of(tmp_path / "a", manifest))
+
+
+def test_a_path_that_is_not_utf8_is_refused_by_name(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"caf\\udce9 has bytes that are not UTF-8.*rename it"):
+        load_manifest(tmp_path / os.fsdecode(b"caf\xe9"))

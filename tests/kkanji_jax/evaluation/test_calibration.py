@@ -139,6 +139,47 @@ def test_a_large_group_does_not_pay_for_a_small_one(rng: np.random.Generator):
     assert inside.any() and right[inside].mean() < 0.97  # what the old threshold would accept
 
 
+def test_an_accuracy_that_is_just_reached_is_reached():
+    confidences = np.array([0.9, 0.8, 0.7, 0.6])
+    right = np.array([True, False, True, True])
+    assert calibrate.accept_threshold(confidences, right, 0.75) == 0.6  # 3 of 4
+    assert calibrate.accept_threshold(confidences, right, 0.7501) == 0.9
+
+
+def test_a_confidence_at_a_threshold_is_above_it(rng: np.random.Generator):
+    calibration = fitted(rng)
+    stated = {
+        ACCEPT: calibration.stated[ACCEPT] | {"threshold": 0.75},
+        ASK: calibration.stated[ASK],
+        UNKNOWN: calibration.stated[UNKNOWN] | {"threshold": 0.25},
+    }
+    for version in (1, 2):
+        new = calibration._replace(stated=stated, version=version)
+        below = [np.nextafter(0.75, 0), np.nextafter(0.25, 0)]
+        confidences = np.array([0.75, below[0], 0.25, below[1]])
+        verdicts = new.verdicts_at(confidences, confidences)
+        assert verdicts == [ACCEPT, ASK, ASK, UNKNOWN]
+    # Logits of two classes at the threshold: exp(0) / (exp(0) + exp(-log 3)) = 3 / 4.
+    logits = np.array([[0.0, -np.log(3)]])
+    sure = calibrate.top_probability(logits)[0]
+    stated[ACCEPT] |= {"threshold": float(sure)}
+    assert calibration._replace(stated=stated, temperature=1.0).verdicts(logits) == [ACCEPT]
+
+
+def test_twenty_examples_are_enough(rng: np.random.Generator):
+    calibration = calibrate.fit(*sampled(rng, 20), weights="ema", fitted_on={})
+    assert calibration.fitted_on["num_examples"] == calibrate.LEAST_EXAMPLES == 20
+
+
+def test_half_of_what_is_unknown_on_val_is_half_of_val(rng: np.random.Generator):
+    logits, labels = sampled(rng, 400)
+    calibration = calibrate.fit(
+        logits, labels, weights="ema", fitted_on={}, unknown_share=0.5, accept_accuracy=0.5
+    )
+    assert calibration.stated[UNKNOWN]["n"] == 200
+    assert (calibration.accuracy_of(ACCEPT) or 0) >= 0.5
+
+
 def test_a_model_that_is_never_right_accepts_nothing(rng: np.random.Generator):
     logits, _ = sampled(rng, 50)
     calibration = calibrate.fit(

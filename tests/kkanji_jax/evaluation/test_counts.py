@@ -57,6 +57,20 @@ def test_evaluation_scores_use_the_original_keys() -> None:
     assert scores["val_confusion_matrix"] == [[0, 0, 1], [1, 0, 1], [1, 1, 1]]
 
 
+def test_a_label_is_among_five_and_not_among_six() -> None:
+    labels = np.array([4, 5], np.int32)
+    top_ids = np.tile(np.arange(6, dtype=np.int32), (2, 1))
+    scores = counts.evaluation_scores(labels, top_ids, np.zeros(2, np.float32), 6)
+    assert scores["val_top5"] == 0.5 and scores["val_accuracy"] == 0.0
+
+
+def test_the_loss_is_a_mean_over_examples() -> None:
+    labels = np.array([0, 1, 1], np.int32)
+    top_ids = labels[:, None]
+    scores = counts.evaluation_scores(labels, top_ids, np.array([1, 2, 6], np.float32), 2)
+    assert scores["val_loss"] == 3.0 and scores["val_num_examples"] == 3
+
+
 def test_no_examples_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one example"):
         counts.weighted_and_macro(np.zeros(3, int), np.zeros(3, int), np.zeros(3, int))

@@ -61,7 +61,7 @@ def test_the_device_says_what_the_host_makes_of_the_logits(rng: np.random.Genera
     parts = list(evaluator.answers(params, batch_stats, images, labels, has_logits=True))
     ours = join_predictions([part.predictions for part in parts])
     logits = np.concatenate([part.logits for part in parts if part.logits is not None])
-    assert logits.shape == (11, 9)
+    assert logits.shape == (11, 9) and ours.top_ids.shape == ours.top_probs.shape == (11, 5)
     hosts = predictions_of(logits, labels)
     np.testing.assert_array_equal(ours.top_ids, hosts.top_ids)
     np.testing.assert_allclose(ours.top_probs, hosts.top_probs, rtol=1e-5)

@@ -14,7 +14,7 @@ def drawn(rng: np.random.Generator, n: int, shift: float = 0.0):
     return confidences, rng.random(n) < confidences - shift
 
 
-def test_confidence_that_keeps_its_word_has_hardly_an_error_and_a_shift_is_the_error(rng):
+def test_calibrated_confidence_has_hardly_an_error_and_a_shift_is_the_error(rng):
     assert rel.reliability(*drawn(rng, 20_000), num_bootstrap=20)["ece"]["value"] < 0.02
     shifted = rel.reliability(*drawn(rng, 20_000, 0.2), num_bootstrap=20)
     assert shifted["ece"]["value"] == pytest.approx(0.2, abs=0.02)
@@ -29,6 +29,14 @@ def test_the_error_follows_from_the_bins_that_are_drawn(rng: np.random.Generator
     assert all(50 <= row["n"] <= 84 for row in rows)  # equal mass, but for equal confidences
     error = sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / 1000
     assert found["ece"]["value"] == pytest.approx(error)
+
+
+def test_the_interval_of_a_small_error_holds_it():
+    # Of few examples, whose resamples all have a larger error than they have.
+    for seed in range(5):
+        found = rel.reliability(*drawn(np.random.default_rng(seed), 200))["ece"]
+        low, high = found["ci95"]
+        assert 0 <= low <= found["value"] <= high
 
 
 @settings(max_examples=30)

@@ -258,3 +258,33 @@ def test_reading_a_bundle_needs_numpy_only(bundle: Path):
     assert result.returncode == 0, result.stderr
     with zipfile.ZipFile(bundle / "params.npz") as archive:
         assert int(result.stdout) == len(archive.namelist())
+
+
+def test_a_folder_that_holds_foreign_files_only_is_written_into_and_keeps_them(
+    tiny_run, tmp_path: Path
+):
+    out = tmp_path / "b"
+    out.mkdir()
+    foreign = [out / name for name in (".DS_Store", "._x", "Thumbs.db")]
+    for path in foreign:
+        path.write_text("mine")
+    assert main(["--model", str(tiny_run.workdir), "--out", str(out)]) == 0
+    read_bundle(out)
+    assert {path.read_text() for path in foreign} == {"mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_bundle_with_foreign_files_is_whole(hurt: Path):
+    for name in (".DS_Store", "._params.npz", "config (conflicted copy).json"):
+        (hurt / name).write_text("mine")
+    read_bundle(hurt)
+
+
+def test_a_folder_of_the_user_beside_it_is_not_taken_for_an_unfinished_one(
+    tiny_run, tmp_path: Path
+):
+    theirs = tmp_path / "b.unfinished"
+    theirs.mkdir()
+    (theirs / "notes").write_text("mine")
+    assert main(["--model", str(tiny_run.workdir), "--out", str(tmp_path / "b")]) == 0
+    assert (theirs / "notes").read_text() == "mine"

@@ -77,3 +77,18 @@ def test_a_run_resumes_over_a_torn_line_and_the_file_is_whole_again(torn: bytes,
     config = LogConfig(total_steps=9, steps_per_epoch=3.0, batch_size=4, learning_rates=np.zeros(9))
     MetricLog(tmp_path, config, resumed_step=2)
     assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == lines[:2]
+
+
+ODD = [{}, {"step": 1}, {"step": "1", "elapsed_s": 2.0}, {"elapsed_s": 2.0, "note": "春"}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=json.dumps)
+def test_a_line_that_no_run_wrote_is_told_with_its_file(odd: dict, tmp_path: Path):
+    from kkanji_jax.training.metric_log import LogConfig, MetricLog
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(odd) + "\n", encoding="utf-8")
+    config = LogConfig(total_steps=9, steps_per_epoch=3.0, batch_size=4, learning_rates=np.zeros(9))
+    with pytest.raises(ValueError, match=r"metrics\.jsonl has a line without step.*remove that"):
+        MetricLog(tmp_path, config, resumed_step=2)
+    assert path.read_text(encoding="utf-8") == json.dumps(odd) + "\n"

@@ -41,6 +41,7 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
         "gpu.py",
         "h100_structure.py",
         "page.py",
+        "predict_folder.py",
     ],
 )
 def test_help_comes_without_heavy_imports(script: str) -> None:
@@ -87,6 +88,16 @@ def test_the_benchmark_of_the_page_runs_through() -> None:
     assert result.returncode == 0, result.stderr[-2000:]
     assert "page: " in result.stdout and "against onnx: " in result.stdout
     assert "2 pairs" in result.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_folder_runs_through(tiny_source: Path, tmp_path: Path) -> None:
+    flags = ["--glyphs", str(tiny_source), "--images", "144", "--rounds", "1"]
+    result = run("predict_folder.py", *flags, "--against", str(ROOT))
+    assert result.returncode == 0, result.stderr[-2000:]
+    for backend in ("onnx", "jax"):
+        assert f"ours, {backend}: " in result.stdout
+        assert f"against theirs, {backend}: " in result.stdout
 
 
 @pytest.mark.slow

@@ -1,0 +1,91 @@
+"""`predict` on a folder of published glyphs, by each backend, and against another checkout.
+
+    python scripts/benchmarks/predict_folder.py --glyphs data/codh/kkanji2 [--against CHECKOUT]
+        [--images 4000] [--rounds 5]
+
+In turns, each a command from the shell. A command on a few of the images comes before each, and its
+time is taken off: what is left is the reading, without the start. Images a second of the clock and
+of CPU time are told; the latter counts where others use the machine. Needs onnxruntime.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import turns
+
+BACKENDS = ("onnx", "jax")
+NUM_FEW = 128  # a whole batch, so that JAX has compiled the same programs
+
+
+def copy_spread(glyphs: Path, count: int, out: Path) -> None:
+    """Copies `count` images from all over `glyphs` to `out`/all, and a few of them to `out`/few."""
+    files = sorted(glyphs.rglob("*.png"))
+    if len(files) < count:
+        raise ValueError(f"wanted {count} images below {glyphs}, found {len(files)}")
+    for name in ("all", "few"):
+        (out / name).mkdir()
+    for number, file in enumerate(files[:: len(files) // count][:count]):
+        shutil.copyfile(file, out / "all" / f"{number:06d}.png")
+        if number < NUM_FEW:
+            shutil.copyfile(file, out / "few" / f"{number:06d}.png")
+
+
+def spent(folder: Path, backend: str, checkout: Path) -> tuple[float, float]:
+    """Seconds of CPU time and of the clock that one command takes."""
+    before, begun_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "kkanji_jax.predict", str(folder), "--backend", backend,
+         "--format", "csv", "--out", str(folder.parent / f"{checkout.name}-{backend}.csv")],
+        check=True, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wall_s = time.perf_counter() - begun_s
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall_s
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--glyphs", type=Path, required=True, help="folder of 64x64 images")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another version of this")
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args(argv)
+    checkouts = {"ours": turns.ROOT}
+    if args.against:
+        checkouts["theirs"] = args.against.resolve()
+    found: dict[tuple[str, str], list[turns.Turn]] = {
+        (name, backend): [] for backend in BACKENDS for name in checkouts
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        copy_spread(args.glyphs, args.images, Path(scratch))
+        for _ in range(args.rounds):
+            for name, backend in found:
+                few = spent(Path(scratch) / "few", backend, checkouts[name])
+                full = spent(Path(scratch) / "all", backend, checkouts[name])
+                cpu_s, wall_s = full[0] - few[0], full[1] - few[1]
+                found[name, backend].append(turns.Turn(cpu_s, wall_s, args.images - NUM_FEW))
+    for (name, backend), own in found.items():
+        by_clock = statistics.median(turn.units / turn.wall_s for turn in own)
+        by_cpu = statistics.median(turn.units / turn.cpu_s for turn in own)
+        print(f"{name}, {backend}: {by_clock:,.0f} images/s, {by_cpu:,.0f} a CPU second")
+    if args.against:
+        for backend in BACKENDS:
+            pair = found["ours", backend], found["theirs", backend]
+            print(turns.comparison(f"theirs, {backend}", turns.ratios(*pair)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

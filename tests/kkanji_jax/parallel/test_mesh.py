@@ -1,0 +1,70 @@
+"""How arrays lie on devices: whole on each, or split along one axis."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from kkanji_jax.parallel import mesh as mesh_lib
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Any:
+    return mesh_lib.make_mesh(jax.devices()[:4])
+
+
+def test_a_mesh_is_over_all_devices_unless_some_are_chosen(mesh: Any) -> None:
+    assert mesh.size == 4 and mesh_lib.make_mesh().size == jax.device_count()
+    assert mesh.axis_names == (mesh_lib.AXIS,)
+
+
+def test_what_is_replicated_is_whole_on_every_device(mesh: Any) -> None:
+    tree = {"a": np.arange(6.0), "b": np.asarray(3, np.int32)}
+    placed = mesh_lib.replicate(tree, mesh)
+    for name, leaf in placed.items():
+        assert len(leaf.addressable_shards) == 4
+        for shard in leaf.addressable_shards:
+            np.testing.assert_array_equal(shard.data, tree[name])
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_batch_is_split_in_order_along_the_axis_that_is_named(axis: int, mesh: Any) -> None:
+    rows = np.arange(8 * 8 * 8).reshape(8, 8, 8)
+    placed = mesh_lib.to_global({"rows": rows}, mesh, axis)["rows"]
+    shards = sorted(placed.addressable_shards, key=lambda shard: shard.device.id)
+    assert [shard.data.shape[axis] for shard in shards] == [2] * 4
+    np.testing.assert_array_equal(np.concatenate([s.data for s in shards], axis), rows)
+
+
+def test_a_whole_batch_is_split_along_its_first_axis(mesh: Any) -> None:
+    images, labels = np.arange(24).reshape(8, 3), np.arange(8)
+    with jax.transfer_guard("disallow"):  # the copies are explicit
+        placed = mesh_lib.split_whole((images, labels), mesh)
+    for leaf, wanted in zip(placed, (images, labels), strict=True):
+        first = min(leaf.addressable_shards, key=lambda shard: shard.device.id)
+        np.testing.assert_array_equal(first.data, wanted[:2])
+        np.testing.assert_array_equal(leaf, wanted)
+
+
+@pytest.mark.parametrize(("batch_size", "microbatches"), [(4, 1), (8, 2), (24, 3)])
+def test_a_batch_that_divides_is_taken(batch_size: int, microbatches: int, mesh: Any) -> None:
+    mesh_lib.check_divides(batch_size, mesh, microbatches)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "microbatches", "message"),
+    [
+        (6, 1, "divide by 4 devices, got 6"),
+        (12, 2, "divide by 2 microbatches x 4 devices, got 12"),
+    ],
+)
+def test_a_batch_that_does_not_divide_is_refused(
+    batch_size: int, microbatches: int, message: str, mesh: Any
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        mesh_lib.check_divides(batch_size, mesh, microbatches)
+
+
+def test_a_cpu_is_given_no_options_of_a_gpu(mesh: Any) -> None:
+    assert mesh_lib.compiler_options(mesh) is None
