@@ -114,11 +114,25 @@ def _origin_rows(
         ("seed", config["seed"]),
         ("command", f"`{' '.join(_public(command))}`" if command else None),
         ("started from", _source(config, about.get("warm_start"))),
+        *_averaged(about.get("warm_start") or {}),
         ("training", _training(last_line)),
         ("commit", environment.get("commit")),
         ("hardware", _hardware(environment)),
         ("software", ", ".join(f"{name} {v}" for name, v in versions.items() if v) or None),
     ]
+
+
+def _averaged(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row where the weights lie between those of the run and another model's."""
+    other = warm_start.get("averaged_with")
+    if not other:
+        return []
+    share = other["share_of_the_run"]
+    told = (
+        f"{100 * share:.0f} % of the run's weights, {100 * (1 - share):.0f} % of those of "
+        f"`{other['folder']}` as it was then, step {other['step']} (average_weights.py)"
+    )
+    return [("averaged", told)]
 
 
 def _source(config: Mapping[str, Any], warm_start: Mapping[str, Any] | None) -> str:

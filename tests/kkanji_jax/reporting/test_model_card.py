@@ -131,3 +131,14 @@ def test_photographs_are_attributed_and_what_accept_is_worth_on_them_is_told(
     assert rows["share of `accept` of photographed kana"][0] == (
         f"{100 * accept['coverage']['value']:.2f} %"
     )
+
+
+def test_weights_between_two_models_are_said_to_be(facts: dict[str, Any]):
+    assert "averaged" not in model_card(**facts)
+    other = {"share_of_the_run": 0.85, "folder": "b0", "step": 13720}
+    about = facts["about"] | {"warm_start": {"averaged_with": other}}
+    card = model_card(**facts | {"about": about})
+    assert (
+        "| averaged | 85 % of the run's weights, 15 % of those of `b0` as it was then, step 13720"
+        in card
+    )
