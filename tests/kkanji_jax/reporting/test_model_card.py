@@ -134,7 +134,7 @@ def test_photographs_are_attributed_and_what_accept_is_worth_on_them_is_told(
 
 
 def test_weights_between_two_models_are_said_to_be(facts: dict[str, Any]):
-    assert "averaged" not in model_card(**facts)
+    assert "| averaged |" not in model_card(**facts)
     other = {"share_of_the_run": 0.85, "folder": "b0", "step": 13720}
     about = facts["about"] | {"warm_start": {"averaged_with": other}}
     card = model_card(**facts | {"about": about})
