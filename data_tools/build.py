@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from data_tools.plan.build_plan import ENGINES, Options
-from data_tools.plan.protocols import DEFAULT_RATIOS, PROTOCOLS, parse_ratios
+from data_tools.plan.protocols import DEFAULT_RATIOS, PROTOCOLS, parse_books, parse_ratios
 from data_tools.read.catalogue import BadFilesError
 from data_tools.write.assemble import Outcome, assemble, assemble_slice, parse_slice
 from kkanji_jax import cli
@@ -46,6 +46,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--ratios", metavar="A/B/C", help=f"train/val/test in percent (default: {defaults})")
     add("--splits-from", type=Path, metavar="CSV", help="a splits.csv whose assignments are kept")
+    for name in ("val", "test"):
+        add(
+            f"--{name}-books",
+            metavar="BOOK,...",
+            type=parse_books,
+            default=(),
+            help=f"books whose images are {name}; then all other images that tell their book are "
+            "train, and the rest goes by the protocol honest",
+        )
+    add("--leave-out", type=Path, metavar="CSV", help="sample_id[,reason] of images to drop")
     add(
         "--min-images",
         type=int,
@@ -135,6 +145,9 @@ def build(args: argparse.Namespace) -> None:
         protocol=args.protocol,
         ratios=parse_ratios(args.ratios) if args.ratios else None,
         splits_from=args.splits_from,
+        val_books=args.val_books,
+        test_books=args.test_books,
+        leave_out=args.leave_out,
         min_images=args.min_images,
         per_class=args.per_class,
         policy=args.policy,

@@ -94,6 +94,15 @@ FIELDS: dict[str, Field] = {
     "data.sampling_exponent": Field(
         float, 0.5, "a class's share is its size to this power: 1 natural, 0 equal", 0, 1
     ),
+    "data.photograph_weight": Field(
+        float,
+        None,
+        "how often a class's photographed images are drawn, as a class of their own; unset: "
+        "like its others",
+        0.01,
+        1000,
+        may_be_unset=True,
+    ),
     "data.fresh_copies": Field(bool, True, "new augmentations in every epoch"),
     "data.allow_leaky_protocol": Field(
         str, None, "train on this protocol all the same", choices=("legacy",), may_be_unset=True
@@ -256,6 +265,11 @@ _TOGETHER: tuple[tuple[str, str, Callable[[Config], bool]], ...] = (
         lambda config: (
             not config.augment.mixup_alpha or config.batch_size % (2 * config.microbatches) == 0
         ),
+    ),
+    (
+        "data.photograph_weight goes without data.per_class, got",
+        "data.per_class",
+        lambda config: config.data.photograph_weight is None or config.data.per_class is None,
     ),
     (
         "optim.weight_decay times optim.lr_peak must be less than 1, or a step takes more than "

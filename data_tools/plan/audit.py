@@ -23,6 +23,7 @@ RULES = {
         "an image of Kuzushiji-Kanji that is not 8-bit grey",
         "kept, white on black by the rule of predict",
     ),
+    "left_out": ("an image that --leave-out lists", "dropped"),
     "blank": ("an image whose pixels are all alike", "dropped"),
     "inverted": ("an image whose border is bright: the median is over 127", "kept"),
     "conflicting": (
@@ -106,15 +107,17 @@ def audit(
     pooled: Collection[str] = (),
     min_images: int = 1,
     earlier: Mapping[str, str] | None = None,
+    unwanted: Mapping[str, str] | None = None,
 ) -> Audit:
     """Applies RULES, then drops classes below `min_images` and classes without a training image.
 
-    `pooled` names sources whose official test images are treated like any others. `earlier` is the
-    split of samples assigned before (`--splits-from`): of images with equal pixels these are the
-    ones that are kept, so that their pixels do not change split. `min_images` counts images that
+    `pooled` names sources whose official test images are treated like any others. `earlier` is
+    the split of samples assigned before (`--splits-from`): of equal pixels, they are kept before
+    others, so that their pixels do not move. `unwanted` has the reason by sample id of what
+    `--leave-out` lists: it is dropped before anything else is looked at. `min_images` counts what
     passed every rule, in all sources and splits.
     """
-    earlier = earlier or {}
+    earlier, unwanted = earlier or {}, unwanted or {}
     official = frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}
     samples: dict[str, list[Any]] = {rule: [] for rule in RULES}
     for finding in catalogue.findings:
@@ -122,6 +125,11 @@ def audit(
     dropped: set[str] = set()
     groups: dict[str, list[int]] = defaultdict(list)
     for row, original in enumerate(catalogue.originals):
+        if original.sample_id in unwanted:
+            reason = unwanted[original.sample_id]
+            samples["left_out"].append({"name": original.sample_id, "detail": reason})
+            dropped.add(original.sample_id)
+            continue
         pixels = original.pixels  # from the disk, so once
         if pixels == pixels[:1] * len(pixels):
             samples["blank"].append(original.sample_id)

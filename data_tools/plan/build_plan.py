@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 from kkanji_jax.data.records import FORMAT_VERSION, Chunk, address_of
 
-BUILD_VERSION = 3  # raised by any change of the written files, except for texts in audit.json
+BUILD_VERSION = 4  # raised by any change of the written files, except for texts in audit.json
 MAX_LEAKY_EXAMPLES = 2_000_000  # each has a row in splits.csv
 ENGINES = ("device", "host")
 
@@ -29,12 +29,17 @@ ENGINES = ("device", "host")
 class Options(NamedTuple):
     """All options that decide what is built; ratios None: those of the protocol.
 
-    `policy` and `engine` augment the copies that `per_class` writes out; None: the protocol's.
+    `policy` and `engine` vary the copies that `per_class` writes out; None: the protocol's own.
+    With `val_books` or `test_books`, images that tell their book go by it; `leave_out` is a CSV of
+    sample ids that are dropped.
     """
 
     protocol: str = "honest"
     ratios: protocols.Ratios | None = None
     splits_from: Path | None = None
+    val_books: tuple[str, ...] = ()
+    test_books: tuple[str, ...] = ()
+    leave_out: Path | None = None
     min_images: int = 1
     per_class: int | None = None
     policy: str | None = None
@@ -58,6 +63,7 @@ class Options(NamedTuple):
             ratios,
             per_class=self.per_class,
             has_earlier=self.splits_from is not None,
+            has_books=bool(self.val_books or self.test_books),
         )
         policy = "legacy" if self.protocol == LEAKY_PROTOCOL else "glyph_safe"
         return self._replace(
@@ -76,6 +82,9 @@ class Options(NamedTuple):
         words.append(f"--protocol {self.protocol}")
         words.append("--ratios " + "/".join(f"{ratio:g}" for ratio in self.shares))
         words += ["--splits-from CSV"] if self.splits_from else []
+        words += [f"--val-books {','.join(self.val_books)}"] if self.val_books else []
+        words += [f"--test-books {','.join(self.test_books)}"] if self.test_books else []
+        words += ["--leave-out CSV"] if self.leave_out else []
         words.append(f"--min-images {self.min_images}")
         if self.per_class:
             words.append(f"--per-class {self.per_class}")
@@ -87,8 +96,10 @@ class Options(NamedTuple):
     def record(self) -> dict[str, Any]:
         """The options as the manifest has them."""
         recorded = self._asdict()
-        del recorded["splits_from"], recorded["skip_bad"]  # a path of this machine; the audit tells
-        recorded |= {"ratios": list(self.shares), "pool_official": list(self.pool_official)}
+        for name in ("splits_from", "leave_out", "skip_bad"):  # this machine's; the audit tells
+            del recorded[name]
+        for name in ("ratios", "pool_official", "val_books", "test_books"):
+            recorded[name] = list(recorded[name])
         recorded["engine"] = self.engine if self.per_class else None
         return {**recorded, "chunk_size": shard_contents.CHUNK_SIZE}
 
@@ -124,7 +135,10 @@ def _catalogue_digest(originals: Iterable[combine.Original]) -> str:
 
 
 def _make_fingerprint(
-    options: Options, originals: Sequence[combine.Original], earlier: dict[str, str]
+    options: Options,
+    originals: Sequence[combine.Original],
+    earlier: dict[str, str],
+    unwanted: Mapping[str, str],
 ) -> str:
     policy = None
     if options.policy:
@@ -135,6 +149,7 @@ def _make_fingerprint(
         "versions": [FORMAT_VERSION, BUILD_VERSION],
         "originals": _catalogue_digest(originals),
         "earlier": earlier,
+        "left_out": sorted(unwanted),
         "layout": [shard_contents.SHARD_EXAMPLES, shard_contents.WRITER_OPTIONS],
         "policy": policy,
         "options": options.record(),
@@ -164,9 +179,18 @@ def decide(
     absent: list[str] = []
     if options.splits_from:
         earlier, absent = split.read_earlier(options.splits_from, catalogue.originals)
+    unwanted = split.read_left_out(options.leave_out) if options.leave_out else {}
     pooled, ratios = options.pool_official, options.shares
-    audited = audit(catalogue, pooled=pooled, min_images=options.min_images, earlier=earlier)
+    audited = audit(
+        catalogue,
+        pooled=pooled,
+        min_images=options.min_images,
+        earlier=earlier,
+        unwanted=unwanted,
+    )
+    books = protocols.hold_out(catalogue.originals, val=options.val_books, test=options.test_books)
     how = {"ratios": ratios, "seed": options.seed, "pooled": pooled, "earlier": earlier}
+    how |= {"books": books}
     assignment = protocols.assign(options.protocol, audited.kept, **how)
     kept, audit_report, _ = leave_out(audited, assignment.left_out)
     held_back = {o.source for o in catalogue.originals} - {f"{name}-test" for name in pooled}
@@ -181,7 +205,7 @@ def decide(
         raise ValueError(f"no class of {source} is left after the audit, so nothing is written")
     split_of = zip(audited.kept, assignment.splits, strict=True)
     splits = [name for o, name in split_of if o.codepoint not in assignment.left_out]
-    rows = split.make_rows(kept, splits, with_books=options.protocol == "by-book")
+    rows = split.make_rows(kept, splits, with_books=bool(books) or options.protocol == "by-book")
     split.check_rows(rows)
     kept_ids = {original.sample_id for original in kept}
     audit_report["splits_from"] = {
@@ -189,12 +213,17 @@ def decide(
         "not_in_source": absent,
         "dropped": [sample_id for sample_id in earlier if sample_id not in kept_ids],
     }
+    found_ids = {original.sample_id for original in catalogue.originals}
+    strange = sorted(unwanted.keys() - found_ids)
+    audit_report["leave_out"] = {"num_listed": len(unwanted), "not_in_source": strange}
+    if strange:
+        say(f"{len(strange)} samples of {options.leave_out} are not in the source (audit.json)")
     if absent:
         say(f"{len(absent)} samples of {options.splits_from} are not in the source (audit.json)")
     index = ClassIndex.from_codepoints(original.codepoint for original in kept)
     class_ids = np.array([index.id_of(original.codepoint) for original in kept], np.int32)
     pictures = choose_pictures(audit_report, catalogue.originals, index)
-    fingerprint = _make_fingerprint(options, catalogue.originals, earlier)
+    fingerprint = _make_fingerprint(options, catalogue.originals, earlier, unwanted)
     return Decided(
         kept, rows, index, class_ids, audit_report, pictures, catalogue.sources, fingerprint
     )

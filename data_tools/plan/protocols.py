@@ -42,6 +42,11 @@ def parse_ratios(text: str) -> Ratios:
     return train, val, test
 
 
+def parse_books(text: str) -> tuple[str, ...]:
+    """`200021086,100249476` -> the ids of books, sorted."""
+    return tuple(sorted({book.strip() for book in text.split(",") if book.strip()}))
+
+
 def split_position(text: str, seed: int) -> float:
     """A number in [0, 1) from a text and this seed; of an original: from its pixels' SHA-256."""
     digest = hashlib.blake2b(f"{seed}:{text}".encode(), digest_size=8).digest()
@@ -60,7 +65,12 @@ def official_tests(pooled: Collection[str]) -> frozenset[str]:
 
 
 def check_choice(
-    protocol: str, ratios: Ratios, *, per_class: int | None, has_earlier: bool
+    protocol: str,
+    ratios: Ratios,
+    *,
+    per_class: int | None,
+    has_earlier: bool,
+    has_books: bool = False,
 ) -> None:
     """ValueError for an unknown protocol, and for options that do not fit it."""
     if protocol not in PROTOCOLS:
@@ -77,6 +87,36 @@ def check_choice(
         raise ValueError(
             f"--splits-from goes with the protocols honest and by-book, got {protocol}"
         )
+    if has_books and protocol != "honest":
+        raise ValueError(
+            f"--val-books and --test-books go with the protocol honest, got {protocol}"
+        )
+
+
+def hold_out(
+    originals: Iterable[Original], *, val: Collection[str], test: Collection[str]
+) -> dict[str, str]:
+    """The split of each book that a source tells: val and test as named, all others train.
+
+    Empty, so that images of books go by their hash like others, if no book is named. ValueError
+    for a book named twice or not in the source.
+    """
+    if not (val or test):
+        return {}
+    both = sorted(set(val) & set(test))
+    if both:
+        raise ValueError(f"--val-books and --test-books both name {', '.join(both)}")
+    books = {original.book for original in originals if original.book}
+    unknown = sorted({*val, *test} - books)
+    if unknown:
+        raise ValueError(
+            f"the source has no book {', '.join(unknown)}, which --val-books or --test-books "
+            f"names: it has {', '.join(sorted(books)) or 'no image that tells its book'}"
+        )
+    return {
+        book: "val" if book in val else "test" if book in test else "train"
+        for book in sorted(books)
+    }
 
 
 def assign_splits(
@@ -86,17 +126,18 @@ def assign_splits(
     seed: int,
     pooled: Collection[str] = (),
     earlier: Mapping[str, str] | None = None,
+    books: Mapping[str, str] | None = None,
 ) -> list[str]:
     """The split of each original, under the honest protocol.
 
-    Official test images are test, unless their set is `pooled`. Samples in `earlier` stay where
-    they were. Any other is placed by its hash: the first `ratios[0]` percent of [0, 1) is train,
-    then val, then test. A class without a training image then gets, of its images to which neither
-    of these rules applies, the one of largest hash. So the split of a sample depends on its pixels
-    and the seed, and only in such a class on the other images of the class. Equal pixels of one
-    class have equal hashes.
+    Official test images are test, unless their set is `pooled`. Images of a book in `books` are
+    where their book is. Samples in `earlier` stay where they were. Any other goes by its hash: the
+    first `ratios[0]` percent of [0, 1) is train, then val, then test. A class that has no training
+    image then gets the one of largest hash that no other rule holds; so the split of a sample
+    depends on its own pixels, on the seed, and only in such a class on the others of its class.
+    Equal pixels of one class have equal hashes.
     """
-    earlier = earlier or {}
+    earlier, books = earlier or {}, books or {}
     official = official_tests(pooled)
     splits: list[str] = []
     has_train: set[str] = set()
@@ -111,6 +152,13 @@ def assign_splits(
                     "or other earlier splits"
                 )
             split = "test"
+        elif original.book in books:
+            split = books[original.book]
+            if before not in (None, split):
+                raise ValueError(
+                    f"{original.sample_id} was {before} before, but its book {original.book} is "
+                    f"{split}: name other books, or give other earlier splits"
+                )
         elif before is not None:
             split = before
         else:
@@ -176,6 +224,16 @@ def _books_of(originals: Sequence[Original], earlier: Mapping[str, str]) -> dict
     return books
 
 
+def _untrained(originals: Sequence[Original], splits: Sequence[str]) -> dict[str, str]:
+    """Why each class without a training image is left out."""
+    trained = {o.codepoint for o, split in zip(originals, splits, strict=True) if split == "train"}
+    return {
+        o.codepoint: "no training image: it is in held-out books only"
+        for o in originals
+        if o.codepoint not in trained
+    }
+
+
 def _hold_books_out(
     originals: Sequence[Original], *, ratios: Ratios, seed: int, earlier: Mapping[str, str]
 ) -> Assignment:
@@ -191,13 +249,7 @@ def _hold_books_out(
                 "give another --seed or other --ratios"
             )
     splits = [split_of[original.book] for original in originals]
-    trained = {o.codepoint for o, split in zip(originals, splits, strict=True) if split == "train"}
-    left_out = {
-        o.codepoint: "no training image: it is in held-out books only"
-        for o in originals
-        if o.codepoint not in trained
-    }
-    return Assignment(splits, left_out)
+    return Assignment(splits, _untrained(originals, splits))
 
 
 def assign(
@@ -208,10 +260,12 @@ def assign(
     seed: int,
     pooled: Collection[str] = (),
     earlier: Mapping[str, str] | None = None,
+    books: Mapping[str, str] | None = None,
 ) -> Assignment:
     """The split of each original under `protocol`, and the classes that it leaves out.
 
-    Under legacy all are train except official test images; `split_copies` assigns the copies.
+    `books`, under honest, is what `hold_out` returns. Under legacy all are train but official test
+    images: `split_copies` decides on the copies.
     """
     if protocol == "5050":
         return _halve(originals, ratios=ratios, seed=seed, pooled=pooled)
@@ -220,8 +274,9 @@ def assign(
     if protocol == LEAKY_PROTOCOL:
         official = official_tests(pooled)
         return Assignment(["test" if o.source in official else "train" for o in originals], {})
-    splits = assign_splits(originals, ratios=ratios, seed=seed, pooled=pooled, earlier=earlier)
-    return Assignment(splits, {})
+    how = {"ratios": ratios, "seed": seed, "pooled": pooled, "earlier": earlier, "books": books}
+    splits = assign_splits(originals, **how)
+    return Assignment(splits, _untrained(originals, splits) if books else {})
 
 
 def split_copies(

@@ -149,3 +149,17 @@ def read_earlier(path: Path, originals: Iterable[Original]) -> tuple[dict[str, s
                 f"{path} puts equal pixels in two splits: {', '.join(ids)}: leave all but one out"
             )
     return found, [sample_id for sample_id in rows if sample_id not in found]
+
+
+def read_left_out(path: Path) -> dict[str, str]:
+    """The reason by sample id of a CSV of samples to drop; the column `reason` may be absent."""
+    try:
+        with _open_text(path) as file:
+            reader = csv.DictReader(file, strict=True)
+            if "sample_id" not in (reader.fieldnames or ()):
+                raise ValueError("wants a column 'sample_id', and may have one 'reason'")
+            return {row["sample_id"]: row.get("reason") or "" for row in reader}
+    except FileNotFoundError:
+        raise ValueError(f"no file {path}: wanted a CSV of samples to leave out") from None
+    except (ValueError, csv.Error, lzma.LZMAError, EOFError) as err:
+        raise ValueError(f"{path}: {err}") from err

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt32, UInt64
+from jaxtyping import Bool, Int32, Int64, UInt32, UInt64
 
 
 def mix_address(
@@ -22,13 +22,17 @@ def mix_address(
 
 
 def class_quotas(
-    sizes: Int64[np.ndarray, " k"], per_class: int | None, sampling_exponent: float
+    sizes: Int64[np.ndarray, " k"],
+    per_class: int | None,
+    sampling_exponent: float,
+    weights: Any = 1.0,
 ) -> Int64[np.ndarray, " k"]:
     """Examples per epoch of each class, given its number of originals.
 
-    `per_class` = N gives exactly N each. Otherwise quotas are proportional to size **
-    sampling_exponent, at least 1, and sum to the number of originals: with exponent 1 each original
-    comes once, with 0 all classes are equal.
+    `per_class` = N gives exactly N each. Otherwise quotas are proportional to
+    weight * size ** sampling_exponent, at least 1, and sum to the number of originals: exponent 1
+    is each original once, 0 is every class alike. Weights that differ so much that a quota would
+    be under 1 make the sum larger.
     """
     if per_class is not None:
         if per_class < 1:
@@ -38,10 +42,10 @@ def class_quotas(
         raise ValueError(
             f"sampling_exponent wants 0 (classes alike) to 1 (as found), got {sampling_exponent}"
         )
-    if sampling_exponent == 1.0:
+    if sampling_exponent == 1.0 and np.all(np.asarray(weights) == 1.0):
         return sizes.copy()
-    # For an exponent of at most 1 the smallest quota is at least the smallest size, so at least 1.
-    weights = sizes.astype(np.float64) ** sampling_exponent
+    # With equal weights the smallest quota is at least the smallest size, so at least 1.
+    weights = weights * sizes.astype(np.float64) ** sampling_exponent
     shares = weights * (sizes.sum() / weights.sum())
     quotas = np.maximum(np.floor(shares).astype(np.int64), 1)
     missing = int(sizes.sum() - quotas.sum())
@@ -53,11 +57,15 @@ def class_quotas(
 class Plan:
     """Position in an epoch -> (row of the original, copy number), without storing the epoch.
 
-    The originals of each class are in an order drawn by hash of (seed, address), and are used
-    cyclically: slot t is original t % size, copy t // size. An epoch takes the next quota of slots.
-    So within an epoch all originals of a class are used equally often, within one; a class larger
-    than its quota shows other originals in the next epoch; and no (row, copy) comes twice. Copy 0
-    is the clean original.
+    Each class has its originals in an order drawn by hash of (seed, address), and walks them
+    round and round: its slot t is original t % size, copy t // size. An epoch takes the next quota
+    of slots. So within an epoch every original of a class is used equally often, give or take one;
+    a class above its quota shows another part of its originals each epoch; and no (row, copy)
+    comes twice, ever. Copy 0 is the clean original.
+
+    With `is_photographed` and a `photograph_weight` the photographed originals of a class are drawn
+    as a class of their own, with the size they have, and that many times as often: where a class
+    has many published images, they would else hardly be seen.
     """
 
     def __init__(
@@ -68,15 +76,25 @@ class Plan:
         per_class: int | None = None,
         sampling_exponent: float = 1.0,
         seed: int = 0,
+        is_photographed: Bool[np.ndarray, " n"] | None = None,
+        photograph_weight: float | None = None,
     ) -> None:
         """`labels` are class ids in any order, `addresses` from `records.address_of`."""
         if len(labels) == 0:
             raise ValueError("a plan wants at least one original, got none")
-        self.class_ids, sizes = np.unique(labels, return_counts=True)
+        groups, weights = labels.astype(np.int64) * 2, 1.0
+        if photograph_weight is not None:
+            if is_photographed is None:
+                raise ValueError("a photograph_weight wants to know which originals it is for")
+            groups = groups + is_photographed
+        of_groups, sizes = np.unique(groups, return_counts=True)
+        if photograph_weight is not None:
+            weights = np.where(of_groups % 2 == 1, photograph_weight, 1.0)
+        self._class_of_group = of_groups // 2
         self._sizes = sizes.astype(np.int64)
-        self._quotas = class_quotas(self._sizes, per_class, sampling_exponent)
-        # Rows of one class are consecutive, in hash order; ties are in order of the address.
-        keys = (addresses[:, 0], addresses[:, 1], mix_address(seed, addresses), labels)
+        self._quotas = class_quotas(self._sizes, per_class, sampling_exponent, weights)
+        # Rows of one group side by side, in hash order; equal hashes fall back on the address.
+        keys = (addresses[:, 0], addresses[:, 1], mix_address(seed, addresses), groups)
         self._rows = np.lexsort(keys).astype(np.int32)
         self._row_starts = np.cumsum(self._sizes) - self._sizes
         self._ends = np.cumsum(self._quotas)
@@ -87,7 +105,10 @@ class Plan:
 
     def quotas(self) -> dict[int, int]:
         """Examples per epoch of each class id."""
-        return dict(zip(self.class_ids.tolist(), self._quotas.tolist(), strict=True))
+        totals: dict[int, int] = {}
+        for label, quota in zip(self._class_of_group.tolist(), self._quotas.tolist(), strict=True):
+            totals[label] = totals.get(label, 0) + quota
+        return totals
 
     def lookup(
         self,

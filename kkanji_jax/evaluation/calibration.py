@@ -1,7 +1,7 @@
 """Calibrated probabilities, and verdicts of known accuracy: fitted on val, NumPy only."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +13,11 @@ VERSION = 2
 FILE_NAME = "calibration.json"
 ACCEPT, ASK, UNKNOWN = "accept", "ask", "unknown"
 VERDICTS = (ACCEPT, ASK, UNKNOWN)
-ACCEPT_ACCURACY = 0.99  # the accuracy that accepted answers should have
-UNKNOWN_SHARE = 0.03  # the share of val that is called unknown, although all of it is in the index
-LEAST_EXAMPLES = 20  # fewer cannot show an accuracy of 99 %
-INVERSE_TEMPERATURES = (0.05, 5.0)  # limits of the search, reached if val has no error
+ACCEPT_ACCURACY = 0.99  # that accepted readings are to have
+GROUP_ACCEPT_ACCURACY = 0.93  # that those of each part are to have, as of all photographs
+UNKNOWN_SHARE = 0.03  # of val, all of it in the index, that may be called unknown all the same
+LEAST_EXAMPLES = 20  # fewer say nothing of an accuracy of 99 %
+INVERSE_TEMPERATURES = (0.05, 5.0)  # the search ends here where val is read without an error
 TOP_K = 5
 _ROWS = 32  # rows of logits at a time, so that intermediate arrays stay in the cache
 _STATED = {"threshold", "accuracy", "coverage", "n"}
@@ -193,12 +194,15 @@ def fit(
     fitted_on: Mapping[str, Any],
     accept_accuracy: float = ACCEPT_ACCURACY,
     unknown_share: float = UNKNOWN_SHARE,
+    groups: Sequence[str] | None = None,
 ) -> Calibration:
     """Fits temperature and thresholds to held-out examples at their natural frequency.
 
-    Examples are ordered by their highest probability. The lowest share, `unknown_share`, is
-    `unknown`; from the top as many as possible are `accept` while the share `accept_accuracy` of
-    them is right; the rest is `ask`. `fitted_on` describes the examples; n is added to it.
+    By the highest probability of each: the lowest share of `unknown_share` is `unknown`, and from
+    the top as many as possible are accepted while `accept_accuracy` of them are right; what remains
+    is to be asked. With `groups`, a name for each example, GROUP_ACCEPT_ACCURACY of the accepted of
+    each name are right, too, where it has LEAST_EXAMPLES: a large group cannot pay for a small one.
+    `fitted_on` tells whose examples these are; n, and that of each group, is added to it.
     """
     if len(logits) < LEAST_EXAMPLES or len(logits) != len(labels):
         raise ValueError(
@@ -212,27 +216,47 @@ def fit(
     is_right = logits.argmax(axis=1) == labels
     unknown = float(np.quantile(confidences, unknown_share, method="higher"))
     is_candidate = confidences >= unknown
-    accept = accept_threshold(confidences[is_candidate], is_right[is_candidate], accept_accuracy)
+    names = np.array(groups if groups is not None else [], str)
+    sizes = {str(name): int((names == name).sum()) for name in np.unique(names)}
+    parts = [
+        ((names == name)[is_candidate], GROUP_ACCEPT_ACCURACY)
+        for name, size in sizes.items()
+        if size >= LEAST_EXAMPLES
+    ]
+    accept = accept_threshold(
+        confidences[is_candidate], is_right[is_candidate], accept_accuracy, parts
+    )
     verdicts = np.array(_decide(confidences, confidences, accept, unknown))
     stated = verdict_scores(verdicts, is_right, _in_top5(logits, labels))
     stated[ACCEPT] |= {"threshold": accept, "aims_at_accuracy": accept_accuracy}
     stated[ASK] |= {"threshold": None}
     stated[UNKNOWN] |= {"threshold": unknown, "aims_at_share": unknown_share}
-    return Calibration(temperature, weights, stated, {**fitted_on, "num_examples": len(labels)})
+    fitted_on = {**fitted_on, "num_examples": len(labels)}
+    if groups is not None:
+        fitted_on["num_examples_by_group"] = sizes
+    return Calibration(temperature, weights, stated, fitted_on)
 
 
 def accept_threshold(
-    confidences: Float[np.ndarray, " n"], is_right: Bool[np.ndarray, " n"], accuracy: float
+    confidences: Float[np.ndarray, " n"],
+    is_right: Bool[np.ndarray, " n"],
+    accuracy: float,
+    parts: Sequence[tuple[Bool[np.ndarray, " n"], float]] = (),
 ) -> float | None:
     """The least confidence such that those with it or more are right as often as `accuracy`.
 
-    None if no threshold is high enough. Equal confidences are accepted together or not at all.
+    Of each of the `parts`, (its examples, an accuracy), those with it or more have to be right as
+    often as the part wants, too. None if no threshold is high enough. Equal confidences are
+    accepted together or not at all.
     """
     order = np.argsort(-confidences, kind="stable")
     sorted_confidences = confidences[order]
-    shares = np.cumsum(is_right[order]) / np.arange(1, len(order) + 1)
-    is_last_of_equals = np.append(sorted_confidences[1:] != sorted_confidences[:-1], True)
-    (passing,) = np.nonzero(is_last_of_equals & (shares >= accuracy))
+    passes = np.append(sorted_confidences[1:] != sorted_confidences[:-1], True)
+    for inside, wanted in ((np.ones(len(order), bool), accuracy), *parts):
+        counts = np.cumsum(inside[order])
+        right = np.cumsum((inside & is_right)[order])
+        passes &= (counts == 0) | (right / np.maximum(counts, 1) >= wanted)
+    (passing,) = np.nonzero(passes)
     return float(sorted_confidences[passing[-1]]) if passing.size else None
 
 

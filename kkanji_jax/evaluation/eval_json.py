@@ -122,6 +122,8 @@ def scorecard(
     )
     num_classes = len(class_index)
     content["by_script"] = groups.by_script(predictions, class_index, **bootstrap)
+    names = groups.looks_and_scripts(sample_ids, predictions, class_index)
+    content["by_look"] = groups.by_group(names, predictions, num_classes, **bootstrap)
     content["by_source"] = groups.by_source(sample_ids, predictions, num_classes, **bootstrap)
     content["official_tests"] = groups.official_tests(
         sample_ids, predictions, answers.among, class_index, pooled, **bootstrap
@@ -147,19 +149,28 @@ def scorecard(
             "fitted_on": calibration.fitted_on,
         }
         content["verdicts"] = verdict_rows(calibration, answers)
+        for row in content["by_look"]:
+            inside = np.array(names) == row["name"]
+            row["verdicts"] = verdict_rows(calibration, answers, inside)
     content["risk_coverage"] = risk_coverage(answers.confidences, hits, **bootstrap) | {
         "ordered_by": "top-1 probability, " + ("calibrated" if calibration else "uncalibrated")
     }
     return content
 
 
-def verdict_rows(calibration: Calibration, answers: SplitAnswers) -> list[dict[str, Any]]:
+def verdict_rows(
+    calibration: Calibration,
+    answers: SplitAnswers,
+    chosen: Bool[np.ndarray, " n"] | None = None,
+) -> list[dict[str, Any]]:
     """For each verdict {verdict, threshold, stated_accuracy, stated_coverage, accuracy, coverage,
-    top5}: what the calibration states of val, and what this split says."""
+    top5}: what the calibration states of val, and what the `chosen` of this split say, or all."""
     predictions = answers.predictions
     given = np.array(calibration.verdicts_at(answers.confidences, answers.standardised))
     hits = predictions.top_ids[:, 0] == predictions.labels
     in_top5 = (predictions.top_ids[:, :TOP_K] == predictions.labels[:, None]).any(axis=1)
+    if chosen is not None:
+        given, hits, in_top5 = given[chosen], hits[chosen], in_top5[chosen]
     rows = []
     for name in VERDICTS:
         inside: Bool[np.ndarray, " n"] = given == name

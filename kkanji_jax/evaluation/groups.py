@@ -1,4 +1,4 @@
-"""The scores of parts of a split: scripts, sources, official tests, forms of a character."""
+"""Scores of the parts of a split: script, look, source, official test, forms of a character."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.scripts import script_of
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.counts import TOP_K
@@ -111,6 +112,17 @@ def by_script(
     scripts = [script_of(codepoint) for codepoint in class_index.codepoints]
     names = [scripts[label] for label in predictions.labels]
     return by_group(names, predictions, len(class_index), seed=seed, num_bootstrap=num_bootstrap)
+
+
+def looks_and_scripts(
+    sample_ids: Sequence[str], predictions: Predictions, class_index: ClassIndex
+) -> list[str]:
+    """Of each example its look and its script, as in `photographed kana`."""
+    scripts = [script_of(codepoint) for codepoint in class_index.codepoints]
+    return [
+        f"{look_of(sample_id)} {scripts[label]}"
+        for sample_id, label in zip(sample_ids, predictions.labels, strict=True)
+    ]
 
 
 def by_source(

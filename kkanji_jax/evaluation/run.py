@@ -13,6 +13,7 @@ from jaxtyping import Int32, UInt8
 from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.kanji_forms import forms_of
+from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import (
     LEAK_WARNING,
     LEAKY_PROTOCOL,
@@ -121,6 +122,7 @@ def evaluate(
             split.labels,
             weights=trained.weights,
             fitted_on={"split": "val", **stamp},
+            groups=[look_of(sample_id) for sample_id in split.sample_ids],
         )
         answers = eval_json.at_temperature(answers, calibration.temperature)
     content = eval_json.scorecard(

@@ -5,7 +5,7 @@ docs/results/ keeps. The report, the model card, the table of `evaluate` and doc
 in layout only: names, order, units and the meaning of a missing score are decided here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,18 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Look:
+    """The images of a script in one look, such as photographed kana, and what accept is worth."""
+
+    group: Group
+    accepted: "Verdict | None"
+
+    @property
+    def name(self) -> str:
+        return self.group.name
+
+
+@dataclass(frozen=True)
 class OfficialTest:
     """A published test set; without scores, `why_not` tells the reason."""
 
@@ -173,6 +185,7 @@ class EvaluationView:
     raw: dict[str, Score]  # the same of the raw weights, where they were scored beside the average
     class_sizes: tuple[ClassSize, ...]
     scripts: tuple[Group, ...]
+    looks: tuple[Look, ...]  # none where all images have one look
     sources: tuple[Group, ...]
     official_tests: tuple[OfficialTest, ...]
     any_form: AnyForm | None
@@ -199,6 +212,7 @@ class EvaluationView:
             raw=_scores_of(content.get("raw") or {}),
             class_sizes=tuple(_class_size_of(row) for row in content.get("by_class_size") or ()),
             scripts=_groups_of(content.get("by_script") or ()),
+            looks=_looks_of(content.get("by_look") or ()),
             sources=_groups_of(content.get("by_source") or ()),
             official_tests=tuple(_official_of(t) for t in content.get("official_tests") or ()),
             any_form=AnyForm(
@@ -260,6 +274,16 @@ def _groups_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Group, ...]:
         )
         for row in rows
     )
+
+
+def _looks_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Look, ...]:
+    if len({row["name"].split()[0] for row in rows}) < 2:
+        return ()
+    accepted = [
+        next((_verdict_of(v) for v in row.get("verdicts") or () if v["verdict"] == "accept"), None)
+        for row in rows
+    ]
+    return tuple(map(Look, _groups_of(rows), accepted))
 
 
 def _official_of(test: Mapping[str, Any]) -> OfficialTest:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.class_index import ClassIndex, character_of
+from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.reporting.evaluation_view import EvaluationView
 from kkanji_jax.reporting.rendering import render
 
@@ -11,6 +12,12 @@ ATTRIBUTION = (
     '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
     "(created by NIJL and others), doi:10.20676/00000341"
 )
+# Of sources that are not part of it, by the name that their sample ids begin with.
+MORE_ATTRIBUTIONS = {
+    "char-shape": "『日本古典籍くずし字データセット』 (owned by NIJL and others, "
+    "processed by CODH), doi:10.20676/00000340"
+}
+FEW_IMAGES = 10  # of a kana: fewer to learn from are named
 # What a reader of old books would want to know, by the folder of M/eval that would tell it.
 NUM_CONFUSIONS = 20
 RARE = 20  # a class of fewer training images than this
@@ -47,7 +54,8 @@ def model_card(
             "variant": config["model"]["variant"],
             "num_classes": len(class_index),
             "num_images": sum(train_counts[codepoint] for codepoint in class_index.codepoints),
-            "attribution": ATTRIBUTION,
+            "attribution": _attribution(scores),
+            **_known(class_index, train_counts),
             "pooled": sorted(pooled),
             "origin": _origin_rows(about, config, environment, last_line or {}),
             "evaluations": evaluations,
@@ -62,6 +70,32 @@ def model_card(
             "unmeasured": _unmeasured(dict(evaluations), calibration),
         },
     )
+
+
+def _attribution(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Whose images the dataset has, by the sources that an evaluation met."""
+    met = {row["name"] for score in scores.values() for row in score.get("by_source") or ()}
+    more = [text for source, text in MORE_ATTRIBUTIONS.items() if source in met]
+    return ", and from ".join([ATTRIBUTION, *more])
+
+
+def _known(class_index: ClassIndex, train_counts: Mapping[str, int]) -> dict[str, Any]:
+    """The characters of the index: kana by name, those with few images apart, numbers of others."""
+    by_script: dict[str, list[str]] = {name: [] for name in SCRIPTS}
+    for codepoint in class_index.codepoints:
+        by_script[script_of(codepoint)].append(codepoint)
+    kana, kanji, others = (by_script[name] for name in SCRIPTS)
+    return {
+        "kana": [character_of(codepoint) for codepoint in kana],
+        "few_images": FEW_IMAGES,
+        "few": [
+            (character_of(codepoint), train_counts[codepoint])
+            for codepoint in kana
+            if train_counts[codepoint] < FEW_IMAGES
+        ],
+        "num_kanji": len(kanji),
+        "num_others": len(others),
+    }
 
 
 def _origin_rows(
@@ -80,11 +114,25 @@ def _origin_rows(
         ("seed", config["seed"]),
         ("command", f"`{' '.join(_public(command))}`" if command else None),
         ("started from", _source(config, about.get("warm_start"))),
+        *_averaged(about.get("warm_start") or {}),
         ("training", _training(last_line)),
         ("commit", environment.get("commit")),
         ("hardware", _hardware(environment)),
         ("software", ", ".join(f"{name} {v}" for name, v in versions.items() if v) or None),
     ]
+
+
+def _averaged(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row where the weights lie between those of the run and another model's."""
+    other = warm_start.get("averaged_with")
+    if not other:
+        return []
+    share = other["share_of_the_run"]
+    told = (
+        f"{100 * share:.0f} % of the run's weights, {100 * (1 - share):.0f} % of those of "
+        f"`{other['folder']}` as it was then, step {other['step']} (average_weights.py)"
+    )
+    return [("averaged", told)]
 
 
 def _source(config: Mapping[str, Any], warm_start: Mapping[str, Any] | None) -> str:

@@ -23,6 +23,10 @@ def _lines(found: EvaluationView) -> Iterator[str]:
     for key, score in found.scores.items():
         classes = f" ({found.num_classes_with_examples:,} classes)" if key == "macro" else ""
         yield _row(replace(score, name=score.name + classes))
+    for look in found.looks:
+        yield _row(replace(look.group.top1, name=f"top-1, {look.name}"))
+        if look.accepted:
+            yield _row(replace(look.accepted.accuracy, name="  accepted of these: right"))
     for group in (*found.scripts, *found.sources):
         yield _row(replace(group.top1, name=f"top-1, {group.name}"))
     if found.any_form:

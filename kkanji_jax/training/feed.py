@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from kkanji_jax.data import resident, streamed
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.leakage import check_no_leak
+from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.records import address_of
 from kkanji_jax.training.step import IndexBatch, PixelBatch, Resident
@@ -34,6 +36,7 @@ class FeedConfig:
     sampling_exponent: float  # class share ~ size**x: 1 natural, 0 equal
     fresh_copies: bool  # new augmentations in every epoch
     seed: int
+    photograph_weight: float | None = None  # of photographed images; None: drawn like others
     may_leak: bool = False  # a held-out image may come from training
 
 
@@ -54,6 +57,8 @@ def open_resident(dataset: Path, config: FeedConfig) -> Feed:
         sampling_exponent=1.0 if is_written_out else config.sampling_exponent,
         seed=config.seed,
         addresses=addresses,
+        is_photographed=np.array([look_of(name) == "photographed" for name in split.sample_ids]),
+        photograph_weight=None if is_written_out else config.photograph_weight,
     )
 
     def make_iterator(shape: BatchShape) -> Any:
@@ -73,12 +78,12 @@ def open_streamed(dataset: Path, config: FeedConfig, *, pool_examples: int) -> F
     of which each process takes its share, and once for the leak.
     """
     is_written_out = _is_written_out(dataset)
-    is_balanced = config.per_class is not None or config.sampling_exponent != 1.0
-    if is_balanced and not is_written_out:
+    balance = (config.per_class, config.sampling_exponent, config.photograph_weight)
+    if balance != (None, 1.0, None) and not is_written_out:
         raise ValueError(
             "config: a streamed dataset gives each example once an epoch, so it cannot be balanced "
             "as it is read; write it out (data_tools.build --per-class N), or take the classes as "
-            "found (--config.data.sampling_exponent=1, no data.per_class)"
+            "found (--config.data.sampling_exponent=1, no data.per_class, no photograph_weight)"
         )
     records = streamed.Records(dataset, "train")
     records.check_bytes(jax.process_index(), jax.process_count())

@@ -166,6 +166,7 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
         sampling_exponent=config.data.sampling_exponent,
         fresh_copies=config.data.fresh_copies,
         seed=config.seed,
+        photograph_weight=config.data.photograph_weight,
         may_leak=allowed is not None,
     )
     if config.data.reading == "streamed":

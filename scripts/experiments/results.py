@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
 VERSION = 1
 SPLITS = ("test", "val", "train")
-TABLES = ("floors", "ablations", "without_training", "page_crops")
+TABLES = ("floors", "ablations", "without_training", "page_crops", "photographs")
 SCORES = (
     "top1",
     "top5",
@@ -38,6 +38,7 @@ SCORES = (
     "loss_calibrated",
     "by_class_size",
     "by_script",
+    "by_look",
     "by_source",
     "official_tests",
     "variant_tolerant",
@@ -69,6 +70,9 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
     if len({content["dataset_fingerprint"] for content in splits.values()}) > 1:
         raise ValueError(f"the evaluations in {workdir} are of different datasets")
     config, env = _read(workdir / "config.json"), _read(workdir / "env.json")
+    if config["init_from"]:  # where it lay on some machine is nobody's business
+        folder = Path(config["init_from"])
+        config["init_from"] = folder.name if folder.is_absolute() else config["init_from"]
     changed = [
         line
         for line in differences(default_config().to_dict(), config)

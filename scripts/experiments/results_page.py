@@ -78,11 +78,10 @@ def page(
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
     `tables` are what other scripts found, by kind and name: page_crops, floors (by
-    nearest_neighbour), ablations and without_training.
+    nearest_neighbour), ablations, without_training and photographs.
     """
-    crops, floors, ablations, untrained = (
-        tables.get(kind, {}) for kind in ("page_crops", "floors", "ablations", "without_training")
-    )
+    kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
+    crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)
     tested = axes_of(summaries, ablations.values(), untrained.values())
     runs = [_run(summary) for summary in summaries if summary["axis"] is None]
     runs.sort(key=lambda run: run["name"] != "released")  # which readers come for
@@ -105,6 +104,11 @@ def page(
             "ablations": [_ablation(name, table) for name, table in ablations.items()],
             "without_training": [
                 _without_training(name, table) for name, table in untrained.items()
+            ],
+            "photographs": [
+                _photographs(name, row)
+                for name, summary in photographs.items()
+                for row in summary["rows"]
             ],
             "crops": [_crops(name, summary) for name, summary in crops.items()],
             "untested": {name: what for name, what in AXES.items() if name not in tested},
@@ -190,6 +194,17 @@ def _without_training(name: str, table: dict[str, Any]) -> dict[str, Any]:
         for what, scores in table["rows"].items()
     ]
     return {"name": name, "rows": rows}
+
+
+def _photographs(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A script in one set of photographed pages, as the model `name` reads it."""
+    return {
+        **row,
+        "name": name,
+        "top1": Score.of("top-1", row["top1"]),
+        "accept": Score.of("right", row["verdicts"]["accept"]),
+        "shown_books": ", ".join(row["books"]) if len(row["books"]) < 3 else len(row["books"]),
+    }
 
 
 def _crops(name: str, summary: dict[str, Any]) -> dict[str, Any]:

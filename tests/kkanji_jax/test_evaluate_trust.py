@@ -48,10 +48,12 @@ def test_a_temperature_changes_no_reading_and_lowers_the_loss_on_val(evaluated_r
 
 def test_parts_sum_to_the_whole(evaluated_run: Path):
     test = content_of(evaluated_run, "test")
-    for key in ("by_script", "by_source", "by_class_size"):
+    for key in ("by_script", "by_look", "by_source", "by_class_size"):
         assert sum(row["n"] for row in test[key]) == test["num_examples"]
     (kanji,) = test["by_script"]
     assert kanji["name"] == "kanji" and kanji["top1"]["value"] == test["top1"]["value"]
+    (published,) = test["by_look"]
+    assert published["name"] == "published kanji" and published["verdicts"] == test["verdicts"]
     assert test["by_source"][0]["name"] == "kkanji" and test["official_tests"] == []
     assert test["variant_tolerant"]["top1"]["value"] >= test["top1"]["value"]
 

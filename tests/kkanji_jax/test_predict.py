@@ -102,7 +102,7 @@ def test_every_format_tells_the_same(tiny_run, pictures: Path):
 
 
 def test_text_has_a_line_for_each_candidate(tiny_run, pictures: Path, capsys):
-    file = next((pictures / "本 春").iterdir())
+    file = pictures / "本 春" / f"{0:016x}.png"
     assert main([str(file), *model_of(tiny_run), "--top-k", "2"]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     _, rows = rows_of(tiny_run, "--top-k", "2", str(file))
@@ -113,7 +113,7 @@ def test_text_has_a_line_for_each_candidate(tiny_run, pictures: Path, capsys):
 
 
 def test_a_path_that_is_not_there_is_a_row_among_others(tiny_run, pictures: Path):
-    file = str(next((pictures / "本 春").iterdir()))
+    file = str(pictures / "本 春" / f"{0:016x}.png")
     missing = str(pictures / "本 春" / "zzz.png")
     status, rows = rows_of(tiny_run, missing, "--top-k", "1", file)
     assert status == 1

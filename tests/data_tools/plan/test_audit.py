@@ -215,3 +215,13 @@ def test_the_28_images_that_two_official_test_sets_share_are_found(
     assert all(each["dropped"].startswith("kmnist-test/") for each in shared["samples"])
     assert report["rules"]["duplicate_within_class"]["count"] == 0
     assert report["rules"]["conflicting"]["count"] == 0
+
+
+def test_listed_images_are_dropped_before_any_other_rule(source: Any):
+    source.add_kanji("U+6625", 3)
+    again = source.png(source.draw(0x6625 * 1000))
+    source.add_file("kkanji2/U+6625/again.png", again)
+    found = run(source, unwanted={"kkanji/U+6625/00": "cut in half", "kkanji/U+6625/gone": ""})
+    assert samples(found, "left_out") == [{"name": "kkanji/U+6625/00", "detail": "cut in half"}]
+    assert not samples(found, "duplicate_within_class")
+    assert kept_ids(found) == {f"kkanji/U+6625/{name}" for name in ("01", "02", "again")}

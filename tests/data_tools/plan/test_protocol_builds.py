@@ -75,6 +75,46 @@ def test_a_by_book_dataset_shares_no_book_between_splits(
     assert any("come from the same book" in problem for problem in find_problems(out))
 
 
+def test_books_held_out_by_name_are_recorded_and_stay_whole(
+    source: Any, kanji: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for number, book in enumerate(("200003076", "200021086", "brsk00000")):
+        for crop in range(4):
+            name = f"U+6625_{book}_00001_1_X0001_Y{crop:04d}"
+            png = source.png(source.draw(900_000 + 10 * number + crop))
+            source.add_file(f"{book}/characters/U+6625/{name}.png", png)
+    twin = "char-shape/U+6625/U+6625_brsk00000_00001_1_X0001_Y0003"
+    listed = source.folder.parent / "left_out.csv"
+    listed.write_text(f"sample_id,reason\n{twin},like kkanji/U+6625/00\nnowhere/1,\n", "utf-8")
+    command = ["--source", str(kanji), "--workers", "1", "--val-books", "200021086"]
+    command += ["--test-books", "brsk00000", "--leave-out", str(listed), "--out"]
+    out = tmp_path / "out"
+    assert build([*command, str(out)]) == 0
+    assert "1 samples of" in capsys.readouterr().out
+    rows = read_splits(out / "splits.csv")
+    assert {(row.book, row.split) for row in rows if row.book} == {
+        ("200003076", "train"), ("200021086", "val"), ("brsk00000", "test")
+    }  # fmt: skip
+    assert twin not in {row.sample_id for row in rows}
+    plain = tmp_path / "plain"
+    only_kanji = tmp_path / "kanji"
+    (only_kanji).mkdir()
+    (only_kanji / "kkanji2").symlink_to(kanji / "kkanji2")
+    assert build(["--source", str(only_kanji), "--workers", "1", "--out", str(plain)]) == 0
+    published = {row.sample_id: row.split for row in rows if not row.book}
+    assert published == {row.sample_id: row.split for row in read_splits(plain / "splits.csv")}
+    manifest = load_manifest(out)
+    assert (manifest["val_books"], manifest["test_books"]) == (["200021086"], ["brsk00000"])
+    assert "--val-books 200021086 --test-books brsk00000 --leave-out CSV" in manifest["command"]
+    assert load_manifest(plain)["val_books"] == []
+    assert list(find_problems(out)) == []
+    assert build([*command, str(tmp_path / "none"), "--protocol", "5050"]) == 1
+    assert "go with the protocol honest, got 5050" in capsys.readouterr().err
+    # Another list makes another dataset.
+    listed.write_text("sample_id\n", "utf-8")
+    assert build([*command, str(out)]) == 1
+
+
 def test_a_legacy_dataset_leaks_says_so_and_is_verified_by_name_only(
     kanji: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

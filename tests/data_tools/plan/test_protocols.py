@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from data_tools.plan.protocols import (
     assign,
     assign_splits,
     check_choice,
+    hold_out,
+    parse_books,
     parse_ratios,
     split_copies,
     split_position,
@@ -191,7 +194,9 @@ def test_official_test_images_are_no_part_of_the_halves():
 
 def in_books(num_books: int = 40, each: int = 6) -> list[Original]:
     return [
-        make_original(book * 100 + number, CODEPOINTS[number % 3])._replace(book=f"book{book:02d}")
+        make_original(1000 + book * 100 + number, CODEPOINTS[number % 3], "char-shape")._replace(
+            book=f"book{book:02d}"
+        )
         for book in range(num_books)
         for number in range(each)
     ]
@@ -230,6 +235,56 @@ def test_by_book_refuses_images_of_no_book_and_too_few_books():
         assign("by-book", [*in_books(), make_original(1)], ratios=RATIOS, seed=0)
     with pytest.raises(ValueError, match="none of the 1 books falls into"):
         assign("by-book", in_books(1), ratios=RATIOS, seed=0)
+
+
+def assign_with_books(made: list[Original], val: str = "", test: str = "", **how: Any):
+    books = hold_out(made, val=parse_books(val), test=parse_books(test))
+    return assign("honest", made, ratios=RATIOS, seed=0, books=books, **how)
+
+
+@given(originals())
+def test_named_books_are_held_out_and_move_no_image_without_a_book(made: list[Original]):
+    photographed = in_books(6)
+    splits, left_out = assign_with_books(made + photographed, "book00, book01,", "book02")
+    assert not left_out
+    wanted = {"book00": "val", "book01": "val", "book02": "test"}
+    for original, split in zip(photographed, splits[len(made) :], strict=True):
+        assert split == wanted.get(original.book, "train")
+    alone = assign("honest", made, ratios=RATIOS, seed=0).splits
+    moved = [(a, b) for a, b in zip(alone, splits, strict=False) if a != b]
+    assert all(pair[0] == "train" for pair in moved)  # it stood in where there was no training
+    check_rows(make_rows(made + photographed, splits, with_books=True))
+
+
+def test_without_named_books_images_of_books_go_by_their_hash():
+    made = in_books()
+    assert assign_with_books(made) == assign("honest", made, ratios=RATIOS, seed=0)
+    assert len(set(assign_with_books(made).splits)) == 3
+
+
+def test_a_class_that_only_held_out_books_have_is_left_out_not_moved():
+    made = in_books(3)
+    rare = make_original(99_999, "U+4E00")._replace(book="book00")
+    splits, left_out = assign_with_books([*made, rare], test="book00")
+    assert splits[-1] == "test"
+    assert left_out == {"U+4E00": "no training image: it is in held-out books only"}
+    published = make_original(99_998, "U+4E00")
+    splits, left_out = assign_with_books([*made, rare, published], test="book00")
+    assert splits[-2:] == ["test", "train"] and not left_out
+
+
+def test_books_that_cannot_be_held_out_are_refused():
+    with pytest.raises(ValueError, match="no book book77, .* it has book00, book01"):
+        hold_out(in_books(2), val=["book77"], test=[])
+    with pytest.raises(ValueError, match="no image that tells its book"):
+        hold_out([make_original(1)], val=["book77"], test=[])
+    with pytest.raises(ValueError, match="both name book01"):
+        hold_out(in_books(2), val=["book01"], test=["book01"])
+    with pytest.raises(ValueError, match="go with the protocol honest, got by-book"):
+        check_choice("by-book", RATIOS, per_class=None, has_earlier=False, has_books=True)
+    made = in_books(2)
+    with pytest.raises(ValueError, match="was train before, but its book book00 is val"):
+        assign_with_books(made, val="book00", earlier={made[0].sample_id: "train"})
 
 
 def test_legacy_splits_copies_of_one_image_apart():

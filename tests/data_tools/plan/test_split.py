@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.plan.split import SplitRow, check_rows, make_rows, read_earlier, read_splits, to_csv
+from data_tools.plan.split import (
+    SplitRow,
+    check_rows,
+    make_rows,
+    read_earlier,
+    read_left_out,
+    read_splits,
+    to_csv,
+)
 from data_tools.read.catalogue import Original
 
 
@@ -90,3 +98,16 @@ def test_earlier_splits_of_other_pixels_or_labels_are_refused(tmp_path: Path):
     equal = [made[0], made[1]._replace(pixels_sha256=made[0].pixels_sha256)]
     with pytest.raises(ValueError, match="puts equal pixels in two splits"):
         read_earlier(write_earlier(path, *make_rows(equal, ["train", "val"])), equal)
+
+
+def test_a_list_of_samples_to_leave_out_may_say_why(tmp_path: Path):
+    path = tmp_path / "left_out.csv"
+    path.write_text("sample_id,reason\na/1,twice\na/2,\n", "utf-8")
+    assert read_left_out(path) == {"a/1": "twice", "a/2": ""}
+    path.write_text("sample_id\na/1\n", "utf-8")
+    assert read_left_out(path) == {"a/1": ""}
+    path.write_text("name\na/1\n", "utf-8")
+    with pytest.raises(ValueError, match="left_out.csv: wants a column 'sample_id'"):
+        read_left_out(path)
+    with pytest.raises(ValueError, match="no file .*nowhere.csv"):
+        read_left_out(tmp_path / "nowhere.csv")

@@ -1,6 +1,7 @@
 """The balanced plan."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,3 +192,36 @@ def test_a_full_size_epoch_is_looked_up_in_bounded_memory():
     rows, copies = plan.lookup(np.array([0, 38_319_999]), np.array([0, 1]))
     assert labels[rows].tolist() == [0, 3831]
     assert copies.tolist() == [0, 1999]
+
+
+def test_photographed_originals_are_drawn_as_a_class_of_their_own():
+    labels = np.repeat(np.array([3, 8], np.int32), [916, 100])
+    addresses = address_of([str(row) for row in range(len(labels))])
+    is_photographed = np.zeros(len(labels), bool)
+    is_photographed[:16] = True
+    how: dict[str, Any] = {"sampling_exponent": 0.5, "is_photographed": is_photographed}
+    unset = Plan(labels, addresses, **how)
+    assert np.array_equal(
+        read_epoch(unset), read_epoch(Plan(labels, addresses, sampling_exponent=0.5))
+    )
+    for weight in (1.0, 5.0):
+        plan = Plan(labels, addresses, photograph_weight=weight, **how)
+        rows = read_epoch(plan)[:, 0]
+        assert len(plan) == len(labels) and sum(plan.quotas().values()) == len(labels)
+        # 16, 900 and 100 originals: 4 * weight, 30 and 10 parts.
+        parts = np.array([4 * weight, 30, 10])
+        wanted = parts / parts.sum() * len(labels)
+        found = [
+            is_photographed[rows].sum(),
+            (~is_photographed[rows] & (labels[rows] == 3)).sum(),
+            (labels[rows] == 8).sum(),
+        ]
+        assert np.abs(found - wanted).max() < 1
+    with pytest.raises(ValueError, match="which originals it is for"):
+        Plan(labels, addresses, photograph_weight=2.0)
+
+
+def test_weights_apply_at_exponent_one_too():
+    sizes = np.array([10, 30])
+    assert class_quotas(sizes, None, 1.0, np.array([1.0, 1.0])).tolist() == [10, 30]
+    assert class_quotas(sizes, None, 1.0, np.array([3.0, 1.0])).tolist() == [20, 20]

@@ -107,6 +107,39 @@ def test_no_lower_threshold_would_keep_the_accuracy():
     assert calibrate.accept_threshold(np.full(4, 0.9), equals, 1.0) is None
 
 
+def test_a_small_part_is_accepted_only_where_it_is_right_often_enough():
+    confidences = np.array([0.9, 0.9, 0.8, 0.7, 0.6, 0.6, 0.5])
+    right = np.array([True, True, True, True, True, False, True])
+    small = np.array([False, False, False, True, False, True, False])
+    assert calibrate.accept_threshold(confidences, right, 0.75) == 0.5
+    assert calibrate.accept_threshold(confidences, right, 0.75, [(small, 0.5)]) == 0.5
+    assert calibrate.accept_threshold(confidences, right, 0.75, [(small, 0.6)]) == 0.7
+    assert calibrate.accept_threshold(confidences, right, 0.75, [(~right, 0.5)]) == 0.7
+    assert calibrate.accept_threshold(confidences, right, 1.0, [(small, 0.0)]) == 0.7
+
+
+def test_a_large_group_does_not_pay_for_a_small_one(rng: np.random.Generator):
+    logits, labels = sampled(rng, 4000)
+    groups = np.array(["published"] * 3800 + ["photographed"] * 190 + ["few"] * 10)
+    # One photograph in ten is not what it surely looks like.
+    labels[3800:3990:10] = logits[3800:3990:10].argmin(axis=1)
+    alone = calibrate.fit(logits, labels, weights="ema", fitted_on={})
+    together = calibrate.fit(logits, labels, weights="ema", fitted_on={}, groups=groups.tolist())
+    assert together.fitted_on["num_examples_by_group"] == {
+        "few": 10, "photographed": 190, "published": 3800
+    }  # fmt: skip
+    accept, lower = (c.stated[ACCEPT]["threshold"] for c in (together, alone))
+    assert accept is None or accept > lower
+    confidences = calibrate.top_probability(logits, together.temperature)
+    right = logits.argmax(axis=1) == labels
+    least = calibrate.GROUP_ACCEPT_ACCURACY
+    for name in ("photographed", "published"):
+        inside = (groups == name) & (confidences >= (np.inf if accept is None else accept))
+        assert not inside.any() or right[inside].mean() >= least
+    inside = (groups == "photographed") & (confidences >= lower)
+    assert inside.any() and right[inside].mean() < least  # what the old threshold would accept
+
+
 def test_an_accuracy_that_is_just_reached_is_reached():
     confidences = np.array([0.9, 0.8, 0.7, 0.6])
     right = np.array([True, False, True, True])

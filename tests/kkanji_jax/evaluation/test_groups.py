@@ -13,10 +13,12 @@ from kkanji_jax.evaluation.forward import Predictions
 from kkanji_jax.evaluation.groups import (
     K49,
     KMNIST,
+    by_group,
     by_script,
     by_source,
     form_pairs,
     group_scores,
+    looks_and_scripts,
     official_columns,
     official_tests,
     variant_tolerant,
@@ -75,6 +77,19 @@ def test_each_part_is_the_score_of_its_examples_alone():
     ]
     # One of one is no certainty: Wilson's bound is 1 / (1 + 1.96 ** 2).
     assert rows[0]["top1"]["ci95"] == [pytest.approx(0.2065, abs=1e-4), 1.0]
+
+
+def test_looks_and_scripts_are_told_apart():
+    index = index_of("あ春")
+    predictions = reading(index, [("あ", "あ"), ("あ", "春"), ("春", "あ"), ("春", "春")])
+    crop = "char-shape/U+3042/U+3042_200003076_00002_1_X0301_Y1012"
+    ids = [crop, "kmnist-test/000001", crop, "kkanji/U+6625/a"]
+    names = looks_and_scripts(ids, predictions, index)
+    rows = by_group(names, predictions, len(index), **QUICK)
+    assert [(row["name"], row["n"], row["top1"]["value"]) for row in rows] == [
+        ("photographed kana", 1, 1.0), ("photographed kanji", 1, 0.0),
+        ("published kana", 1, 0.0), ("published kanji", 1, 1.0),
+    ]  # fmt: skip
 
 
 def official(index: ClassIndex, labels: np.ndarray, read: np.ndarray, source: str, **more):

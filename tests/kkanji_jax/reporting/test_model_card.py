@@ -99,3 +99,46 @@ def test_a_run_without_evaluation_or_calibration_says_so(facts: dict[str, Any]):
     assert "None: the run was exported without an evaluation." in card
     assert "they are not calibrated" in card and "stored as float16" in card
     assert "{'" not in card and card.endswith("does not hold\n")
+
+
+def test_kana_stand_first_and_those_with_few_images_are_named(facts: dict[str, Any]):
+    index = ClassIndex.from_codepoints(["U+3042", "U+3048", "U+6625", "U+0041"])
+    counts = {"U+3042": 60, "U+3048": 4, "U+6625": 100, "U+0041": 12}
+    card = model_card(**facts | {"class_index": index, "train_counts": counts})
+    wanted = "2 kana: あえ. Of these it has learnt from fewer than 10 images each: え 4. 1 kanji"
+    assert f"{wanted} and 1 other signs; all of them are in `index.json`." in card
+    assert card.index("## Characters it knows") < card.index("## Data and licence")
+    assert "0 kana: none. 6 kanji; all" in model_card(**facts)
+
+
+def test_photographs_are_attributed_and_what_accept_is_worth_on_them_is_told(
+    facts: dict[str, Any],
+):
+    assert "00000340" not in model_card(**facts)
+    test = facts["scores"]["test"]
+    photographed = test["by_look"][0] | {"name": "photographed kana"}
+    source = test["by_source"][0] | {"name": "char-shape"}
+    met = test | {
+        "by_look": [photographed, *test["by_look"]],
+        "by_source": [source, *test["by_source"]],
+    }
+    card = model_card(**facts | {"scores": {"test": met}})
+    assert "doi:10.20676/00000341, and from 『日本古典籍くずし字データセット』" in card
+    rows = {row[0]: row[1:] for row in rows_of(card)}
+    accept = photographed["verdicts"][0]
+    assert rows["top-1, photographed kana"][0] == rows["top-1"][0]
+    assert rows["right among `accept` of photographed kana"][2] == str(accept["accuracy"]["n"])
+    assert rows["share of `accept` of photographed kana"][0] == (
+        f"{100 * accept['coverage']['value']:.2f} %"
+    )
+
+
+def test_weights_between_two_models_are_said_to_be(facts: dict[str, Any]):
+    assert "| averaged |" not in model_card(**facts)
+    other = {"share_of_the_run": 0.85, "folder": "b0", "step": 13720}
+    about = facts["about"] | {"warm_start": {"averaged_with": other}}
+    card = model_card(**facts | {"about": about})
+    assert (
+        "| averaged | 85 % of the run's weights, 15 % of those of `b0` as it was then, step 13720"
+        in card
+    )
