@@ -7,6 +7,7 @@ temperature and verdicts and writes M/calibration.json, which later evaluations 
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +22,18 @@ def _parser() -> argparse.ArgumentParser:
         "--model runs/b0 --dataset data/kuzushiji --of val",
     )
     parser.add_argument("--model", metavar="M", help="folder of a run, or a bundle")
-    parser.add_argument("--dataset", required=True, type=Path, help="folder of data_tools.build")
+    scored = parser.add_mutually_exclusive_group(required=True)
+    scored.add_argument("--dataset", type=Path, help="folder of data_tools.build")
+    scored.add_argument(
+        "--images",
+        type=Path,
+        metavar="PATH",
+        help="your own labelled images: folders named U+XXXX, or CSV with path and codepoint; "
+        "writes to --out if given",
+    )
+    parser.add_argument(
+        "--backend", choices=("jax", "onnx"), default="jax", help="of --images; see predict"
+    )
     parser.add_argument("--of", choices=("train", "val", "test"), default="test", help="the split")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: M/eval/SPLIT; needed for a bundle"
@@ -54,11 +66,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _score_images(args: argparse.Namespace) -> None:
+    from kkanji_jax.inference import labelled
+    from kkanji_jax.inference.recogniser import load
+
+    if args.unknown:
+        raise ValueError("--unknown goes with --dataset; --images counts unknown characters itself")
+    if args.weights == "both":
+        raise ValueError("--images scores one set of weights: wanted --weights ema or raw")
+    found = labelled.find_labelled(args.images)
+    recogniser = load(args.model, weights=args.weights, which=args.which, backend=args.backend)
+    with cli.Progress() as progress:
+        answers = labelled.read_labelled(recogniser, found, progress)
+    scores = labelled.scores_of(answers, frozenset(recogniser.class_index.codepoints))
+    print("\n".join(labelled.score_lines(scores)), flush=True)
+    for answer in [answer for answer in answers if answer.error][:10]:
+        print(f"{answer.labelled.path}: {answer.error}", file=sys.stderr)
+    if args.out:
+        labelled.write_labelled(args.out, answers, scores)
+        print(f"wrote {labelled.SCORES}, {labelled.READINGS}, {labelled.CONFUSIONS} in {args.out}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluates; 0, or 1 with one line on stderr. The scores are shown before a file is written."""
     args = _parser().parse_args(argv)
 
     def work() -> None:
+        if args.images:
+            _score_images(args)
+            return
         for flag in ("batch_size", "most_unknown"):
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")

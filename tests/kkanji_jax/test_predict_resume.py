@@ -106,7 +106,7 @@ def test_the_same_command_goes_on_and_reads_each_image_once(
     assert whole.read_bytes() == out.read_bytes()
 
 
-def stopped(out: Path, crops: Path, without_jax: str) -> tuple[object, ...]:
+def stopped(out: Path, crops: Path, without_jax: str) -> tuple[str, *tuple[object, ...]]:
     """A command that was stopped in the middle."""
     command = (without_jax + SLOW + RUN, crops, "--format", "csv", "--out", out)
     process = start(*command)

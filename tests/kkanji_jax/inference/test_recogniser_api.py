@@ -109,7 +109,9 @@ def test_other_processes_are_served_or_told(method: str, recogniser: Recogniser,
     wanted = recogniser.predict(files)
     context = multiprocessing.get_context(method)
     answers = context.Queue()
-    process = context.Process(target=_read, args=(recogniser, files, answers))
+    process = context.Process(  # pyright: ignore[reportAttributeAccessIssue]
+        target=_read, args=(recogniser, files, answers)
+    )
     process.start()
     told = answers.get(timeout=120)
     process.join(60)

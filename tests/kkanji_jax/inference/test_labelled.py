@@ -1,0 +1,91 @@
+"""Somebody's own labelled crops are scored, whatever the model has learnt of them."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kkanji_jax.evaluate import main
+
+
+@pytest.fixture(scope="module")
+def crops(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four springs, four summers, one summer said to be a spring, two dogs, one broken file."""
+    folder = tmp_path_factory.mktemp("own") / "crops"
+    summers = sorted((tiny_run.source / "U+590F").iterdir())
+    springs = sorted((tiny_run.source / "U+6625").iterdir())
+    placed = {"U+6625": [*springs[:4], summers[9]], "U+590F": summers[:4], "U+72AC": summers[4:6]}
+    for codepoint, files in placed.items():
+        (folder / codepoint).mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, folder / codepoint / file.name)
+    (folder / "U+6625" / "zz.png").write_text("no image")
+    return folder
+
+
+def score(tiny_run, images: Path, out: Path) -> dict:
+    flags = ["--model", str(tiny_run.workdir), "--backend", "onnx", "--out", str(out)]
+    assert main(["--images", str(images), *flags]) == 0
+    return json.loads((out / "images.json").read_text(encoding="utf-8"))
+
+
+def rows_in(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_folders_and_a_table_give_the_same_scores(tiny_run, crops: Path, tmp_path: Path, capsys):
+    scores = score(tiny_run, crops, tmp_path / "out")
+    out, err = capsys.readouterr()
+    assert "apart: 2 images of 1 characters that the model lacks" in out and "犬 U+72AC" in out
+    assert "zz.png" in err
+    readings = rows_in(tmp_path / "out/images.csv")
+    assert len(readings) == scores["num_images"] == 12 and scores["num_unreadable"] == 1
+
+    # Counted again from the readings.
+    inside = [r for r in readings if not r["error"] and r["codepoint"] != "U+72AC"]
+    right = [r for r in inside if r["candidate_1"] == r["codepoint"]]
+    assert (scores["top1"]["n"], scores["top1"]["value"]) == (9, len(right) / 9)
+    among = [r for r in inside if r["codepoint"] in {r[f"candidate_{i}"] for i in range(1, 6)}]
+    assert scores["top5"]["value"] == len(among) / 9
+    assert 0.4 < scores["top1"]["value"] < 1  # one is labelled wrong
+    assert scores["outside_index"]["characters"] == {"U+72AC": 2}
+    (verdict,) = scores["verdicts"].values()  # no calibration: all have the same
+    assert verdict["precision"]["n"] == 11 and verdict["num_outside_index"] == 2
+    assert verdict["precision"]["value"] == len(right) / 11
+
+    confusions = rows_in(tmp_path / "out/images_confusions.csv")
+    assert sum(int(row["count"]) for row in confusions) == 11 - len(right)
+    counts = [int(row["count"]) for row in confusions]
+    assert counts == sorted(counts, reverse=True)
+
+    lines = ["path,character"]
+    lines += [
+        f"{f.parent.name}/{f.name},{chr(int(f.parent.name[2:], 16))}" for f in crops.rglob("*.png")
+    ]
+    table = crops / "labels.csv"
+    table.write_text("\n".join(sorted(lines, reverse=True)), encoding="utf-8")
+    assert score(tiny_run, table, tmp_path / "again") == scores
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("path,what\na,b\n", "wanted a heading with path and codepoint"),
+        ("path,codepoint\na.png,U+6625\nb.png,spring\n", "line 3: a code point is written"),
+        ("path,codepoint\n", "no labelled images"),
+    ],
+)
+def test_a_table_that_is_none_is_one_line(content: str, wanted: str, tmp_path: Path, capsys):
+    (tmp_path / "labels.csv").write_text(content)
+    assert main(["--images", str(tmp_path / "labels.csv")]) == 1
+    err = capsys.readouterr().err
+    assert wanted in err and err.count("\n") == 1
+
+
+def test_a_folder_of_another_name_is_told(tmp_path: Path, capsys):
+    (tmp_path / "haru").mkdir()
+    assert main(["--images", str(tmp_path)]) == 1
+    assert "got 'haru'" in capsys.readouterr().err
