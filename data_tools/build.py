@@ -1,4 +1,4 @@
-"""python -m data_tools.build: CODH's files -> combine, audit, split, shards -> a DATASET."""
+"""python -m data_tools.build: from source files to a DATASET: read, audit, split, write shards."""
 
 import argparse
 import os
@@ -24,7 +24,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--source data/source --out data/kuzushiji --min-images 2",
     )
     add = parser.add_argument
-    add("--source", type=Path, required=True, metavar="DIR", help="folder of CODH's files")
+    add(
+        "--source",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of CODH's files, or of your images (docs/data.md)",
+    )
     add("--out", type=Path, required=True, metavar="DATASET", help="folder to write")
     add(
         "--protocol",
@@ -39,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
         for name, ratios in DEFAULT_RATIOS.items()
     )
     add("--ratios", metavar="A/B/C", help=f"train/val/test in percent (default: {defaults})")
-    add("--splits-from", type=Path, metavar="CSV", help="a splits.csv whose assignments stay")
+    add("--splits-from", type=Path, metavar="CSV", help="a splits.csv whose assignments are kept")
     for name in ("val", "test"):
         add(
             f"--{name}-books",
@@ -55,24 +61,24 @@ def make_parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="leave out classes of fewer images, counted after the audit",
+        help="leave out classes with fewer images, counted after the audit",
     )
     add(
         "--per-class",
         type=int,
         metavar="N",
-        help="write the balanced training set out, N examples of each class",
+        help="write a balanced training set to disk, N examples of each class",
     )
     add(
         "--policy",
         choices=[name for name in POLICIES if name != "none"],
-        help="how --per-class varies its copies (default: glyph_safe; with legacy: legacy)",
+        help="how --per-class augments copies (default: glyph_safe; with legacy: legacy)",
     )
     add(
         "--engine",
         choices=ENGINES,
         default="device",
-        help="what varies them: the JAX code that also trains, or albumentations",
+        help="what augments them: the JAX code of training, or albumentations",
     )
     add(
         "--pool-official",
@@ -81,8 +87,12 @@ def make_parser() -> argparse.ArgumentParser:
         default=[],
         help="split this set's official test images like others, which forbids an official score",
     )
-    add("--skip-bad", action="store_true", help="drop and list what cannot be used, do not stop")
-    add("--seed", type=int, default=0, help="of splits, order and augmentation")
+    add(
+        "--skip-bad",
+        action="store_true",
+        help="list unusable files and drop them, instead of stopping",
+    )
+    add("--seed", type=int, default=0, help="seed of splits, order and augmentation")
     add(
         "--workers",
         type=int,
@@ -93,10 +103,12 @@ def make_parser() -> argparse.ArgumentParser:
     part.add_argument(
         "--shards",
         metavar="I:J",
-        help="write shards I to J - 1 only, beside other processes that write others",
+        help="write only shards I to J - 1, while other processes write others",
     )
     part.add_argument(
-        "--finish", action="store_true", help="make a dataset of the shards that --shards wrote"
+        "--finish",
+        action="store_true",
+        help="complete the dataset from the shards that --shards wrote",
     )
     return parser
 
@@ -127,7 +139,7 @@ def _say(line: str) -> None:
 
 
 def build(args: argparse.Namespace) -> None:
-    """Builds what is asked for, and prints what that is."""
+    """Builds what the options ask for, and prints what was built."""
     started_s = time.monotonic()
     options = Options(
         protocol=args.protocol,
@@ -174,7 +186,7 @@ def build(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 when the dataset is there, 1 with one line on stderr when not."""
+    """Runs the command; 0 when the dataset is complete, 1 with one line on stderr otherwise."""
     args = make_parser().parse_args(argv)
 
     def work() -> None:

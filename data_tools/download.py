@@ -1,4 +1,4 @@
-"""python -m data_tools.download: CODH's files, resumed, verified, from CODH or a mirror."""
+"""python -m data_tools.download: downloads CODH's files, or a mirror's; resumes and verifies."""
 
 import argparse
 import shutil
@@ -56,15 +56,15 @@ def make_parser() -> argparse.ArgumentParser:
         type=_base_url,
         default=sources.BASE_URL,
         metavar="URL",
-        help="a mirror laid out as CODH's server, http, https or file:///…",
+        help="a mirror laid out like CODH's server: http, https or file:///…",
     )
-    add("--retries", type=int, default=5, metavar="N", help="tries after failed ones")
+    add("--retries", type=int, default=5, metavar="N", help="attempts after a failed one")
     add(
         "--timeout",
         type=float,
         default=30.0,
         metavar="S",
-        help="seconds without a byte before a try is given up",
+        help="seconds without a byte before an attempt is given up",
     )
     return parser
 
@@ -92,7 +92,7 @@ def _advice(wanted: list[sources.Archive], args: argparse.Namespace) -> str:
 
 
 def download(args: argparse.Namespace) -> int:
-    """Fetches what is not there; 1 where a file is refused, each of them a line on stderr."""
+    """Downloads missing files; returns 1 if a file is refused, with a line for each on stderr."""
     server = Server(args.base_url, args.retries, args.timeout)
     wanted = [each for each in sources.ARCHIVES if each.path.partition("/")[0] in args.only]
     num_refused = 0

@@ -52,14 +52,14 @@ def make_parser() -> argparse.ArgumentParser:
     one.add_argument("--counts", action="store_true", help="images per class and split, as CSV")
     add("--sheet", type=Path, metavar="OUT.png", help="draw the examples, or one of many classes")
     add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")
-    add("--seed", type=int, default=0, help="of the augmented copies")
+    add("--seed", type=int, default=0, help="seed of the augmented copies")
     add("--audit", type=Path, metavar="OUT.html", help="the audit as a page, with small pictures")
     add("--long-tail", type=Path, metavar="OUT.png", help="plot the images per class")
     return parser
 
 
 def select(dataset: Dataset, options: argparse.Namespace) -> tuple[list[Example], str]:
-    """Finds what was asked for, prints it, and gives it with the title of a sheet."""
+    """Finds and prints the requested examples; returns them with the title of a sheet."""
     splits = (options.of,) if options.of else SPLITS
     if options.sample:
         family = family_of(dataset, options.sample, splits)
@@ -101,7 +101,7 @@ def select(dataset: Dataset, options: argparse.Namespace) -> tuple[list[Example]
 
 
 def select_rule(dataset: Dataset, rule: str) -> tuple[list[Example], str]:
-    """Prints what a rule of the audit found, and gives the pictures that were kept of it."""
+    """Prints what a rule of the audit found; returns the pictures that were kept of it."""
     found = read_audit(dataset.folder)["rules"][rule]
     names = [ids_in(finding) for finding in found["samples"]]
     print(f"{found['count']:,} {rule}: {found['finds']}; {found['action']}")
@@ -135,12 +135,15 @@ def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) 
 
 
 def _format_of(path: Path) -> str:
-    """The format of a picture by its name; PNG where that tells none, as of a pipe."""
-    return path.suffix.lstrip(".").lower().replace("jpg", "jpeg") or "png"
+    """The format of a picture by its name; PNG if the name has no suffix, as of a pipe."""
+    name = path.suffix.lower()
+    if name not in ("", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf"):
+        raise ValueError(f"{path}: wanted a picture's name, such as sheet.png, got {path.suffix}")
+    return {"": "png", ".jpg": "jpeg", ".tif": "tiff"}.get(name, name.lstrip("."))
 
 
 def inspect(options: argparse.Namespace) -> None:
-    """Prints and writes what was asked for; ValueError where that cannot be."""
+    """Prints and writes what was requested; ValueError if that is not possible."""
     policy = get_policy(options.augmented) if options.augmented else None
     if policy and not options.sheet:
         raise ValueError("--augmented wants --sheet OUT.png as well, where its copies are drawn")

@@ -27,7 +27,7 @@ from kkanji_jax.files import sha256_of
 
 
 class _Seen:
-    """What the shards of a dataset turned out to hold."""
+    """What the shards of a dataset actually hold."""
 
     def __init__(self) -> None:
         self.class_counts = {name: Counter[int]() for name in SPLITS}
@@ -36,7 +36,7 @@ class _Seen:
 
 
 def _read_shard(path: Path, entry: dict[str, Any]) -> Iterator[Chunk]:
-    """Each record, decoded; ValueError when it is not what the entry says."""
+    """Each record, decoded; ValueError if it differs from the manifest entry."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     reader = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
@@ -117,7 +117,7 @@ def _check_counts(
 
 
 def find_problems(dataset: Path, report: Report = say_nothing) -> Iterator[str]:
-    """A line for each thing that is not as the manifest says; ValueError if it cannot be read."""
+    """A line for each difference from the manifest; ValueError if the dataset cannot be read."""
     manifest = read_manifest(dataset)
     index = ClassIndex.load(dataset / "index.json")
     if index.digest != manifest["class_index_digest"]:
@@ -130,7 +130,7 @@ def find_problems(dataset: Path, report: Report = say_nothing) -> Iterator[str]:
         yield f"{dataset}: splits.csv or audit.json: {err}"
     row_of = {row.sample_id: row for row in rows}
     listed = {entry["file"] for entry in manifest["shards"]}
-    for path in sorted(dataset.iterdir()):  # what others left there is nobody's shard
+    for path in sorted(dataset.iterdir()):  # foreign files are not shards
         if SHARD_NAME.fullmatch(path.name) and path.name not in listed:
             yield f"{path}: is not in the manifest"
     seen, done = _Seen(), 0
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def verify(dataset: Path, allow_leaky_protocol: str | None) -> None:
-    """Prints what agrees; a line on stderr for each problem, then ValueError."""
+    """Prints what agrees; a line on stderr for each problem, and then ValueError."""
     how = f"--allow-leaky-protocol {LEAKY_PROTOCOL}"
     refuse_leaky(dataset, read_manifest(dataset), allow_leaky_protocol, how)
     num_problems = 0
@@ -194,7 +194,7 @@ def verify(dataset: Path, allow_leaky_protocol: str | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 when everything agrees, 1 with a line a problem on stderr."""
+    """Runs the command; 0 if everything agrees, 1 with a line for each problem on stderr."""
     options = _parser().parse_args(argv)
     return cli.answer(lambda: verify(options.dataset, options.allow_leaky_protocol))
 

@@ -1,4 +1,4 @@
-"""The processes that share the work of a build, if it is given more than one."""
+"""The worker processes of a build."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def _start_worker() -> None:
-    """Ends this worker with its parent, however that ends."""
+    """Makes this worker end with its parent, however that ends."""
     parent = parent_process()
     if parent is not None:
 
@@ -29,10 +29,10 @@ def _start_worker() -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Holds Ctrl-C back meanwhile; a process started meanwhile never hears it at all.
+    """Blocks Ctrl-C inside the context; a process started there never receives it.
 
-    A terminal sends it to the workers too, even while they are still importing, and it is the
-    parent's to answer. The mask of blocked signals, unlike a handler, is inherited.
+    A terminal sends it to the workers too, even while they are still importing, but only the parent
+    should react. The mask of blocked signals, unlike a handler, is inherited.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -42,7 +42,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _take(pending: deque[Future[Result]], *, in_order: bool) -> Result:
-    """The result of the first that was given, or that is finished; waits for it."""
+    """The result of the first task submitted, or of the first finished; waits for it."""
     if in_order:
         return pending.popleft().result()
     finished = wait(pending, return_when=FIRST_COMPLETED).done.pop()
@@ -51,9 +51,9 @@ def _take(pending: deque[Future[Result]], *, in_order: bool) -> Result:
 
 
 class Workers:
-    """`count` processes, each started when there is work for it; one is this process itself.
+    """`count` processes, each started when there is work for it; with 1, this process itself.
 
-    Leaving `with` ends them once none is at work any more; they cannot be used after that.
+    Leaving `with` ends them when all are idle; they cannot be used after that.
     """
 
     def __init__(self, count: int) -> None:
@@ -80,10 +80,10 @@ class Workers:
         most: int,
         in_order: bool = True,
     ) -> Iterator[Result]:
-        """What `function` makes of each of `items`, in their order or as they are finished.
+        """`function` of each of `items`, in their order or as they are finished.
 
-        At most `most` items are drawn whose results are not yet taken, so that neither fills the
-        memory. OSError when a worker is killed.
+        At most `most` items are taken ahead of the results, so that neither fills the memory.
+        OSError if a worker is killed.
         """
         if self._pool is None:
             yield from map(function, items)

@@ -1,6 +1,6 @@
-"""jaxtyping's array types; where it is not installed, names that stand for the array alone.
+"""jaxtyping's array types, or stand-ins where jaxtyping is not installed.
 
-For the rooms that read images with ONNX Runtime, NumPy and Pillow and nothing else installed.
+The stand-ins are for modules that read images with only ONNX Runtime, NumPy and Pillow installed.
 """
 
 from typing import TYPE_CHECKING, Any

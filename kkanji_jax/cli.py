@@ -1,8 +1,8 @@
-"""What all commands share: how they are called, how they show progress, how they fail and end.
+"""What all commands share: parsers, progress, error messages, exit status.
 
-A command is a module with `main(argv) -> status`, made of `make_parser` and `answer`, and
-`run() -> NoReturn`, made of `run`, which is what `python -m` and the console scripts call. Standard
-library only, for `predict` works with little else installed; tqdm is imported on a terminal.
+A command is a module with `main(argv) -> status`, made with `make_parser` and `answer`, and `run()
+-> NoReturn`, made with `run`, which `python -m` and the console scripts call. Standard library
+only, because `predict` works with few packages installed; tqdm is imported on a terminal.
 """
 
 import argparse
@@ -31,13 +31,13 @@ _NO_READER = (errno.EPIPE, errno.EBADF, errno.EIO, errno.ENXIO)  # EIO: a termin
 
 
 def command_name(module: str) -> str:
-    """What the user called: `kkanji-build`, or `python -m data_tools.build`."""
+    """The command as it was called: `kkanji-build`, or `python -m data_tools.build`."""
     name = Path(sys.argv[0]).name
     return name if name.startswith("kkanji-") else f"python -m {module}"
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves paragraphs as they are written, and tells every default that means something."""
+    """Keeps paragraphs as they are written, and shows every default that is not None or False."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         told = action.help or ""
@@ -48,7 +48,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def make_parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
-    """A parser that knows its name, one example of its arguments, and --version."""
+    """A parser with its command's name, one example, and --version."""
     name = command_name(module)
     parser = argparse.ArgumentParser(
         prog=name,
@@ -74,8 +74,11 @@ def answer(work: Callable[[], int | None], *, interrupted: str = "interrupted") 
     Bad input and whatever else is not this project's mistake is one line on stderr that says what
     to do, and 1. Ctrl-C is the line `interrupted`, and 130. A reader of standard output that has
     gone, as `head` does, ends the work without a word, and is 1. With KKANJI_TRACEBACK in the
-    environment a failure is raised instead.
+    environment a failure is raised instead. What the console's encoding lacks comes as \\uXXXX.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = work() or 0
         sys.stdout.flush()
@@ -94,9 +97,9 @@ def answer(work: Callable[[], int | None], *, interrupted: str = "interrupted") 
 
 
 def describe(err: BaseException) -> str:
-    """One line: which file, what is wrong, what to do."""
+    """The error in one line: which file, what is wrong, what to do."""
     text = str(err)
-    if isinstance(err, UnicodeEncodeError) and isinstance(err.object, str):
+    if isinstance(err, UnicodeEncodeError) and err.encoding == "utf-8":
         named = printable(err.object)[:300]
         text = f"{named} has bytes that are not UTF-8, which cannot be used here: rename it"
     elif isinstance(err, KeyError):
@@ -115,7 +118,7 @@ def describe(err: BaseException) -> str:
 
 
 def _forget(stream: Any) -> None:
-    """Lets what is buffered for a reader that has gone not complain at exit."""
+    """Discards output buffered for a closed reader, which would raise at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
@@ -176,7 +179,7 @@ def _wrap(stream: Any, *, is_at_once: bool) -> _Told:
     wrapped = io.TextIOWrapper(
         io.BufferedWriter(told),
         encoding=stream.encoding,
-        errors="backslashreplace",  # what the console's encoding lacks comes as \uXXXX
+        errors="backslashreplace",
         line_buffering=is_at_once or stream.isatty(),
         write_through=is_at_once,
     )
@@ -196,8 +199,6 @@ def run(main: Callable[[], int], *, is_product: bool = False) -> NoReturn:
     out: _Told | None = None
     if not is_product:
         out = _wrap(sys.stdout, is_at_once=False)
-    elif isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     status = main()
     if out is not None:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Programs that XLA has compiled, kept from one process to the next."""
+"""JAX's cache of compiled programs: switched on, in the user's cache folder."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ LEAST_COMPILE_S = 0.1  # what compiles sooner is not worth a file
 
 
 def enable_compilation_cache() -> Path | None:
-    """Has JAX keep its compiled programs in the user's cache; gives the folder that it uses.
+    """Lets JAX keep compiled programs in the user's cache; returns the folder that it uses.
 
-    None without a cache: KKANJI_CACHE=off, or the folder cannot be written to, which is said on
-    stderr. A folder that JAX has been given already (JAX_COMPILATION_CACHE_DIR) stays its own.
-    To be called before anything is compiled; programs that were compiled before are not kept.
+    Returns None without a cache: with KKANJI_CACHE=off, or if the folder is not writable, which is
+    reported on stderr. A folder that was set in JAX (JAX_COMPILATION_CACHE_DIR) is kept. Must be
+    called before anything is compiled; programs compiled earlier are not kept.
     """
     import jax
     from jax.experimental.compilation_cache import compilation_cache

@@ -1,4 +1,4 @@
-"""The only schema of a run: every field, its default, its range and what it means, in one table."""
+"""The schema of a run's config: every field, its type, default, range and meaning, in one table."""
 
 import copy
 import hashlib
@@ -16,10 +16,10 @@ MAX_COUNT = 2**31 - 1  # steps and images are counted in int32 on the device
 
 
 class Field(NamedTuple):
-    """One field: its type, default and range; `also` lists values beside the range.
+    """One field: its type, default and range; `also` lists permitted values outside the range.
 
-    `default` None: the field may be unset, and is. Bounds belong to the range; strings have
-    `choices`, or are free but not empty.
+    `default` None: the field may be unset, and is by default. The range includes its bounds.
+    Strings have `choices`, or may be any text that is not empty.
     """
 
     kind: type
@@ -202,9 +202,9 @@ def default_config() -> Config:
 
 
 def complete(saved: dict[str, Any]) -> dict[str, Any]:
-    """A saved config with the fields that were born since, at their defaults.
+    """A saved config with all fields that were added since, at their defaults.
 
-    So a new field's default must be what was done before there was one.
+    The default of a new field must therefore be the earlier behaviour.
     """
     whole = copy.deepcopy(saved)
     for path, field in FIELDS.items():
@@ -281,7 +281,7 @@ _TOGETHER: tuple[tuple[str, str, Callable[[Config], bool]], ...] = (
 
 
 def validate(config: Config) -> None:
-    """Raises ValueError naming the first field that cannot be run, or would ruin the run."""
+    """Raises ValueError naming the first field that is invalid, or would ruin the run."""
     for path, field in FIELDS.items():
         if (problem := field.problem_of(value_of(config, path))) is not None:
             raise ValueError(f"config: {path} {problem}")

@@ -24,22 +24,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, type=Path, help="folder of data_tools.build")
     parser.add_argument("--of", choices=("train", "val", "test"), default="test", help="the split")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="default M/eval/SPLIT; of a bundle, no default"
+        "--out", type=Path, metavar="DIR", help="default: M/eval/SPLIT; needed for a bundle"
     )
     parser.add_argument(
         "--weights",
         choices=("ema", "raw", "both"),
-        help="default: ema where the run kept an average; both: the raw ones beside them",
+        help="default: ema if the run kept an average; both: score the raw weights too",
     )
     parser.add_argument(
-        "--which", choices=("best", "latest"), default="best", help="of the run's checkpoints"
+        "--which", choices=("best", "latest"), default="best", help="which checkpoint of the run"
     )
     parser.add_argument(
         "--batch-size",
         type=int,
         default=256,
         metavar="N",
-        help="images at a time, over all devices",
+        help="images at a time, on all devices together",
     )
     parser.add_argument(
         "--unknown",
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "classes, or a folder of folders named by code point",
     )
     parser.add_argument(
-        "--most-unknown", type=int, default=5000, metavar="N", help="of them, drawn by their ids"
+        "--most-unknown", type=int, default=5000, metavar="N", help="images of --unknown at most"
     )
     return parser
 
@@ -63,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")
                 raise ValueError(f"wanted a {name} of at least 1, got {getattr(args, flag)}")
-        from kkanji_jax.evaluation.run import Evaluation, evaluate  # here, for --help needs no JAX
+        from kkanji_jax.evaluation.run import (
+            Evaluation,
+            evaluate,
+        )  # imported here, so that --help needs no JAX
         from kkanji_jax.evaluation.tables import TABLES
         from kkanji_jax.reporting.score_table import score_table
 

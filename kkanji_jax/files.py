@@ -109,7 +109,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     token = secrets.token_hex(8)
     unfinished = target.with_name(f".{target.name[:40]}.{token}.unfinished")
     with naming_in_errors(path, unfinished):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as err:
+            raise WriteError(errno.ENOTDIR, f"{err.filename} is no folder", str(path)) from err
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder, wanted the name of a file", path)
         _remove_left_over(target)

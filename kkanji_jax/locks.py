@@ -1,8 +1,8 @@
-"""The one lock of this project: a workdir, a build, a folder of downloads is held by one process.
+"""File locks: one process at a time may use a workdir, a build, or a folder of downloads.
 
-flock where the file system has it: the kernel frees it, however its process ends. Some parallel
-file systems have none. There a file that only one process can create stands for the lock; it tells
-host and process, so that on that host it is known when its holder has ended.
+Uses flock if the file system has it: the kernel frees it, however its process ends. Some parallel
+file systems have none. There, the lock is a file that only one process can create; it names host
+and process, so that on the same host others can see whether the holder has ended.
 """
 
 import errno
@@ -25,11 +25,11 @@ _warned: set[str] = set()
 
 
 class HeldError(ValueError):
-    """Another process holds the lock; the message tells who, where that is known."""
+    """Another process holds the lock; the message names it, if it is known."""
 
 
 class Holder(NamedTuple):
-    """Who created a lock's file. `boot` and `started` tell a process from a later namesake."""
+    """The process that created a lock file; `boot` and `started` make its number unique."""
 
     host: str
     process: int
@@ -44,8 +44,8 @@ class Holder(NamedTuple):
     def has_ended(self) -> bool:
         """Whether it is certain that this process no longer runs.
 
-        Only processes under the same kernel, in the same name space, can know. Names of hosts do
-        not decide it: containers and images often have the same.
+        Only processes under the same kernel, in the same name space, can know. Host names are not
+        compared: containers and images often share one.
         """
         if not self.boot or self.boot != _boot():
             return False
@@ -78,7 +78,7 @@ class Lock:
         self._created = created
 
     def close(self) -> None:
-        """Lets go. A second call does nothing."""
+        """Releases the lock. A second call does nothing."""
         if self._created is not None:
             self._created.unlink(missing_ok=True)
             self._created = None
@@ -99,10 +99,10 @@ class Lock:
 
 
 def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Lock:
-    """Holds the lock of `path`, a folder or a file, which is created if it is not there.
+    """Takes the lock of `path`, a folder or a file, which is created if it does not exist.
 
-    Held alone, or `shared` with others that share it. HeldError if others hold it, unless `wait`.
-    Without flock a warning says once how the lock is kept instead.
+    Exclusive, or `shared` with other shared holders. HeldError if others hold it, unless `wait`.
+    Without flock a warning, once, says how the lock is kept instead.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, flags, 0o666)

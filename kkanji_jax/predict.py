@@ -4,7 +4,8 @@ PATH is an image, a folder (all images in it and below, sorted), or - for one im
 input; with --boxes, a whole page. One row per candidate, best first. What cannot be read is a row
 with its error, and the exit status is then 1. The columns are documented in docs/predict.md.
 
-verdict: accept, ask or unknown where the model is calibrated; blank for an image without ink.
+verdict: accept, ask or unknown where the model is calibrated; blank for an image without ink;
+unclear where ink and paper cannot be told apart.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from kkanji_jax import cli
 from kkanji_jax.inference.inputs import find_images
 from kkanji_jax.inference.output import FORMATS, open_output, write_rows
-from kkanji_jax.inference.rows import SEVERAL, Asked, Row, predict_rows
+from kkanji_jax.inference.rows import Asked, Row, predict_rows
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.recogniser import Recogniser
@@ -84,11 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+SEVERAL = "several characters"  # of glyph_image's remarks
+
+
 class _Tally:
     """Counts images and errors as rows pass, and reports how many."""
 
     def __init__(self, report: cli.Report) -> None:
-        self.num_images = self.num_errors = self.num_blank = self.num_several = 0
+        self.num_images = self.num_errors = self.num_blank = self.num_unclear = 0
+        self.num_several = 0
         self._report = report
 
     def watch(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -97,7 +102,8 @@ class _Tally:
                 self.num_images += 1
                 self.num_errors += bool(row.error)
                 self.num_blank += row.verdict == "blank"
-                self.num_several += row.remark == SEVERAL
+                self.num_unclear += row.verdict == "unclear"
+                self.num_several += SEVERAL in row.remark
                 self._report("images", self.num_images, None)
             yield row
 
@@ -177,6 +183,7 @@ def predict(args: argparse.Namespace) -> int:
     for count, what in (
         (tally.num_errors, "could not be read"),
         (tally.num_blank, "have no ink"),
+        (tally.num_unclear, "are unclear: their ink and paper cannot be told apart"),
         (tally.num_several, "seem to hold several characters: cut them apart, or use --boxes"),
     ):
         if count:

@@ -1,9 +1,9 @@
-"""The random streams of training: every number that tells one stream from another stands here.
+"""The random streams of training: the number of each stream.
 
-Randomness is addressed, not consumed. A key of a step is a function of (seed, step), a key of an
-image one of (seed, address of the sample, copy); a stream folds its number into such a key. So a
-resumed run draws what the run that was not stopped would have drawn. A number, once used, keeps
-its meaning: a changed one changes every later run.
+The key of a step is a function of (seed, step), the key of an image one of (seed, address of the
+sample, copy); a stream folds its number into such a key. Nothing depends on the order of draws, so
+a resumed run draws what an uninterrupted run would have drawn. Never change or reuse a number: that
+would change every later run.
 """
 
 # Folded into the key of a step.

@@ -31,10 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         from absl import logging
 
-        from kkanji_jax.training.loop import train  # here, for --help comes without JAX
+        from kkanji_jax.training.loop import train  # imported here, so that --help needs no JAX
 
         logging.use_absl_handler()
-        logging.set_verbosity(logging.WARNING)  # Orbax tells every file it writes
+        logging.set_verbosity(logging.WARNING)  # Orbax logs every file it writes
         train(command.config, command.workdir)
 
     return cli.answer(work, interrupted="interrupted: the same command goes on, or starts")

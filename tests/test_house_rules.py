@@ -39,9 +39,6 @@ COMMANDS = (
     "data_tools/inspect.py",
 )
 LAZY = "kkanji_jax/__init__.py"  # imports what its public names stand for when they are asked
-# Still to be mended. A file that breaks its rule no longer must be struck out, or a test fails.
-WITH_FMT_SKIP = ("kkanji_jax/glyphs/ink_parts.py",)
-WITH_ANY_SETTINGS: tuple[str, ...] = ()
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,10 +116,9 @@ def objections_to(path: str, source: str) -> list[str]:
     is_source = where.parts[0] in ("kkanji_jax", "data_tools")
     if where.stem in HOMELESS:
         found.append(f"{path}: a file named so has no purpose; give it the name of its subject")
-    if path not in WITH_FMT_SKIP:
-        for line in packed_lines(source):
-            found.append(f"{path}:{line}: the layout is ruff format's; wrap the line properly")
-    if where.parts[0] != "tests" and path not in WITH_ANY_SETTINGS:
+    for line in packed_lines(source):
+        found.append(f"{path}:{line}: the layout is ruff format's; wrap the line properly")
+    if where.parts[0] != "tests":
         for name, line in any_settings(tree):
             found.append(f"{path}:{line}: {name}() takes any settings; name them, with types")
     if where.name == "__init__.py" and where.parts[:-1] != ("kkanji_jax",):
@@ -164,18 +160,6 @@ def test_no_file_breaks_a_rule_of_the_house():
     for path in python_files():
         objections += objections_to(path.relative_to(ROOT).as_posix(), path.read_text())
     assert not objections, "\n".join(objections)
-
-
-@pytest.mark.skipif(not (ROOT / "kkanji_jax").is_dir(), reason="the source tree is not beside")
-def test_what_is_still_to_be_mended_is_not_mended_yet():
-    mended = []
-    for path in {*WITH_FMT_SKIP, *WITH_ANY_SETTINGS}:
-        source = (ROOT / path).read_text() if (ROOT / path).is_file() else ""
-        if path in WITH_FMT_SKIP and not any(packed_lines(source)):
-            mended.append(path)
-        if path in WITH_ANY_SETTINGS and not any(any_settings(ast.parse(source))):
-            mended.append(path)
-    assert mended == [], "strike these out"
 
 
 @pytest.mark.skipif(not (ROOT / "kkanji_jax").is_dir(), reason="the source tree is not beside")

@@ -1,1 +1,1 @@
-"""The published files: the table of archives, and their transfer."""
+"""The published files: the table of archives, and downloading them."""

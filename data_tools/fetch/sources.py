@@ -1,4 +1,4 @@
-"""CODH's files: where they are, how large, their digests, and under which licence."""
+"""CODH's files: addresses, sizes, digests, and the licence."""
 
 import hashlib
 from pathlib import Path
@@ -94,7 +94,7 @@ ARCHIVES = (
 
 
 def problem_of(path: Path, archive: Archive) -> str | None:
-    """In what a file differs from the published one (bytes, then every known digest), or None."""
+    """How a file differs from the published one (bytes, then every known digest), or None."""
     num_bytes = path.stat().st_size
     if num_bytes != archive.num_bytes:
         return f"has {num_bytes} bytes, not {archive.num_bytes}"
@@ -108,7 +108,7 @@ def problem_of(path: Path, archive: Archive) -> str | None:
 
 
 def is_published(path: Path) -> bool | None:
-    """Whether a file is byte for byte the one of its name in ARCHIVES; None if none is listed."""
+    """Whether a file is identical to the one of its name in ARCHIVES; None if none is listed."""
     for archive in ARCHIVES:
         if archive.name == path.name:
             return problem_of(path, archive) is None

@@ -1,7 +1,7 @@
-"""One published file, from a server that may cut, stall, lie or be down -> the very bytes.
+"""Downloads one published file, from a server that may fail in any way, and verifies it.
 
-What has come so far is in `<name>.part`, beside it `<name>.part.json` says which version of the
-server's file that was. A kill at any moment costs nothing but the connection.
+What has been received is in `<name>.part`; beside it, `<name>.part.json` records which version of
+the server's file it belongs to. A kill at any moment loses only the connection.
 """
 
 import http.client
@@ -26,19 +26,19 @@ _WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
 
 
 class RefusedError(ValueError):
-    """What is offered, or is there already, is not the published file; others may still be."""
+    """A file, on the server or on disk, is not the published one; others may still be right."""
 
 
 class UnreachableError(ValueError):
-    """The server does not answer, or never to the end."""
+    """The server does not answer, or never completes an answer."""
 
 
 class _CutError(Exception):
-    """This try has failed; another one may not."""
+    """This attempt has failed; another one may succeed."""
 
 
 class Server(NamedTuple):
-    """Where files come from and how patient to be; `base_url` ends in `/`."""
+    """Where files come from, time limits and retries; `base_url` ends in `/`."""
 
     base_url: str
     retries: int = 5  # in a row without a single new byte
@@ -46,7 +46,7 @@ class Server(NamedTuple):
 
 
 def check_base_url(text: str) -> str:
-    """The base URL of a mirror, with its last `/`; ValueError for what is none."""
+    """The base URL of a mirror, ending in `/`; ValueError if it is not a URL of a folder."""
     parts = urlsplit(text)
     is_local = parts.scheme == "file" and parts.netloc in ("", "localhost")
     is_remote = parts.scheme in ("http", "https") and bool(parts.netloc) and text.isascii()
@@ -56,9 +56,9 @@ def check_base_url(text: str) -> str:
 
 
 def lock_folder(folder: Path) -> Lock:
-    """Keeps a second download out of `folder` until it is closed; a killed one lets go by itself.
+    """Locks `folder` against a second download until closed or the process ends.
 
-    ValueError if there is one.
+    ValueError if another download holds it.
     """
     try:
         return hold(folder)
@@ -67,12 +67,12 @@ def lock_folder(folder: Path) -> Lock:
 
 
 def _read_validator(notes: Path, url: str) -> str | None:
-    """The version of `url` that the partial file is of, if that is known."""
+    """The version of `url` to which the partial file belongs, if known."""
     try:
         noted = json.loads(notes.read_text(encoding="utf-8"))
         return noted["validator"] if noted["url"] == url else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None  # the digest at the end decides anyway
+        return None  # the digest is checked at the end anyway
 
 
 def _write_validator(notes: Path, url: str, headers: http.client.HTTPMessage) -> None:
@@ -102,7 +102,7 @@ def _open(url: str, headers: dict[str, str], timeout_s: float) -> http.client.HT
 
 
 def _check_offer(url: str, response: http.client.HTTPResponse, archive: Archive) -> int | None:
-    """Where in the file the answer begins, or None if that is not what was asked for."""
+    """The position in the file where the answer begins, or None for a wrong answer."""
     page = "a web page, not the file"
     if response.headers.get_content_type() == "text/html":
         raise RefusedError(f"{url} is {page}")
@@ -121,7 +121,7 @@ def _check_offer(url: str, response: http.client.HTTPResponse, archive: Archive)
 
 
 def _receive(url: str, file: BinaryIO, archive: Archive, server: Server, report: Report) -> None:
-    """Brings the partial file further, to the end if nothing happens; _CutError if it does."""
+    """Continues the partial file, if possible to its end; _CutError if the connection fails."""
     what, all_kb = f"fetching {archive.name} (kB)", -(-archive.num_bytes // 1024)
     notes = Path(f"{file.name}.json")
     have = file.seek(0, os.SEEK_END)
@@ -138,7 +138,7 @@ def _receive(url: str, file: BinaryIO, archive: Archive, server: Server, report:
         if start is None or start not in (0, have):
             file.truncate(0)
             raise _CutError("the server resumed at another place than asked")
-        if start == 0:  # it has no ranges, or its file is another than before
+        if start == 0:  # the server does not support ranges, or its file has changed
             file.truncate(0)
             file.seek(0)
             _write_validator(notes, url, response.headers)
@@ -169,7 +169,7 @@ def _receive_all(
     report: Report,
     say: Callable[[str], None],
 ) -> bool:
-    """Whether all that is there now came from the server in one piece, of one version."""
+    """Downloads to the end; returns whether all of it came from one version in one piece."""
     num_failed = num_tries = 0
     was_begun = file.tell() > 0
     while (have := file.seek(0, os.SEEK_END)) < archive.num_bytes:
@@ -210,11 +210,11 @@ def fetch(
     report: Report,
     say: Callable[[str], None],
 ) -> bool:
-    """Puts the published file into `folder`, whole and verified; False if it was there already.
+    """Puts the published file into `folder`, complete and verified; False if it was there already.
 
-    RefusedError when the file there, or the server's, is another: the former is left alone, the
-    latter never gets this name. UnreachableError when the server fails `retries` times in a row;
-    what came is kept for the next time. OSError when `folder` cannot be written.
+    RefusedError if the existing file, or the server's, is another: the existing one is not changed,
+    and the server's never gets this name. UnreachableError if the server fails `retries` times in a
+    row; what was received is kept for the next time. OSError if `folder` cannot be written.
     """
     path = folder / archive.name
     if path.exists():

@@ -1,1 +1,1 @@
-"""What a dataset will hold: the audit, the protocols, the splits, the order of examples."""
+"""The content of a dataset: the audit, the protocols, the splits, the order of examples."""

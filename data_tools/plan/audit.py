@@ -1,4 +1,4 @@
-"""What is wrong with the originals: found, reported, and dropped by rule."""
+"""Defects of the originals: found, reported, and dropped by rule."""
 
 import math
 from collections import Counter, defaultdict
@@ -50,11 +50,11 @@ class Audit(NamedTuple):
 
 
 def _border_median(pixels: bytes) -> float:
-    """Of a square image; plain Python, for NumPy's median takes ten times as long on so few."""
+    """The median of a square image's border; plain Python is ten times as fast as NumPy here."""
     side = math.isqrt(len(pixels))
     columns = pixels[side:-side:side] + pixels[2 * side - 1 : -side : side]
     border = pixels[:side] + pixels[-side:] + columns
-    if border.count(0) > len(border) // 2:  # as of nearly all: nothing to sort
+    if border.count(0) > len(border) // 2:  # true of nearly all images: no need to sort
         return 0.0
     ranked = sorted(border)
     return (ranked[len(border) // 2 - 1] + ranked[len(border) // 2]) / 2  # always an even number
@@ -66,7 +66,7 @@ def _drop_classes(
     may_train: Collection[str],
     min_images: int,
 ) -> dict[str, str]:
-    """The reason for each class that leaves: too few images, or none to train on."""
+    """The reason for each class that is left out: too few images, or none to train on."""
     counts = Counter(o.codepoint for o in kept)
     trainable = {o.codepoint for o in kept if o.sample_id in may_train}
     reasons = {}
@@ -111,11 +111,11 @@ def audit(
 ) -> Audit:
     """Applies RULES, then drops classes below `min_images` and classes without a training image.
 
-    `pooled` names sources whose official test images are treated like any others. `earlier` is
-    the split of samples assigned before (`--splits-from`): of equal pixels, they are kept before
-    others, so that their pixels do not move. `unwanted` has the reason by sample id of what
-    `--leave-out` lists: it is dropped before anything else is looked at. `min_images` counts what
-    passed every rule, in all sources and splits.
+    `pooled` names sources whose official test images are treated like any others. `earlier` is the
+    split of samples assigned before (`--splits-from`): of images with equal pixels these are the
+    ones that are kept, so that their pixels do not change split. `unwanted` has the reason by
+    sample id of images that `--leave-out` lists; they are dropped first. `min_images` counts
+    images that passed every rule, in all sources and splits.
     """
     earlier, unwanted = earlier or {}, unwanted or {}
     official = frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}

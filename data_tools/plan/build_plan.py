@@ -1,4 +1,4 @@
-"""All that decides what a DATASET will be; nothing is written here."""
+"""Decides the content of a DATASET; writes nothing."""
 
 import hashlib
 import json
@@ -21,17 +21,17 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 from kkanji_jax.data.records import FORMAT_VERSION, Chunk, address_of
 
-BUILD_VERSION = 4  # raised by any change of the files written, but for words in audit.json
-MAX_LEAKY_EXAMPLES = 2_000_000  # each has a row in splits.csv; it is a demonstration, no data set
+BUILD_VERSION = 4  # raised by any change of the written files, except for texts in audit.json
+MAX_LEAKY_EXAMPLES = 2_000_000  # each has a row in splits.csv
 ENGINES = ("device", "host")
 
 
 class Options(NamedTuple):
-    """Everything beside the source that decides what is built; no ratios: the protocol's own.
+    """All options that decide what is built; ratios None: those of the protocol.
 
-    `policy` and `engine` vary the copies that `per_class` writes out; None: the protocol's own.
-    With `val_books` or `test_books`, images that tell their book go by it; `leave_out` is a CSV of
-    sample ids that are dropped.
+    `policy` and `engine` augment the copies that `per_class` writes out; None: the protocol's.
+    With `val_books` or `test_books`, images that state their book are split by it; `leave_out` is a
+    CSV of sample ids to drop.
     """
 
     protocol: str = "honest"
@@ -49,7 +49,7 @@ class Options(NamedTuple):
     seed: int = 0
 
     def completed(self) -> "Options":
-        """The same with what is left to the protocol filled in; ValueError for bad ones."""
+        """The same with the protocol's defaults filled in; ValueError for invalid options."""
         for name, value in (("min_images", self.min_images), ("per_class", self.per_class)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} wants at least 1, got {value}")
@@ -77,7 +77,7 @@ class Options(NamedTuple):
         return self.ratios
 
     def command(self) -> str:
-        """The command that builds the same again, without this machine's paths."""
+        """The command that builds the same again, without paths of this machine."""
         words = ["python -m data_tools.build --source DIR --out DATASET"]
         words.append(f"--protocol {self.protocol}")
         words.append("--ratios " + "/".join(f"{ratio:g}" for ratio in self.shares))
@@ -105,7 +105,7 @@ class Options(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """What is to be written: the originals that stay, the split of each, their classes."""
+    """What is to be written: the originals that are kept, the split of each, their classes."""
 
     kept: list[combine.Original]
     rows: list[split.SplitRow]
@@ -125,7 +125,7 @@ class Selected(NamedTuple):
 
 
 def _catalogue_digest(originals: Iterable[combine.Original]) -> str:
-    """SHA-256 of what the originals are: ids, code points, pixels and books."""
+    """SHA-256 of what identifies the originals: ids, code points, pixels and books."""
     digest = hashlib.sha256()
     for original in originals:
         line = (original.sample_id, original.codepoint, original.pixels_sha256)
@@ -168,7 +168,7 @@ def decide(
 ) -> Decided:
     """Reads `source`, audits it and splits it; `options` are completed ones.
 
-    Its pixels go to a file without a name in the folder `scratch`.
+    Its pixels go to an unnamed file in the folder `scratch`.
     """
     catalogue = combine.combine(
         source, skip_bad=options.skip_bad, scratch=scratch, workers=workers, report=report
@@ -245,7 +245,7 @@ def _balance(
 
 
 def _row_of_copy(row: split.SplitRow, copy: int, name: str) -> split.SplitRow:
-    """The row of an example under the leaky protocol; nobody has hashed its pixels yet."""
+    """The row of an example under the leaky protocol, whose pixels have no digest yet."""
     if not copy:
         return row._replace(split=name)
     return row._replace(sample_id=f"{row.sample_id}#{copy}", split=name, pixels_sha256="")
@@ -308,7 +308,7 @@ def count_splits(
 
 
 def count_originals(rows: Iterable[split.SplitRow], index: ClassIndex) -> dict[str, int]:
-    """The originals of each class that training sees, itself or as copies."""
+    """The originals of each class that are in training, themselves or as copies."""
     parents = {(row.codepoint, row.parent_id) for row in rows if row.split == "train"}
     counts = Counter(codepoint for codepoint, _ in parents)
     return {codepoint: counts[codepoint] for codepoint in index.codepoints}

@@ -1,4 +1,4 @@
-"""Which original is for training, validation or test; decided before anything is augmented.
+"""Assigns each original to training, validation or test, before anything is augmented.
 
 `legacy` is the one exception: it splits the augmented copies, to show what that hides.
 """
@@ -14,7 +14,7 @@ from data_tools.read.catalogue import OFFICIAL_TESTS, Original
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 
 Ratios = tuple[float, float, float]
-# Train/val/test in percent. Of 5050's halves the test half is never cut: val comes out of training.
+# Train/val/test in percent. In 5050 the test half stays whole: val is taken from training.
 DEFAULT_RATIOS: dict[str, Ratios] = {
     "honest": (80.0, 10.0, 10.0),
     "5050": (45.0, 5.0, 50.0),
@@ -25,7 +25,7 @@ PROTOCOLS = tuple(DEFAULT_RATIOS)
 
 
 class Assignment(NamedTuple):
-    """The split of each original, and why a class is left out; of such a class splits are void."""
+    """The split of each original, and why a class is left out; its splits are then ignored."""
 
     splits: list[str]
     left_out: dict[str, str]
@@ -48,7 +48,7 @@ def parse_books(text: str) -> tuple[str, ...]:
 
 
 def split_position(text: str, seed: int) -> float:
-    """Where a text falls in [0, 1), for this seed: of an original, that of its pixels' SHA-256."""
+    """A number in [0, 1) from a text and this seed; of an original: from its pixels' SHA-256."""
     digest = hashlib.blake2b(f"{seed}:{text}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53
 
@@ -60,7 +60,7 @@ def _split_at(position: float, ratios: Ratios) -> str:
 
 
 def official_tests(pooled: Collection[str]) -> frozenset[str]:
-    """The sources whose images are test whatever the protocol says."""
+    """The sources whose images are test whatever the protocol."""
     return frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}
 
 
@@ -72,7 +72,7 @@ def check_choice(
     has_earlier: bool,
     has_books: bool = False,
 ) -> None:
-    """ValueError for an unknown protocol, and for options that do not go with it."""
+    """ValueError for an unknown protocol, and for options that do not fit it."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"wanted a protocol of {', '.join(PROTOCOLS)}, got {protocol!r}")
     if protocol == "5050" and ratios[2] != 50:
@@ -131,11 +131,11 @@ def assign_splits(
     """The split of each original, under the honest protocol.
 
     Official test images are test, unless their set is `pooled`. Images of a book in `books` are
-    where their book is. Samples in `earlier` stay where they were. Any other goes by its hash: the
-    first `ratios[0]` percent of [0, 1) is train, then val, then test. A class that has no training
-    image then gets the one of largest hash that no other rule holds; so the split of a sample
-    depends on its own pixels, on the seed, and only in such a class on the others of its class.
-    Equal pixels of one class have equal hashes.
+    where their book is. Samples in `earlier` stay where they were. Any other is placed by its hash:
+    the first `ratios[0]` percent of [0, 1) is train, then val, then test. A class without a
+    training image then gets, of its images to which none of these rules applies, the one of largest
+    hash. So the split of a sample depends on its pixels and the seed, and only in such a class on
+    the other images of the class. Equal pixels of one class have equal hashes.
     """
     earlier, books = earlier or {}, books or {}
     official = official_tests(pooled)
@@ -180,9 +180,9 @@ def _halve(
 ) -> Assignment:
     """Half of each class is test, as in the published comparison; an odd one is for training.
 
-    The images of a class stand in the order of their hashes. The first half, `ratios[0]` +
-    `ratios[1]` parts of it, is divided again by a second hash, so that validation costs the test
-    half nothing; a class whose training part would be empty gets the first one of it.
+    The images of a class are in the order of their hashes. The first half, `ratios[0]` +
+    `ratios[1]` parts of it, is divided again by a second hash, so validation takes nothing from the
+    test half. If the training part of a class would be empty, it gets the first image.
     """
     official = official_tests(pooled)
     splits = ["test"] * len(originals)
@@ -206,7 +206,7 @@ def _halve(
 
 
 def _books_of(originals: Sequence[Original], earlier: Mapping[str, str]) -> dict[str, str | None]:
-    """Each book, and the split it had before if it had one; refuses originals of no book."""
+    """Each book, and its earlier split if it had one; refuses originals without a book."""
     bookless = sorted({o.source for o in originals if not o.book})
     if bookless:
         raise ValueError(
@@ -237,7 +237,7 @@ def _untrained(originals: Sequence[Original], splits: Sequence[str]) -> dict[str
 def _hold_books_out(
     originals: Sequence[Original], *, ratios: Ratios, seed: int, earlier: Mapping[str, str]
 ) -> Assignment:
-    """Whole books go by the hash of their id, so that adding a book moves no other."""
+    """Whole books are placed by the hash of their id, so adding a book moves no other."""
     split_of = {
         book: before or _split_at(split_position(book, seed), ratios)
         for book, before in _books_of(originals, earlier).items()
@@ -264,8 +264,8 @@ def assign(
 ) -> Assignment:
     """The split of each original under `protocol`, and the classes that it leaves out.
 
-    `books`, under honest, is what `hold_out` returns. Under legacy all are train but official test
-    images: `split_copies` decides on the copies.
+    `books`, under honest, is what `hold_out` returns. Under legacy all are train except official
+    test images; `split_copies` assigns the copies.
     """
     if protocol == "5050":
         return _halve(originals, ratios=ratios, seed=seed, pooled=pooled)
@@ -287,7 +287,7 @@ def split_copies(
     ratios: Ratios,
     seed: int,
 ) -> list[str]:
-    """The split of each augmented copy under legacy: at random, whatever its original is in."""
+    """The split of each augmented copy under legacy: random, independent of its original."""
     return [
         _split_at(split_position(f"{sample_ids[row]}#{copy}", seed), ratios)
         for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""What each shard holds: the stored order of a split's examples, and where each shard begins."""
+"""The content of each shard: the stored order of a split's examples, and the cuts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ CHUNK_SIZE = 256  # examples a record
 SHARD_EXAMPLES = 16_384  # at most: 64 MiB of pixels, some 20 MB on disk
 WRITER_OPTIONS = "group_size:1,zstd:11"  # 4 % smaller than zstd:1, and read a fifth faster
 BLOCK = 2**20  # examples planned at a time: 38 million would fill the memory otherwise
-_SHARD_SALT = 0x5A4D  # so that the stored order is not the order of any other use of the seed
+_SHARD_SALT = 0x5A4D  # makes the stored order differ from every other order drawn from the seed
 
 
 class Selection(NamedTuple):
@@ -25,7 +25,7 @@ class Selection(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Where one shard lies: examples `start` to `end` of a selection, by its place in a list."""
+    """The extent of one shard: examples `start` to `end` of a selection, by its place in a list."""
 
     file: str
     selection: int
@@ -42,8 +42,8 @@ def store_order(
 ) -> Selection:
     """The examples in the order of a hash of (seed, sample, copy).
 
-    So every record and every shard is a fair mixture of classes: reading whole records in a
-    shuffled order is then enough for a stream, and equal shards make equal work.
+    So every record and every shard is a random mixture of classes: a stream can read whole records
+    in a shuffled order, and shards of equal size take equal work.
     """
     addresses, keys = address_of(sample_ids), np.empty(len(rows), np.uint64)
     for start in range(0, len(rows), BLOCK):
@@ -54,7 +54,7 @@ def store_order(
 
 
 def layout(selections: Sequence[Selection], *, chunk_size: int, shard_examples: int) -> list[Span]:
-    """Every shard of a dataset: of whole records but for the last of a split, as even as can be."""
+    """All shards of a dataset, of even size; only the last record of a split may be short."""
     spans = []
     for place, selection in enumerate(selections):
         num_records = -(-len(selection.rows) // chunk_size)

@@ -1,6 +1,6 @@
 """splits.csv: which sample is for training, validation or test; written, checked, read.
 
-The format is in docs/splits.md. `protocols` decides what stands in it.
+The format is documented in docs/splits.md. `protocols` decides its content.
 """
 
 import csv
@@ -17,13 +17,13 @@ from kkanji_jax.data.manifest import SPLITS
 
 SPLITS_VERSION = 1  # columns may be added to its right; any other change raises it
 COLUMNS = ("sample_id", "codepoint", "split", "pixels_sha256", "parent_id", "book")
-MIN_DIGITS = 16  # of a SHA-256 that a published file may have cut short
+MIN_DIGITS = 16  # of a SHA-256, which a published file may shorten
 
 
 class SplitRow(NamedTuple):
-    """One row of splits.csv; `pixels_sha256` is of the 64x64 pixels, empty where unknown.
+    """One row of splits.csv; `pixels_sha256` is of the 64x64 pixels, empty if unknown.
 
-    `book` is empty where the source does not tell it, or where it decided nothing.
+    `book` is empty if the source does not state it, or if the protocol does not use it.
     """
 
     sample_id: str
@@ -52,9 +52,9 @@ def make_rows(
 
 
 def check_rows(rows: Iterable[SplitRow], *, allow_leaks: bool = False) -> None:
-    """ValueError when a sample comes twice, or two splits share a parent, pixels, or a book.
+    """ValueError if a sample comes twice, or two splits share a parent, pixels, or a book.
 
-    `allow_leaks` looks for samples that come twice only.
+    `allow_leaks` checks only for samples that come twice.
     """
     first_of: dict[tuple[str, str], SplitRow] = {}
     seen: set[str] = set()
@@ -77,7 +77,7 @@ def check_rows(rows: Iterable[SplitRow], *, allow_leaks: bool = False) -> None:
 
 
 def to_csv(rows: Sequence[SplitRow]) -> str:
-    """The content of splits.csv; it has the column of books only where a row names one."""
+    """The content of splits.csv; it has the column of books only if a row has one."""
     num_columns = len(COLUMNS) if any(row.book for row in rows) else COLUMNS.index("book")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -115,14 +115,14 @@ def read_splits(path: Path) -> list[SplitRow]:
 
 
 def _is_digest_of(listed: str, pixels_sha256: str) -> bool:
-    """Whether a listed digest, which may be cut short or absent, is that of these pixels."""
+    """Whether a listed digest, which may be shortened or absent, is that of these pixels."""
     return not listed or (len(listed) >= MIN_DIGITS and pixels_sha256.startswith(listed))
 
 
 def read_earlier(path: Path, originals: Iterable[Original]) -> tuple[dict[str, str], list[str]]:
     """(split by sample id, ids that the source does not have) of an earlier splits.csv.
 
-    Refuses a sample whose code point or pixels are no longer those of the file.
+    ValueError if the code point or the pixels of a sample have changed.
     """
     listed = read_splits(path)
     rows = {row.sample_id: row for row in listed}

@@ -1,1 +1,1 @@
-"""Archives, folders and image formats become one catalogue of originals."""
+"""Reads archives, folders and image formats into one catalogue of originals."""

@@ -1,7 +1,7 @@
-"""Archives that are not trusted: arrays of npz and gzipped IDX files, the members of a tar.
+"""Reads untrusted archives: arrays of npz and gzipped IDX files, the members of a tar.
 
-Sizes are known before memory is taken, pickles are refused, large arrays come as a stream of rows,
-and nothing is extracted to disk.
+Sizes are checked before memory is allocated, pickles are refused, large arrays are read as a stream
+of rows, and nothing is extracted to disk.
 """
 
 import gzip
@@ -29,11 +29,11 @@ _BLOCK = 512  # of a tar
 
 
 class _ColumnsError(ValueError):
-    """A sound array in an order that is not read; fetching it again would not help."""
+    """An undamaged array in an order that is not supported; downloading it again will not help."""
 
 
 class _Opened(NamedTuple):
-    """An array whose header was read; `file` stands where its data start."""
+    """An array whose header was read; `file` is positioned at its data."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -122,7 +122,7 @@ def _open_array(path: Path) -> Any:
 
 
 def _read_exactly(opened: _Opened, num_bytes: int, is_last: bool) -> bytes:
-    """The next bytes of the data; after the last the end is read too, where checksums are."""
+    """The next bytes of the data; after the last ones the end is read too, to check checksums."""
     pieces = []
     while num_bytes and (piece := opened.file.read(min(num_bytes, 2**24))):
         pieces.append(piece)
@@ -151,7 +151,7 @@ def read_array(path: Path) -> np.ndarray:
 def iterate_rows(path: Path) -> Iterator[UInt8[np.ndarray, "n ..."]]:
     """The rows of a uint8 array, in blocks of ROWS_PER_BLOCK: memory does not grow with the file.
 
-    A damaged file may be found out at the end only; what came before is then worth nothing.
+    Damage may be found only at the end; all rows before it must then be discarded.
     """
     with _open_array(path) as opened:
         if opened.dtype != np.uint8:
@@ -171,7 +171,7 @@ class _Member(NamedTuple):
 
 
 class _ShortReads(io.FileIO):
-    """A file that never gives much at once: tarfile takes a header's word for its own size."""
+    """A file that returns little at a time, because tarfile trusts the sizes in headers."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= MAX_MEMBER_BYTES:
@@ -180,7 +180,7 @@ class _ShortReads(io.FileIO):
 
 
 def _clean_name(member: tarfile.TarInfo) -> str:
-    """The path inside the archive, of a plain file or folder; ValueError for anything else."""
+    """The path of a plain file or folder inside the archive; ValueError for anything else."""
     name, parts = member.name, PurePosixPath(member.name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
         raise ValueError(f"has a member outside it, {name!r}")
@@ -192,7 +192,7 @@ def _clean_name(member: tarfile.TarInfo) -> str:
 
 
 def _scan_tar(raw: BinaryIO) -> list[_Member]:
-    """Where every file of a tar is, once all of its headers have been checked."""
+    """The place of every file in a tar, after all of its headers have been checked."""
     members: list[_Member] = []
     seen: set[str] = set()
     size = raw.seek(0, io.SEEK_END)
@@ -203,7 +203,7 @@ def _scan_tar(raw: BinaryIO) -> list[_Member]:
     num_seen = ends_at = 0
     with tarfile.open(fileobj=raw, mode="r:") as archive:
         while (member := archive.next()) is not None:
-            # or TarFile keeps every member it has seen
+            # otherwise TarFile keeps every member that it has read
             archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
             name = _clean_name(member)
             num_seen += 1
@@ -230,9 +230,9 @@ def _scan_tar(raw: BinaryIO) -> list[_Member]:
 def iterate_tar(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of every file of a tar, in its order, without writing any to disk.
 
-    The whole archive is refused, before its first file is given, for a member that is absolute,
-    climbs with `..`, is a link or a device, comes twice or is over MAX_MEMBER_BYTES, for more than
-    MAX_MEMBERS, and for an archive that is cut or damaged.
+    ValueError, before the first file, for a member that is absolute, contains `..`, is a link or a
+    device, comes twice or is over MAX_MEMBER_BYTES, for more than MAX_MEMBERS, and for an archive
+    that is truncated or damaged.
     """
     advice = "refusing the whole archive: download it again"
     with _ShortReads(path) as raw:

@@ -1,4 +1,4 @@
-"""One folder of sources, in whichever of their forms -> one catalogue of originals."""
+"""One catalogue of originals from a folder of sources, in all their forms."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -36,7 +36,7 @@ OFFICIAL_TESTS = ("k49-test", "kmnist-test")
 class Original(NamedTuple):
     """One image as its source has it: `pixels` 64x64 or 28x28, its digest that of 64x64.
 
-    `held` is the pixels, or where they are on disk. `book` is empty where no source tells it.
+    `held` is the pixels, or their place on disk. `book` is empty if the source does not state it.
     """
 
     sample_id: str
@@ -55,7 +55,7 @@ class Original(NamedTuple):
 class Catalogue(NamedTuple):
     """All originals in order: kkanji, the 28x28 sets by row, image folders, character shapes.
 
-    But for the 28x28 sets each of them is in order of code point, then of sample id.
+    Except for the 28x28 sets, each is in order of code point, then of sample id.
     """
 
     originals: list[Original]
@@ -123,7 +123,7 @@ def _by_codepoint(originals: list[Original]) -> list[Original]:
 
 
 class _Gathering:
-    """The catalogue while it grows; pixels go to the store, not into memory."""
+    """The catalogue under construction; pixels go to the store, not into memory."""
 
     def __init__(self, store: PixelStore, skip_bad: bool) -> None:
         self._store, self._skip_bad = store, skip_bad
@@ -140,7 +140,7 @@ class _Gathering:
         in_order: bool = False,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Adds one source, with `details` for the manifest; BadFilesError for files of no use."""
+        """Adds one source, with `details` for the manifest; BadFilesError for unusable files."""
         originals: list[Original] = []
         findings: list[Finding] = []
         num_made = 0
@@ -183,11 +183,11 @@ def combine(
 ) -> Catalogue:
     """Reads every source in `folder`: see `layouts.find_layout` for what they are.
 
-    Refuses a folder without any, half of an images-labels pair, and damaged archives. Files of
-    class folders that cannot be used stop it with a list of them all (BadFilesError); with
-    `skip_bad` they become findings. Files that are no source's are ignored, and are findings.
-    Pixels are not kept in memory but in a PixelStore in the folder `scratch`. `workers` decode;
-    what is found does not depend on their number.
+    Refuses a folder without any, half of an images-labels pair, and damaged archives. Unusable
+    files in class folders raise BadFilesError with a list of them all; with `skip_bad` they become
+    findings. Other files are ignored, and are findings. Pixels are not kept in memory but in a
+    PixelStore in the folder `scratch`. `workers` decode; the result does not depend on their
+    number.
     """
     workers = workers or Workers(1)
     layout = find_layout(folder)

@@ -1,7 +1,7 @@
-"""Folders named by code points, full of images -> a stream of what is in them, by its name.
+"""Lists the images in folders named by code points, in order of their names.
 
-Three kinds: Kuzushiji-Kanji (kkanji2/ or its tar), any folder of U+XXXX/, and CODH's character
-shapes, <book>/characters/U+XXXX/. Of a folder no file is opened here.
+There are three kinds: Kuzushiji-Kanji (kkanji2/ or its tar), any folder of U+XXXX/, and CODH's
+character shapes, <book>/characters/U+XXXX/. Files in folders are not opened here.
 """
 
 import os
@@ -17,7 +17,7 @@ from kkanji_jax.glyphs.image_files import SUFFIXES
 
 
 def _list_files(folder: Path) -> list[str]:
-    """The path inside it of every file of a folder, sorted; links to folders are not followed."""
+    """The relative path of every file of a folder, sorted; links to folders are not followed."""
     top = str(folder)
     names: list[str] = []
     for inside, _, files in os.walk(top):
@@ -84,7 +84,7 @@ def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
 
 
 def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
-    """Why a file cannot be the sample that its path says, or None."""
+    """Why a file cannot be a sample, judging by its path, or None."""
     if file.parent != class_folder:
         return "is in a folder inside its class folder"
     if not file.name.isprintable():
@@ -98,7 +98,7 @@ def iterate_images(
     """Class folders of images in any raster format, each made a 64x64 white-on-black glyph.
 
     Ids are `<source>/U+XXXX/<file name>`. With `book` the files are CODH's crops of that book,
-    whose names say so, and ids leave the suffix out.
+    whose names must say so, and ids leave out the suffix.
     """
     what = f"reading {book or source}"
     for number, class_folder in enumerate(class_folders):

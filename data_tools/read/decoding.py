@@ -1,4 +1,4 @@
-"""Files that are images by their names -> their pixels, in the order in which they came."""
+"""Decodes files with the suffix of an image, in the order of the source."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ CHUNK_FILES, CHUNK_BYTES = 128, 2**20  # what a worker is given at a time, at mo
 
 
 class Finding(NamedTuple):
-    """One thing that a rule of the audit names: a sample or a file, and why."""
+    """One entry of a rule of the audit: a sample or a file, and why."""
 
     rule: str
     name: str
@@ -22,7 +22,7 @@ class Finding(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """A file that is an image by its name."""
+    """A file with the suffix of an image, not decoded yet."""
 
     sample_id: str
     codepoint: str
@@ -32,7 +32,7 @@ class Unread(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """The pixels of a sound image, and their digest."""
+    """The pixels of an undamaged image, and their digest."""
 
     pixels: bytes
     pixels_sha256: str
@@ -41,14 +41,14 @@ class Decoded(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The rule by which an image is none, and why."""
+    """The rule by which a file is not an image, and why."""
 
     rule: str
     detail: str
 
 
 class FoundOriginal(NamedTuple):
-    """One sound image, 64x64 or 28x28; the digest is that of its pixels at 64x64."""
+    """One undamaged image, 64x64 or 28x28; the digest is that of its pixels at 64x64."""
 
     sample_id: str
     codepoint: str
@@ -62,7 +62,7 @@ Decode = Callable[[bytes | str], Decoded]
 
 
 def digest_of(pixels: bytes) -> str:
-    """What an image is known by: the SHA-256 of its pixels at 64x64."""
+    """The SHA-256 of an image's pixels at 64x64, which identifies it."""
     return hashlib.sha256(pixels).hexdigest()
 
 
@@ -124,7 +124,7 @@ def _tell(unread: Unread, outcome: Decoded | Refused) -> Iterator[FoundOriginal 
 def read_all(
     stream: Iterable[Unread | Finding], decode: Decode, workers: Workers
 ) -> Iterator[FoundOriginal | Finding]:
-    """The files of a stream opened and decoded by the workers; its findings are handed on."""
+    """The files of a stream opened and decoded by the workers; its findings are passed on."""
     sent, chunks = tee(_iterate_chunks(stream))
     contents = ([each.content for each in chunk if isinstance(each, Unread)] for chunk in sent)
     results = workers.map(partial(_decode_all, decode), contents, most=4 * workers.count)

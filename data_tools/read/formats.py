@@ -1,4 +1,4 @@
-"""Bytes of CODH's formats -> checked arrays: PNG, images of other kinds, labels, class maps."""
+"""Checked arrays from bytes of CODH's formats: PNG, other images, labels, class maps."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ _PLAIN_GREY = bytes([8, 0, 0, 0, 0])  # bits, colour type, compression, filters,
 
 
 class WrongSizeError(ValueError):
-    """A sound image that is not IMAGE_PX x IMAGE_PX."""
+    """An undamaged image that is not IMAGE_PX x IMAGE_PX."""
 
 
 class Png(NamedTuple):
@@ -37,7 +37,7 @@ class Png(NamedTuple):
 
 
 def check_png(data: bytes) -> Png:
-    """What a PNG states, once all its chunks are there and undamaged; or ValueError says why."""
+    """The header of a PNG whose chunks are all there and undamaged; ValueError otherwise."""
     if not data:
         raise ValueError("is empty")
     if not data.startswith(_PNG_SIGNATURE):
@@ -69,21 +69,21 @@ def check_png(data: bytes) -> Png:
 
 
 def _decode_plain(png: Png) -> bytes | None:
-    """The pixels of plain grey, by the decoder that opening the file would come to; or None."""
+    """The pixels of an 8-bit grey PNG, by Pillow's decoder without opening the file; or None."""
     if not png.is_plain:
         return None
     try:
         return Image.frombytes("L", png.size, b"".join(png.bodies), "zip", "L").tobytes()
     except ValueError:
-        return None  # opening the file says what is wrong
+        return None  # opening the file will say what is wrong
 
 
 def decode_png(data: bytes) -> tuple[bytes, str | None]:
-    """The pixels of a 64x64 PNG, row by row, and its mode where it was not 8-bit grey.
+    """The pixels of a 64x64 PNG, row by row, and its mode if it was not 8-bit grey.
 
-    8-bit grey is taken as it is. Other modes become the white-on-black look by the rule of
-    `kkanji_jax.glyphs.glyph_image`, which every image but CODH's own goes by.
-    WrongSizeError for another size, before any pixel is decoded; ValueError for a bad file.
+    8-bit grey is used unchanged. Other modes are converted to a white-on-black glyph by
+    `kkanji_jax.glyphs.glyph_image`, like every image that is not CODH's. WrongSizeError for another
+    size, before any pixel is decoded; ValueError for a damaged file.
     """
     png = check_png(data)
     if png.size != (IMAGE_PX, IMAGE_PX):
@@ -102,11 +102,11 @@ def decode_png(data: bytes) -> tuple[bytes, str | None]:
 
 
 def read_glyph(path: Path) -> tuple[bytes, bool]:
-    """The 64x64 pixels of an image file of any raster format, and whether they are its own.
+    """The 64x64 pixels of an image file of any raster format, and whether they are unchanged.
 
-    White-on-black images of 64x64 are taken as they are, all others go through
-    `kkanji_jax.glyphs.glyph_image`, as images do that a model is asked about. ValueError for a file
-    that is damaged, over 4096 x 4096 pixels (before they are decoded), or of several frames.
+    White-on-black images of 64x64 are used unchanged, all others go through
+    `kkanji_jax.glyphs.glyph_image`, as in `predict`. ValueError for a file that is damaged, over
+    4096 x 4096 pixels (before they are decoded), or of several frames.
     """
     num_bytes = path.stat().st_size
     if not num_bytes:
@@ -117,7 +117,7 @@ def read_glyph(path: Path) -> tuple[bytes, bool]:
         if file.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE:
             file.seek(0)
             try:
-                check_png(file.read())  # Pillow forgives a PNG that is cut after its pixels
+                check_png(file.read())  # Pillow accepts a PNG that is truncated after its pixels
             except ValueError as err:
                 raise ValueError(f"{path} {err}") from err
     grey = load_image(path)
@@ -126,7 +126,7 @@ def read_glyph(path: Path) -> tuple[bytes, bool]:
 
 
 def count_images(path: Path) -> int:
-    """How many images an npz or idx file states to have; ValueError if they are not 28x28."""
+    """How many images the header of an npz or idx file states; ValueError if not 28x28."""
     shape, dtype = archives.peek_array(path)
     if dtype != np.uint8 or len(shape) != 3 or shape[1:] != (SMALL_PX, SMALL_PX):
         raise ValueError(f"{path} wants images uint8 [n, 28, 28], got {dtype} {list(shape)}")

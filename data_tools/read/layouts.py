@@ -1,4 +1,4 @@
-"""What a folder of sources holds, told from names alone, and what names inside it mean."""
+"""The sources in a folder, recognised by names alone, and the meaning of names inside them."""
 
 import re
 from functools import cache
@@ -52,13 +52,13 @@ class Layout(NamedTuple):
 
 
 def is_class_folder(path: Path) -> bool:
-    """Whether a folder means to be named by a code point, rightly or wrongly."""
+    """Whether a folder's name is meant to be a code point, rightly or wrongly written."""
     return path.name[:2] in ("U+", "u+") and path.is_dir()
 
 
 @cache
 def codepoint_problem(folder_name: str) -> str | None:
-    """Why the name of a class folder is no code point, or None."""
+    """Why the name of a class folder is not a code point, or None."""
     try:
         parse_codepoint(folder_name)
     except ValueError as err:
@@ -67,7 +67,7 @@ def codepoint_problem(folder_name: str) -> str | None:
 
 
 def crop_problem(stem: str, codepoint: str, book: str) -> str | None:
-    """Why a file in <book>/characters/<codepoint>/ is no crop of these, by its name, or None.
+    """Why a file in <book>/characters/<codepoint>/ is not a crop of these, by its name, or None.
 
     CODH names a crop U+XXXX_<book>_<page>_X<x>_Y<y>.
     """

@@ -1,4 +1,4 @@
-"""Pixels that need not be in memory: put down in a scratch file, read back one image at a time."""
+"""A scratch file for pixels that need not be in memory, read back one image at a time."""
 
 import os
 import tempfile
@@ -29,10 +29,10 @@ class StoredPixels:
 
 
 class PixelStore:
-    """A scratch file in `folder`, or where TMPDIR says.
+    """A scratch file in `folder`, or in TMPDIR.
 
-    It has no name, so it is gone with the process, however that ends. It holds 784 bytes for each
-    image of 28x28 and 4,096 for each of 64x64.
+    It has no name, so it disappears with the process, however that ends. It takes 784 bytes for
+    each image of 28x28 and 4,096 for each of 64x64.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -44,18 +44,18 @@ class PixelStore:
         self._buffer = bytearray()
 
     def put(self, pixels: bytes) -> StoredPixels:
-        """Puts down one image, 64x64 or 28x28; OSError names the folder when it is full."""
+        """Stores one image, 64x64 or 28x28; OSError names the folder when the disk is full."""
         if len(pixels) not in (LARGE, SMALL):
             raise ValueError(f"wanted {LARGE} or {SMALL} bytes of pixels, got {len(pixels)}")
         offset = self._num_written + len(self._buffer)
         self._buffer += pixels
         if len(self._buffer) >= _BUFFER_BYTES:
             self._flush()
-        # Not len(pixels): one number object for all, not one for each of millions.
+        # Not len(pixels), which would make a new number object for each of millions of images.
         return StoredPixels(self, offset, LARGE if len(pixels) == LARGE else SMALL)
 
     def read(self, offset: int, num_bytes: int) -> bytes:
-        """Bytes that were put down."""
+        """The bytes of an image that was stored."""
         if offset >= self._num_written:  # images are written whole: none is half in the buffer
             start = offset - self._num_written
             return bytes(self._buffer[start : start + num_bytes])

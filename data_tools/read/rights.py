@@ -16,8 +16,8 @@ CHAR_SHAPE_ATTRIBUTION = (
 def read_rights(folder: Path) -> dict[str, str]:
     """`licence` and `attribution` of the images in a source folder, for the manifest.
 
-    rights.json beside the images states both for all of them, in an object with these two texts.
-    Without it CODH's sets have CODH's, and other images are said to have none stated.
+    rights.json beside the images states both for all of them, as an object with these two strings.
+    Without it CODH's sets have CODH's, and for other images none is stated.
     """
     path = folder / RIGHTS_NAME
     if path.is_file():

@@ -1,1 +1,1 @@
-"""A dataset for the eye: counts, contact sheets, the audit page."""
+"""Shows a dataset: counts, contact sheets, the audit page."""

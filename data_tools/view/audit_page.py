@@ -1,4 +1,4 @@
-"""The audit as a page: one self-contained HTML file with the pictures of what was found."""
+"""The audit as one self-contained HTML file with pictures of what was found."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ PICTURES_A_PAGE = 24  # findings of a rule that are laid out at once
 
 
 class CaptionedImage(NamedTuple):
-    """An image of the audit, as the page shows it."""
+    """An image of the audit, with its caption."""
 
     base64: str  # of a PNG
     caption: str
@@ -33,7 +33,7 @@ def _picture(image: UInt8[np.ndarray, "h w"], caption: str) -> CaptionedImage:
 
 
 def _caption(sample_id: str) -> str:
-    """The character where the id tells it, and the rest of the id."""
+    """The character, if the id states it, and the rest of the id."""
     source, _, rest = sample_id.partition("/")
     codepoint, _, name = rest.partition("/")
     if not codepoint.startswith("U+"):
@@ -44,7 +44,7 @@ def _caption(sample_id: str) -> str:
 def _rule_view(
     name: str, rule: dict[str, Any], images: Mapping[str, UInt8[np.ndarray, "h w"]]
 ) -> dict[str, Any]:
-    """What the page shows of a rule: pages of pictures, then the names that have none."""
+    """The content of a rule on the page: pages of pictures, then names without a picture."""
     findings, without = [], []
     for finding in rule["samples"]:
         names = ids_in(finding)
@@ -88,7 +88,7 @@ def class_size_rows(manifest: dict[str, Any]) -> Iterator[tuple[str, int, int, s
 
 
 def to_html(manifest: dict[str, Any], report: dict[str, Any], pictures: Chunk | None) -> str:
-    """The page of one DATASET; without `pictures`, which older datasets lack, words only."""
+    """The page of one DATASET; without `pictures`, which older datasets lack, only text."""
     images = dict(zip(pictures.sample_ids, pictures.images, strict=True)) if pictures else {}
     rules = [_rule_view(name, rule, images) for name, rule in report["rules"].items()]
     dropped: dict[str, list[dict[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""Images -> a labelled sheet."""
+"""Contact sheets: labelled images in rows."""
 
 import importlib.resources
 import os
@@ -30,8 +30,8 @@ def draw_sheet(
 ) -> Image.Image:
     """The images row by row, `scale` screen pixels to a pixel, each above its caption.
 
-    A caption may have several lines. Characters that the font cannot draw appear as U+XXXX.
-    Refuses no image at all, and as many captions as not images.
+    A caption may have several lines. Characters that the font lacks appear as U+XXXX. ValueError
+    without images, or if the numbers of images and captions differ.
     """
     if not images or len(images) != len(captions):
         raise ValueError(
@@ -73,8 +73,8 @@ def draw_sheet(
 def draw_augmented_sheet(
     images: Sequence[UInt8[np.ndarray, "h w"]], parent_ids: Sequence[str], policy: Policy, seed: int
 ) -> Image.Image:
-    """Two rows an image: itself and its copies, by the engine on the device, then on the host."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a look at a few images takes no accelerator
+    """Two rows for each image: itself with copies by the device engine, then by the host's."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a few images do not need an accelerator
     import jax
     import jax.numpy as jnp
 
@@ -97,7 +97,7 @@ def draw_augmented_sheet(
 
 
 def drawable(text: str) -> str:
-    """`text` with every character that the sheet's font lacks written as its code point."""
+    """`text` with every character that the sheet's font lacks replaced by its code point."""
     has = _coverage()
     parts = []
     for character in text:
@@ -111,7 +111,7 @@ def drawable(text: str) -> str:
 
 @cache
 def _font_path() -> Path | None:
-    """A font with kanji, where one is installed beside us."""
+    """A font file with kanji, if one is installed with the package's dependencies."""
     try:
         path = Path(str(importlib.resources.files("matplotlib_fontja"))) / "fonts" / "ipaexg.ttf"
     except ModuleNotFoundError:

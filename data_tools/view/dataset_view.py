@@ -1,4 +1,4 @@
-"""A DATASET seen from outside: its card, its examples, its long tail."""
+"""Reads a DATASET for display: its card, its examples, its long tail."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}
 
 
 class Example(NamedTuple):
-    """One example and where it lies."""
+    """One example and its place in the dataset."""
 
     image: UInt8[np.ndarray, "h w"]
     class_id: int
@@ -32,7 +32,7 @@ class Example(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A DATASET's folder and what it says of itself; its pixels stay on disk."""
+    """A DATASET's folder, manifest and index; its pixels stay on disk."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -56,7 +56,7 @@ class Dataset(NamedTuple):
     def examples(
         self, splits: Sequence[str], class_ids: Collection[int] = (), parent_id: str = ""
     ) -> Iterator[Example]:
-        """The examples of these classes, or made of that original, a record at a time."""
+        """The examples of these classes, or made from that original, a record at a time."""
         from kkanji_jax.data.resident import read_chunks
 
         wanted = np.array(sorted(class_ids), np.int32)
@@ -80,7 +80,7 @@ class Dataset(NamedTuple):
 
 
 def card(dataset: Dataset, splits: Sequence[str]) -> Iterator[str]:
-    """What the dataset is, line by line."""
+    """A description of the dataset, line by line."""
     manifest, sizes = dataset.manifest, list(dataset.manifest["original_counts"].values())
     yield f"dataset    {dataset.folder}"
     yield f"made by    {manifest['created_by']}: {manifest['command']}"
@@ -134,7 +134,7 @@ def read_audit(folder: Path) -> dict[str, Any]:
 
 
 def read_pictures(folder: Path) -> Chunk | None:
-    """The images that the audit found; None for a dataset made before they were kept."""
+    """The images that the audit found; None for a dataset made by a version that kept none."""
     path = folder / PICTURES_NAME
     try:
         return decode(path.read_bytes()) if path.is_file() else None
@@ -155,7 +155,7 @@ def audit_lines(folder: Path) -> Iterator[str]:
 
 
 def describe(dataset: Dataset, example: Example) -> Iterator[str]:
-    """What is known of one example, line by line."""
+    """A description of one example, line by line."""
     yield f"sample     {example.sample_id}"
     yield f"parent     {example.parent_id}"
     yield f"class      {dataset.name_of(example.class_id)}, id {example.class_id}"
@@ -175,7 +175,7 @@ def family_of(dataset: Dataset, sample_id: str, splits: Sequence[str] = SPLITS) 
 
 
 def class_id_of(dataset: Dataset, text: str) -> int:
-    """The class of a character or a code point; ValueError when the dataset has none such."""
+    """The class of a character or a code point; ValueError if the dataset does not have it."""
     codepoint = codepoint_of(text) if len(text) == 1 else parse_codepoint(text)
     if codepoint not in dataset.index.codepoints:
         raise ValueError(
@@ -186,12 +186,12 @@ def class_id_of(dataset: Dataset, text: str) -> int:
 
 
 def spread(num_wanted: int, num_all: int) -> list[int]:
-    """At most `num_wanted` positions, evenly over 0 to num_all - 1."""
+    """At most `num_wanted` positions, evenly spaced over 0 to num_all - 1."""
     return np.unique(np.linspace(0, num_all - 1, min(num_wanted, num_all)).astype(int)).tolist()
 
 
 def one_per_class(dataset: Dataset, splits: Sequence[str], num_classes: int) -> list[Example]:
-    """The first original of classes taken evenly from the largest to the smallest."""
+    """The first original of classes evenly spaced from the largest to the smallest."""
     sizes = Counter(
         {i: sum(dataset.count(split, i) for split in splits) for i in range(len(dataset.index))}
     )
@@ -208,7 +208,7 @@ def one_per_class(dataset: Dataset, splits: Sequence[str], num_classes: int) -> 
 
 
 def long_tail_figure(dataset: Dataset) -> Any:
-    """Classes by rank against their images in each split, both axes logarithmic."""
+    """Images of each class in each split by rank of the class, both axes logarithmic."""
     from matplotlib.figure import Figure
 
     manifest, originals = dataset.manifest, dataset.manifest["original_counts"]

@@ -1,1 +1,1 @@
-"""Shards, the state of a build that resumes, and augmented copies written out."""
+"""Writes shards and augmented copies, with the state that lets a build resume."""

@@ -1,4 +1,4 @@
-"""Every step in turn: a folder of CODH's files -> a DATASET, or a slice of its shards."""
+"""A whole build: from a folder of source files to a DATASET, or a slice of its shards."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ BYTES_PER_ROW = 300  # of splits.csv, and of what is counted in the manifest
 
 
 class Outcome(NamedTuple):
-    """What was built, for a command to tell."""
+    """What was built, for a command to print."""
 
     manifest: dict[str, Any]
     audit: dict[str, Any]
@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
 
 
 class SliceOutcome(NamedTuple):
-    """What a slice holds: shards, how many of them were there before, and shards in all."""
+    """The shards of a slice, how many of them existed before, and the shards of the dataset."""
 
     num_shards: int
     num_resumed: int
@@ -55,7 +55,7 @@ def parse_slice(text: str) -> tuple[int, int]:
 
 
 def _nearest_folder(out: Path) -> Path:
-    """`out`, or what there is of the path to it: it is on the same disk."""
+    """`out`, or its nearest parent folder that exists, which is on the same disk."""
     return next(folder for folder in (out, *out.absolute().parents) if folder.exists())
 
 
@@ -66,7 +66,7 @@ def check_space(
     num_rows: int,
     say: Say,
 ) -> None:
-    """Says how much is written and how much is free; OSError where it cannot fit."""
+    """Reports how much will be written and how much is free; OSError if it cannot fit."""
     missing = [span for span in spans if build_state.read_mark(out, span.file) is None]
     num_examples = sum(span.end - span.start for span in missing)
     num_copies = sum(
@@ -134,7 +134,7 @@ def _make_manifest(
 
 
 class _Prepared(NamedTuple):
-    """A build up to where it writes; its spans are all shards of the dataset."""
+    """A build ready to write; its spans are all shards of the dataset."""
 
     options: Options
     decided: Decided
@@ -186,10 +186,10 @@ def _write_shards(
 def _start(
     source: Path, out: Path, options: Options, workers: Workers, report: Report, say: Say
 ) -> tuple[Options, Decided, bool]:
-    """The completed options, what they decide, and whether `out` holds it all already."""
+    """The completed options, what they decide, and whether `out` is already complete."""
     options = options.completed()
     build_state.check_out(out, options=options.record())
-    # What is refused must leave nothing behind, so `out` itself may not be there yet.
+    # A refused build must leave nothing behind, so `out` is not created yet.
     scratch = _nearest_folder(out)
     decided = build_plan.decide(source, options, report, say, scratch=scratch, workers=workers)
     is_there = build_state.check_out(out, decided.fingerprint)
@@ -208,11 +208,11 @@ def assemble(
     report: Report = say_nothing,
     say: Say = lambda line: None,
 ) -> Outcome:
-    """Builds `out` from `source`, or goes on with a build of the same that was stopped.
+    """Builds `out` from `source`, or resumes a build of the same that was stopped.
 
-    With `finish` all shards have to be there, and only the rest is written. The files depend on the
+    With `finish` all shards must exist, and only the rest is written. The files depend on the
     source and the options, not on `workers`. Refuses bad input before anything is written, and an
-    `out` that holds anything else. `say` gets lines to print.
+    `out` that holds anything else. `say` is called with lines to print.
     """
     with Workers(workers) as pool:
         options, decided, is_there = _start(source, out, options, pool, report, say)
@@ -250,10 +250,10 @@ def assemble_slice(
     report: Report = say_nothing,
     say: Say = lambda line: None,
 ) -> SliceOutcome:
-    """Writes the chosen shards of `out`, beside other processes that write others.
+    """Writes the chosen shards of `out`, while other processes write others.
 
-    They are counted over all splits; what lies beyond the last is no error, so that a cluster's
-    array may be too long. `assemble` with `finish` makes a dataset of them.
+    Shards are counted over all splits. Numbers beyond the last shard are no error, so that a
+    cluster's job array may be too long. `assemble` with `finish` completes the dataset.
     """
     with Workers(workers) as pool:
         options, decided, is_there = _start(source, out, options, pool, report, say)

@@ -1,7 +1,7 @@
-"""What an unfinished build leaves in DATASET, so that a kill at any moment costs one shard at most.
+"""The state of an unfinished build in DATASET, so that a kill costs at most one shard.
 
-While a build is under way DATASET holds a folder `.build`: the fingerprint, unfinished files, and
-the mark of each finished shard. Its last act is manifest.json, without which nothing is a dataset.
+During a build DATASET holds a folder `.build`: the fingerprint, unfinished files, and the mark of
+each finished shard. manifest.json is written last; a folder without it is not a dataset.
 """
 
 import errno
@@ -33,7 +33,7 @@ def naming_in_errors(path: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
+    """Waits until a file or folder has been written to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -42,12 +42,12 @@ def sync(path: Path) -> None:
 
 
 def unfinished_path(path: Path, owner: str) -> Path:
-    """Where the build `owner` writes a file of DATASET before it is whole."""
+    """Where the build `owner` writes a file of DATASET until it is complete."""
     return path.parent / BUILD_STATE_NAME / f"{path.name}.{owner}.unfinished"
 
 
 def put_in_place(unfinished: Path, path: Path) -> None:
-    """Moves a whole file to its name, so that it is there after a power cut too."""
+    """Moves a complete file to its name, so that it survives a power cut."""
     sync(unfinished)
     os.replace(unfinished, path)
     sync(path.parent)
@@ -60,7 +60,7 @@ def _write_whole(unfinished: Path, path: Path, content: bytes | str) -> None:
 
 
 def write_file(path: Path, content: bytes | str, owner: str) -> None:
-    """Writes a file of DATASET, so that it is there whole or not at all; else OSError."""
+    """Writes a file of DATASET completely or not at all; OSError if that fails."""
     _write_whole(unfinished_path(path, owner), path, content)
 
 
@@ -81,7 +81,7 @@ def mark_finished(out: Path, entry: dict[str, Any], owner: str) -> None:
 
 
 def read_mark(out: Path, file: str) -> dict[str, Any] | None:
-    """The manifest entry of a shard that is finished and still has its bytes, else None."""
+    """The manifest entry of a shard that is finished and has the right digest, else None."""
     mark, shard = _mark_path(out, file), out / file
     if not mark.is_file() or not shard.is_file():
         return None
@@ -95,8 +95,8 @@ def check_out(
 ) -> bool:
     """Whether `out` already holds the finished dataset of this fingerprint.
 
-    Refuses a folder of anything else, but for foreign files. Without a fingerprint only what needs
-    none is checked: `options` as a manifest has them, which are known before the source is read.
+    ValueError for a folder with anything else, except foreign files. Without a fingerprint only the
+    `options` are compared, in the form of a manifest; they are known before the source is read.
     """
     files.require_utf8(out)
     if not out.exists():
@@ -130,9 +130,9 @@ def check_out(
 def _refuse_other_options(
     out: Path, what: str, recorded: Mapping[str, Any], options: Mapping[str, Any] | None
 ) -> None:
-    """ValueError naming the options that differ; those that an older version did not record pass.
+    """ValueError naming the options that differ; those that an older version lacked are ignored.
 
-    Both are as JSON has them.
+    Both are in the form of JSON.
     """
     differing = [
         f"{name}: {recorded[name]!r} -> {value!r}"
@@ -147,12 +147,12 @@ def _refuse_other_options(
 
 
 def sweep(out: Path) -> None:
-    """Removes what a build killed in its last moment left beside its finished dataset."""
+    """Removes what a build killed at its very end left beside its finished dataset."""
     shutil.rmtree(out / BUILD_STATE_NAME, ignore_errors=True)
 
 
 def _collect_garbage(folder: Path, *, is_alone: bool) -> None:
-    """Deletes what builds that have ended left unfinished, on whichever machine they ran."""
+    """Deletes unfinished files of builds that have ended, on whichever machine they ran."""
     for alive in sorted(folder.glob("*.alive")):
         try:
             lock = hold(alive)
@@ -174,10 +174,10 @@ def building(
     options: Mapping[str, Any] | None = None,
     is_slice: bool = False,
 ) -> Iterator[str]:
-    """Holds DATASET/.build, and gives the name under which this build writes unfinished files.
+    """Locks DATASET/.build; returns the name under which this build writes unfinished files.
 
-    A whole build, or one that joins slices, holds it alone and removes it on success. Builds of
-    slices hold it together and leave it. After a failure it stays, for resuming.
+    A whole build, or one that finishes slices, locks it exclusively and removes it on success.
+    Builds of slices share the lock and leave the folder. After a failure it stays, for resuming.
     """
     folder = out / BUILD_STATE_NAME
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,8 @@ def building(
         raise ValueError(f"another process is building {out} ({err}): wait for it") from err
     with held:
         with hold(folder / "claim", wait=True):  # for a moment only
-            check_out(out, fingerprint)  # again: of two that began at once, one was quicker
+            # Checked again: of two that began together, the other may have finished.
+            check_out(out, fingerprint)
             _collect_garbage(folder, is_alone=not is_slice)
             descriptor, name = tempfile.mkstemp(suffix=".alive", prefix="", dir=folder)
             os.close(descriptor)
@@ -202,7 +203,7 @@ def building(
                 yield owner
             finally:
                 for unfinished in folder.glob(f"*.{owner}.unfinished"):
-                    unfinished.unlink(missing_ok=True)  # a full disk needs the room
+                    unfinished.unlink(missing_ok=True)  # in case the disk is full
                 Path(name).unlink(missing_ok=True)
         if not is_slice:
             shutil.rmtree(folder)

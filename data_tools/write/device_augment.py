@@ -1,4 +1,4 @@
-"""The policy executed for files by the engine that trains: the same pixels as in training."""
+"""Augmented copies for files, by the engine of training: the same pixels as in training."""
 
 import os
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from kkanji_jax.data.records import address_of
 class DeviceAugmenter:
     """`augmenter(images, sample_ids, copies)`: each a pure function of (seed, sample_id, copy).
 
-    `kkanji_jax.augment` gives the same bits on every platform, so files made with it hold what
-    training with the same seed would make of the same originals. Works in batches of `batch_size`.
+    `kkanji_jax.augment` gives the same bits on every platform, so the files hold what training with
+    the same seed would make of the same originals. Works in batches of `batch_size`.
     """
 
     def __init__(self, policy: Policy, seed: int, batch_size: int) -> None:
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # many workers cannot share an accelerator
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # workers cannot share an accelerator
         import jax
 
         from kkanji_jax.augment.engine import augment, sample_keys

@@ -1,6 +1,6 @@
-"""The augmentation policy executed on the host by albumentations: the reference engine.
+"""The augmentation policy applied on the host by albumentations: the reference engine.
 
-It draws from the same distributions as `kkanji_jax.augment.engine`, not the same numbers.
+It draws from the same distributions as `kkanji_jax.augment.engine`, but other numbers.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class HostAugmenter:
         return np.stack([self(image, sample_id, copy) for image, sample_id, copy in named])
 
     def _pipeline(self, image_px: int) -> Any:
-        """This thread's own pipeline for images of that side."""
+        """This thread's pipeline for images of that side."""
         pipelines = self._threads.__dict__
         key = str(image_px)
         if key not in pipelines:
@@ -71,7 +71,9 @@ def _call_seed(seed: int, sample_id: str, copy: int, position: int) -> int:
 
 def make_pipeline(policy: Policy, image_px: int) -> Any:
     """The policy as an albumentations `Compose`, for square images of that side."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before the import, or it asks PyPI
+    os.environ.setdefault(
+        "NO_ALBUMENTATIONS_UPDATE", "1"
+    )  # before the import: no look-up of versions
     import albumentations as A
     import cv2
 
@@ -126,8 +128,8 @@ def make_pipeline(policy: Policy, image_px: int) -> Any:
     class StrokeElastic(A.ElasticTransform):
         """`A.ElasticTransform` with a field of known spread.
 
-        The original divides the noise by its own maximum, and smooths x and y as one stacked
-        array, so that at a large sigma the one leaks into the other.
+        The PyTorch original divides the noise by its maximum, and smooths x and y as one stacked
+        array, so that at a large sigma each affects the other.
         """
 
         def get_params_dependent_on_data(

@@ -1,4 +1,4 @@
-"""Examples -> shards: chunked ArrayRecord files, whose bytes depend on nothing but the examples."""
+"""Writes examples as shards: ArrayRecord files whose bytes depend only on the examples."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from kkanji_jax.files import sha256_of
 
 
 class Work(NamedTuple):
-    """All that one shard is made of; a worker needs nothing else."""
+    """All that one shard is made from; a worker needs nothing else."""
 
     file: str
     split: str
@@ -46,7 +46,7 @@ def make_work(
     engine: str | None,
     chunk_size: int,
 ) -> Work:
-    """The shard of a span, from the plan alone."""
+    """The work for the shard of a span, from the plan alone."""
     selection = selections[span.selection]
     rows = selection.rows[span.start : span.end]
     distinct, picks = np.unique(rows, return_inverse=True)
@@ -151,11 +151,11 @@ def write_shards(
     workers: Workers,
     report: Report = say_nothing,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Writes every shard that is not finished; (their manifest entries in order, number kept).
+    """Writes every unfinished shard; (all manifest entries in order, number that existed before).
 
-    `works` are the names of shards and what makes their work. The bytes do not depend on the number
-    of `workers`, which have ended when this does: none writes on behind it. At most one shard more
-    than there are of them is in memory.
+    `works` are the names of shards and functions that make their work. The bytes do not depend on
+    the number of `workers`, which have ended when this function returns. At most one shard more
+    than there are workers is in memory.
     """
     entries: list[dict[str, Any]] = []
     num_kept = done = 0

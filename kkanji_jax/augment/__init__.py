@@ -1,1 +1,1 @@
-"""How images are varied in training: a policy as plain data, and its engine on the device."""
+"""Image augmentation in training: policies as plain data, and the engine that applies them."""

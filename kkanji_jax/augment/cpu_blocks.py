@@ -1,9 +1,9 @@
-"""A batch of images worked on by a CPU: in blocks that its cache holds, and in steps.
+"""Augmentation of a batch on a CPU: in blocks that fit its cache, and in separate steps.
 
-XLA computes an array where it is read. On a CPU this turns loops over many pixels at once into
-loops over single ones, around each read of a gather, and computes a neighbour anew for each pixel
-that looks at it. And what lies between the steps of a whole batch is memory that the system hands
-out anew in every call, which takes longer than filling it.
+XLA may compute an array at the place where it is read. On a CPU this turns vectorised loops into
+scalar code around each read of a gather, and computes a neighbouring pixel again for each pixel
+that reads it. Also, the intermediate arrays of a whole batch are newly allocated in every call,
+which takes longer than filling them.
 """
 
 import math
@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int32, Key, UInt8
 
-BLOCK_IMAGES = 32  # what lies between their steps, a megabyte, fits the cache of a core
+BLOCK_IMAGES = 32  # their intermediate arrays, about a megabyte, fit the cache of a core
 
-# Calls a function with arrays; on a CPU, XLA computes the result once, and not where it is read.
+# Calls a function with arrays; on a CPU, XLA computes the result once, not at every read.
 Step = Callable[..., Array]
 
 
 def together(function: Callable[..., Array], *arrays: Array) -> Array:
-    """A step for GPUs, where barriers say what is computed apart; CPUs take these away."""
+    """The step for GPUs: barriers mark what is computed separately. On CPUs XLA removes them."""
     return function(*arrays)
 
 
@@ -31,9 +31,9 @@ def in_blocks(
     keys: Key[Array, " b"],
     copies: Int32[Array, " b"],
 ) -> UInt8[Array, "b n n"]:
-    """`vary(images, keys, copies, step)`, in blocks, of what treats each image by itself.
+    """`vary(images, keys, copies, step)`, block by block; `vary` must treat images independently.
 
-    If all copies are 0, steps give zeros: `vary` must then give its images back.
+    If all copies are 0, steps return zeros, and `vary` must then return its images unchanged.
     """
     is_any_varied = jnp.any(copies != 0)
 
@@ -49,7 +49,7 @@ def in_blocks(
     block = math.gcd(len(copies), BLOCK_IMAGES)
 
     def split(array: Array) -> Array:
-        """Every block has images of each device, which then needs none of another's."""
+        """Every block has images of each device, so no device needs images of another."""
         return array.reshape(block, -1, *array.shape[1:]).swapaxes(0, 1)
 
     blocks = (split(images), split(keys), split(copies))

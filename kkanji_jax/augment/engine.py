@@ -1,9 +1,10 @@
-"""An augmentation policy executed on the device: one composed warp, one gather a pixel.
+"""Applies an augmentation policy on the device: one composed warp, one gather per pixel.
 
-All arithmetic from random bits to pixels has one answer: integers, sums of float32 integers below
-2**24, or one correctly rounded float32 operation brought back to an integer. An image's result is
-therefore the same bits whatever its neighbours, the batch size, the number of devices, the
+All arithmetic from random bits to pixels is exact: integers, sums of float32 integers below 2**24,
+or one correctly rounded float32 operation converted back to an integer. The result for an image is
+therefore bit-identical whatever its neighbours, the batch size, the number of devices, the
 compiler's order of operations or the platform.
+
 Fixed-point numbers carry their number of fractional bits in their name: `x_q8` is x * 2**8.
 """
 
@@ -32,7 +33,7 @@ NIBBLE_SUM_STD = math.sqrt(4 * (16**2 - 1) / 12)  # of four half bytes: a coarse
 def sample_keys(
     seed: int, addresses: UInt32[Array, "b 2"], copies: Int32[Array, " b"]
 ) -> Key[Array, " b"]:
-    """One key per image, a function of (seed, address of the sample, copy number) and no more."""
+    """One key per image: a function of (seed, address of the sample, copy number) only."""
     root = jax.random.key(seed, impl="threefry2x32")
 
     def fold(address: UInt32[Array, "2"], copy: Int32[Array, ""]) -> Key[Array, ""]:
@@ -48,7 +49,7 @@ def augment(
     copies: Int32[Array, " b"],
     policy: Policy,
 ) -> UInt8[Array, "b h w"]:
-    """Varies each image as the policy allows; copy 0 comes back untouched, bit for bit.
+    """Augments each image by the policy; copy 0 is returned unchanged, bit for bit.
 
     Images are square, at most 128 px, white ink on black. `policy` is static under `jit`.
     """
@@ -74,7 +75,7 @@ def augment(
         varied = lax.platform_dependent(
             images, keys, copies, cpu=functools.partial(in_blocks, vary), default=vary
         )
-        # Else XLA would compute the coordinates in one kernel, and the pixels in those that read
+        # Otherwise XLA would compute coordinates in one kernel, and the pixels in those that read
         # them, several times over.
         return lax.optimization_barrier(varied)
 
@@ -115,13 +116,13 @@ def _mul_q13(a: Int32[Array, "..."], b: Int32[Array, "..."]) -> Int32[Array, "..
 
 
 def _byte_sums(words: UInt32[Array, "..."]) -> Int32[Array, "..."]:
-    """Nearly normal integers of mean 0 and std 147.8, one a word, within +-510."""
+    """Approximately normal integers, one per word: mean 0, std 147.8, within +-510."""
     total = (words & 255) + ((words >> 8) & 255) + ((words >> 16) & 255) + (words >> 24)
     return total.astype(jnp.int32) - 510
 
 
 def _nibble_sums(words: UInt32[Array, " n"]) -> Int32[Array, " m"]:
-    """Coarser than `_byte_sums`, and two a word: mean 0, std 9.22, within +-30."""
+    """Coarser than `_byte_sums`, two per word: mean 0, std 9.22, within +-30."""
     halves = jnp.concatenate([words & 0xFFFF, words >> 16])
     total = (halves & 15) + ((halves >> 4) & 15) + ((halves >> 8) & 15) + (halves >> 12)
     return total.astype(jnp.int32) - 30
@@ -190,7 +191,7 @@ def _source_q8(
 def _hole(
     words: UInt32[Array, " parameters"], n: int, prob: float, tables: Tables
 ) -> Bool[Array, "n n"]:
-    """True inside the erased rectangle, nowhere when the draw says so."""
+    """True inside the erased rectangle; nowhere if no rectangle is drawn."""
     is_cut = words[0] < np.uint32(min(prob * 2**32, 2**32 - 1))
     edges = []
     for side_word, place_word in ((words[1], words[3]), (words[2], words[4])):

@@ -22,10 +22,10 @@ class Mixed(NamedTuple):
 def mix_pairs(
     images: Float[Array, "b h w c"], labels: Int[Array, " b"], keys: Key[Array, " b"], alpha: float
 ) -> Mixed:
-    """Blends each image with its neighbour in the batch, which no other device holds.
+    """Blends each image with its neighbour in the batch, which is on the same device.
 
-    A share is drawn from Beta(alpha, alpha) by the image's key; the larger part is the image's own.
-    ValueError for a batch that is not of pairs.
+    The share is drawn from Beta(alpha, alpha) with the image's key, and the image keeps the larger
+    part. ValueError for a batch of odd size.
     """
     if len(images) % 2:
         raise ValueError(f"mixup wants an even number of images, got {len(images)}")
@@ -36,9 +36,9 @@ def mix_pairs(
 
 
 def share_quantiles(alpha: float) -> Float32[np.ndarray, " q"]:
-    """2**TABLE_BITS equally likely values of max(s, 1 - s), for s of Beta(alpha, alpha).
+    """2**TABLE_BITS equally likely values of max(s, 1 - s), for s from Beta(alpha, alpha).
 
-    From a table, because the usual sampler is a rejection loop, for which a GPU waits on its host.
+    A table, because the usual sampler is a rejection loop, in which a GPU waits for the host.
     """
     num_values = 2**TABLE_BITS
     # The distribution is symmetric, so its upper half is that of the larger share.

@@ -1,8 +1,8 @@
-"""An augmentation policy as plain data: what may happen to an image, how far, and how often.
+"""An augmentation policy as plain data: which changes, how large, and how often.
 
-Two engines execute a policy: `kkanji_jax.augment.engine` on the device, and on the host
-`data_tools.write.host_augment`. The order is fixed: strokes (width and edges together), affine,
-elastic, cutout, noise.
+Two engines apply a policy: `kkanji_jax.augment.engine` on the device, and
+`data_tools.write.host_augment` on the host. The order is fixed: strokes (width and edges together),
+affine, elastic, cutout, noise.
 """
 
 import difflib
@@ -14,7 +14,7 @@ REFERENCE_PX = 64  # lengths in px are for an image of this side and scale with 
 class Policy(NamedTuple):
     """Ranges and probabilities; every `_max` is a symmetric range, drawn uniformly.
 
-    Displacements say where the glyph goes, in px of a 64 px image, x to the right, y down.
+    Displacements move the glyph, in px of a 64 px image, x to the right, y down.
     """
 
     name: str
@@ -109,7 +109,7 @@ POLICIES = {policy.name: policy for policy in (GLYPH_SAFE, LEGACY, NONE)}
 
 
 def get_policy(name: str) -> Policy:
-    """The policy of that name; ValueError with the nearest name and the list otherwise."""
+    """The policy of that name; otherwise ValueError with the nearest name and the list."""
     if name in POLICIES:
         return POLICIES[name]
     near = difflib.get_close_matches(name, POLICIES, n=1)

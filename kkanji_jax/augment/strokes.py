@@ -1,6 +1,6 @@
-"""Changes to the strokes of an image on the device: their width, and how sharp their edges are.
+"""Changes of strokes on the device: their width, and how sharp their edges are.
 
-Integers throughout, so that every platform gives the same bits.
+All arithmetic is in integers, so every platform gives the same bits.
 """
 
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ from jaxtyping import Array, Int32, UInt8, UInt16
 def change_strokes(
     image: UInt8[Array, "n n"], width_q8: Int32[Array, ""], edge_q8: Int32[Array, ""]
 ) -> UInt8[Array, "n n"]:
-    """White strokes on black made wider or thinner, and their edges softer or sharper.
+    """Makes white strokes on black wider or thinner, and their edges softer or sharper.
 
     `width_q8` / 256 is how far edges move outwards, in px within [-1, 1]: a blend with the 3x3
     dilation or erosion. `edge_q8` / 256 is the share of the difference to a 5x5 binomial blur that
-    is added: 1 blurs, and what is negative sharpens (unsharp masking). Both start from `image`.
+    is added: 1 blurs, and negative values sharpen (unsharp masking). Both start from `image`.
     """
     wide = image.astype(jnp.int32)
     blurred = (_blur_sum(image).astype(jnp.int32) + 2**7) >> 8

@@ -1,4 +1,4 @@
-"""Bilinear sampling of an image, in integers: one look-up a pixel, and the same bits everywhere.
+"""Bilinear sampling of an image in integers: one look-up per pixel, the same bits everywhere.
 
 Fixed-point numbers carry their number of fractional bits in their name: `x_q8` is x * 2**8.
 """
@@ -20,8 +20,9 @@ def sample(
 ) -> Int32[Array, "n n"]:
     """Grey levels at the places (x, y) in 24.8 fixed point, rounded, as int32 in [0, 255].
 
-    `border` is `reflect`, which mirrors at the outer edges of the outermost pixels, or anything
-    else, which is black. Four neighbours travel in one 32-bit word: one gather a pixel.
+    `border` is `reflect`, which mirrors at the outer edges of the outermost pixels; any other value
+    is black. Four neighbouring pixels are packed into one 32-bit word, so there is one gather per
+    pixel.
     """
     n = image.shape[0]
     if border == "reflect":
@@ -61,7 +62,7 @@ def _look_up_each(
 def _look_up_in_one_table(
     packed: UInt32[Array, "b pixels"], place: Int32[Array, "b n n"]
 ) -> UInt32[Array, "b n n"]:
-    """For GPUs, the images of a device as one: XLA fuses nothing to a gather with two indices."""
+    """For GPUs: all images of a device as one table; XLA fuses no gather with two indices."""
 
     def look_up(packed: Array, place: Array) -> Array:
         b, pixels = packed.shape

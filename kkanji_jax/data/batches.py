@@ -1,4 +1,4 @@
-"""How an endless stream of examples is cut into dispatches, and what of each a process takes."""
+"""How an endless stream of examples is cut into dispatches, and which part a process takes."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxtyping import Int64
 class BatchShape:
     """How the stream is cut: num_dispatches x steps_per_dispatch batches of m microbatches.
 
-    ValueError where a batch cannot be dealt out evenly to the microbatches of all processes.
+    ValueError if a batch cannot be divided evenly among the microbatches of all processes.
     """
 
     batch_size: int  # images of a step, over all processes

@@ -13,7 +13,7 @@ def class_size_bucket(num_originals: int) -> int:
 
 
 def class_size_label(least: int, most: int | None) -> str:
-    """`1`, `2-4`, `500 or more`: how a bucket is named in every table, figure and text."""
+    """The name of a bucket in every table, figure and text: `1`, `2-4`, `500 or more`."""
     if most is None:
         return f"{least} or more"
     return str(least) if least == most else f"{least}-{most}"

@@ -1,6 +1,6 @@
-"""Other forms of a kanji: old and new, and compatibility ideographs. Named, never substituted.
+"""Other forms of a kanji: old and new, and compatibility ideographs. Never substituted.
 
-The table `kanji_forms.tsv` is made by scripts/assets/make_kanji_forms.py; its heading tells the
+The table `kanji_forms.tsv` is made by scripts/assets/make_kanji_forms.py; its heading names the
 sources.
 """
 
@@ -29,8 +29,8 @@ class Form(NamedTuple):
 def forms(codepoint: str) -> tuple[Form, ...]:
     """The other forms of a code point, in code point order; none for most characters.
 
-    Nothing follows along a chain: one new form may stand for several old ones that are different
-    characters (弁 for 辨, 瓣 and 辯).
+    Relations are not followed further: one new form may stand for several old ones that are
+    different characters (弁 for 辨, 瓣 and 辯).
     """
     return _table().get(codepoint, ())
 

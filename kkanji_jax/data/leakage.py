@@ -1,4 +1,4 @@
-"""Whether what is held out was trained on: by parent, by sample id, by pixels."""
+"""Checks that no held-out example was trained on: by parent, by sample id, by pixels."""
 
 import hashlib
 from collections import defaultdict
@@ -18,14 +18,14 @@ def _digests_of(images: UInt8[np.ndarray, "n h w"]) -> list[bytes]:
 
 
 def _originals_of(sample_id: str, parent_id: str) -> tuple[str, ...]:
-    """What a sample is made of, by its parent id and, if it is a copy, by its own."""
+    """The originals that a sample is made of: by its parent id and, for a copy, by its own id."""
     if sample_id == parent_id:  # an original, though a file name may look like a copy's
         return (sample_id,)
     return parent_id, sample_id.rpartition("#")[0] or sample_id
 
 
 def _marks_of(examples: Split | Chunk) -> Iterator[tuple[str, list[str | bytes]]]:
-    """The sample id of each example, and all that tells where it comes from."""
+    """The sample id of each example, and everything that identifies its original."""
     digests = _digests_of(examples.images)
     for sample_id, parent_id, digest in zip(
         examples.sample_ids, examples.parent_ids, digests, strict=True
@@ -38,9 +38,9 @@ def check_no_leak(
 ) -> None:
     """Raises ValueError if a held-out example of a DATASET shares its original with training.
 
-    The original is known by the parent id, by the sample id, and, should both be forged, by the
-    digest of the pixels. `train` may come in any number of parts: what is held out is read first,
-    and what is kept of it are its ids and digests.
+    The original is identified by the parent id, by the sample id, and, in case both are wrong, by
+    the digest of the pixels. `train` may come in any number of parts. The held-out examples are
+    read first, and only their ids and digests are kept.
     """
     manifest = load_manifest(dataset)
     held_out: dict[str | bytes, set[tuple[str, str]]] = defaultdict(set)  # mark -> (split, id)

@@ -1,4 +1,4 @@
-"""manifest.json: what a DATASET says of itself, read by the tools and by the trainer."""
+"""manifest.json: the description of a DATASET, read by the tools and by the trainer."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ MANIFEST_NAME = "manifest.json"
 BUILD_STATE_NAME = ".build"  # a folder that exists while a build is under way
 SPLITS = ("train", "val", "test")
 SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.array_record")
-LEAKY_PROTOCOL = "legacy"  # copies of one image stand in training and in validation
+LEAKY_PROTOCOL = "legacy"  # copies of one image are in training and in validation
 LEAK_WARNING = "LEGACY PROTOCOL: copies of training images are scored, so this measures memory"
 _KEYS = {
     "format_version": int,
@@ -62,7 +62,7 @@ def _check_keys(what: str, content: Any, wanted: dict[str, Any]) -> None:
 
 
 def read_manifest(dataset: Path) -> dict[str, Any]:
-    """The manifest of a finished DATASET, its keys checked, its shards not looked at."""
+    """The manifest of a finished DATASET with its keys checked; shards are not looked at."""
     dataset = Path(dataset)
     require_utf8(dataset)
     if not dataset.is_dir():
@@ -117,7 +117,7 @@ def load_manifest(dataset: Path) -> dict[str, Any]:
 
 
 def load_index(dataset: Path, manifest: dict[str, Any]) -> ClassIndex:
-    """index.json of a DATASET; ValueError if it is not the one that the manifest speaks of."""
+    """index.json of a DATASET; ValueError if its digest is not the one in the manifest."""
     path = Path(dataset) / "index.json"
     index = ClassIndex.load(path)
     if index.digest != manifest["class_index_digest"]:
@@ -132,7 +132,7 @@ def load_index(dataset: Path, manifest: dict[str, Any]) -> ClassIndex:
 def refuse_leaky(dataset: Path, manifest: dict[str, Any], allowed: str | None, how: str) -> None:
     """ValueError for a dataset whose protocol leaks, unless `allowed` is that protocol's name.
 
-    `how` tells what the caller's user has to give to allow it.
+    `how` is the option with which a user allows it, for the message.
     """
     if manifest["protocol"] == LEAKY_PROTOCOL != allowed:
         raise ValueError(
@@ -142,11 +142,11 @@ def refuse_leaky(dataset: Path, manifest: dict[str, Any], allowed: str | None, h
 
 
 def identity_of(dataset: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What tells a DATASET from another, for checkpoints and bundles.
+    """What identifies a DATASET in checkpoints and bundles.
 
-    `dataset_digest` is of what decides its examples: fingerprint, class index, the bytes of its
+    `dataset_digest` covers what decides its examples: fingerprint, class index, the bytes of its
     shards. `manifest_sha256` is of manifest.json, whose bytes also depend on the form of the
-    sources (a tar or a folder) and on the ends of lines; models of before have only that.
+    sources (a tar or a folder) and on line ends; older models have only that.
     """
     shards = [[shard["file"], shard["sha256"]] for shard in manifest["shards"]]
     decisive = [manifest["fingerprint"], manifest["class_index_digest"], shards]

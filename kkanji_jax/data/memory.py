@@ -5,10 +5,10 @@ from pathlib import Path
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
-    """The least that the machine and the process's control groups leave; None if none is told.
+    """The least of what the machine and the process's control groups leave free; None if unknown.
 
     Containers and batch systems limit a job by control groups (version 2), while /proc/meminfo
-    tells of the whole machine. Linux only; `root` is where /proc and /sys stand.
+    describes the whole machine. Linux only; `root` is the folder with /proc and /sys.
     """
     return min([*_of_machine(root), *_of_groups(root)], default=None)
 
@@ -20,7 +20,7 @@ def _of_machine(root: Path) -> Iterator[int]:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """What each group with a limit leaves, from the process's own up to the first."""
+    """What each control group with a limit leaves, from the process's group up to the root."""
     mount = root / "sys/fs/cgroup"
     own = [
         line.removeprefix("0::/")

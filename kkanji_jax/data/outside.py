@@ -1,4 +1,4 @@
-"""Images of characters that an index does not hold: what a model must not claim to know."""
+"""Images of characters that are not in a class index: a model must not claim to know them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -29,10 +29,10 @@ class Outside(NamedTuple):
 def load_outside(path: Path, class_index: ClassIndex, most: int) -> Outside:
     """At most `most` images of the characters outside `class_index`, from a DATASET or a folder.
 
-    Of a DATASET all splits are looked through, for a model that does not know a character was
-    trained on none of its images. In a folder, each image stands in a folder named by its code
-    point, as CODH publishes them. The sample is the least by SHA-256 of the ids, so that adding
-    images changes little. ValueError if there is no such image or one cannot be read.
+    Of a DATASET all splits are used, because a model that does not know a character was trained on
+    none of its images. In a folder, each image is in a folder named by its code point, as CODH
+    publishes them. The sample has the smallest SHA-256 of the ids, so that adding images changes
+    little. ValueError if there is no such image or one cannot be read.
     """
     if not path.is_dir():
         raise ValueError(f"no folder of characters outside the index at {path}")
@@ -77,7 +77,7 @@ def _of_folder(path: Path) -> Iterator[tuple[str, Path]]:
         try:
             codepoint = parse_codepoint(folder.name)
         except ValueError:
-            continue  # another folder, as of papers or licences: no image of it is claimed
+            continue  # an unrelated folder, for example of papers or licences
         for file in sorted(folder.iterdir()):
             if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
                 yield codepoint, file

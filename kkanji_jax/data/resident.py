@@ -1,4 +1,4 @@
-"""A split held in memory, and the index batches that Grain draws from its plan."""
+"""A split held in memory, and the batches of indices that Grain draws from its plan."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ class Split(NamedTuple):
 
 def read_chunks(path: Path) -> Iterator[Chunk]:
     """Decodes the records of one shard in order; raises ValueError naming the shard."""
-    import grain  # here, because Grain imports jax, and tools that only look need neither
+    import grain  # imported here, because Grain imports jax, which tools that only read do not need
 
     try:
         source: Any = grain.sources.ArrayRecordDataSource([str(path)])
@@ -45,8 +45,8 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
 def load_split(dataset: Path, split: str) -> Split:
     """Reads a split of a DATASET into memory: 4,096 bytes an image.
 
-    Raises ValueError where the memory is too small, a shard has other bytes or counts than the
-    manifest states, or a label is no class.
+    ValueError if memory is too small, a shard has other bytes or counts than the manifest states,
+    or a label is not a class id.
     """
     manifest = load_manifest(dataset)
     num_classes = len(load_index(dataset, manifest))

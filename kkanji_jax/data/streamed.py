@@ -19,7 +19,7 @@ _POOL_SALT = 0x9001  # so that a pool's order is not that of the records
 
 
 class Pool(NamedTuple):
-    """The examples of some records, with room behind them, and the order of a stream."""
+    """The examples of some records, a buffer for them, and the order of the stream."""
 
     images: UInt8[np.ndarray, "m h w"]
     labels: Int32[np.ndarray, " m"]
@@ -28,7 +28,7 @@ class Pool(NamedTuple):
 
 
 class Records:
-    """The records of a split, by number over all its shards; any of them, one at a time."""
+    """The records of a split, numbered over all its shards and read one at a time."""
 
     def __init__(self, dataset: Path, split: str) -> None:
         """Opens no shard. What a record should hold is known from the manifest."""
@@ -51,7 +51,7 @@ class Records:
         self._readers: OrderedDict[int, Any] = OrderedDict()  # the least used first
 
     def check_bytes(self, part: int, num_parts: int) -> None:
-        """Reads one of `num_parts` parts of the shards through; ValueError for one that changed."""
+        """Reads one of `num_parts` parts of the shards; ValueError for a shard that has changed."""
         for path in self._paths[part::num_parts]:
             check_bytes(path, self._manifest)
 
@@ -67,7 +67,7 @@ class Records:
         return self._readers[shard]
 
     def read(self, number: int) -> Chunk:
-        """Record `number`; ValueError names shard and record where it is not as it should be."""
+        """Record `number`; ValueError names shard and record if it is damaged or unexpected."""
         shard = int(np.searchsorted(self._ends, number, side="right"))
         place = number - (int(self._ends[shard - 1]) if shard else 0)
         try:
@@ -99,11 +99,11 @@ class Records:
 class PixelBatches:
     """A Grain source whose element is one dispatch: pixels of s batches of m microbatches.
 
-    An epoch takes the records in a seeded order, a pool of some `pool_examples` at a time, and the
+    An epoch takes the records in a seeded order, a pool of about `pool_examples` at a time, and the
     examples of a pool in a seeded order, so each example comes once. Position p of the endless
-    stream depends on the seed and p alone. Of n processes each reads every record and keeps its
-    part of the batches. One pool is in memory, of whole records and at least one of them; read in
-    turn, the stream reads each record once an epoch.
+    stream depends on the seed and p alone. Each of n processes reads every record and keeps its
+    part of the batches. One pool is in memory, of whole records and at least one of them; read
+    sequentially, the stream reads each record once an epoch.
     """
 
     def __init__(
@@ -140,14 +140,14 @@ class PixelBatches:
         if epoch not in self._orders:
             bits = np.random.Philox(key=[self._seed, epoch])
             records = np.random.Generator(bits).permutation(len(self._records.sizes))
-            sizes = self._records.sizes[records]  # but for a split's last record all alike
+            sizes = self._records.sizes[records]  # the same for all records but the last of a split
             starts = (np.cumsum(sizes) - sizes)[:: self._pool_records]
             self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
             self._orders[epoch] = records, starts
         return self._orders[epoch]
 
     def _read_pool(self, epoch: int, number: int) -> Pool:
-        """Pool `number` of an epoch, from the shards, in the memory of the one before."""
+        """Reads pool `number` of an epoch from the shards into the memory of the previous one."""
         first = number * self._pool_records
         chosen = self._order_of(epoch)[0][first : first + self._pool_records]
         num_examples = int(self._records.sizes[chosen].sum())
@@ -162,7 +162,7 @@ class PixelBatches:
             )
         images, labels, addresses = self._room
         start = 0
-        for record in np.sort(chosen):  # in the order of the files, which disks like
+        for record in np.sort(chosen):  # in the order of the files, which is faster on disks
             chunk = self._records.read(int(record))
             part = slice(start, start + len(chunk.images))
             images[part], labels[part] = chunk.images, chunk.class_ids
@@ -172,7 +172,7 @@ class PixelBatches:
 
     def _pool_at(self, key: int) -> Pool:
         if self._pool is None or self._pool[0] != key:
-            self._pool = None  # a read that fails must not leave half of it
+            self._pool = None  # so that a failed read leaves no half-filled pool
             self._pool = key, self._read_pool(*divmod(key, self._num_pools))
         return self._pool[1]
 

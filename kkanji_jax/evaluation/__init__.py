@@ -1,1 +1,1 @@
-"""One exact pass over a split, and every score that is made of it."""
+"""One pass over a split, every example once, and all scores computed from it."""

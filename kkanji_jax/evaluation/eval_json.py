@@ -1,4 +1,4 @@
-"""Everything that one pass over a split tells: the content of eval.json."""
+"""The content of eval.json: all scores from one pass over a split."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ _ROWS = 1024  # of logits at a time
 
 
 class SplitAnswers(NamedTuple):
-    """What a network says of each example of a split, as far as scores need it."""
+    """The output of a network for each example of a split, as far as scores need it."""
 
     predictions: Predictions  # at temperature 1
     standardised: Float64[np.ndarray, " n"]  # largest logits, standardised over their rows
@@ -34,7 +34,7 @@ class SplitAnswers(NamedTuple):
     among: dict[str, Int32[np.ndarray, " n"]]  # official test -> best of its classes
     calibrated: Predictions | None  # at the calibration's temperature
     confidences: Float64[np.ndarray, " n"]  # highest probability, calibrated where possible
-    logits: Float32[np.ndarray, "n k"] | None  # where they were to be kept
+    logits: Float32[np.ndarray, "n k"] | None  # if they were to be kept
 
 
 def collect_answers(
@@ -44,9 +44,9 @@ def collect_answers(
     temperature: float | None = None,
     is_keeping_logits: bool = False,
 ) -> SplitAnswers:
-    """Reduces the answers of `Evaluator.answers`, which must have logits, batch by batch.
+    """Reduces the output of `Evaluator.answers`, which must have logits, batch by batch.
 
-    Kept, the logits take 4 bytes an example and class.
+    If the logits are kept, they take 4 bytes for each example and class.
     """
     columns = {
         source: found
@@ -80,7 +80,7 @@ def collect_answers(
 
 
 def at_temperature(answers: SplitAnswers, temperature: float) -> SplitAnswers:
-    """The same answers, calibrated; they must have kept their logits."""
+    """The same answers, calibrated; their logits must have been kept."""
     if answers.logits is None:
         raise ValueError("wanted answers that kept their logits, got none")
     labels = answers.predictions.labels
@@ -110,10 +110,10 @@ def scorecard(
     seed: int = 0,
     num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> dict[str, Any]:
-    """The scores of eval.json, see `scores.summarise`, part by part and with what trust is worth.
+    """The content of eval.json: scores (`scores.summarise`), groups, and reliability.
 
     Without a calibration, `calibration`, `ece_calibrated` and `verdicts` are None; without
-    `forms_of`, `variant_tolerant` is.
+    `forms_of`, so is `variant_tolerant`.
     """
     predictions = answers.predictions
     bootstrap: dict[str, Any] = {"seed": seed, "num_bootstrap": num_bootstrap}
@@ -193,7 +193,7 @@ def verdict_rows(
     return rows
 
 
-# What can tell a known character from others; the first is what verdicts go by.
+# Scores that may tell known characters from others; verdicts use the first.
 _KNOWN_SCORES: dict[str, Callable[[SplitAnswers], Float64[np.ndarray, " n"]]] = {
     "top-1 probability": lambda answers: answers.confidences,
     "largest logit, standardised": lambda answers: answers.standardised,
@@ -214,7 +214,7 @@ def unknown_scores(
     seed: int = 0,
     num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> dict[str, Any]:
-    """How characters outside the index are told from those of the split.
+    """How well characters outside the index are told from those of the split.
 
     {n_known, n_unknown, classes, by_score: [{score, auroc, fpr95}], verdicts}: `verdicts` is the
     share of the unknown images that gets each verdict, None without a calibration.
@@ -243,7 +243,7 @@ def per_class(
 ) -> list[dict[str, Any]]:
     """A row for each class of the index: its counts, recall, precision, F1 and commonest error.
 
-    recall is None without an example, precision None where nothing was read as the class.
+    recall is None without an example, precision None if the class was never predicted.
     """
     labels, predicted = predictions.labels, predictions.top_ids[:, 0]
     num_classes = len(class_index)

@@ -1,4 +1,4 @@
-"""One exact pass of a network over a split: validation in training and `evaluate` both take it."""
+"""One pass of a network over a split, used for validation in training and by `evaluate`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from kkanji_jax.parallel import mesh as mesh_lib
 
 
 class Predictions(NamedTuple):
-    """What a network says of each example of a split, in the split's order."""
+    """The predictions of a network for each example of a split, in the split's order."""
 
     labels: Int32[np.ndarray, " n"]
     top_ids: Int32[np.ndarray, "n t"]  # most probable classes, best first
@@ -27,7 +27,7 @@ class Predictions(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What the network says of some rows of a split; `logits` where they were asked for."""
+    """The output of a network for some rows of a split; `logits` only if requested."""
 
     rows: slice
     predictions: Predictions
@@ -37,9 +37,9 @@ class Answers(NamedTuple):
 class Evaluator:
     """Runs the network of a `model` config over images, each exactly once and in order.
 
-    Batches are split over the devices of `mesh`; ValueError where `batch_size` does not divide by
-    them. It compiles on first use. Nothing is averaged on the device: the last batch is padded, and
-    its padding dropped on the host.
+    Batches are split over the devices of `mesh`; ValueError if `batch_size` is not divisible by
+    their number. It compiles on first use. Nothing is averaged on the device: the last batch is
+    padded, and the padding is dropped on the host.
     """
 
     def __init__(self, model: ModelConfig, num_classes: int, *, mesh: Mesh, batch_size: int):
@@ -57,7 +57,7 @@ class Evaluator:
         images: UInt8[np.ndarray, "n h w"],
         labels: Int32[np.ndarray, " n"],
     ) -> Predictions:
-        """What the network says of all of the images."""
+        """Predictions for all of the images."""
         answers = self.answers(params, batch_stats, images, labels)
         return join_predictions([part.predictions for part in answers])
 
@@ -71,10 +71,9 @@ class Evaluator:
         has_logits: bool = False,
         on_batch: Callable[[int], None] | None = None,
     ) -> Iterator[Answers]:
-        """What the network says, batch by batch; `on_batch` is told the number of images done.
+        """The network's output batch by batch; calls `on_batch` with the number of images done.
 
-        ValueError on no image. All copies between host and device
-        are explicit.
+        ValueError if there is no image. All copies between host and device are explicit.
         """
         num_examples = len(images)
         if not num_examples:
@@ -116,7 +115,7 @@ def _make_eval_step(
     ) -> dict[str, Array]:
         network = nnx.merge(graphdef, params, batch_stats)
         logits = network(network_input(images, image_px), train=False)
-        # By logits: two that differ may have one probability, rounded.
+        # By logits, because two different logits may round to one probability.
         _, ids = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))
         probs = jnp.take_along_axis(jax.nn.softmax(logits), ids, axis=-1)
         results = {"loss": example_losses(logits, labels), "top_ids": ids, "top_probs": probs}
@@ -157,7 +156,7 @@ def _padded(rows: np.ndarray, size: int) -> np.ndarray:
 def predictions_of(
     logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], temperature: float = 1.0
 ) -> Predictions:
-    """What logits / `temperature` say; a tie goes to the smaller class id, as in argmax."""
+    """Predictions from logits / `temperature`; a tie goes to the smaller class id, as in argmax."""
     top_ids = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_K]
     probabilities = softmax(logits, temperature)
     top_probs = np.take_along_axis(probabilities, top_ids, axis=1)

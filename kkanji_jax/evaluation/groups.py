@@ -1,4 +1,4 @@
-"""The score of a split, part by part: script, look, source, official test, forms of a character."""
+"""The scores of parts of a split: script, look, source, official test, forms of a character."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -133,7 +133,7 @@ def by_source(
     seed: int = 0,
     num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
-    """A row for each source: what stands before the first slash of a sample id."""
+    """A row for each source, which is the part of a sample id before the first slash."""
     names = [sample_id.split("/")[0] for sample_id in sample_ids]
     return by_group(names, predictions, num_classes, seed=seed, num_bootstrap=num_bootstrap)
 
@@ -163,10 +163,10 @@ def official_tests(
     """The published measure of each official test whose images are in the split.
 
     Kuzushiji-49 is scored by balanced accuracy (mean recall of its 49 classes), Kuzushiji-MNIST by
-    top-1: once over all classes of the index, and once `among` the test's own, which is the
-    published task and given as the best of those classes for every example. `is_whole` tells
-    whether these are all images of the test; `why_not` why there is no score, as where a set was
-    pooled and its test images may have been trained on.
+    top-1. Each is computed twice: over all classes of the index, and `among` the classes of the
+    test, which is the published task: the answer is then the best of those classes. `is_whole` says
+    whether all images of the test are there. `why_not` says why there is no score, for example
+    because the set was pooled and its test images may have been trained on.
     """
     sources = np.array([sample_id.split("/")[0] for sample_id in sample_ids])
     rows = []
@@ -216,11 +216,12 @@ def variant_tolerant(
     seed: int = 0,
     num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> dict[str, Any]:
-    """{top1, top5, macro, classes}: a form of the right character counts as right.
+    """{top1, top5, macro, classes}: another form of the right character counts as right.
 
-    Two classes are forms of one character if `forms_of` either names the other; nothing follows
-    along a chain, for one new form may stand for several old ones (弁 for 辨, 瓣 and 辯) that are
-    different characters. `classes` is how many classes have another form in the index.
+    Two classes are forms of one character if `forms_of` either names the other. Relations are not
+    followed further, because one new form may stand for several old ones that are different
+    characters (弁 for 辨, 瓣 and 辯). `classes` is the number of classes with another form in
+    the index.
     """
     pairs = form_pairs(class_index, forms_of)
     labels, num_classes = predictions.labels.astype(np.int64), len(class_index)

@@ -1,4 +1,4 @@
-"""A number with the n it rests on and a 95 % interval: how every score is written down."""
+"""Scores as a value with its n and a 95 % interval."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,9 +45,9 @@ def recentred(
 def mean_interval(
     samples: Sequence[float] | Float[np.ndarray, " s"], value: float, n: int
 ) -> Interval:
-    """Of a mean over classes, from its resampled values and the n examples behind it.
+    """The interval of a mean over classes, from its resampled values and n examples.
 
-    A mean of 0 or 1 no resample can vary; it gets the interval of so many right of n.
+    Resampling cannot vary a mean of 0 or 1; it gets the interval of 0 or n right of n.
     """
     if value in (0.0, 1.0):
         return share_interval(n if value else 0, n)
@@ -77,7 +77,7 @@ def bootstrap(
     rng: np.random.Generator,
     num_bootstrap: int = NUM_BOOTSTRAP,
 ) -> dict[str, Float[np.ndarray, " s"]]:
-    """Each value of `score` under resampling; it is told how often each of n examples counts.
+    """Each value of `score` under resampling; `score` is called with the count of each example.
 
     One resample at a time: memory stays O(n).
     """

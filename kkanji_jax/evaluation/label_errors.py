@@ -1,4 +1,4 @@
-"""Images whose label the model contradicts with confidence: candidates for a label error."""
+"""Images whose label the model contradicts with high probability: possible label errors."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ MOST = 200
 
 
 class Suspect(NamedTuple):
-    """An example that was read as another class more surely than that class's own are."""
+    """An example predicted as another class with more probability than that class's own have."""
 
     row: int
     true_id: int
@@ -24,11 +24,11 @@ class Suspect(NamedTuple):
 def find_suspects(
     predictions: Predictions, class_index: ClassIndex, most: int = MOST
 ) -> list[Suspect]:
-    """The examples most likely to be mislabelled, largest margin first; equals by row.
+    """The examples most likely to be mislabelled, largest margin first; ties in order of rows.
 
-    As in confident learning (Northcutt et al., arXiv:1911.00068), an example is suspected if the
-    class it was read as is given at least the probability that this class's own examples get on
-    average. A class without examples suspects nothing.
+    As in confident learning (Northcutt et al., arXiv:1911.00068), an example is suspected if its
+    predicted class gets at least the probability that the examples of this class get on average. A
+    class without examples gives no suspects.
     """
     labels, predicted = predictions.labels, predictions.top_ids[:, 0]
     label_probability = np.exp(-predictions.losses.astype(np.float64))

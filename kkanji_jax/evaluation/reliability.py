@@ -1,4 +1,4 @@
-"""Whether probabilities are as right as they say, and what is gained by withholding answers."""
+"""How well probabilities are calibrated, and how accuracy rises as coverage falls."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ Hits = Bool[np.ndarray, " n"]
 
 
 def bins_of(confidences: Confidences) -> Int[np.ndarray, " n"]:
-    """The bin of each example: NUM_BINS bins of equally many, in order of confidence.
+    """The bin of each example: NUM_BINS bins of equal size, in order of confidence.
 
-    Equal confidences are in one bin, that of their middle, so that no order of the examples
-    matters.
+    Equal confidences share one bin, that of their middle, so the order of the examples does not
+    matter.
     """
     _, groups, counts = np.unique(confidences, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts + (counts - 1) // 2
@@ -33,7 +33,7 @@ def calibration_error(
     bins: Int[np.ndarray, " n"],
     times: Float[np.ndarray, " n"],
 ) -> float:
-    """Expected calibration error, example i counted times[i] times: sum over bins of |gap|."""
+    """Expected calibration error: sum over bins of |gap|, example i counted times[i] times."""
     gaps = np.bincount(bins, times * (confidences - hits), minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / times.sum())
 
@@ -80,10 +80,10 @@ def reliability(
 def risks(
     confidences: Confidences, hits: Hits, times: Float[np.ndarray, " n"] | None = None
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """(coverage, share of errors among the covered), from the surest example to all of them.
+    """(coverage, share of errors among the covered), from the most certain example to all.
 
-    Equal confidences share their errors evenly, so that no order of the examples matters. With
-    `times`, example i counts that often; examples that count for nothing are left out.
+    Equal confidences share their errors evenly, so the order of the examples does not matter. With
+    `times`, example i counts that often; examples with count 0 are left out.
     """
     order = np.argsort(-confidences, kind="stable")
     weights = np.ones(len(order)) if times is None else np.asarray(times, np.float64)[order]
@@ -117,11 +117,12 @@ def risk_coverage(
 ) -> dict[str, Any]:
     """{aurc: {value, n, ci95}, curve: [[coverage, risk]], coverage_at: [{accuracy, coverage}]}.
 
-    `coverage_at` is how much of the split can be answered, surest first, while that share of the
-    answers is right: read off this very split, so a little kinder than a threshold from val.
+    `coverage_at` is the share of the split that can be answered, most certain first, while that
+    share of the answers is right. The threshold is chosen on this very split, so it is a little
+    better than with a threshold from val.
     """
     confidences, n = confidences.astype(np.float64), len(confidences)
-    order = np.argsort(-confidences, kind="stable")  # sorted once: resampling only weighs
+    order = np.argsort(-confidences, kind="stable")  # sorted once: resampling only changes weights
     confidences, hits = confidences[order], hits[order]
     samples = intervals.bootstrap(
         lambda times: {"aurc": area_under_risk(confidences, hits, times.astype(float))},

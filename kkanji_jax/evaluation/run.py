@@ -33,7 +33,8 @@ from kkanji_jax.files import write_json
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.trained import Trained, choose_weights, load_trained
 
-_SAME_MODEL = ("checkpoint_step", "class_index_digest")  # what a calibration must have been of
+# What must be the same for a calibration to be valid.
+_SAME_MODEL = ("checkpoint_step", "class_index_digest")
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class Evaluation:
 def evaluate(
     asked: Evaluation, show: Callable[[dict[str, Any]], None] = lambda content: None
 ) -> dict[str, Any]:
-    """Runs the pass, writes eval.json and the tables; the content of eval.json, with `out`.
+    """Runs the pass, writes eval.json and the tables; returns the content of eval.json, with `out`.
 
-    `show` gets that content before anything is written: a full disk, or a model that may only be
-    read, costs no score.
+    `show` gets that content before anything is written, so no score is lost to a full disk or a
+    read-only model.
 
-    On val it also fits the calibration, and writes it to the model where it is the model's own.
+    On val it also fits the calibration, and writes it to the model's folder where possible.
     ValueError says what is missing, damaged or does not belong together.
     """
     enable_compilation_cache()
@@ -172,7 +173,7 @@ def evaluate(
 
 
 class _Pass:
-    """Asks a network of one `model` config about images, and shows how far it is."""
+    """Runs the network of one `model` config over images, and shows progress."""
 
     def __init__(
         self, model: dict[str, Any], class_index: ClassIndex, batch_size: int, mesh: Mesh
@@ -245,7 +246,7 @@ def _warn(text: str) -> None:
 
 
 def _calibration_of(trained: Trained, stamp: dict[str, Any]) -> Calibration | None:
-    """The model's calibration, if it was fitted on these very weights."""
+    """The model's calibration, if it was fitted with these very weights."""
     if trained.calibration is None:
         _warn(
             f"no {FILE_NAME} for the {trained.weights} weights of {trained.path}: evaluate --of "
@@ -266,7 +267,7 @@ def _calibration_of(trained: Trained, stamp: dict[str, Any]) -> Calibration | No
 def _write_calibration(
     trained: Trained, calibration: Calibration, asked: Evaluation, is_of_training: bool
 ) -> None:
-    """Writes calibration.json, unless it would not be that of the model that is served."""
+    """Writes calibration.json, unless these are not the weights that `predict` would load."""
     served = choose_weights(trained.config, None)
     if trained.is_bundle:
         _warn(f"{FILE_NAME} not written: a bundle is complete; calibrate the run and export again")

@@ -17,7 +17,7 @@ _SHARES = ("top1", "top5", "weighted_recall")  # of the examples
 
 
 class _Cases(NamedTuple):
-    """Per example, all that a score needs; resampling weighs the rows."""
+    """What the scores need of each example; resampling weights the rows."""
 
     labels: Int[np.ndarray, " n"]
     predicted: Int[np.ndarray, " n"]
@@ -43,8 +43,8 @@ def summarise(
 
     `train_counts` is the number of training originals of each codepoint. Shares of the examples
     have Wilson's interval, all other scores percentiles over `num_bootstrap` seeded resamples.
-    Macro means run over the classes
-    that have an example; `by_class_size` groups classes by their training originals.
+    Macro means are over the classes that have an example; `by_class_size` groups classes by their
+    training originals.
     """
     cases = _cases_of(predictions, len(class_index))
     num_examples = len(cases.labels)
@@ -155,7 +155,7 @@ def _scores(cases: _Cases, times: Shaped[np.ndarray, " n"]) -> dict[str, float]:
     """Every score with example i counted `times[i]` times."""
     times = times.astype(np.float64)
     hit_times = times * cases.hits
-    total = times.sum()  # sums, not dot products: BLAS would wake its threads for each
+    total = times.sum()  # sums, not dot products, for which BLAS would start its threads each time
     columns = ((cases.labels, times), (cases.predicted, times), (cases.labels, hit_times))
     true, predicted, hits = (
         np.bincount(ids, counts, minlength=cases.num_classes).astype(np.int64)

@@ -21,7 +21,7 @@ def write_tables(
     class_index: ClassIndex,
     train_counts: Mapping[str, int],
 ) -> None:
-    """Writes the four tables into `out`, each so that a kill leaves the old file or the new one."""
+    """Writes the four tables into `out`; a kill leaves either the old file or the new one."""
     rows = (
         prediction_rows(predictions, sample_ids, class_index),
         confusion_rows(predictions, class_index),
@@ -73,7 +73,7 @@ def confusion_rows(predictions: Predictions, class_index: ClassIndex) -> Iterato
 def class_rows(
     predictions: Predictions, class_index: ClassIndex, train_counts: Mapping[str, int]
 ) -> Iterator[list[str]]:
-    """A row for each class, in code point order; an empty cell where there is nothing to say."""
+    """A row for each class, in code point order; a cell without a value is empty."""
     rows = per_class(predictions, class_index, train_counts)
     yield list(rows[0])
     for row in rows:

@@ -1,4 +1,4 @@
-"""Characters that a model cannot know: how well its scores tell them from those it can."""
+"""How well a model's scores tell characters that it knows from those that it cannot know."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def auroc(known: Scores, unknown: Float[np.ndarray, " m"]) -> float:
 
 
 def false_positive_rate(known: Scores, unknown: Float[np.ndarray, " m"]) -> float:
-    """The share of unknown examples let pass by the threshold that lets 95 % of the known pass."""
+    """The share of unknown examples above the threshold that 95 % of the known ones pass."""
     threshold = np.sort(known)[::-1][int(np.ceil(KEPT * len(known))) - 1]
     return float((unknown >= threshold).mean())
 

@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", required=True, type=Path, metavar="OUT", help="a new folder, or a new .onnx file"
     )
     parser.add_argument(
-        "--dtype", choices=("float16", "bfloat16"), default="float16", help="of the weights"
+        "--dtype", choices=("float16", "bfloat16"), default="float16", help="type of the weights"
     )
     parser.add_argument(
         "--onnx",
@@ -37,21 +37,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--self-contained",
         action="store_true",
-        help="no bundle but one ONNX file, with weights, preprocessing and code points in it",
+        help="instead of a bundle, one ONNX file with weights, preprocessing and code points",
     )
     parser.add_argument(
-        "--web", action="store_true", help="also web/, a page that reads in the browser, offline"
+        "--web",
+        action="store_true",
+        help="also web/, a page that recognises characters in the browser",
     )
     parser.add_argument(
         "--dataset",
         type=Path,
-        help="with --web: show written examples from its training images beside each candidate",
+        help="with --web: show examples from its training images beside each candidate",
     )
     parser.add_argument(
-        "--weights", choices=("ema", "raw"), help="default: ema where the run kept an average"
+        "--weights", choices=("ema", "raw"), help="default: ema if the run kept an average"
     )
     parser.add_argument(
-        "--which", choices=("best", "latest"), default="best", help="of the run's checkpoints"
+        "--which", choices=("best", "latest"), default="best", help="which checkpoint of the run"
     )
     return parser
 
@@ -131,7 +133,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _without_machine(record: dict[str, Any]) -> dict[str, Any]:
-    """A config or record with each absolute path cut to its last part: a bundle travels."""
+    """A config or record with each absolute path cut to its last part."""
     cut: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, dict):
@@ -174,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def work() -> None:
-        require_utf8(args.out.resolve())  # onnx opens no other files
+        require_utf8(args.out.resolve())  # the onnx package opens only such paths
         export(args)
         if args.out.is_file():
             print(f"wrote {args.out}: {args.out.stat().st_size / 1e6:.1f} MB")

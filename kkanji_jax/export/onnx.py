@@ -39,8 +39,8 @@ def write_onnx(
 def write_self_contained(out: Path, bundle: Bundle, dtype: str) -> None:
     """Writes one file that needs no other: weights, preprocessing and code points.
 
-    Its outputs are `logits`, `features` and `probabilities`, which are calibrated where the model
-    is. Metadata `codepoints` is a JSON list by class id; `about` tells run, step and weights.
+    Its outputs are `logits`, `features` and `probabilities`, which are calibrated if the model is.
+    Metadata `codepoints` is a JSON list by class id; `about` has run, step and weights.
     """
     if out.exists():
         raise ValueError(f"{out} is there already; give --out another name, or remove it")
@@ -65,7 +65,7 @@ def write_self_contained(out: Path, bundle: Bundle, dtype: str) -> None:
 
 
 def _write(model: onnx.ModelProto, out: Path) -> None:
-    """Writes a model that has passed the strictest checks there are; `out` appears when whole."""
+    """Writes a model after onnx's full check; `out` appears when it is complete."""
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     with written_whole(out) as unfinished:
         unfinished.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,7 +1,7 @@
 """Any image of one character -> the 64x64 white-on-black look that the network knows.
 
-`glyph_image` goes from a picture to the glyph, `glyph_steps` shows what each step of it made,
-`normalise_glyph` starts from grey and `is_blank` says that there is no ink.
+`glyph_image` goes from a picture to the glyph, `glyph_steps` shows what each step of it made and
+what is remarkable, `normalise_glyph` starts from grey and `is_blank` says that there is no ink.
 """
 
 from typing import NamedTuple
@@ -9,24 +9,51 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from kkanji_jax.array_types import Bool, Float, UInt8
-from kkanji_jax.glyphs.image_files import ImageSource, load_image
-from kkanji_jax.glyphs.ink_parts import without_strays
+from kkanji_jax.array_types import Bool, Shaped, UInt8
+from kkanji_jax.glyphs.image_files import ImageSource, Picture, grey_of, load_picture
+from kkanji_jax.glyphs.ink_lines import foreign_edges, ranked, ruled_lines
+from kkanji_jax.glyphs.ink_parts import (
+    cleared,
+    cut_share,
+    holds_several,
+    stroke_width,
+    without_neighbours,
+    without_strays,
+)
 
 GLYPH_PX, SMALL_PX = 64, 28  # Kuzushiji-Kanji's side; Kuzushiji-49's and Kuzushiji-MNIST's
 # A published glyph is near-binary: 99.99 % of CODH's images have more than .72 of their pixels
-# outside [DARK_BELOW, BRIGHT_FROM), and none has paper at its border.
+# outside [DARK_BELOW, BRIGHT_FROM), and none has paper at its border. It fills its frame: all of
+# 42,000 that are not black have ink of 240 or more, all but one are 40 of 64 pixels long or more.
 DARK_BELOW, BRIGHT_FROM, MIN_EXTREME_SHARE = 64, 192, 0.7
+MIN_PUBLISHED_LENGTH = 0.6  # of the frame
 BLACK_TO = 16  # paper of a negative is white to within this
 MIN_INK_PX = 16  # of 64x64; the sparsest of CODH's images that is not black has 34
 WORK_PX = 192  # long side on which paper and threshold are estimated
-MIN_CONTRAST, MIN_SEPARATION = (
-    12.0,
-    4.0,
-)  # grey levels; within-class deviations. Noise splits at 3.3
+FEW_PX = 24  # a picture up to this long has too few pixels for its strokes
+PAPER_PX, PAPER_REACH_PX = 48, 6  # where the paper is estimated; strokes are narrower than twice
+NUM_RINGS = 6  # of the same size: how far in from the border paper is looked for
+MIN_PAPER = 32  # grey: darker paper is not divided by
+# Shares of the paper's light; within-class deviations. Noise splits at 3.3, and few pixels blur.
+MIN_CONTRAST, MIN_SEPARATION = 0.06, 4.0
+# Less separation will do for strokes that are soft, not for noise, whose grains are a pixel wide.
+MIN_SOFT_CONTRAST, MIN_SOFT_SEPARATION, MIN_GRAIN_PX = 0.2, 2.4, 2.0
+MAX_STROKE_PX = 60  # of WORK_PX: what is broader is no stroke, but light
+# Half the pixels and more differ so much from their neighbours, in shares of the greys' range:
+# noise or dither, and blurred by so much. Not where strokes may be a pixel wide.
+ROUGH_SHARE, ROUGH, ROUGH_BLUR_PX, ROUGH_FROM_PX, ROUGH_TO_PX = 0.4, 0.055, 1.0, 40, 512
 LOST_INK = 0.0025  # share of ink that may lie outside the box at each of its sides: specks
 MIN_BOX_SHARE = 0.25  # of the long side: a speck is not blown up into a character
 MARGIN_PX = 2
+# Photographs' strokes are 2.8 px wide, published ones 3.5. Thicker by up to half a pixel a side:
+# 7 of 1,493 photographed kanji gained, on tuning and reporting halves and both sources alike.
+THIN_PX, THICKEN_PX = 3.4, 0.5
+
+BLANK, UNCLEAR = "blank", "unclear"  # no ink; ink and paper cannot be told apart
+SEVERAL, CUT_OFF, BAND = "several characters", "cut off at the side", "a dark band"
+FEW_PIXELS, RED_INK = "few pixels", "red ink only"
+MIN_CUT = 0.13  # of a side of the ink's box that goes on beyond the picture
+BAND_DEPTH = 0.12  # of the picture: an edge as dark as ink, and as deep, may hide strokes
 
 
 class Inked(NamedTuple):
@@ -41,54 +68,130 @@ class Steps(NamedTuple):
     """What each step made of a picture, in order; None for a step that it did not need.
 
     A published glyph needs none but the last, and a picture without ink has none to show.
+    `trouble` is BLANK, UNCLEAR, or empty where there is ink; a glyph in trouble is black.
     """
 
     grey: UInt8[np.ndarray, "h w"]
-    ink: UInt8[np.ndarray, "y x"] | None  # the paper subtracted
+    ink: UInt8[np.ndarray, "y x"] | None  # the paper divided out
     strokes: UInt8[np.ndarray, "y x"] | None  # stretched from paper to ink
-    own_strokes: UInt8[np.ndarray, "y x"] | None  # without other characters' at the border
+    own_strokes: UInt8[np.ndarray, "y x"] | None  # without lines and other characters' strokes
     glyph: UInt8[np.ndarray, "64 64"]
     is_ink_bright: bool  # as found, or as told
+    trouble: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def glyph_image(source: ImageSource) -> UInt8[np.ndarray, "64 64"]:
     """Ink 255 on 0. A blank image gives zeros; what cannot be read raises ValueError."""
-    return normalise_glyph(load_image(source))
+    return glyph_steps(load_picture(source)).glyph
 
 
 def normalise_glyph(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
     """The published look: white ink on black, soft edges, the long side filling the frame.
 
     A white-on-black near-binary image as CODH publishes them is returned unchanged at 64x64, and
-    only enlarged from 28x28, as datasets have it; its negative is only turned. Anything else has
-    its polarity found (the border is paper), its paper subtracted, its greys stretched between
-    paper and ink, other characters' strokes removed from its border, a crop to the ink, and is
-    padded to a square, never squashed. Without ink: zeros.
+    only enlarged from 28x28, as datasets have it; its negative is only turned. Anything else loses
+    edges of another tone (mats, frames, corners of a turned scan), has its polarity found (the
+    border is paper), its paper divided out, its greys stretched between paper and ink, ruled lines
+    and other characters' strokes removed, a crop to the ink, and is padded to a square, never
+    squashed. Without ink, or where ink and paper cannot be told apart: zeros.
     """
     return glyph_steps(grey).glyph
 
 
-def glyph_steps(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None = None) -> Steps:
-    """`normalise_glyph` step by step; `is_ink_bright` says what it would else find out."""
+def glyph_steps(picture: Picture, is_ink_bright: bool | None = None) -> Steps:
+    """`normalise_glyph` step by step; `is_ink_bright` says what it would else find out.
+
+    In colour, red ink is not ink (`image_files.grey_of`), unless there is no other.
+    """
+    grey = grey_of(picture)
+    steps = _steps_of(grey, is_ink_bright)
+    if steps.trouble and picture.ndim == 3:
+        luma = np.asarray(Image.fromarray(picture).convert("L"))
+        if (luma != grey).any():
+            red = _steps_of(luma, is_ink_bright)
+            if not red.trouble:
+                return red._replace(remarks=(RED_INK, *red.remarks))
+    return steps
+
+
+def _steps_of(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None) -> Steps:
     published = _published(grey, is_ink_bright)
     if published is not None:
         glyph = published if len(grey) == GLYPH_PX else _enlarge(published)
-        return Steps(grey, None, None, None, glyph, published is grey)
-    is_bright = _is_ink_bright(grey) if is_ink_bright is None else is_ink_bright
-    inked = _find_ink(_to_work_size(255 - grey if is_bright else grey))
-    if inked is None:
+        trouble = BLANK if is_blank(glyph) else ""
+        return Steps(grey, None, None, None, glyph, published is grey, trouble)
+    small = _to_work_size(_without_roughness(grey))
+    edges = foreign_edges(small)
+    is_bright = _is_ink_bright(small, edges) if is_ink_bright is None else is_ink_bright
+    has_few = max(grey.shape) <= FEW_PX
+    remarks = [FEW_PIXELS] if has_few else []
+    grain_px = 0.0 if has_few else MIN_GRAIN_PX * WORK_PX / max(grey.shape)
+    inked = _find_ink(255 - small if is_bright else small, edges, grain_px)
+    if isinstance(inked, str):
         nothing = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
-        return Steps(grey, None, None, None, nothing, is_bright)
+        return Steps(grey, None, None, None, nothing, is_bright, inked, tuple(remarks))
     strokes = _stretch(inked)
-    own = without_strays(strokes)
+    lines = ruled_lines(strokes >= 128, edges)
+    unruled = strokes if lines is None else cleared(strokes, lines.pixels)
+    own = without_neighbours(without_strays(unruled))
+    if not is_worth_naming(own):
+        nothing = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
+        return Steps(grey, inked.ink, strokes, own, nothing, is_bright, BLANK, tuple(remarks))
+    if (lines is not None and lines.has_band) or _covers(edges, small, is_bright):
+        remarks.append(BAND)
+    if holds_several(own):
+        remarks.append(SEVERAL)
+    if cut_share(own if edges is None else own[_inner_box(edges)]) >= MIN_CUT:
+        remarks.append(CUT_OFF)
     rows, columns = _ink_box(own)
-    return Steps(grey, inked.ink, strokes, own, _fit_square(own[rows, columns]), is_bright)
+    glyph = _thickened(_fit_square(own[rows, columns]))
+    return Steps(grey, inked.ink, strokes, own, glyph, is_bright, "", tuple(remarks))
+
+
+def _inner_box(edges: Bool[np.ndarray, "h w"]) -> tuple[slice, slice]:
+    """Rows and columns between those that are an edge from end to end."""
+    rows, columns = (np.flatnonzero(~edges.all(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _covers(
+    edges: Bool[np.ndarray, "h w"] | None, grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool
+) -> bool:
+    """Whether an edge of the ink's tone lies so deep at one side alone that it may hide strokes."""
+    if edges is None:
+        return False
+    for inner, length in zip(_inner_box(edges), edges.shape, strict=True):
+        before, after = inner.start, length - inner.stop
+        if (
+            max(before, after) >= BAND_DEPTH * length
+            and min(before, after) < max(before, after) / 4
+        ):
+            is_dark = ranked(grey[edges], (50,)) < ranked(grey[~edges], (50,))
+            return is_dark != is_ink_bright
+    return False
+
+
+def _thickened(glyph: UInt8[np.ndarray, "64 64"]) -> UInt8[np.ndarray, "64 64"]:
+    """Strokes that are thinner than the published ones, by up to half a pixel a side thicker."""
+    share = min(max(THIN_PX - stroke_width(glyph >= 128), 0.0), 1.0) * THICKEN_PX
+    if share == 0:
+        return glyph
+    around = np.pad(glyph, 1)
+    highest = np.maximum(np.maximum(around[:-2, 1:-1], around[2:, 1:-1]), glyph)
+    highest = np.maximum(highest, np.maximum(around[1:-1, :-2], around[1:-1, 2:]))
+    weight = round(256 * share)
+    return (
+        (glyph.astype(np.int32) * (256 - weight) + highest.astype(np.int32) * weight + 128) // 256
+    ).astype(np.uint8)
 
 
 def _published(
     grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None
 ) -> UInt8[np.ndarray, "h w"] | None:
     """The picture, or its negative, if that is a published glyph already."""
+    if grey.shape not in ((GLYPH_PX, GLYPH_PX), (SMALL_PX, SMALL_PX)):
+        return None
     if is_ink_bright is not False and is_published_form(grey):
         return grey
     is_negative = np.median(_border(grey)) >= 255 - BLACK_TO and is_published_form(255 - grey)
@@ -96,12 +199,21 @@ def _published(
 
 
 def is_published_form(grey: UInt8[np.ndarray, "h w"]) -> bool:
-    """Whether this already is a white-on-black near-binary glyph of 64x64 or 28x28."""
+    """Whether this already is a white-on-black near-binary glyph that fills 64x64 or 28x28."""
     if grey.shape not in ((GLYPH_PX, GLYPH_PX), (SMALL_PX, SMALL_PX)):
         return False
     if np.median(_border(grey)) >= 128:
         return False
-    return bool(np.mean((grey < DARK_BELOW) | (grey >= BRIGHT_FROM)) >= MIN_EXTREME_SHARE)
+    if np.mean((grey < DARK_BELOW) | (grey >= BRIGHT_FROM)) < MIN_EXTREME_SHARE:
+        return False
+    if not grey.any():
+        return True
+    is_ink = grey >= 128
+    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
+    if not rows.size or grey.max() < BRIGHT_FROM:
+        return False
+    length = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    return bool(length >= MIN_PUBLISHED_LENGTH * len(grey))
 
 
 def is_blank(glyph: UInt8[np.ndarray, "64 64"]) -> bool:
@@ -109,49 +221,117 @@ def is_blank(glyph: UInt8[np.ndarray, "64 64"]) -> bool:
     return int(np.count_nonzero(glyph >= 128)) < MIN_INK_PX
 
 
+def is_worth_naming(soft: UInt8[np.ndarray, "h w"]) -> bool:
+    """Whether what is left of the ink at the size of work can be a character."""
+    return int(np.count_nonzero(soft >= 128)) >= MIN_INK_PX * (max(soft.shape) / GLYPH_PX) ** 2 / 4
+
+
 def _enlarge(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
     return np.asarray(Image.fromarray(grey).resize((GLYPH_PX, GLYPH_PX), Image.Resampling.BICUBIC))
 
 
-def _border(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, " n"]:
+def _border(grey: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, " n"]:
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
-def _is_ink_bright(grey: UInt8[np.ndarray, "h w"]) -> bool:
-    """The border is paper more often than ink: paper brighter than the mean holds dark ink."""
-    return bool(np.median(_border(grey)) < grey.mean())
+def _is_ink_bright(grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None) -> bool:
+    """Whether paper, which most of the border is, is darker than what is near it.
+
+    Near it, lest a shadow over most of the border be ink; within the border too, lest a ruled line
+    be paper. What is flat, and what lies on a frame, is compared with all of the picture.
+    """
+    if edges is not None:
+        inside = _inner_box(edges)
+        # Corners of an edge that are left in it are given the tone of most of the rest.
+        middle = np.sort(grey[~edges])[np.count_nonzero(~edges) // 2]
+        grey = np.where(edges[inside], middle, grey[inside])
+    size = _scaled(grey.shape, PAPER_PX)
+    coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.int32)
+    reach = PAPER_PX // 4
+    padded = np.pad(coarse, reach, mode="symmetric")
+    sums = np.pad(padded.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    side = 2 * reach + 1
+    around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    higher = coarse - around / (side * side)
+    rings = [
+        float(np.median(_border(higher[inset : height - inset, inset : width - inset])))
+        for height, width in [higher.shape]
+        for inset in range(NUM_RINGS)
+        if 2 * inset < min(height, width) - 1 or inset == 0
+    ]
+    of_all = float(np.median(_border(coarse)) - coarse.mean())
+    skew = float(np.median(higher) - higher.mean())
+    return sum(rings) + 2 * max(rings[0], 0.0) + 0.3 * of_all + 3 * skew < 0
+
+
+def _scaled(shape: tuple[int, ...], long_px: int) -> tuple[int, int]:
+    """Width and height of a picture of `shape` whose long side is `long_px`."""
+    scale = long_px / max(shape)
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
+def _without_roughness(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The picture, or where noise or dither roughens it, a blurred one."""
+    if min(grey.shape) < ROUGH_FROM_PX or max(grey.shape) > ROUGH_TO_PX:
+        return grey
+    wide = grey.astype(np.int16)
+    around = wide[1:-1, :-2] + wide[1:-1, 2:] + wide[:-2, 1:-1] + wide[2:, 1:-1]
+    rough = np.abs(4 * wide[1:-1, 1:-1] - around).ravel()
+    low, high = ranked(grey, (2, 98))
+    place = int(ROUGH_SHARE * len(rough))
+    if np.partition(rough, place)[place] < 4 * ROUGH * max(high - low, 1):
+        return grey
+    return np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(ROUGH_BLUR_PX)))
 
 
 def _to_work_size(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
-    scale = WORK_PX / max(grey.shape)
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    size = _scaled(grey.shape, WORK_PX)
     return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.LANCZOS))
 
 
-def _paper_of(grey: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """The paper's brightness at each pixel: the 80th percentile of half a picture, smoothed."""
-    reach, coarse_px = 8, 32
-    height, width = grey.shape
-    scale = coarse_px / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+def _paper_of(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The paper's brightness: what is darker and narrower than strokes may be is filled up.
+
+    A closing by a square, which keeps the edges of shadows where they are.
+    """
+    size = _scaled(grey.shape, PAPER_PX)
     coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
-    padded = Image.fromarray(np.pad(coarse, reach, mode="symmetric"))
-    window = 2 * reach + 1
-    paper = padded.filter(ImageFilter.RankFilter(window, int(0.8 * window * window)))
-    paper = paper.filter(ImageFilter.GaussianBlur(3))
-    paper = paper.crop((reach, reach, reach + size[0], reach + size[1]))
-    return np.asarray(paper.resize((width, height), Image.Resampling.BICUBIC), np.float64)
+    reach = PAPER_REACH_PX
+    closed = 255 - _highest_near(255 - _highest_near(coarse, reach), reach)
+    paper = Image.fromarray(closed).filter(ImageFilter.GaussianBlur(1))
+    return np.asarray(paper.resize(grey.shape[::-1], Image.Resampling.BICUBIC))
 
 
-def _find_ink(grey: UInt8[np.ndarray, "h w"]) -> Inked | None:
-    """Otsu's two classes on paper minus grey, or None where they are no two classes."""
-    ink = np.clip(np.round(_paper_of(grey) - grey), 0, 255).astype(np.uint8)
-    share = np.bincount(ink.ravel(), minlength=256) / ink.size
+def _highest_near(grey: UInt8[np.ndarray, "h w"], reach: int) -> UInt8[np.ndarray, "h w"]:
+    """The highest value within `reach` rows and columns."""
+    for _ in range(2):
+        highest = grey.copy()
+        for shift in range(1, min(reach, len(grey) - 1) + 1):
+            np.maximum(highest[shift:], grey[:-shift], out=highest[shift:])
+            np.maximum(highest[:-shift], grey[shift:], out=highest[:-shift])
+        grey = np.ascontiguousarray(highest.T)
+    return grey
+
+
+def _find_ink(
+    grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None, grain_px: float
+) -> Inked | str:
+    """Otsu's two classes on the light that the paper's share lacks; or BLANK, or UNCLEAR.
+
+    Strokes that are wider than `grain_px` may be soft.
+    """
+    paper = np.maximum(_paper_of(grey), MIN_PAPER).astype(np.int32)
+    ink = np.clip((255 * (paper - grey) + paper // 2) // paper, 0, 255).astype(np.uint8)
+    counted = ink
+    if edges is not None:
+        ink[edges] = 0
+        counted = ink[~edges]
+    share = np.bincount(counted.ravel(), minlength=256) / counted.size
     levels = np.arange(256.0)
     below, mass = np.cumsum(share), np.cumsum(share * levels)
     splits = np.flatnonzero((below > 0) & (below < 1 - 1e-12))
     if not splits.size:
-        return None
+        return BLANK
     below, mass_below, mass_all = below[splits], mass[splits], mass[-1]
     between = (mass_all * below - mass_below) ** 2 / (below * (1 - below))
     best = int(np.argmax(between))
@@ -160,8 +340,16 @@ def _find_ink(grey: UInt8[np.ndarray, "h w"]) -> Inked | None:
     variance = float(np.sum(share * (levels - mass_all) ** 2))
     within = max(variance - float(between[best]), 1e-9) ** 0.5
     contrast = ink_mean - paper_mean
-    if contrast < MIN_CONTRAST or contrast / within < MIN_SEPARATION:
-        return None
+    if contrast < 255 * MIN_CONTRAST:
+        return BLANK
+    is_soft = contrast / within < MIN_SEPARATION
+    if is_soft and contrast < 255 * MIN_SOFT_CONTRAST:
+        return BLANK
+    stroke_px = stroke_width(ink > (paper_mean + ink_mean) / 2)
+    if stroke_px > MAX_STROKE_PX:
+        return UNCLEAR
+    if is_soft and (contrast / within < MIN_SOFT_SEPARATION or stroke_px < grain_px):
+        return UNCLEAR
     return Inked(ink, paper_mean, ink_mean)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of any kind -> upright 8-bit grey, by one stated rule for each kind."""
+"""Pictures of any kind -> upright 8-bit colour or grey, by one stated rule for each kind."""
 
 import io
 import os
@@ -8,8 +8,10 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from kkanji_jax.array_types import Shaped, UInt8
+from kkanji_jax.array_types import Int, Shaped, UInt8
 
+DEPTHS = (0xFF, 0x3FF, 0xFFF, 0xFFFF)  # the greatest value of 8, 10, 12 and 16 bits
+SHOWN = 64  # grey levels between ink and white paper: enough to be ink on it
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -17,25 +19,78 @@ SUFFIXES = frozenset(
     ".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .jp2 .avif".split(),
 )
 
+# Redness is in grey levels: vermilion on paper has 100 and more, sepia ink and a JPEG's losses
+# less than RED_FROM. Vermilion takes from red a fifth of what it takes from green.
+RED_FROM, RED_STEP, LIFT, PAPER_SAMPLE_PX = 24, 24, 3, 64
+_GREY_PIXELS = 1 << 20  # of a page looked at together: 20 MB
+
+Picture = UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]
 ImageSource = str | os.PathLike | io.BytesIO | Image.Image | np.ndarray
 
 
 def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w"]:
-    """8-bit luminance, upright (EXIF), transparency over white paper.
+    """`load_picture` in grey: luminance, where red ink is as light as its paper (`grey_of`)."""
+    return grey_of(load_picture(source, max_pixels=max_pixels))
 
-    Where what shows over white is flat (white ink on nothing) the paper is black instead.
-    16-bit grey is divided by 257, palettes and CMYK go through RGB, 1-bit is 0 and 255. Refused
-    with ValueError: more than `max_pixels`, several frames, float images in files, no pixels.
-    Arrays are uint8 or bool [h w], [h w 1|3|4], uint16 [h w], or floats in [0, 1].
+
+def load_picture(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """8 bits, upright (EXIF), transparency over white paper; grey [h w] or colour [h w 3].
+
+    Where little shows over white (white ink on nothing) the paper is black instead. Grey of more
+    than 8 bits is brought down from the least of 8, 10, 12 and 16 bits that hold all its values.
+    Palettes and CMYK go through RGB, 1-bit is 0 and 255. Refused with ValueError: more than
+    `max_pixels`, several frames, float images in files, no pixels. Arrays are uint8 or bool [h w],
+    [h w 1|3|4], uint16 [h w], or floats in [0, 1].
     """
     if isinstance(source, np.ndarray):
-        return _to_grey(_image_of_array(source), "array")
+        return _pixels_of(_image_of_array(source), "array")
     if isinstance(source, Image.Image):
         return _read(source, f"{source.mode} image", max_pixels)
     is_path = isinstance(source, str | os.PathLike)
     name = os.fspath(source) if is_path else str(getattr(source, "name", "this stream"))
     with open_image(source, name, max_pixels) as opened:
         return _read(opened, name, max_pixels)
+
+
+def grey_of(picture: Picture) -> UInt8[np.ndarray, "h w"]:
+    """Luminance; what is redder than the paper is lightened as far as it is red.
+
+    Vermilion, which reflects red as paper does, becomes paper, and black ink under it stays. A
+    pixel is red by its green beside its red, each in the measure of the paper's: a picture in
+    grey, sepia or yellow is its luminance, bit for bit.
+    """
+    if picture.ndim == 2:
+        return picture
+    luma = np.asarray(Image.fromarray(picture).convert("L"))
+    paper_red, paper_green, paper = _paper_colour(picture, luma)
+    grey = luma
+    rows = max(1, _GREY_PIXELS // picture.shape[1])
+    for start in range(0, len(picture), rows):
+        part = picture[start : start + rows]
+        red, green = part[..., 0].astype(np.int32), part[..., 1].astype(np.int32)
+        redness = (red * paper_green + paper_red // 2) // paper_red - green
+        if redness.max() <= RED_FROM:
+            continue
+        if grey is luma:
+            grey = luma.copy()
+        own = luma[start : start + rows].astype(np.int32)
+        lighter = np.maximum(np.minimum(red + redness * LIFT // 16, paper) - own, 0)
+        weight = np.clip(redness - RED_FROM, 0, RED_STEP)
+        grey[start : start + rows] = own + weight * lighter // RED_STEP
+    return grey
+
+
+def _paper_colour(
+    picture: UInt8[np.ndarray, "h w 3"], luma: UInt8[np.ndarray, "h w"]
+) -> tuple[int, int, int]:
+    """Red, green and luminance of the paper: the middles of the brighter half of a sample."""
+    step = max(1, max(luma.shape) // PAPER_SAMPLE_PX)
+    seen = luma[::step, ::step].ravel()
+    bright = np.sort(seen)[len(seen) // 2]
+    is_bright = seen >= bright
+    colours = np.sort(picture[::step, ::step].reshape(-1, 3)[is_bright], axis=0)
+    red, green, _ = (max(1, int(value)) for value in colours[len(colours) // 2])
+    return red, green, int(np.sort(seen[is_bright])[len(colours) // 2])
 
 
 def open_image(
@@ -55,7 +110,7 @@ def open_image(
         raise ValueError(f"wanted an image, {name} is damaged: {err}") from err
 
 
-def _read(image: Image.Image, name: str, max_pixels: int) -> UInt8[np.ndarray, "h w"]:
+def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"wanted at most {max_pixels} pixels, {name} has {width} x {height}")
@@ -65,35 +120,50 @@ def _read(image: Image.Image, name: str, max_pixels: int) -> UInt8[np.ndarray, "
         raise ValueError(f"wanted one image, {name} holds {num_frames} frames: save them apart")
     try:
         image.load()
-        return _to_grey(ImageOps.exif_transpose(image), name)
+        return _pixels_of(ImageOps.exif_transpose(image), name)
     except (OSError, SyntaxError, TypeError, LookupError, EOFError, struct.error) as err:
         raise ValueError(f"wanted an image, {name} is damaged: {err}") from err
 
 
-def _to_grey(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w"]:
+def _pixels_of(image: Image.Image, name: str) -> Picture:
     if min(image.size) == 0:
         raise ValueError(f"wanted pixels, {name} is {image.width} x {image.height}")
     if image.mode.startswith("I;16") or image.mode == "I":
-        deep = np.asarray(image).astype(np.int64)
-        if deep.min() < 0 or deep.max() > 0xFFFF:
-            raise ValueError(f"wanted 8 or 16 bits, {name} has values {deep.min()}..{deep.max()}")
-        return ((deep + 128) // 257).astype(np.uint8)
+        return _eight_bits(np.asarray(image).astype(np.int64), name)
     if image.mode == "F":
         raise ValueError(f"wanted 8 or 16 bits, {name} holds floats: save it as 8-bit grey")
     if image.mode.lower() in ("la", "pa", "rgba") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        over_white = _over(rgba, 255)
-        is_flat = over_white.min() == over_white.max()
-        is_see_through = rgba.getchannel("A").getextrema() != (255, 255)
-        return _over(rgba, 0) if is_flat and is_see_through else over_white
-    if image.mode == "L":
-        return np.asarray(image)
-    return np.asarray((image if image.mode in ("1", "RGB") else image.convert("RGB")).convert("L"))
+        return _flattened(image.convert("RGBA"))
+    if image.mode in ("L", "1"):
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))
 
 
-def _over(rgba: Image.Image, paper: int) -> UInt8[np.ndarray, "h w"]:
+def _eight_bits(deep: Int[np.ndarray, "h w"], name: str) -> UInt8[np.ndarray, "h w"]:
+    least, most = int(deep.min()), int(deep.max())
+    if least < 0 or most > 0xFFFF:
+        raise ValueError(f"wanted 8 or 16 bits, {name} has values {least}..{most}")
+    full = next(full for full in DEPTHS if most <= full)
+    return ((deep * 255 + full // 2) // full).astype(np.uint8)
+
+
+def _flattened(rgba: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """Over white, or over black where that shows more and white next to nothing."""
+    over_white = _over(rgba, 255)
+    if rgba.getchannel("A").getextrema() == (255, 255) or _contrast(over_white) >= SHOWN:
+        return over_white
+    over_black = _over(rgba, 0)
+    return over_black if _contrast(over_black) > _contrast(over_white) else over_white
+
+
+def _contrast(picture: UInt8[np.ndarray, "h w 3"]) -> int:
+    least, most = Image.fromarray(picture).convert("L").getextrema()
+    return int(most) - int(least)  # pyright: ignore[reportArgumentType]
+
+
+def _over(rgba: Image.Image, paper: int) -> UInt8[np.ndarray, "h w 3"]:
     sheet = Image.new("RGBA", rgba.size, (paper, paper, paper, 255))
-    return np.asarray(Image.alpha_composite(sheet, rgba).convert("RGB").convert("L"))
+    return np.asarray(Image.alpha_composite(sheet, rgba).convert("RGB"))
 
 
 def _image_of_array(array: Shaped[np.ndarray, "..."]) -> Image.Image:

@@ -12,6 +12,14 @@ STRAY_SHARE = 0.06  # of all ink, at most
 STRAY_REACH = 0.2  # of the picture's height or width, from the border it touches
 RIM_PX = 2  # how far the grey rim of a stray is cleared around it
 
+# Beside the character, apart from it by a gap: reading aids in a smaller hand at the right, whose
+# strokes are thinner; or part of a neighbour, cut off by the picture's side, where the character
+# has room at the other side.
+AID_SHARE, AID_EXTENT, AID_LENGTH, AID_STROKE = 0.45, 0.7, 0.4, 0.75  # of the character's
+AID_BREADTH = 0.85  # of all the ink over the character's height, at least
+CUT_SHARE, CUT_EXTENT, CUT_LENGTH, CUT_GAP, CUT_BREADTH = 0.4, 0.45, 0.3, 0.06, 1.0
+SIDE_PX, GAP_PX = 2, 2  # ink within so much of a side touches it; a gap is no narrower
+
 # Two characters one under (or beside) the other: the ink is long, a band without ink crosses it,
 # and what lies on either side is as tall as a character and has its share of the ink.
 SEVERAL_LENGTH = 1.7  # long side of the ink's box over its short side
@@ -34,29 +42,10 @@ class Parts(NamedTuple):
 def find_parts(is_ink: Bool[np.ndarray, "h w"]) -> Parts:
     """Labels runs of ink row by row and joins those that touch (Rosenfeld and Pfaltz 1966)."""
     height, width = is_ink.shape
-    steps = np.diff(np.pad(is_ink, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    steps = np.diff(np.pad(is_ink, ((0, 0), (1, 1))).view(np.int8), axis=1)
     run_rows, starts = np.nonzero(steps == 1)
     ends = np.nonzero(steps == -1)[1]
-    roots = list(range(len(starts)))
-
-    def root_of(run: int) -> int:
-        while roots[run] != run:
-            roots[run] = run = roots[roots[run]]
-        return run
-
-    first_of_row = np.searchsorted(run_rows, np.arange(height + 1)).tolist()
-    run_starts, run_ends = starts.tolist(), ends.tolist()
-    for row in range(1, height):
-        above, above_end = first_of_row[row - 1], first_of_row[row]
-        for run in range(first_of_row[row], first_of_row[row + 1]):
-            while above < above_end and run_ends[above] < run_starts[run]:
-                above += 1
-            touching = above
-            while touching < above_end and run_starts[touching] <= run_ends[run]:
-                one, other = root_of(touching), root_of(run)
-                roots[max(one, other)] = min(one, other)
-                touching += 1
-    _, part_of_run = np.unique([root_of(run) for run in range(len(roots))], return_inverse=True)
+    part_of_run = _joined(run_rows, starts, ends, width)
     num_parts = int(part_of_run.max(initial=-1)) + 1
     labels = np.zeros((height, width), np.int32)
     labels[is_ink] = np.repeat(part_of_run + 1, ends - starts)
@@ -70,6 +59,39 @@ def find_parts(is_ink: Bool[np.ndarray, "h w"]) -> Parts:
     return Parts(labels, areas, *boxes)
 
 
+def _joined(
+    rows: Int[np.ndarray, " n"],
+    starts: Int[np.ndarray, " n"],
+    ends: Int[np.ndarray, " n"],
+    width: int,
+) -> Int[np.ndarray, " n"]:
+    """For each run the number of its part, in the order of the parts' first runs."""
+    num_runs = len(rows)
+    row_px = width + 2  # runs of different rows are further apart than any that touch
+    first = np.searchsorted(rows * row_px + ends, (rows - 1) * row_px + starts, side="left")
+    after = np.searchsorted(rows * row_px + starts, (rows - 1) * row_px + ends, side="right")
+    counts = np.maximum(after - first, 0)
+    below = np.repeat(np.arange(num_runs), counts)
+    above = np.arange(len(below)) - np.repeat(np.cumsum(counts) - counts, counts)
+    above += np.repeat(first, counts)
+    roots = np.arange(num_runs)
+    while True:
+        # The root of each run is the least of those it touches; then each root's own root.
+        one, other = roots[above], roots[below]
+        is_apart = one != other
+        if not is_apart.any():
+            break
+        one, other = one[is_apart], other[is_apart]
+        np.minimum.at(roots, np.maximum(one, other), np.minimum(one, other))
+        while True:
+            deeper = roots[roots]
+            if (deeper == roots).all():
+                break
+            roots = deeper
+    _, part_of_run = np.unique(roots, return_inverse=True)
+    return part_of_run
+
+
 def without_strays(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """The same ink strengths without the ends of other characters' strokes at the border."""
     is_ink = soft >= 128
@@ -77,17 +99,114 @@ def without_strays(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     if len(parts.areas) < 2:
         return soft
     height, width = soft.shape
-    reaches = np.stack([
-        np.where(parts.tops == 0, parts.bottoms / height, 1.0),
-        np.where(parts.bottoms == height, (height - parts.tops) / height, 1.0),
-        np.where(parts.lefts == 0, parts.rights / width, 1.0),
-        np.where(parts.rights == width, (width - parts.lefts) / width, 1.0),
-    ])  # fmt: skip
+    reaches = np.stack(
+        [
+            np.where(parts.tops == 0, parts.bottoms / height, 1.0),
+            np.where(parts.bottoms == height, (height - parts.tops) / height, 1.0),
+            np.where(parts.lefts == 0, parts.rights / width, 1.0),
+            np.where(parts.rights == width, (width - parts.lefts) / width, 1.0),
+        ]
+    )
     is_stray = (reaches.min(axis=0) < STRAY_REACH) & (parts.areas < STRAY_SHARE * parts.areas.sum())
     if not is_stray.any():
         return soft
-    strays = np.concatenate([[False], is_stray])[parts.labels]
-    return np.where(_grown(strays, RIM_PX) & ~(is_ink & ~strays), 0, soft).astype(np.uint8)
+    return cleared(soft, np.concatenate([[False], is_stray])[parts.labels])
+
+
+def cleared(
+    soft: UInt8[np.ndarray, "h w"], pixels: Bool[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w"]:
+    """The same ink strengths without `pixels` and the grey rim round them."""
+    is_other = (soft >= 128) & ~pixels
+    return np.where(_grown(pixels, RIM_PX) & ~is_other, 0, soft).astype(np.uint8)
+
+
+def without_neighbours(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The same ink strengths without reading aids at the right and cut neighbours at a side."""
+    for _ in range(2):
+        beside = _beside(soft >= 128)
+        if beside is None:
+            break
+        soft = np.where(beside, 0, soft).astype(np.uint8)
+    return soft
+
+
+def _beside(is_ink: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | None:
+    """The part of the picture that holds no ink of the character, by the best of its gaps."""
+    for is_level in (False, True):
+        upright = is_ink.T if is_level else is_ink
+        inked = np.flatnonzero(upright.any(axis=0))
+        if not inked.size:
+            return None
+        first, last, width = int(inked[0]), int(inked[-1]) + 1, upright.shape[1]
+        for start, end in _gaps(upright[:, first:last].sum(axis=0)):
+            start, end = start + first, end + first
+            if end - start < GAP_PX:
+                continue
+            before, after = upright[:, :start], upright[:, end:]
+            is_before = np.count_nonzero(before) < np.count_nonzero(after)
+            part, rest = (before, after) if is_before else (after, before)
+            touches = first <= SIDE_PX, last >= width - SIDE_PX
+            is_aid = not is_level and not is_before and _is_aid(part, rest, last - first)
+            is_cut = (
+                end - start >= CUT_GAP * max(upright.shape)
+                and touches[0 if is_before else 1]
+                and not touches[1 if is_before else 0]
+                and _is_cut(part, rest, last - first)
+            )
+            if is_aid or is_cut:
+                beside = np.zeros_like(upright)
+                beside[:, slice(0, start) if is_before else slice(end, None)] = True
+                return beside.T if is_level else beside
+    return None
+
+
+def _extent(is_ink: Bool[np.ndarray, "h w"]) -> tuple[int, int, int]:
+    """Height and width of the ink's box, and how much ink there is."""
+    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
+    height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+    return height, width, int(np.count_nonzero(is_ink))
+
+
+def _is_aid(part: Bool[np.ndarray, "h w"], rest: Bool[np.ndarray, "h v"], breadth: int) -> bool:
+    (height, width, ink), (own_height, own_width, own_ink) = _extent(part), _extent(rest)
+    return (
+        ink <= AID_SHARE * (ink + own_ink)
+        and width <= AID_EXTENT * own_width
+        and height >= AID_LENGTH * own_height
+        and breadth >= AID_BREADTH * max(height, own_height)
+        and stroke_width(part) <= AID_STROKE * stroke_width(rest)
+    )
+
+
+def _is_cut(part: Bool[np.ndarray, "h w"], rest: Bool[np.ndarray, "h v"], breadth: int) -> bool:
+    (height, width, ink), (own_height, own_width, own_ink) = _extent(part), _extent(rest)
+    return (
+        ink <= CUT_SHARE * (ink + own_ink)
+        and width <= CUT_EXTENT * own_width
+        and height >= CUT_LENGTH * own_height
+        and breadth >= CUT_BREADTH * max(height, own_height)
+    )
+
+
+def stroke_width(is_ink: Bool[np.ndarray, "h w"]) -> float:
+    """The mean width of strokes in pixels: twice their area over the length of their outline."""
+    outline = np.count_nonzero(is_ink[1:] != is_ink[:-1])
+    outline += np.count_nonzero(is_ink[:, 1:] != is_ink[:, :-1])
+    return 2 * int(np.count_nonzero(is_ink)) / max(int(outline), 1)
+
+
+def cut_share(soft: UInt8[np.ndarray, "h w"]) -> float:
+    """How much of a side of the ink's box, at most, is ink that goes on beyond the picture."""
+    is_ink = soft >= 128
+    if not is_ink.any():
+        return 0.0
+    height, width, _ = _extent(is_ink)
+    upright = (is_ink[:SIDE_PX], is_ink[-SIDE_PX:])
+    level = (is_ink[:, :SIDE_PX], is_ink[:, -SIDE_PX:])
+    met = [np.count_nonzero(side.any(axis=0)) / width for side in upright]
+    met += [np.count_nonzero(side.any(axis=1)) / height for side in level]
+    return float(max(met))
 
 
 def holds_several(soft: UInt8[np.ndarray, "h w"]) -> bool:

@@ -1,1 +1,1 @@
-"""A trained network in use: from images and pages to rows of candidates."""
+"""Inference: from images and pages to rows of candidates."""

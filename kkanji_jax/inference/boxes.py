@@ -119,7 +119,7 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
     A box that reaches over the page's edge is cut there; one wholly outside is an error. One page
     is in memory at a time.
     """
-    from kkanji_jax.glyphs.image_files import load_image
+    from kkanji_jax.glyphs.image_files import load_picture
 
     for page in pages:
         if page.error:
@@ -131,11 +131,11 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
             continue
         try:
             source = page.path if page.image is None else page.image
-            grey = load_image(source, max_pixels=MAX_PAGE_PIXELS)
+            picture = load_picture(source, max_pixels=MAX_PAGE_PIXELS)
         except (ValueError, OSError) as err:
             yield Found(page.path, " ".join(str(err).split()))
             continue
-        height, width = grey.shape
+        height, width = picture.shape[:2]
         for box in own:
             place = (box.left, box.top, box.width, box.height)
             rows = slice(max(box.top, 0), min(box.top + box.height, height))
@@ -145,5 +145,5 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
                 error = "the box is empty"
             elif rows.start >= rows.stop or columns.start >= columns.stop:
                 error = f"the box is outside the page, which is {width} x {height}"
-            image = None if error else grey[rows, columns]
+            image = None if error else picture[rows, columns]
             yield Found(page.path, error, box.id, place, image)

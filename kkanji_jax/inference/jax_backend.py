@@ -1,4 +1,4 @@
-"""The network run by JAX, on whatever device JAX has."""
+"""The network run by JAX, on the device that JAX chooses."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class JaxBackend:
     def __call__(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
     ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
-        """Logits and features, however many glyphs there are."""
+        """Logits and features of any number of glyphs."""
         parts = []
         start = 0
         while start < len(glyphs) or not parts:
@@ -49,7 +49,7 @@ class JaxBackend:
 
     def _batch_size(self, n: int) -> int:
         fitting = [size for size in BATCH_SIZES if size >= n]
-        # Compiling costs more than the padding of a program that is there already.
+        # Compiling costs more than padding to a size that is compiled already.
         size = next((size for size in fitting if size in self._compiled), fitting[0])
         self._compiled.add(size)
         return size

@@ -1,4 +1,4 @@
-"""The network run by ONNX Runtime: no compilation, and nothing of JAX installed or imported."""
+"""The network run by ONNX Runtime: no compilation, and JAX need not be installed."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +30,8 @@ class OnnxBackend:
         except ModuleNotFoundError as err:
             raise ValueError(NOT_INSTALLED) from err
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; a warning about a folded node helps no reader
-        # A batch to a core: threads within a batch wait for each other at every node, and spin.
+        options.log_severity_level = 3  # errors only; warnings about folded nodes do not help users
+        # One batch per core: threads within a batch would wait for each other at every node.
         options.intra_op_num_threads = 1
         self._workers = ThreadPoolExecutor(_num_cores(), "onnx")
         try:
@@ -46,10 +46,10 @@ class OnnxBackend:
 
     @classmethod
     def of_trained(cls, trained: "Trained") -> "OnnxBackend":
-        """The model.onnx of a bundle; of a run, or a bundle without one, a graph made here.
+        """From the model.onnx of a bundle; otherwise from a graph made here.
 
-        ValueError where the onnx package is missing that makes the graph, or where model.onnx is
-        of other weights than the bundle.
+        ValueError if the onnx package, which makes the graph, is missing, or if model.onnx has
+        other weights than the bundle.
         """
         path = trained.path / ONNX
         if trained.is_bundle and path.is_file():
@@ -74,7 +74,7 @@ class OnnxBackend:
     def __call__(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
     ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
-        """Logits and features, however many glyphs there are."""
+        """Logits and features of any number of glyphs."""
         starts = range(0, max(len(glyphs), 1), BATCH_SIZE)
         batches = [glyphs[start : start + BATCH_SIZE] for start in starts]
         parts = list(self._workers.map(self._run, batches))

@@ -11,14 +11,14 @@ import numpy as np
 from kkanji_jax.array_types import Bool, Float, Float32, Shaped, UInt8
 from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
-from kkanji_jax.glyphs.glyph_image import GLYPH_PX, glyph_image, is_blank
-from kkanji_jax.glyphs.image_files import ImageSource
+from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, glyph_steps, is_blank
+from kkanji_jax.glyphs.image_files import ImageSource, load_picture
 from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
 
 __all__ = ["Candidate", "Reading", "Recogniser", "check_model", "choose_weights", "load"]
 
 BACKENDS = ("jax", "onnx")
-VERDICTS = ("accept", "ask", "unknown", "blank")
+VERDICTS = ("accept", "ask", "unknown", BLANK, UNCLEAR)
 
 Backend = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -32,16 +32,35 @@ class Candidate(NamedTuple):
     rank: int
 
 
+class Note(NamedTuple):
+    """What was found of an image before it was read: see `data.glyph_image.Steps`."""
+
+    trouble: str = ""
+    remarks: tuple[str, ...] = ()
+
+
 class Reading(Sequence[Candidate]):
     """The candidates of one image, best first, and how far to rely on the first.
 
     `verdict` is one of VERDICTS; empty where the model has no calibration, save for `blank`, an
-    image without ink. It equals another reading with the same candidates and verdict.
+    image without ink, and `unclear`, whose ink and paper cannot be told apart: they have no
+    candidates. With any of `remarks` on the image the verdict is never `accept`. It equals another
+    reading with the same candidates, verdict and remarks.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], verdict: str = "") -> None:
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        verdict: str = "",
+        remarks: Sequence[str] = (),
+    ) -> None:
         self._candidates = tuple(candidates)
         self.verdict = verdict
+        self.remarks = tuple(remarks)
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        return self._candidates, self.verdict, self.remarks
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -59,13 +78,14 @@ class Reading(Sequence[Candidate]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Reading):
             return NotImplemented
-        return (self._candidates, self.verdict) == (other._candidates, other.verdict)
+        return self._content == other._content
 
     def __hash__(self) -> int:
-        return hash((self._candidates, self.verdict))
+        return hash(self._content)
 
     def __repr__(self) -> str:
-        return f"Reading({list(self._candidates)!r}, verdict={self.verdict!r})"
+        told = f", remarks={self.remarks!r}" if self.remarks else ""
+        return f"Reading({list(self._candidates)!r}, verdict={self.verdict!r}{told})"
 
 
 class Recogniser:
@@ -111,7 +131,9 @@ class Recogniser:
         restricted to them; they are calibrated where the model has a calibration. A verdict is of
         the unrestricted answer: where the restriction changes the best reading, it is `unknown`.
         """
-        return self.predict_glyphs(self._glyphs_of(images), top_k, characters=characters)
+        glyphs, notes = self._glyphs_of(images)
+        logits = self._run(glyphs)[0]
+        return self.readings_of(logits, glyphs, top_k, characters=characters, notes=notes)
 
     def predict_glyphs(
         self,
@@ -130,8 +152,12 @@ class Recogniser:
         top_k: int = 5,
         *,
         characters: Iterable[str] | None = None,
+        notes: Sequence[Note] | None = None,
     ) -> list[Reading]:
-        """`predict_glyphs` for logits that `outputs` gave; ValueError if they are not finite."""
+        """`predict_glyphs` for logits that `outputs` gave, and what is known of the images.
+
+        ValueError if the logits are not finite.
+        """
         if top_k < 1:
             raise ValueError(f"wanted top_k of at least 1, got {top_k}")
         if not np.isfinite(logits).all():
@@ -157,19 +183,26 @@ class Recogniser:
         best = np.take_along_axis(kept, columns, axis=1).astype(np.float64)
         shares = np.exp((best - best[:, :1]) / temperature) / sums[:, None]
         readings = []
-        for verdict, glyph, chosen, probabilities in zip(
-            verdicts, glyphs, ids[columns].tolist(), shares.tolist(), strict=True
+        if notes is None:
+            notes = [Note()] * len(glyphs)
+        for verdict, glyph, note, chosen, probabilities in zip(
+            verdicts, glyphs, notes, ids[columns].tolist(), shares.tolist(), strict=True
         ):
+            if note.trouble or is_blank(glyph):
+                readings.append(Reading((), note.trouble or BLANK, note.remarks))
+                continue
             candidates = [
                 Candidate(self._characters[i], self.class_index.codepoints[i], probability, rank)
                 for rank, (i, probability) in enumerate(zip(chosen, probabilities, strict=True), 1)
             ]
-            readings.append(Reading(candidates, "blank" if is_blank(glyph) else verdict))
+            if verdict == "accept" and note.remarks:
+                verdict = "ask"
+            readings.append(Reading(candidates, verdict, note.remarks))
         return readings
 
     def embed(self, images: ImageSource | Iterable[ImageSource]) -> Float32[np.ndarray, "n d"]:
         """The network's pooled features of each image, the vector its classifier reads."""
-        return self.outputs(self._glyphs_of(images))[1]
+        return self.outputs(self._glyphs_of(images)[0])[1]
 
     def outputs(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
@@ -184,7 +217,7 @@ class Recogniser:
         """
         if verdict not in VERDICTS:
             raise ValueError(f"wanted a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
-        if self._calibration is None or verdict == "blank":
+        if self._calibration is None or verdict in (BLANK, UNCLEAR):
             return None
         return self._calibration.accuracy_of(verdict)
 
@@ -205,7 +238,7 @@ class Recogniser:
 
     def _glyphs_of(
         self, images: ImageSource | Iterable[ImageSource]
-    ) -> UInt8[np.ndarray, "n 64 64"]:
+    ) -> tuple[UInt8[np.ndarray, "n 64 64"], list[Note]]:
         sources: Iterable[Any]
         if isinstance(images, np.ndarray):
             sources = list(images) if _is_stack(images) else [images]
@@ -213,8 +246,15 @@ class Recogniser:
             sources = images
         else:
             sources = [images]
-        glyphs = [glyph_image(image) for image in sources]
-        return np.stack(glyphs) if glyphs else np.zeros((0, GLYPH_PX, GLYPH_PX), np.uint8)
+        glyphs: list[UInt8[np.ndarray, "64 64"]] = []
+        notes = []
+        for image in sources:
+            steps = glyph_steps(load_picture(image))
+            glyphs.append(steps.glyph)
+            notes.append(Note(steps.trouble, steps.remarks))
+        if not glyphs:
+            return np.zeros((0, GLYPH_PX, GLYPH_PX), np.uint8), notes
+        return np.stack(glyphs), notes
 
 
 def load(

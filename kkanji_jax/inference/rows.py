@@ -13,9 +13,10 @@ from kkanji_jax.inference.inputs import Found
 if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
     from kkanji_jax.inference.neighbours import Neighbour, NeighbourIndex
-    from kkanji_jax.inference.recogniser import Recogniser
+    from kkanji_jax.inference.recogniser import Note, Recogniser
 
 BATCH_SIZE = 128  # images that go through the network together
+WITHOUT_CANDIDATES = ("blank", "unclear")
 
 
 class Row(NamedTuple):
@@ -37,7 +38,7 @@ class Row(NamedTuple):
     variants: tuple[Form, ...] = ()
     neighbours: "tuple[Neighbour, ...]" = ()
     ink: str = ""  # dark or bright, beside its paper: as found, or as told
-    remark: str = ""
+    remark: str = ""  # what is remarkable of the image, with "; " between
 
 
 class Asked(NamedTuple):
@@ -52,16 +53,13 @@ class Asked(NamedTuple):
     on_steps: "Callable[[Found, Steps], None] | None" = None  # told how each glyph was made
 
 
-SEVERAL = "several characters"
-
-
 class _Image(NamedTuple):
     """An image as the network will see it, or why it cannot be read."""
 
     found: Found
     glyph: Any = None  # UInt8 [64 64]
     ink: str = ""
-    remark: str = ""
+    note: "Note | None" = None  # None where it cannot be read
     error: str = ""
 
 
@@ -99,22 +97,21 @@ def _decode(remaining: Iterator[Found], asked: Asked) -> list[_Image]:
 
 def _image_of(item: Found, asked: Asked) -> _Image:
     from kkanji_jax.glyphs.glyph_image import glyph_steps
-    from kkanji_jax.glyphs.image_files import load_image
-    from kkanji_jax.glyphs.ink_parts import holds_several
+    from kkanji_jax.glyphs.image_files import load_picture
+    from kkanji_jax.inference.recogniser import Note
 
     if item.error:
         return _Image(item, error=item.error)
     try:
         source = item.path if item.image is None else item.image
-        steps = glyph_steps(load_image(source), asked.is_ink_bright)
-        own = steps.own_strokes
-        is_crowded = own is not None and holds_several(own)
+        steps = glyph_steps(load_picture(source), asked.is_ink_bright)
         if asked.on_steps is not None:
             asked.on_steps(item, steps)
     except (ValueError, OSError) as err:
         return _Image(item, error=" ".join(str(err).split()))
-    ink, remark = "bright" if steps.is_ink_bright else "dark", SEVERAL if is_crowded else ""
-    return _Image(item._replace(image=None), steps.glyph, ink, remark)
+    ink = "bright" if steps.is_ink_bright else "dark"
+    note = Note(steps.trouble, steps.remarks)
+    return _Image(item._replace(image=None), steps.glyph, ink, note)
 
 
 def _outputs_of(
@@ -138,8 +135,11 @@ def _rows_of_batch(
     neighbours: Iterator[Any] = itertools.repeat(())
     if outputs is not None:
         glyphs, logits, features = outputs
+        notes = [image.note for image in images if image.note is not None]
         readings = iter(
-            recogniser.readings_of(logits, glyphs, asked.top_k, characters=asked.characters)
+            recogniser.readings_of(
+                logits, glyphs, asked.top_k, characters=asked.characters, notes=notes
+            )
         )
         if asked.index is not None:
             neighbours = iter(asked.index.nearest(features, asked.num_neighbours))
@@ -147,10 +147,11 @@ def _rows_of_batch(
         item = image.found
         # File names are UTF-8 here whatever the locale; other bytes show as \xff.
         path = os.fsencode(item.path).decode("utf-8", "backslashreplace")
-        empty = Row(path, id=item.id, box=item.box, ink=image.ink, remark=image.remark)
-        if image.error:
+        empty = Row(path, id=item.id, box=item.box, ink=image.ink)
+        if image.note is None:
             yield empty._replace(error=image.error)
         else:
+            empty = empty._replace(remark="; ".join(image.note.remarks))
             yield from _rows_of(empty, next(readings), tuple(next(neighbours)), asked)
 
 
@@ -159,7 +160,7 @@ def _rows_of(
 ) -> Iterator[Row]:
     kept = [c for c in reading if c.probability >= asked.min_probability]
     if not kept:
-        verdict = reading.verdict if reading.verdict == "blank" else "unknown"
+        verdict = reading.verdict if reading.verdict in WITHOUT_CANDIDATES else "unknown"
         yield empty._replace(verdict=verdict, neighbours=neighbours)
     for candidate in kept:
         yield empty._replace(

@@ -1,4 +1,4 @@
-"""How pictures became glyphs, one row each: what to look at when a reading surprises."""
+"""A sheet with the steps from picture to glyph, one row an image, to explain an answer."""
 
 from pathlib import Path
 

@@ -15,9 +15,9 @@ def dense(
 ) -> Float[Array, "n d"]:
     """x @ kernel + bias in the dtype of `x`.
 
-    The gradients of kernel and bias are summed over the rows in float32 and stay there. Rounded
-    to bfloat16, as autodiff has them, each device's share would lose 16 bits before the shares
-    are added up, and float32 and bfloat16 gradients would travel between devices apart.
+    The gradients of kernel and bias are summed over the rows in float32 and stay float32. Autodiff
+    would round each device's part to bfloat16 before the parts are added, which loses 16 bits, and
+    float32 and bfloat16 gradients would be communicated separately.
     """
     y = x @ kernel.astype(x.dtype)
     return y if bias is None else y + bias.astype(x.dtype)[None]

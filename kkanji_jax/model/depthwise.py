@@ -1,8 +1,8 @@
-"""Depthwise convolution with TensorFlow's "SAME" padding, in the form that suits each platform.
+"""Depthwise convolution with TensorFlow's "SAME" padding, in the fastest form on each platform.
 
-`conv` is XLA's grouped convolution. `taps` adds up shifted, scaled copies of the image: on a CPU
-XLA runs those as fused vector loops, and a grouped convolution as something far slower. `hybrid`,
-for CUDA, is `conv` save for the two gradients that XLA hands to cuDNN in a wasteful shape.
+`conv` is XLA's grouped convolution. `taps` adds up shifted, scaled copies of the image: on a CPU,
+XLA runs those as fused vector loops, and grouped convolutions far more slowly. `hybrid`, for CUDA,
+is `conv` except for the two gradients that XLA passes to cuDNN in an inefficient shape.
 """
 
 import functools
@@ -30,7 +30,7 @@ def _taps_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[
 
 
 def _conv(plan: TapPlan, x: Array, kernel: Array) -> Array:
-    """XLA's grouped convolution, of the live taps."""
+    """XLA's grouped convolution of the live taps."""
     return lax.conv_general_dilated(
         x,
         taps.live(plan, kernel).astype(x.dtype),
@@ -46,11 +46,11 @@ def _conv_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[
 
 
 def _hybrid_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
-    """Those of `conv`, but for two shapes.
+    """The gradients of `conv`, except in two cases.
 
-    XLA would run the image's gradient of a stride on an image of mostly zeros. And the kernel's
-    gradient of a map no larger than the kernel looks to it like a convolution forwards, with the
-    batch for channels: one output a group, which no cuDNN kernel is made for.
+    XLA would compute the image's gradient of a strided convolution on an image of mostly zeros. And
+    XLA takes the kernel's gradient of a map no larger than the kernel for a forward convolution
+    with the batch as channels: one output a group, a shape for which cuDNN has no fast kernel.
     """
     rows, cols, stride = plan
     if stride > 1:
@@ -65,10 +65,10 @@ def _hybrid_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tupl
 
 
 def _shared_kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
-    """The kernel's gradient of `conv`, as the sum of each device's share where a mesh is set.
+    """The kernel's gradient of `conv`: the sum over devices if a mesh is set.
 
-    cuDNN returns bfloat16 where the images are. XLA would add the devices' shares up as such and
-    convert their sum; converted here before they meet, they cross with all other gradients.
+    cuDNN returns bfloat16 for bfloat16 images. XLA would add the devices' parts in bfloat16 and
+    convert the sum. Here they are converted first, and communicated with all other gradients.
     """
 
     def share(x: Array, dy: Array) -> Array:
@@ -79,17 +79,18 @@ def _shared_kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -
     if mesh.size <= 1:
         return share(x, dy)[0]
     split = PartitionSpec(mesh.axis_names)
-    # Checked, the shares would be summed inside, where the kernel is transposed.
+    # With the check, XLA would sum the parts inside, where the kernel is transposed.
     shares = jax.shard_map(share, in_specs=(split, split), out_specs=split, check_vma=False)(x, dy)
     return jnp.sum(shares, axis=0)
 
 
 def _run(form: str | None, forms: dict[str, Callable], *operands: Array):
-    """A form's function of the operands, or the platform's where form is None.
+    """Calls the given form, or that of the platform if form is None.
 
-    The platform is looked up when the program is lowered, not when it is traced, so that one trace
-    exports to any; the compiler sees one branch only. The choice stands inside the custom gradient,
-    where nothing differentiates it: a gradient through it would keep all branches' residuals.
+    The platform is looked up when the program is lowered, not when it is traced, so one trace can
+    be exported to any platform, and the compiler sees one branch only. The choice is inside the
+    custom gradient, where it is not differentiated: a gradient through it would keep the residuals
+    of all branches.
     """
     if form is not None:
         return forms[form](*operands)

@@ -1,6 +1,6 @@
 """Depthwise convolution and its gradients as sums of shifted, scaled copies of the image.
 
-A tap is one weight of the kernel, for each channel its own.
+A tap is one position of the kernel; each channel has its own weight there.
 """
 
 import functools
@@ -25,7 +25,7 @@ class Axis(NamedTuple):
     """Sizes, live taps and padding along one axis.
 
     A tap that only ever meets padding (the outer ring of a 5x5 kernel on a 2x2 map) is dead:
-    `first` is the first live tap, and `taps` counts the live ones.
+    `first` is the first live tap, and `taps` is the number of live ones.
     """
 
     size: int
@@ -89,11 +89,11 @@ def _correlate(padded: Array, kernel: Array, num_rows: int, num_cols: int, strid
 
 
 def once(compute: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
-    """compute(x, kernel), run once; NaN throughout if the kernel's first weight is NaN.
+    """compute(x, kernel), computed once; NaN throughout if the kernel's first weight is NaN.
 
-    On a CPU XLA fuses the taps into every loop that reads their sum, and runs them up to eight
-    times in a training step. What a branch returns it cannot fuse, and it cannot tell which branch
-    is taken; an optimization_barrier it removes beforehand.
+    On a CPU, XLA fuses the taps into every loop that reads their sum, and computes them up to eight
+    times in a training step. It cannot fuse the result of a branch, and cannot know which branch is
+    taken; an optimization_barrier would be removed before fusion.
     """
     shape = jax.eval_shape(compute, x, kernel)
 
@@ -121,10 +121,11 @@ def image_gradient(plan: TapPlan, dy: Array, kernel: Array) -> Array:
 
 
 def _phased_image_gradient(plan: TapPlan, dy: Array, kernel: Array) -> Array:
-    """`image_gradient` of a stride, without the zeros between dy's pixels to multiply by.
+    """`image_gradient` of a strided convolution, without multiplying by inserted zeros.
 
-    Pixels that lie alike in the stride meet the same taps, every `stride`-th of the kernel's: one
-    small correlation with dy for each of the stride's places, and the results laced together.
+    Pixels at the same place relative to the stride meet the same taps, every `stride`-th of the
+    kernel's. So there is one small correlation with dy for each place, and the results are
+    interleaved.
     """
     stride, taps = plan.stride, live(plan, kernel)
     reaches = [-(-(axis.size + axis.before) // stride) for axis in (plan.rows, plan.cols)]
@@ -151,10 +152,10 @@ def _phased_image_gradient(plan: TapPlan, dy: Array, kernel: Array) -> Array:
 
 
 def kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
-    """One sum of products a live tap, accumulated in float32; zero for dead taps.
+    """One sum of products for each live tap, accumulated in float32; zero for dead taps.
 
-    The scan runs along the batch: split over several CPU devices, it still gives the right sum,
-    but each device then walks through the whole batch.
+    The scan runs along the batch. If the batch is split over several CPU devices the result is
+    still right, but each device then goes through the whole batch.
     """
     rows, cols, stride = plan
     b, *_, c = x.shape
@@ -183,8 +184,8 @@ def kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
 def summed_kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
     """`kernel_gradient` as one sum over images and positions, of all taps at once.
 
-    Summed tap by tap, XLA:GPU writes each tap's products to memory first. Groups of images come
-    before the taps, so that what several taps read is still in the cache.
+    If it summed tap by tap, XLA:GPU would write each tap's products to memory first. Groups of
+    images are the outer loop, so that pixels read by several taps are still in the cache.
     """
     groups = _largest_divisor(x.shape[0], GROUPS_PER_SUM)
     padded, (rows, cols, stride) = _pad(plan, x), plan
@@ -203,7 +204,7 @@ def _grouped(images: Array, groups: int) -> Array:
 
 
 def _as_kernel(plan: TapPlan, sums: Array, kernel: Array) -> Array:
-    """The live taps' gradients, row by row, in the kernel's place and dtype."""
+    """The gradients of the live taps, row by row, at their places in a kernel, in its dtype."""
     rows, cols, _ = plan
     gradients = sums.reshape(rows.taps, cols.taps, 1, -1).astype(kernel.dtype)
     dead_rows, dead_cols = (

@@ -44,10 +44,10 @@ def drop_path(
 
 
 def patches(x: Float[Array, "b h w c"], kernel_px: int, stride: int) -> Float[Array, "b oh ow d"]:
-    """Every window of "SAME" convolution, as d = kernel_px * kernel_px * c channels.
+    """Every window of a "SAME" convolution, as d = kernel_px * kernel_px * c channels.
 
-    With one input channel, a matrix product of these is the fastest convolution on a CPU; XLA's
-    own costs more in its kernel's gradient than the rest of the network.
+    With one input channel, a matrix product of these is the fastest convolution on a CPU. The
+    kernel's gradient of XLA's own convolution costs more than the rest of the network.
     """
     sides = lax.padtype_to_pads(x.shape[1:3], (kernel_px,) * 2, (stride,) * 2, "SAME")
     padded = jnp.pad(x, ((0, 0), *sides, (0, 0)))
@@ -61,7 +61,7 @@ def patches(x: Float[Array, "b h w c"], kernel_px: int, stride: int) -> Float[Ar
 
 
 class Pointwise(nnx.Module):
-    """A 1x1 convolution, as the matrix product it is; in the dtype of its input.
+    """A 1x1 convolution, computed as a matrix product in the dtype of its input.
 
     The reshape leaves one contracted axis in the gradient, so XLA need not transpose `x` for it.
     """
@@ -90,10 +90,10 @@ class Classifier(nnx.Module):
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, in float32 whatever dtype `x` has.
 
-    `group` images, one after another in the batch, share their statistics; None: all of them, on
-    however many devices. The running statistics keep `momentum` of what they were, and take the
-    rest from the mean over the groups. (nnx.BatchNorm, asked for bfloat16, rounds the running
-    statistics to it.)
+    `group` consecutive images of the batch share their statistics; None: the whole batch, on any
+    number of devices. The running statistics keep the share `momentum` of their value, and take the
+    rest from the mean over the groups. (nnx.BatchNorm with bfloat16 would round the running
+    statistics to bfloat16.)
     """
 
     def __init__(self, channels: int, group: int | None = None):
@@ -179,9 +179,9 @@ class EfficientNet(nnx.Module):
     """The network of a `variant`: images in, class logits out; `create_model` gives it weights.
 
     Weights and statistics are float32, activations `dtype`, pooled features and logits float32.
-    `dropout` defaults to the variant's. `drop_path` is the rate towards which the blocks' rates
-    grow: block i of n has drop_path * i / n. `norm_group` is BatchNorm's. With train=True, dropout
-    and drop_path draw from the `rngs` of the call, streams of their names; the network holds no
+    `dropout` defaults to the variant's. `drop_path` is the rate of the last block: block i of n has
+    drop_path * i / n. `norm_group` is the group of BatchNorm. With train=True, dropout and
+    drop_path draw from the streams of those names in the `rngs` of the call; the network holds no
     random state.
     """
 
@@ -246,7 +246,7 @@ class EfficientNet(nnx.Module):
         rngs: nnx.Rngs | None = None,
         momentum: Momentum = NORM_MOMENTUM,
     ) -> Float32[Array, "b d"]:
-        """What the classifier sees: the last feature map's mean over its pixels, before dropout."""
+        """The input of the classifier: the mean of the last feature map, before dropout."""
         if x.shape[-1] != self.in_channels:
             raise ValueError(f"images must have {self.in_channels} channels, got shape {x.shape}")
         if train and self.draws and rngs is None:
@@ -294,7 +294,7 @@ def create_model(
 ) -> EfficientNet:
     """Variant `name` of EfficientNet with fresh weights; the options are EfficientNet's own.
 
-    The weights are those that a run with this seed begins with.
+    The weights are the initial weights of a run with this seed.
     """
     network = nnx.eval_shape(
         lambda: EfficientNet(

@@ -1,6 +1,6 @@
-"""What a forward pass outside JAX has to know beside the weights: constants, padding, resizing.
+"""What a forward pass outside JAX needs beside the weights: constants, padding, resizing.
 
-For the ONNX graph and the web page. Tests hold all of it equal to what JAX does.
+Used by the ONNX graph and the web page; tests compare all of it with JAX.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""The values of weights and statistics before training, each drawn from an address of its own.
+"""Initial values of weights and statistics, each drawn from a key of (seed, name).
 
-As in the authors' code (tensorflow/tpu, efficientnet_model.py): convolutions normal, of variance
-2 / fan_out; the classifier uniform, within 1 / sqrt(fan_out).
+As in the authors' code (tensorflow/tpu, efficientnet_model.py): convolutions normal, of variance 2
+/ fan_out; the classifier uniform, within 1 / sqrt(fan_out).
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from jaxtyping import Array, Float32
 
 @dataclass(frozen=True)
 class Initial:
-    """What an array holds before training: it stands beside the array, as `initial`.
+    """The initial value of an array, kept in the variable's metadata as `initial`.
 
-    `scale` is the value of a constant, the deviation of a normal, the limit of a uniform.
+    `scale` is the value of a constant, the standard deviation of a normal, the limit of a uniform.
     """
 
     kind: Literal["constant", "normal", "uniform"]
@@ -30,22 +30,22 @@ ONES = Initial("constant", 1.0)
 
 
 def convolution(fan_out: int) -> Initial:
-    """Of a kernel each of whose inputs reaches `fan_out` outputs."""
+    """For a kernel each of whose inputs reaches `fan_out` outputs."""
     return Initial("normal", (2.0 / fan_out) ** 0.5)
 
 
 def classifier(fan_out: int) -> Initial:
-    """Of the last layer's kernel, with `fan_out` classes."""
+    """For the kernel of the last layer, with `fan_out` classes."""
     return Initial("uniform", fan_out**-0.5)
 
 
 def parameter(initial: Initial, *shape: int) -> nnx.Param:
-    """A weight that knows how it begins; what is random is 0 until `initial_values` draws it."""
+    """A weight with its initialiser; 0 until `initial_values` draws it, unless it is a constant."""
     return nnx.Param(_constant(initial, shape), initial=initial)
 
 
 def statistic(initial: Initial, *shape: int) -> nnx.BatchStat:
-    """A running statistic that knows how it begins; see `parameter`."""
+    """A running statistic with its initialiser; see `parameter`."""
     return nnx.BatchStat(_constant(initial, shape), initial=initial)
 
 
@@ -54,10 +54,10 @@ def _constant(initial: Initial, shape: tuple[int, ...]) -> Float32[Array, "..."]
 
 
 def initial_values(network: nnx.Module, kind: type[nnx.Variable], seed: int) -> Any:
-    """Values of all of `network`'s variables of a kind, as a pure dict of NumPy arrays, float32.
+    """Initial values of all variables of a kind, as a pure dict of float32 NumPy arrays.
 
-    Drawn on the host: the same on every platform, and without compiling a program of a hundred
-    random draws. `network` may be abstract, as nnx.eval_shape gives it.
+    Drawn on the host: the same on every platform, without compiling a program of a hundred random
+    draws. `network` may be abstract, as nnx.eval_shape returns it.
     """
     state = nnx.state(network, kind)
     for path, variable in nnx.to_flat_state(state):
@@ -70,7 +70,7 @@ def initial_values(network: nnx.Module, kind: type[nnx.Variable], seed: int) -> 
 def initial_value(
     initial: Initial, name: str, shape: tuple[int, ...], seed: int
 ) -> Float32[np.ndarray, "..."]:
-    """The value of one array, a function of (seed, name) and of nothing drawn before it."""
+    """The value of one array, a function of (seed, name) only."""
     if initial.kind == "constant":
         return np.full(shape, initial.scale, np.float32)
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()

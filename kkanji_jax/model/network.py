@@ -1,4 +1,4 @@
-"""The network that a config describes: its structure, its variables, and what it is given."""
+"""The network that a config describes: its structure, its variables, and its input."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ ModelConfig = Mapping[str, Any]  # the `model` section of a config
 
 
 def build_network(model: ModelConfig, num_classes: int) -> EfficientNet:
-    """The network that a config's `model` section describes, without its values."""
+    """The network that a config's `model` section describes, without random values drawn."""
     return nnx.eval_shape(
         lambda: EfficientNet(
             get_variant(model["variant"]),
@@ -53,7 +53,7 @@ def init_variables(model: ModelConfig, num_classes: int, seed: int) -> tuple[Var
 
 
 def network_input(images: UInt8[Array, "b h w"], image_px: int) -> Float[Array, "b x x 1"]:
-    """Grey levels in [0, 1], background 0 like the convolutions' padding, resized when asked."""
+    """Grey levels in [0, 1], background 0 like the convolutions' padding; resized if needed."""
     pixels = images[..., None].astype(jnp.float32) / 255.0
     if images.shape[1] == image_px:
         return pixels

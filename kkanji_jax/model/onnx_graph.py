@@ -1,10 +1,10 @@
-"""The network as an ONNX graph, made with the onnx package from our own variables.
+"""The network as an ONNX graph, made with the onnx package from our variables.
 
-Input `images`: uint8 [n, 64, 64], glyphs in the published look, n free. Outputs `logits`
-[n, classes] and `features` [n, d], float32; and `probabilities` where a temperature is given.
-Weights keep their precision and their layout: Cast and Transpose nodes turn them, which every
-runtime folds away when it loads. So a tensor of weights may be a reference into a bundle's
-params.npz, and a bundle holds its weights once.
+Input `images`: uint8 [n, 64, 64], white-on-black glyphs, n free. Outputs `logits` [n, classes] and
+`features` [n, d], float32; and `probabilities` if a temperature is given. Weights keep their
+precision and their layout: Cast and Transpose nodes convert them, and every runtime folds these
+nodes when it loads the model. So a tensor of weights may refer to a bundle's params.npz, and a
+bundle holds its weights once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ Attribute = int | float | Sequence[int]  # of an ONNX operator
 
 
 def inside(name: str, dtype: str, array: Shaped[np.ndarray, "..."]) -> TensorProto:
-    """A tensor that the model itself holds. `array` is little-endian; bfloat16 comes as uint16."""
+    """A tensor stored in the model file. `array` is little-endian; bfloat16 comes as uint16."""
     content = np.ascontiguousarray(array).tobytes()
     return helper.make_tensor(name, DATA_TYPES[dtype], array.shape, content, raw=True)
 
@@ -44,7 +44,7 @@ def inside(name: str, dtype: str, array: Shaped[np.ndarray, "..."]) -> TensorPro
 def outside(
     name: str, dtype: str, shape: tuple[int, ...], *, file_name: str, offset: int, num_bytes: int
 ) -> TensorProto:
-    """A tensor whose bytes lie in another file of the model's folder."""
+    """A tensor whose bytes are in another file in the model's folder."""
     tensor = TensorProto(name=name, data_type=DATA_TYPES[dtype], dims=shape)
     tensor.data_location = TensorProto.EXTERNAL
     where = {"location": file_name, "offset": offset, "length": num_bytes}
@@ -111,7 +111,7 @@ def make_model(
 
 
 class _Network:
-    """Nodes and tensors as they are added; every method returns the name of what it computes."""
+    """Nodes and tensors as they are added; every method returns the name of its result."""
 
     def __init__(self, weights: Sequence[TensorProto]) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -221,6 +221,6 @@ class _Network:
 
 
 def _pads(size: int, kernel_px: int, stride: int) -> tuple[int, int, int, int]:
-    """Padding of the kind "SAME" as ONNX has it: top, left, bottom, right."""
+    """The padding of a "SAME" convolution in ONNX's order: top, left, bottom, right."""
     before, after = same_padding(size, kernel_px, stride)
     return before, before, after, after

@@ -10,7 +10,7 @@ HEAD_CHANNELS = 1280
 
 
 class Stage(NamedTuple):
-    """One row of Table 1: `num_blocks` MBConv blocks, of which the first one strides."""
+    """One row of Table 1: `num_blocks` MBConv blocks, of which the first is strided."""
 
     kernel_px: int
     stride: int

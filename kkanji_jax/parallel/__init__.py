@@ -1,1 +1,1 @@
-"""Devices and processes: the mesh of one, the meeting points of several."""
+"""Devices and processes: the mesh of devices, and how several processes start and agree."""

@@ -37,7 +37,7 @@ def make_mesh(chosen: Sequence[Any] | None = None) -> Mesh:
 
 
 def compiler_options(mesh: Mesh) -> dict[str, Any] | None:
-    """Lets XLA add up all float32 gradients over GPUs at once; its own limit is 30 MB."""
+    """Lets XLA sum all float32 gradients over GPUs at once; its default limit is 30 MB."""
     if mesh.devices.flat[0].platform not in ("gpu", "cuda"):
         return None
     return {"xla_gpu_all_reduce_combine_threshold_bytes": GRADIENT_BYTES}

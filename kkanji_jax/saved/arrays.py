@@ -1,7 +1,7 @@
-"""An .npz whose every array begins on a 64-byte boundary, stored, in half precision.
+"""An uncompressed .npz in half precision, each array of which begins on a 64-byte boundary.
 
-Any NumPy reads it. A program that wants raw bytes, as ONNX Runtime, finds each array at
-`places_in` without unpacking: so the weights need to be on disk only once.
+Any NumPy reads it. A program that needs raw bytes, such as ONNX Runtime, finds each array at
+`places_in` without unpacking, so the weights are on disk only once.
 """
 
 import io
@@ -22,8 +22,8 @@ _PADDING_ID = 0xD935  # of an extra field that only aligns; the number that zipa
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-class Place(NamedTuple):
-    """Where an array's bytes lie in the file: little-endian, in C order."""
+class ArrayPlace(NamedTuple):
+    """Where an array is in the file: little-endian, in C order."""
 
     offset: int
     num_bytes: int
@@ -48,7 +48,7 @@ def to_half(array: Float32[np.ndarray, "..."], dtype: str) -> Shaped[np.ndarray,
 
 
 def from_half(array: Shaped[np.ndarray, "..."], dtype: str) -> Float32[np.ndarray, "..."]:
-    """The inverse of `to_half`, but for what rounding lost."""
+    """The inverse of `to_half`, except for rounding."""
     if dtype == "float16":
         return array.astype(np.float32)
     return (array.astype(np.uint32) << 16).view(np.float32)
@@ -83,7 +83,7 @@ def read_arrays(path: Path, dtype: str) -> dict[str, Float32[np.ndarray, "..."]]
     return arrays
 
 
-def places_in(path: Path) -> dict[str, Place]:
+def places_in(path: Path) -> dict[str, ArrayPlace]:
     """Where each array of a file made by `write_arrays` lies."""
     places = {}
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -96,5 +96,5 @@ def places_in(path: Path) -> dict[str, Place]:
                 raise ValueError(f"{path}: wanted .npy format 1.0 in {entry.filename}")
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-            places[entry.filename.removesuffix(".npy")] = Place(file.tell(), num_bytes, shape)
+            places[entry.filename.removesuffix(".npy")] = ArrayPlace(file.tell(), num_bytes, shape)
     return places

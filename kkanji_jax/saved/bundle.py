@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 PARAMS, CONFIG, INDEX, COUNTS = "params.npz", "config.json", "index.json", "train_counts.json"
 CALIBRATION, CARD, ONNX = "calibration.json", "model_card.md", "model.onnx"
 WEB = "web"
-FILES = (PARAMS, CONFIG, INDEX, COUNTS, CARD)  # what no bundle is without
+FILES = (PARAMS, CONFIG, INDEX, COUNTS, CARD)  # files of every bundle
 
 FlatVariables = Mapping[str, Float32[np.ndarray, "..."]]
 
@@ -42,7 +42,7 @@ FlatVariables = Mapping[str, Float32[np.ndarray, "..."]]
 class Bundle:
     """The content of a bundle.
 
-    `about` is config.json without the config itself: of which run, step and weights it is.
+    `about` is config.json without the config itself: the run, the step and which weights.
     `variables` are float32, by path: params/blocks/0/expand/kernel, batch_stats/stem_norm/mean.
     """
 
@@ -85,9 +85,9 @@ def write_bundle(
     dtype: str = "float16",
     add_files: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes the folder `out`, which appears when whole; ValueError if something is there.
+    """Writes the folder `out`, which appears when complete; ValueError if it exists already.
 
-    `add_files` is given the folder with all other files in it, to add the optional ones.
+    `add_files` is called with the folder once all other files are in it, to add the optional ones.
     """
     if out.exists() and (not out.is_dir() or not all(is_foreign(p.name) for p in out.iterdir())):
         raise ValueError(f"{out} is there already; give --out another name, or remove it")
@@ -112,7 +112,7 @@ def write_bundle(
 
 @contextmanager
 def _folder_beside(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, of this process alone, which is removed if it is still there."""
+    """A new folder beside `out`, of this process alone; removed at the end if it still exists."""
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name[:40]}.{secrets.token_hex(8)}.unfinished")
     unfinished.mkdir()
@@ -123,13 +123,13 @@ def _folder_beside(out: Path) -> Iterator[Path]:
 
 
 def _put_in_place(unfinished: Path, out: Path) -> None:
-    """Gives the whole bundle its name; into a folder with foreign files, its digests come last."""
+    """Renames the finished bundle; into a folder with foreign files, its digests come last."""
     if out.is_dir() and any(out.iterdir()):
         names = sorted(path.name for path in unfinished.iterdir())
         for name in sorted(names, key=lambda name: name == SUMS):
             (unfinished / name).rename(out / name)
         return
-    unfinished.replace(out)  # an empty folder gives way
+    unfinished.replace(out)  # an empty folder may be replaced
 
 
 def is_bundle(path: Path) -> bool:
@@ -140,9 +140,9 @@ def is_bundle(path: Path) -> bool:
 def read_bundle(path: str | os.PathLike) -> Bundle:
     """Reads a bundle, every digest checked.
 
-    Raises ValueError naming the file that is missing, damaged, of a format that this version does
-    not know, or that does not fit the others. Whether model.onnx is of these weights is found out
-    by who runs it: inference/onnx_backend.py.
+    ValueError names the file that is missing, damaged, of an unknown format, or that does not fit
+    the others. Whether model.onnx has the same weights is checked where it is run:
+    inference/onnx_backend.py.
     """
     folder = Path(path)
     if not folder.is_dir():

@@ -49,7 +49,7 @@ def checkpoints_of(workdir: Path) -> Path:
 
 
 def finished_steps(workdir: Path) -> list[int]:
-    """Steps whose save finished, ascending. Whether their files are whole, `check_step` tells."""
+    """Steps whose save finished, ascending. `check_step` checks that their files are whole."""
     root = checkpoints_of(workdir)
     if not root.is_dir():
         return []
@@ -59,7 +59,7 @@ def finished_steps(workdir: Path) -> list[int]:
 
 
 def is_step(name: str) -> bool:
-    """Whether a folder of this name is a step that was saved here: its number, and nothing else."""
+    """Whether a folder of this name is a saved step: its number, and nothing else."""
     return name.isascii() and name.isdigit() and name == str(int(name))
 
 
@@ -71,7 +71,7 @@ def is_of_save(name: str) -> bool:
 def check_step(workdir: Path, step: int) -> None:
     """Raises ValueError naming the first file of a step that is missing, changed or unlisted.
 
-    Files that no save writes are somebody else's, and not looked at.
+    Files that a save does not write are ignored.
     """
     folder = checkpoints_of(workdir) / str(step)
     listed = {SUMS, *check_sums(folder)}
@@ -102,7 +102,7 @@ def read_item(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_position(folder: Path) -> dict[str, Any]:
-    """The state of the data iterator: the same in every process, so any number may go on."""
+    """The state of the data iterator; it is the same in every process, whatever their number."""
     files = [folder / "data" / "metadata", *sorted((folder / "data").glob("process_0-of-*.json"))]
     return json.loads(next(file for file in files if file.exists()).read_text())
 
@@ -153,7 +153,7 @@ def load_variables(workdir: Path, which: str = "best") -> Loaded:
 
 
 def restore_on_host(folder: Path, template: Any) -> Any:
-    """Those arrays of the state in the `folder` of a step that `template` has, as NumPy arrays."""
+    """The arrays of the state in the `folder` of a step that are in `template`, as NumPy arrays."""
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
     with (
         path_for_orbax(folder) as path,
@@ -172,9 +172,9 @@ def restore_on_host(folder: Path, template: Any) -> Any:
 def path_for_orbax(folder: Path) -> Iterator[Path]:
     """An absolute path to `folder` that Orbax can use while the context is open.
 
-    Orbax takes [ ] * ? anywhere in a path for a pattern, and then finds no array; TensorStore takes
-    a backslash for a slash, and UTF-8 only. A folder with such a path gets a link to it, in the
-    folder for temporary files.
+    Orbax takes [ ] * ? anywhere in a path as a pattern, and then finds no array; TensorStore takes
+    a backslash as a slash, and accepts UTF-8 only. For a folder with such a path, a link to it is
+    made in the folder for temporary files.
     """
     whole = folder.resolve()
     if _is_plain(whole):
@@ -209,7 +209,7 @@ _FREE_FIELDS = ("data.dataset:", "log_every_steps:", "max_checkpoints:", "tensor
 def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any], workdir: Path) -> None:
     """Raises ValueError with the differences unless `current` continues the `saved` run.
 
-    Both are the `meta` of a checkpoint: config, class index and dataset manifest decide.
+    Both are the `meta` of a checkpoint; compared are config, class index and dataset manifest.
     """
     changes = differences(saved["config"], current["config"])
     changes = [line for line in changes if not line.startswith(_FREE_FIELDS)]
@@ -227,7 +227,7 @@ def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any], workd
 
 
 def _is_same_folder(one: str | None, other: str | None) -> bool:
-    """Whether two paths are one folder, however they are spelt."""
+    """Whether two paths are one folder, however they are written."""
     if not one or not other:
         return one == other
     return os.path.realpath(one) == os.path.realpath(other)

@@ -19,12 +19,12 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained" / "b0"
 
 
 class Trained(NamedTuple):
-    """One set of weights with everything that says what its outputs mean.
+    """One set of weights with everything needed to interpret its outputs.
 
-    `params` and `batch_stats` are nested as the network wants them, float32 on the host.
-    `identity` tells the dataset of its training, see `data.manifest.identity_of`.
-    `calibration` is the content of calibration.json, where there is one for these weights, and
-    `warm_start` the record of the weights that training began with, where it began with any.
+    `params` and `batch_stats` are nested as the network has them, float32 on the host. `identity`
+    identifies the training dataset, see `data.manifest.identity_of`. `calibration` is the content
+    of calibration.json, if there is one for these weights, and `warm_start` the record of the
+    weights that training started from, if it started from any.
     """
 
     path: Path
@@ -44,11 +44,11 @@ class Trained(NamedTuple):
 def load_trained(
     model: str | os.PathLike | None = None, *, weights: str | None = None, which: str = "best"
 ) -> Trained:
-    """Loads a model for reading or scoring; ValueError says what is missing or damaged.
+    """Loads a model for inference or evaluation; ValueError says what is missing or damaged.
 
     Of a run, the `best` or the `latest` checkpoint, and its `ema` or `raw` weights: by default the
-    moving average where the run kept one. A bundle holds one set, and is refused if another is
-    asked for.
+    moving average if the run kept one. A bundle holds one set of weights, and is refused if another
+    is requested.
     """
     path = check_model(model)
     if bundle_lib.is_bundle(path):
@@ -102,7 +102,7 @@ def check_model(model: str | os.PathLike | None) -> Path:
 
 
 def choose_weights(config: dict[str, Any], weights: str | None) -> str:
-    """`ema` or `raw`: as asked, or by default the moving average where the run kept one."""
+    """`ema` or `raw`: as requested, or by default the moving average if the run kept one."""
     if weights is None:
         return "ema" if config["ema_decay"] else "raw"
     if weights not in WEIGHTS:
@@ -146,5 +146,5 @@ def _calibration_of(workdir: Path, weights: str) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as err:
         raise ValueError(f"{path} is damaged: {err}") from err
-    # Fitted on one set of weights, it says nothing of the other.
+    # A calibration fitted with one set of weights is not valid for the other.
     return content if content.get("weights") == weights else None

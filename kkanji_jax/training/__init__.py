@@ -1,1 +1,1 @@
-"""What trains a network: the step, its state, the data that feeds it, the loop around it."""
+"""Training: the step, its state, its input, and the loop."""

@@ -1,4 +1,4 @@
-"""The trainer's command line: absl flags, a config file found and read, fields set and unset."""
+"""The trainer's command line: absl flags, the config file, and fields set or unset."""
 
 import difflib
 from pathlib import Path
@@ -14,14 +14,14 @@ PREFIX = "--config."
 
 
 class Command(NamedTuple):
-    """What the command line says: the resolved config, and the folder of its run."""
+    """What the command line asks for: the resolved config and the run's folder."""
 
     config: Config
     workdir: Path
 
 
 class UsageError(ValueError):
-    """A command line or a config file that cannot be read; its status is 2."""
+    """The command line or the config file cannot be understood; exit status 2."""
 
 
 def help_text(description: str) -> str:
@@ -51,9 +51,9 @@ def help_text(description: str) -> str:
 
 
 def find_config(name: str) -> Path:
-    """The config file of that name: as named from here, or one that came with the package.
+    """The config file of that name: relative to the current folder, or from the package.
 
-    UsageError says what there is.
+    UsageError lists the configs that exist.
     """
     if Path(name).is_file():
         return Path(name)
@@ -97,16 +97,16 @@ def parse(argv: list[str]) -> Command:
             group, _, name = path.rpartition(".")
             (config[group] if group else config)[name] = None
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, of which this command has none
+        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, which this command does not define
     workdir = values["workdir"].value
     named = values["config"].config_filename  # pyright: ignore[reportAttributeAccessIssue]
     return Command(config, Path(workdir) if workdir else default_workdir(named))
 
 
 def _with_found_config(argv: list[str]) -> list[str]:
-    """The arguments with the config file as it was found, as one word, and that first.
+    """The arguments with the path of the config file that was found, as one word, first.
 
-    Looked for here: with a field overridden, ml_collections would tell of that instead.
+    Checked here, because with an overridden field ml_collections would complain of that instead.
     """
     words: list[str] = []
     found: list[str] = []
@@ -151,7 +151,7 @@ def _without_unset(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _in_one_line(err: Exception) -> str:
-    """Of a traceback that a library put into a message, only its last line."""
+    """Only the last line of a message into which a library put a traceback."""
     text = str(err).strip()
     if "Traceback" in text:
         text = text.splitlines()[-1].partition(": ")[2]

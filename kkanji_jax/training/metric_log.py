@@ -1,4 +1,4 @@
-"""metrics.jsonl, the truth about a run, and the line that tells a person how it goes."""
+"""metrics.jsonl, the log of a run, and the progress line for people."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _lines_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, none if there is none; ValueError for one that this file never wrote."""
+    """The lines of a log, none without a file; ValueError for a line that is damaged."""
     lines = read_metrics(path) if path.exists() else []
     for line in lines:
         if not isinstance(line.get("step"), int) or not isinstance(line.get("elapsed_s"), float):
@@ -61,7 +61,7 @@ def _to_plain(metrics: StepMetrics | None) -> dict[str, dict[str, Any]] | None:
 
 
 def _from_plain(carried: Any) -> StepMetrics | None:
-    """What `_to_plain` gave; checkpoints of before 0.2 hold the list of the sums alone."""
+    """The inverse of `_to_plain`; checkpoints before 0.2 hold only the list of the sums."""
     if carried is None:
         return None
     if isinstance(carried, list):
@@ -84,15 +84,16 @@ class LogConfig:
     learning_rates: Float[np.ndarray, " steps"]
     images_per_s_limit: float | None = None  # of the devices' memory; None where unknown
     has_tensorboard: bool = False
-    is_writer: bool = True  # the one process of several that writes and speaks
+    is_writer: bool = True  # of several processes, the one that writes and prints
 
 
 class MetricLog:
-    """Collects what dispatches measured, on the device, and writes it where the loop says.
+    """Collects the metrics of dispatches on the device, and writes them when the loop asks.
 
-    Lines after the resumed step are dropped on opening, so a repeated stretch is not in the file
-    twice; `carried` is what `carry` gave when the checkpoint was made. Where the limit of the
-    devices is known, lines tell the share of it that is reached. All processes must call alike.
+    Lines after the resumed step are removed on opening, so a repeated stretch is not in the file
+    twice; `carried` is what `carry` returned when the checkpoint was made. If the limit of the
+    devices is known, lines have the share of it that is reached. All processes must make the same
+    calls.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class MetricLog:
         has_events = config.has_tensorboard and config.is_writer
         self._events = _open_events(workdir, resumed_step) if has_events else None
         kept = [line for line in _lines_of(path) if line["step"] <= resumed_step]
-        # Time spent before an interruption counts; time since the kept step was lost.
+        # Time before an interruption counts, but not what was lost after the last checkpoint.
         self._elapsed_before_s = kept[-1]["elapsed_s"] if kept else 0.0
         if config.is_writer:
             text = "".join(json.dumps(line) + "\n" for line in kept)
@@ -124,11 +125,11 @@ class MetricLog:
         self.images_per_s = 0.0
 
     def add(self, metrics: StepMetrics) -> None:
-        """Keeps what a dispatch measured where it is: on the device."""
+        """Keeps the metrics of a dispatch on the device."""
         self._pending.append(metrics)
 
     def compiled(self, step: int) -> None:
-        """Starts the clock of `images_per_s` anew, after the first dispatch, which compiled."""
+        """Restarts the clock of `images_per_s` after the first dispatch, which compiled."""
         now = time.monotonic()
         if self._config.is_writer:
             took = format_duration(now - self._last_s)
@@ -145,7 +146,7 @@ class MetricLog:
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
-        """A context whose time is reported as the share that training waits for its batches."""
+        """A context whose time is reported as the share of training spent waiting for batches."""
         start_s = time.monotonic()
         yield
         self._waited_s += time.monotonic() - start_s
@@ -211,7 +212,7 @@ class MetricLog:
         now = time.monotonic()
         images = (step - self._last_step) * self._config.batch_size
         training_s = max(now - self._last_s - self._paused_s, 1e-9)
-        if images:  # none yet where the first dispatch, which compiled, is the only one
+        if images:  # none yet if there was only the first dispatch, which compiled
             self.images_per_s = images / training_s
         waited = self._waited_s / training_s
         self._last_s, self._last_step, self._paused_s, self._waited_s = now, step, 0.0, 0.0
@@ -243,7 +244,7 @@ class MetricLog:
         print(text, file=sys.stderr, flush=True)
 
     def write_scores(self, step: int, scores: Mapping[str, Any]) -> None:
-        """Writes an evaluation beside the training metrics since the one before it."""
+        """Writes an evaluation, and the training metrics since the previous one."""
         self._drain()
         line = self._common("eval", step)
         if self._since_eval is not None:
@@ -272,7 +273,7 @@ class MetricLog:
 
 
 def _device_memory() -> dict[str, int]:
-    """`device_peak_bytes` of the fullest device here; nothing on a CPU, which does not count."""
+    """`device_peak_bytes`, the largest of the local devices; empty on a CPU, which has no count."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     peaks = [each["peak_bytes_in_use"] for each in stats if "peak_bytes_in_use" in each]
     return {"device_peak_bytes": max(peaks)} if peaks else {}

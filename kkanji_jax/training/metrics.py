@@ -1,4 +1,4 @@
-"""What a step measures of itself: sums and counts on the device, divided once on the host."""
+"""Metrics of a step: sums and counts on the device, divided once on the host."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ AnyArray = Array | np.ndarray  # the same sums, on the device or fetched from it
 
 
 class Sums(NamedTuple):
-    """What a batch adds to a metric: never a mean, so that a short batch weighs what it holds."""
+    """What a batch adds to each metric: sums, not means, so that every example counts the same."""
 
     loss: Float[AnyArray, ""]  # cross-entropy without smoothing, summed
     count: Int[AnyArray, ""]
@@ -24,7 +24,7 @@ class Sums(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """Euclidean norms over all weights, summed over the steps that `count` counts."""
+    """Euclidean norms over all weights, summed over `count` steps."""
 
     count: Int[AnyArray, ""]
     gradient: Float[AnyArray, ""]  # before it is clipped
@@ -33,7 +33,7 @@ class Norms(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What one step, or several added up, tell the log."""
+    """The metrics of one step, or of several added up."""
 
     sums: Sums
     norms: Norms

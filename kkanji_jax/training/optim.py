@@ -21,8 +21,8 @@ def amsgrad(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """Adam(amsgrad=True) with the order of operations of torch.optim.Adam.
 
     PyTorch keeps the maximum of the raw second moment and corrects its bias afterwards;
-    optax.amsgrad corrects first, so an early large gradient counts for ever.
-    Reddi et al. 2018, "On the convergence of Adam and beyond", arXiv:1904.09237.
+    optax.amsgrad corrects first, so that a large early gradient counts forever. Reddi et al. 2018,
+    "On the convergence of Adam and beyond", arXiv:1904.09237.
     """
 
     def init(params: Any) -> AmsgradState:

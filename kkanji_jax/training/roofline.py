@@ -1,4 +1,4 @@
-"""How fast a GPU's memory would let a network train: the roofline of a step bound by memory."""
+"""The roofline of training: the speed at which a GPU's memory bandwidth is the limit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ MEMORY_BYTES_PER_S = {
 
 
 def step_bytes(model: Mapping[str, Any]) -> float | None:
-    """Bytes a step moves by image for a config's `model` section; None where nobody counted."""
+    """Bytes of memory traffic per image of a step for a `model` section; None if not counted."""
     fields = ("variant", "image_px", "stem_stride", "dtype")
     variant, image_px, stem_stride, dtype = (model[field] for field in fields)
     return STEP_BYTES.get((variant, image_px, stem_stride, dtype))
@@ -30,6 +30,6 @@ def step_bytes(model: Mapping[str, Any]) -> float | None:
 def images_per_s_limit(
     model: Mapping[str, Any], device_kind: str, num_devices: int
 ) -> float | None:
-    """Images a second at which the devices' memory is busy all the time; None where unknown."""
+    """Images a second at full memory bandwidth of the devices; None if unknown."""
     moved, bandwidth = step_bytes(model), MEMORY_BYTES_PER_S.get(device_kind)
     return num_devices * bandwidth / moved if moved and bandwidth else None

@@ -1,4 +1,4 @@
-"""How long a run is, in steps, and what falls due when."""
+"""The length of a run in steps, and at which steps it evaluates and saves."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ def check_batch_fits(batch_size: int, train: Mapping[str, Any], per_class: int |
         )
 
 
-MAX_STEPS = 2**26  # the step sizes of all of them are computed beforehand, 4 bytes each
+MAX_STEPS = 2**26  # the learning rates of all steps are computed in advance, 4 bytes each
 
 
 class Pace(NamedTuple):

@@ -1,4 +1,4 @@
-"""The training step: pure, jitted over the mesh, the state donated."""
+"""The training step: a pure function, jitted over the mesh, with the state donated."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ from kkanji_jax.training.state import TrainState, moving_average, ramped_decay
 
 @dataclass(frozen=True)
 class StepConfig:
-    """What a step is told of the run, fixed when it is compiled."""
+    """The settings of a step, constant once it is compiled."""
 
-    policy: Policy  # how images are varied
-    seed: int  # of all randomness
+    policy: Policy  # how images are augmented
+    seed: int  # the seed of all randomness
     image_px: int  # side of the network's input
     label_smoothing: float  # in [0, 1)
     ema_decay: float  # in [0, 1); 0: the average is the weights themselves
@@ -37,7 +37,7 @@ class StepConfig:
 
 
 class Resident(NamedTuple):
-    """A training split held on every device, for batches of indices to point into."""
+    """A training split held on every device; batches of indices refer to it."""
 
     images: UInt8[AnyArray, "n h w"]
     labels: Int[AnyArray, " n"]
@@ -45,7 +45,7 @@ class Resident(NamedTuple):
 
 
 class IndexBatch(NamedTuple):
-    """Which rows a dispatch of s steps, each of m microbatches, learns from; which copy of each."""
+    """The rows and copy numbers of a dispatch of s steps, each of m microbatches."""
 
     rows: Int[AnyArray, "s m b"]
     copies: Int[AnyArray, "s m b"]
@@ -65,7 +65,7 @@ Batch = IndexBatch | PixelBatch
 
 
 class Examples(NamedTuple):
-    """What a microbatch shows the network, and what it is asked for."""
+    """The inputs and the labels of a microbatch."""
 
     inputs: Float[Array, "b x x 1"]  # grey levels in [0, 1], varied, and blended where mixup is on
     labels: Int[Array, " b"]
@@ -73,7 +73,7 @@ class Examples(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What a batch says: the gradient of its mean loss, the new statistics, and its sums."""
+    """The gradient of a batch's mean loss, the new statistics, and the batch's sums."""
 
     params: Variables
     batch_stats: Variables
@@ -86,18 +86,18 @@ def make_train_steps(
     mesh: Mesh,
     config: StepConfig,
 ) -> Callable[[TrainState, Data, Batch], tuple[TrainState, StepMetrics]]:
-    """Returns jitted f(state, data, batch) that learns from s batches, one after the other.
+    """Returns jitted f(state, data, batch): s updates, one after the other.
 
     Images are gathered from `data`, or come in the batch (`data` is then None); they are augmented,
-    blended in pairs where mixup is on, and learnt from on the device. The batch is split over the
-    mesh on its axis b, the rest is replicated. A step's microbatches follow one another on the same
-    weights; their gradients are averaged, so only batch statistics, which are those of a microbatch
-    (or of the network's groups in it), tell it from one whole batch. The state is donated.
+    and blended in pairs if mixup is on. The batch is split over the mesh on its axis b, everything
+    else is replicated. The microbatches of a step use the same weights, and their gradients are
+    averaged. They differ from one whole batch only in the batch statistics, which are those of a
+    microbatch (or of the network's groups in it). The state is donated.
     """
     one_step = partial(train_step, graphdef, optimizer, config)
 
     def train_steps(state: TrainState, data: Data, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # some work is by device
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # some work is done per device
             if batch.copies.shape[0] == 1:
                 return one_step(data, state, _first(batch))
             state, each = jax.lax.scan(
@@ -123,7 +123,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
 ) -> tuple[TrainState, StepMetrics]:
-    """One update by a batch [m b] of m microbatches: the state after it, and what it measured."""
+    """One update from a batch [m b] of m microbatches: the next state, and the metrics."""
     step = jnp.asarray(state.step)
     key = jax.random.fold_in(jax.random.key(config.seed), step)
     of_microbatch = partial(gradients_of, graphdef, config, data, state)
@@ -161,10 +161,10 @@ def gradients_of(
     microbatch: Batch,
     key: Key[Array, ""],
 ) -> Gradients:
-    """What a microbatch [b] says of the weights of `state`; `key` is of its dropout.
+    """The gradients of a microbatch [b] at the weights of `state`; `key` is for dropout.
 
-    Its statistics are averaged into `batch_stats` by a share that falls with the step, so that a
-    short run's statistics forget the zeros and ones that they began with.
+    The running statistics in `batch_stats` are updated with `ramped_decay`, so that a short run's
+    statistics do not keep their initial zeros and ones.
     """
     examples = make_examples(config, data, microbatch)
     momentum = ramped_decay(NORM_MOMENTUM, jnp.asarray(state.step))
@@ -182,7 +182,7 @@ def gradients_of(
 
 
 def make_examples(config: StepConfig, data: Data, microbatch: Batch) -> Examples:
-    """The images of a microbatch [b], varied by their own keys, and blended where mixup is on."""
+    """The images of a microbatch [b], augmented with their own keys, and blended if mixup is on."""
     images, labels, addresses, copies = map(jnp.asarray, _gather(data, microbatch))
     keys = sample_keys(config.seed, addresses, copies)
     inputs = network_input(augment(images, keys, copies, config.policy), config.image_px)
@@ -196,7 +196,7 @@ def make_examples(config: StepConfig, data: Data, microbatch: Batch) -> Examples
 def mean_loss(
     logits: Float[Array, "b k"], examples: Examples, label_smoothing: float
 ) -> Float[Array, ""]:
-    """The smoothed cross-entropy in nats; of a blend, of both its characters by their shares."""
+    """The smoothed cross-entropy in nats; for a blend, that of both labels by their shares."""
     losses = example_losses(logits, examples.labels, label_smoothing)
     mixed = examples.mixed
     if mixed is not None:
@@ -236,7 +236,7 @@ def _first(batch: Batch) -> Batch:
 
 
 def _gather(data: Data, microbatch: Batch) -> PixelBatch:
-    """The examples of a microbatch [b], from the device's own where it holds them."""
+    """The examples of a microbatch [b], from the split on the device if there is one."""
     if isinstance(microbatch, PixelBatch):
         return microbatch
     assert data is not None

@@ -1,4 +1,4 @@
-"""A new run that begins with another model's weights; what is new in it is drawn afresh."""
+"""A new run that starts from the weights of another model; new classes get fresh weights."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from kkanji_jax.training.state import TrainState
 def warm_state(
     fresh: TrainState, source: Trained, class_index: ClassIndex
 ) -> tuple[TrainState, dict[str, Any]]:
-    """(`fresh` with the weights of `source`, what to record of it). The optimizer starts anew.
+    """(`fresh` with the weights of `source`, what to record of it). The optimizer state is fresh.
 
-    The classifier's columns follow their code points, so classes may come, go and move; a new class
-    keeps its fresh column. ValueError if the networks differ in anything but that; the input side
-    is free.
+    The classifier's columns are matched by code point, so classes may be added, removed and moved;
+    a new class keeps its fresh column. ValueError if the networks differ in anything else but the
+    input size.
     """
     column_of = {codepoint: i for i, codepoint in enumerate(source.class_index.codepoints)}
     kept = [column_of.get(codepoint, -1) for codepoint in class_index.codepoints]
@@ -58,7 +58,7 @@ def _take(
 ) -> Float32[np.ndarray, "... k"]:
     """Columns of `earlier` where `columns` is not -1, else those of `fresh`."""
     if fresh.shape[:-1] != earlier.shape[:-1]:
-        return earlier  # another network: the shapes are compared, and refused, as a whole
+        return earlier  # another network: all shapes are compared, and refused, together
     return np.where(columns >= 0, earlier[..., np.maximum(columns, 0)], fresh)
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: its lock, its record of where it ran, the signals that ask it to stop."""
+"""The folder of a run: its lock, the record of its environment, the signals that stop it."""
 
 import json
 import os
@@ -16,14 +16,14 @@ from kkanji_jax.files import require_utf8
 from kkanji_jax.locks import HeldError, Lock, hold
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-_GIT_TIMEOUT_S = 10.0  # a repository on a slow disk is no reason to wait
+_GIT_TIMEOUT_S = 10.0  # do not wait longer for a repository on a slow disk
 
 
 class StopSignal:
-    """Turns the first SIGTERM or SIGINT into `received`; the second ends the process at once.
+    """Sets `received` on the first SIGTERM or SIGINT; a second one ends the process at once.
 
-    At once even where Python does not come to its handlers, as while a network compiles: the second
-    is seen by a thread of its own. `close` gives the signals back to whoever had them.
+    The second signal works even while Python runs no handlers, as during compilation: a separate
+    thread waits for it. `close` restores the previous handlers.
     """
 
     NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -59,7 +59,7 @@ class StopSignal:
 
 
 def lock(workdir: Path) -> Lock:
-    """Holds the workdir for this process until the lock closes or the process ends.
+    """Locks the workdir for this process until the lock closes or the process ends.
 
     Raises ValueError if another process holds it, or Orbax could not write there.
     """
@@ -82,9 +82,9 @@ def _version_of(package: str) -> str | None:
 
 
 def environment(devices: list[str]) -> dict[str, Any]:
-    """What a reader needs to repeat a run elsewhere: command, versions, commit, devices.
+    """What is needed to repeat a run elsewhere: command, versions, commit, devices.
 
-    What cannot be found out is None: a record of a run never stops it.
+    What cannot be determined is None: recording never stops a run.
     """
     return {
         "command": sys.argv,
@@ -99,7 +99,7 @@ def environment(devices: list[str]) -> dict[str, Any]:
 def commit_of(package: Path) -> str | None:
     """The commit of the source in `package`, in a checkout or installed from one; else None.
 
-    A repository that happens to lie around it, as around an environment inside it, does not count:
+    A repository that merely surrounds it, for example around the environment, does not count:
     `package` must be tracked at its root.
     """
     top = _git(package, "rev-parse", "--show-toplevel")
@@ -116,7 +116,7 @@ def commit_of(package: Path) -> str | None:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says in `folder`; None without git, without a repository, and if it takes long."""
+    """The output of git in `folder`; None without git, without a repository, or after a timeout."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

@@ -1,1 +1,1 @@
-"""The page that reads characters in a browser, and its assets."""
+"""The web page that recognises characters in the browser, and its assets."""

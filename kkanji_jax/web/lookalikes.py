@@ -1,6 +1,6 @@
-"""Written examples of every character, for a page to show beside its candidates.
+"""Example images of every character, for the web page to show beside its candidates.
 
-They are cut from a DATASET's training images when the page is made, and are as free as these.
+They are cut from a DATASET's training images when the page is made, and have their licence.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ PER_CLASS = 3
 TILE_PX = 48
 PER_SHEET = 128  # classes: a page fetches the sheets of its candidates, a few hundred kB each
 _COARSE_PX = 16  # on which likeness is judged
-_TYPICAL_SHARE = 0.8  # of a class: the rest may be damaged or mislabelled
+_TYPICAL_SHARE = 0.8  # the share of a class: the rest may be damaged or mislabelled
 
 
 def typical_and_different(images: UInt8[np.ndarray, "n h w"], most: int) -> list[int]:
     """Up to `most` of a class's images: the one nearest the mean, then each unlike those before.
 
-    Of the images nearest to the mean only (farthest-first traversal; Gonzalez 1985).
+    Chosen among the images nearest to the mean (farthest-first traversal; Gonzalez 1985).
     """
     coarse = (
         np.stack(
@@ -54,10 +54,10 @@ def typical_and_different(images: UInt8[np.ndarray, "n h w"], most: int) -> list
 
 
 def write_lookalikes(out: Path, dataset: Path, class_index: ClassIndex) -> dict[str, Any]:
-    """Writes the sheets into `out`/lookalikes; returns what the page has to know of them.
+    """Writes the sheets into `out`/lookalikes; returns what the page needs to know of them.
 
-    A sheet has a row for each of PER_SHEET classes and a column for each example, tiles of
-    TILE_PX. ValueError if the dataset has none of the model's characters.
+    A sheet has a row for each of PER_SHEET classes and a column for each example, tiles of TILE_PX.
+    ValueError if the dataset has none of the model's characters.
     """
     split, theirs = load_split(dataset, "train"), ClassIndex.load(dataset / "index.json")
     rows_of = _rows_of(split, theirs, class_index.codepoints)

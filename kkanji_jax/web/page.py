@@ -1,9 +1,9 @@
-"""The page: a static folder in which a browser reads characters, with nothing sent anywhere.
+"""The web page: a static folder that recognises characters in the browser; it uploads nothing.
 
-It holds the assets as they are, a copy of the bundle's params.npz (a hard link where the file
-system has them, so the weights are on disk once) and model.json: the network's plan, where each
-array lies in params.npz, the characters, and the calibration. The network's loops are WebAssembly,
-which scripts/assets/build_wasm.py makes of kernels.c; all else is plain JavaScript.
+It holds the assets unchanged, a copy of the bundle's params.npz (a hard link if the file system has
+them, so the weights are on disk once) and model.json: the network's plan, where each array is in
+params.npz, the characters, and the calibration. The loops of the network are WebAssembly, which
+scripts/assets/build_wasm.py makes from kernels.c; everything else is plain JavaScript.
 """
 
 import json
@@ -72,7 +72,7 @@ def write_web(
 
 
 def network_plan(model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """What a forward pass needs to know beside the weights, whose `shapes` it is told."""
+    """What a forward pass needs beside the weights; `shapes` are those of the weights."""
     variant, blocks = get_variant(model["variant"]), []
     channels = shapes["params/stem_kernel"][3]
     for stage in STAGES:

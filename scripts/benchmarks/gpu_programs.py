@@ -47,7 +47,7 @@ SMOKE = Sizes("nano", 16, 10, 32, (4, 8), 2, 5, 2, 8, "aot_eager")
 
 
 def our_step(sizes: Sizes, batch_size: int, *, stem_stride: int = 2, policy: str) -> Run:
-    """The trainer's own step, on images that lie on the device."""
+    """The trainer's step, on images on the device."""
     program = prepare(
         {
             "variant": sizes.variant,
@@ -157,7 +157,7 @@ def timm_step(sizes: Sizes, *, is_bfloat16: bool, is_compiled: bool) -> Run:
 
 
 def copy_bandwidth(num_bytes: int) -> float:
-    """Bytes a second that a large copy reads and writes: what memory gives at its best."""
+    """Bytes a second that a large copy reads and writes: the highest speed of the memory."""
     source = jnp.zeros(num_bytes // 4, jnp.float32)
     copy = jax.jit(lambda x: x + 1)
     jax.block_until_ready(copy(source))

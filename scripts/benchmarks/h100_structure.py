@@ -50,7 +50,7 @@ class Figures:
 
 
 def prepare() -> None:
-    """Sets what must stand in the environment before JAX is imported.
+    """Sets the environment variables that must be set before JAX is imported.
 
     Raises ValueError if the packages that compile for CUDA are missing.
     """
@@ -175,7 +175,7 @@ def measure(compiled: Any, state_bytes: int, images: int, num_steps: int) -> Fig
 
 
 def objections(one: Figures, wide: Figures, eight: Figures | None) -> list[str]:
-    """The gates that are missed: one GPU in bfloat16, in float32, and eight in bfloat16."""
+    """The limits that are exceeded, for one GPU in bfloat16 and float32, and eight in bfloat16."""
     share = one.image_mb / wide.image_mb
     missed = {
         f"{one.image_mb:.1f} MB/image, wanted at most {MAX_IMAGE_MB}": one.image_mb > MAX_IMAGE_MB,

@@ -245,9 +245,9 @@ def kind_of(op: Op) -> str:
 
 
 def is_misread_gradient(op: Op, images: int) -> bool:
-    """Whether a grouped convolution forwards has something else than `images` for its batch.
+    """Whether a grouped forward convolution has another batch size than `images`.
 
-    That is a depthwise kernel's gradient, computed with the batch for channels.
+    It is then a depthwise kernel's gradient, computed with the batch as channels.
     """
     if op.opcode != "custom-call" or "convForward" not in op.target.replace("BiasActivation", ""):
         return False

@@ -37,7 +37,7 @@ def with_stem_stride(bundle: Path, stride: int, out: Path) -> None:
 
 
 def run_page(folder: Path) -> None:
-    """Becomes the node that serves the page of a folder."""
+    """Replaces this process by the node that serves the page of a folder."""
     node = shutil.which("node")
     if node is None:
         raise ValueError("no node on the path: nothing to run the page's network with")

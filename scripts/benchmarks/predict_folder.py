@@ -43,11 +43,23 @@ def spent(folder: Path, backend: str, checkout: Path) -> tuple[float, float]:
     """Seconds of CPU time and of the clock that one command takes."""
     before, begun_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "kkanji_jax.predict", str(folder), "--backend", backend,
-         "--format", "csv", "--out", str(folder.parent / f"{checkout.name}-{backend}.csv")],
-        check=True, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+        [
+            sys.executable,
+            "-m",
+            "kkanji_jax.predict",
+            str(folder),
+            "--backend",
+            backend,
+            "--format",
+            "csv",
+            "--out",
+            str(folder.parent / f"{checkout.name}-{backend}.csv"),
+        ],
+        check=True,
+        cwd=checkout,
+        env=os.environ | {"PYTHONPATH": str(checkout)},
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     wall_s = time.perf_counter() - begun_s
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall_s

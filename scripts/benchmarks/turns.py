@@ -1,6 +1,7 @@
-"""Times several programs in turns, each in a process of its own, and compares them pair by pair.
+"""Times several programs in turns, each in a separate process, and compares them pair by pair.
 
-A machine that others use is never twice the same; neighbours in time are alike enough to divide.
+On a shared machine, speeds change with time; measurements that follow each other closely can still
+be compared.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ class Turn(NamedTuple):
 def serve(work: Callable[[], int], note: str = "") -> None:
     """The worker's side: runs `work`, which returns its units, once for every line of input.
 
-    Call it when everything is built and compiled and has run once. The note is printed.
+    To be called when everything is built and compiled and has run once. The note is printed.
     """
     print(MARK + note, flush=True)
     for _ in sys.stdin:
@@ -109,7 +110,7 @@ def take_turns(
 
 
 def ratios(ours: Sequence[Turn], theirs: Sequence[Turn]) -> list[float]:
-    """Round by round, how many times as many units a CPU second gives us."""
+    """Round by round, our units per CPU second divided by those of the peer."""
     return [(a.units / a.cpu_s) / (b.units / b.cpu_s) for a, b in zip(ours, theirs, strict=True)]
 
 

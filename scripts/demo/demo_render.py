@@ -66,7 +66,7 @@ def make_book(seed: int, number: int) -> Book:
 
 
 def choose_font(seed: int, book: Book, character: str) -> str:
-    """Returns how a book writes a character: some characters stay legible longer than others."""
+    """Returns the font in which a book writes a character: some stay legible longer than others."""
     ease = random_at(seed, "ease", character).random()
     return "gyosho" if ease < book.formality else "sosho"
 
@@ -133,7 +133,7 @@ def _warp(
 def _ink(
     glyph: Float[np.ndarray, "h w"], book: Book, rng: np.random.Generator
 ) -> Float[np.ndarray, "h w"]:
-    """Lays the stroke down as brush and paper would: its width, its pressure, its dry streaks."""
+    """Draws the stroke with the width, the pressure and the dry streaks of a brush."""
     blurred = cv2.GaussianBlur(glyph, (0, 0), book.stroke_px)
     blurred /= np.quantile(blurred[glyph > 0.5], 0.75)  # so that thin strokes outlive the threshold
     grain = cv2.GaussianBlur(_noise(rng), (0, 0), 1.2) * 0.25

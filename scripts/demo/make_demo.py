@@ -64,7 +64,7 @@ class Shelf(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One image to be: which label, which split, which book, what is written in it."""
+    """One image to draw: its label, its split, its book, and the character that is written."""
 
     label: str
     split: str

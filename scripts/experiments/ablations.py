@@ -43,7 +43,7 @@ def _read(path: Path) -> Any:
 
 
 def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[str]) -> Any:
-    """Trains and scores one run, or what of it is left to do; its scores on val and its cost."""
+    """Trains and scores one run, or what remains of it; its scores on val and its cost."""
     from kkanji_jax.data.manifest import load_manifest
     from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
 
@@ -78,7 +78,7 @@ def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[s
 
 
 def differences_of(base: Path, workdir: Path) -> list[str]:
-    """What a run's config changes of the base's, in words; the seed is no change."""
+    """The differences of a run's config from the base's, in words; the seed does not count."""
     from kkanji_jax.config import differences
 
     lines = differences(_read(base / "config.json"), _read(workdir / "config.json"))
@@ -102,7 +102,7 @@ def summarise(runs: Path, done: dict[str, list[Any]], name: str, hardware: str) 
 
 
 def ablate(args: argparse.Namespace, rows: Sequence[str]) -> None:
-    """All rows with the first seed, then all with the second: a table soon, its spread later."""
+    """All rows with the first seed, then all with the second, so that a first table comes early."""
     scratch = args.scratch.resolve()
     dataset, runs = make_dataset(args.source.resolve(), scratch), scratch / "runs"
     done: dict[str, list[Any]] = {}

@@ -65,7 +65,7 @@ def epochs_of(datasets: dict[str, Path]) -> dict[str, float]:
 
 
 def run_once(protocol: str, dataset: Path, workdir: Path, epochs: float, more: list[str]) -> Any:
-    """Trains and scores one run, or what of it is left to do; its scores on val."""
+    """Trains and scores one run, or what remains of it; its scores on val."""
     scored = workdir / "eval" / "val" / "eval.json"
     if not scored.exists():
         allowed = ["--config.data.allow_leaky_protocol=legacy"] if protocol == "legacy" else []

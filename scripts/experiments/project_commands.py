@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_python(*arguments: object) -> None:
-    """Runs `python ARGUMENTS` in the checkout, telling it on stderr; ValueError where it fails."""
+    """Runs `python ARGUMENTS` in the checkout, and prints it to stderr; ValueError if it fails."""
     command = [sys.executable, *map(str, arguments)]
     print("$ python", *command[1:], file=sys.stderr, flush=True)
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
@@ -16,7 +16,7 @@ def run_python(*arguments: object) -> None:
 
 
 def require_finished(workdir: Path) -> None:
-    """ValueError for a run that was told to stop: training then saves, and exits with 0."""
+    """ValueError for a run that was stopped: training then saves and exits with 0."""
     from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
 
     records = read_metrics(workdir / FILE_NAME)

@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
-    """Scores the run on val and test, unless it has been done, and with --crops on photographs."""
+    """Scores the run on val and test, unless that is done, and with --crops on photographs."""
     evaluate = ("-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", args.dataset)
     if not (workdir / "eval" / "val" / "eval.json").exists():
         run_python(*evaluate, "--of", "val")

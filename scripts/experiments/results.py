@@ -109,7 +109,7 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _scores_of(content: dict[str, Any]) -> dict[str, Any]:
-    """The scores of an eval.json; where its files lay on some machine is nobody's business."""
+    """The scores of an eval.json, without paths of the machine."""
     scores = {key: content[key] for key in SCORES if key in content}
     if "unknown" in scores:
         scores["unknown"] = {k: v for k, v in scores["unknown"].items() if k != "source"}

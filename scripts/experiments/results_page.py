@@ -1,6 +1,7 @@
-"""What docs/RESULTS.md tells, from the summaries that scripts/experiments/results.py gathers.
+"""The content of docs/RESULTS.md, from the summaries that scripts/experiments/results.py collects.
 
-The layout is kkanji_jax/reporting/templates/results.md.j2; here is what its tables hold.
+The layout is kkanji_jax/reporting/templates/results.md.j2; this file makes the content of its
+tables.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

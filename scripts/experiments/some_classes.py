@@ -1,4 +1,4 @@
-"""A part of Kuzushiji-Kanji, as a source of its own for data_tools.build."""
+"""A part of Kuzushiji-Kanji, as a source for data_tools.build."""
 
 import shutil
 from collections.abc import Sequence

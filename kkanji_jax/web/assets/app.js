@@ -1,4 +1,4 @@
-// The page: what is shown when, and who speaks to whom.
+// The page: its elements, and the messages to and from the worker.
 
 import { makePaper } from "./drawing.js";
 import { MAX_PIXELS } from "./glyph_image.js";

@@ -24,7 +24,7 @@ class Kernels {
     this.end = Math.ceil(__heap_base.value / 16) * 16;
   }
 
-  /** The address of new room for `size` floats, all zero. */
+  /** The address of a new buffer of `size` floats, all zero. */
   reserve(size) {
     const place = this.end;
     this.end += Math.ceil(size / 4) * 16;
@@ -38,7 +38,7 @@ class Kernels {
     return new Float32Array(this.memory.buffer, place, size);
   }
 
-  /** The address of new room that holds `values`. */
+  /** The address of a new buffer that holds `values`. */
   keep(values) {
     const place = this.reserve(values.length);
     this.floats(place, values.length).set(values);

@@ -51,34 +51,34 @@ export class Network {
     this.head = weights.matrix("params/head/kernel", "head_norm");
     this.classifier = weights.matrix("params/classifier/kernel");
     this.resizing = model.resizing && Float32Array.from(model.resizing);
-    this.rooms = this.reserved();
+    this.buffers = this.reserved();
   }
 
-  /** Where maps and vectors lie while the network runs: as much room as the largest layer needs. */
+  /** Buffers for maps and vectors, each as large as the largest layer needs. */
   reserved() {
     const { stem, blocks, head, classifier } = this;
     let side = Math.ceil(this.model.image_px / stem.stride);
     const sizes = { image: this.model.image_px ** 2, narrow: side * side * stem.channels };
-    const need = (room, size) => (sizes[room] = Math.max(sizes[room] ?? 0, size));
+    const need = (name, size) => (sizes[name] = Math.max(sizes[name] ?? 0, size));
     for (const { expand, depthwise, squeeze, project } of blocks) {
       if (expand) need("wide", side * side * expand.numOut);
       side = Math.ceil(side / depthwise.stride);
       need("deep", side * side * depthwise.channels);
       need("narrow", side * side * project.numOut);
       need("squeezed", squeeze.numOut);
-      for (const room of ["means", "gates"]) need(room, depthwise.channels);
+      for (const name of ["means", "gates"]) need(name, depthwise.channels);
     }
     need("wide", side * side * head.numOut);
     need("means", head.numOut);
     need("logits", classifier.numOut);
-    const places = Object.entries(sizes).map(([room, size]) => [room, this.kernels.reserve(size)]);
+    const places = Object.entries(sizes).map(([name, size]) => [name, this.kernels.reserve(size)]);
     return Object.fromEntries(places);
   }
 
   /** Logits of a glyph's 64x64 bytes. */
   run(glyph) {
-    const { kernels, rooms } = this;
-    const { image, narrow, wide, deep, means, squeezed, gates, logits } = rooms;
+    const { kernels, buffers } = this;
+    const { image, narrow, wide, deep, means, squeezed, gates, logits } = buffers;
     let side = this.model.image_px;
     const dense = (from, pixels, { weights, bias, numIn, numOut }, to, activation) =>
       kernels.dense(from, pixels, numIn, weights, bias, numOut, to, activation);

@@ -91,26 +91,6 @@ export function resize(image, width, height, filter) {
 
 const clamp = (value, last) => (value < 0 ? 0 : value > last ? last : value);
 
-/** ImageFilter.RankFilter: the `rank`-th smallest of each `size` x `size` window. */
-export function rankFilter({ data, width, height }, size, rank) {
-  const out = new Uint8Array(data.length);
-  const reach = size >> 1;
-  const counts = new Uint16Array(256);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      counts.fill(0);
-      for (let dy = -reach; dy <= reach; dy++) {
-        const row = clamp(y + dy, height - 1) * width;
-        for (let dx = -reach; dx <= reach; dx++) counts[data[row + clamp(x + dx, width - 1)]]++;
-      }
-      let value = 0;
-      for (let below = counts[0]; below <= rank; below += counts[value]) value++;
-      out[y * width + x] = value;
-    }
-  }
-  return { data: out, width, height };
-}
-
 /** ImageFilter.GaussianBlur, which is three box blurs each way. */
 export function gaussianBlur({ data, width, height }, radius) {
   const f = Math.fround;

@@ -17,8 +17,12 @@ function standardised(logits, largest) {
   return squares > 0 ? (largest - mean) / Math.sqrt(squares / logits.length) : 0;
 }
 
-/** The best candidates, and how far to rely on the first. */
-export function readingOf(logits, model, isBlank) {
+/**
+ * The best candidates, how far to rely on the first, and what is remarkable of the picture. What is
+ * in `trouble`, blank or unclear, has no candidates; what has `remarks` is not accepted.
+ */
+export function readingOf(logits, model, trouble = "", remarks = []) {
+  if (trouble) return { candidates: [], verdict: trouble, remarks, accuracy: null, n: null };
   const { version, temperature = 1, verdicts = null } = model.calibration ?? {};
   const best = logits.reduce((most, value) => Math.max(most, value), -Infinity);
   const weights = Float64Array.from(logits, (value) => Math.exp((value - best) / temperature));
@@ -41,7 +45,7 @@ export function readingOf(logits, model, isBlank) {
     const isSure = accept.threshold !== null && probability >= accept.threshold;
     verdict = known < unknown.threshold ? "unknown" : isSure ? "accept" : "ask";
   }
-  if (isBlank) verdict = "blank";
-  const stated = verdicts && verdict !== "blank" ? verdicts[verdict] : null;
-  return { candidates, verdict, accuracy: stated?.accuracy ?? null, n: stated?.n ?? null };
+  if (verdict === "accept" && remarks.length) verdict = "ask";
+  const stated = verdicts?.[verdict];
+  return { candidates, verdict, remarks, accuracy: stated?.accuracy ?? null, n: stated?.n ?? null };
 }

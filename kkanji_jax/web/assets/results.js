@@ -1,5 +1,6 @@
 // The answer: verdict, glyph, candidates, and copies of them.
 
+import { REMARKS } from "./glyph_image.js";
 import { count, percent, say } from "./strings.js";
 
 const SHORT = 5;
@@ -35,6 +36,12 @@ export function tableOf({ candidates, verdict }) {
   return [heading, ...rows].map((cells) => cells.join("\t")).join("\n") + "\n";
 }
 
+/** What is remarkable of the picture, in the reader's language. */
+function remarksTold(remarks) {
+  const keyOf = (remark) => Object.keys(REMARKS).find((key) => REMARKS[key] === remark);
+  return remarks.map((remark) => say(keyOf(remark))).join(" ");
+}
+
 export class Results {
   /** `tell(make)` says what `make()` gives, aloud for those who listen. */
   constructor(elements, tell) {
@@ -49,12 +56,12 @@ export class Results {
   show(answer) {
     this.answer = answer;
     this.render();
-    const { candidates, verdict } = answer.reading;
-    const { character, probability } = candidates[0];
+    const { candidates, verdict, remarks } = answer.reading;
     this.tell(() => {
-      const told = verdict ? say(verdict) : "";
-      const values = { character, probability: percent(probability), verdict: told };
-      return verdict === "blank" ? told : say("told", values);
+      const told = [verdict ? say(verdict) : "", remarksTold(remarks)].filter(Boolean).join(" ");
+      if (candidates.length === 0) return told;
+      const { character, probability } = candidates[0];
+      return say("told", { character, probability: percent(probability), verdict: told });
     });
   }
 
@@ -75,28 +82,29 @@ export class Results {
   render() {
     if (!this.answer) return;
     const { glyph, reading } = this.answer;
-    const isBlank = reading.verdict === "blank";
+    const isEmpty = reading.candidates.length === 0;
     this.result.hidden = false;
     this.renderVerdict(reading);
-    this.best.textContent = isBlank ? "" : reading.candidates[0].character;
+    this.best.textContent = isEmpty ? "" : reading.candidates[0].character;
     this.best.dataset.verdict = reading.verdict;
     const pixels = new ImageData(64, 64);
     glyph.forEach((value, i) => pixels.data.set([value, value, value, 255], 4 * i));
     this.glyph.getContext("2d").putImageData(pixels, 0, 0);
-    const shown = isBlank ? [] : reading.candidates.slice(0, this.isLong ? undefined : SHORT);
+    const shown = isEmpty ? [] : reading.candidates.slice(0, this.isLong ? undefined : SHORT);
     this.candidates.replaceChildren(...shown.map((candidate) => this.row(candidate)));
     this.more.textContent = say(this.isLong ? "fewer" : "more");
     this.more.setAttribute("aria-expanded", String(this.isLong));
-    this.more.hidden = isBlank || reading.candidates.length <= SHORT;
-    this.copyTable.hidden = isBlank;
+    this.more.hidden = isEmpty || reading.candidates.length <= SHORT;
+    this.copyTable.hidden = isEmpty;
   }
 
-  renderVerdict({ verdict, accuracy, n }) {
+  renderVerdict({ verdict, remarks, accuracy, n }) {
     this.verdict.hidden = false;
     this.verdict.dataset.verdict = verdict;
     this.verdictName.textContent = verdict ? say(verdict) : "";
     const values = { accuracy: accuracy === null ? "–" : percent(accuracy), n: count(n ?? 0) };
-    this.verdictMeans.textContent = say(verdict ? `${verdict}Means` : "uncalibrated", values);
+    const means = say(verdict ? `${verdict}Means` : "uncalibrated", values);
+    this.verdictMeans.textContent = [means, remarksTold(remarks)].filter(Boolean).join(" ");
   }
 
   row({ character, codepoint, probability, forms, trained, examples }) {

@@ -1,7 +1,7 @@
 // Reads pictures off the page's own thread. In: {id, image}, pixels as getImageData gives them.
 // Out: {progress}, {ready}, {id, glyph, reading, milliseconds}, or {failed, detail}: what strings.js calls it.
 
-import { greyOf, isBlank, normaliseGlyph } from "./glyph_image.js";
+import { glyphOf } from "./glyph_image.js";
 import { compiled, NoWebAssembly } from "./kernels.js";
 import { Network } from "./network.js";
 import { readingOf } from "./reading.js";
@@ -41,7 +41,7 @@ async function load() {
   const kernels = await compiled(await (await fetched("./kernels.wasm")).arrayBuffer());
   const weights = await fetched(`./params.npz?${model.params_sha256.slice(0, 16)}`);
   const network = new Network(model, await bytesOf(weights, model.params_bytes), kernels);
-  for (let i = 0; i < 3; i++) network.run(normaliseGlyph(greyOf(sample())).data); // compiled by now
+  for (let i = 0; i < 3; i++) network.run(glyphOf(sample()).glyph.data); // compiled by now
   return { model, network };
 }
 
@@ -60,7 +60,7 @@ loaded.then(
 addEventListener("message", async ({ data: { id, image } }) => {
   const { model, network } = await loaded;
   const start = performance.now();
-  const glyph = normaliseGlyph(greyOf(image));
-  const reading = readingOf(network.run(glyph.data), model, isBlank(glyph));
+  const { glyph, trouble, remarks } = glyphOf(image);
+  const reading = readingOf(trouble ? null : network.run(glyph.data), model, trouble, remarks);
   postMessage({ id, glyph: glyph.data, reading, milliseconds: performance.now() - start });
 });

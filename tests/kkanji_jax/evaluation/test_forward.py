@@ -68,6 +68,9 @@ def test_the_device_says_what_the_host_makes_of_the_logits(rng: np.random.Genera
     np.testing.assert_allclose(ours.losses, hosts.losses, rtol=1e-5)
     without = evaluator.predictions(params, batch_stats, images, labels)
     np.testing.assert_array_equal(without.top_ids, ours.top_ids)
+    # Whatever else is in its batch, an image is normalised by the running statistics.
+    alone = evaluator.predictions(params, batch_stats, images[:3], labels[:3])
+    np.testing.assert_allclose(alone.losses, without.losses[:3], rtol=1e-5)
 
 
 def test_an_empty_split_and_an_uneven_batch_are_refused():

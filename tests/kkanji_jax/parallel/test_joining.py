@@ -113,7 +113,7 @@ def port() -> Iterator[int]:
     socket.create_server(("", number)).close()
 
 
-def come(port: int, *numbers: int, counts: dict[int, int] | None = None, timeout_s: float = 5.0):
+def come(port: int, *numbers: int, counts: dict[int, int] | None = None, timeout_s: float = 20.0):
     """What each of the processes is told, in order: None where all is well; the seconds it took."""
     told: list[str | None] = ["never came back"] * len(numbers)
 
@@ -138,9 +138,9 @@ def come(port: int, *numbers: int, counts: dict[int, int] | None = None, timeout
 
 def test_all_come_and_none_waits(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     told, took_s = come(port, 2, 0, 1)
-    assert told == [None, None, None] and took_s < 4
+    assert told == [None, None, None] and took_s < 15
     said = sorted(capsys.readouterr().err.splitlines())
-    where = f"at 127.0.0.1:{port}, 5 s at most"
+    where = f"at 127.0.0.1:{port}, 20 s at most"
     assert said == [
         f"process 0 of 3 waits for processes 1, 2 {where}",
         f"process 1 of 3 waits for process 0 {where}",
@@ -165,7 +165,7 @@ def test_whoever_comes_is_told_who_does_not(port: int) -> None:
     )
     assert all(each and each.startswith(wanted) for each in told), told
     assert all(each and "KKANJI_JOIN_TIMEOUT_S" in each for each in told)
-    assert 0.9 < took_s < 4
+    assert 0.9 < took_s < 15
 
 
 def test_without_process_0_the_others_say_so(port: int) -> None:
@@ -192,7 +192,7 @@ def test_two_of_one_number_are_refused_in_all(port: int) -> None:
 
 def test_one_that_was_restarted_takes_its_own_place(port: int) -> None:
     told: list[Any] = []
-    thread = threading.Thread(target=lambda: told.append(come(port, 0, timeout_s=20.0)[0]))
+    thread = threading.Thread(target=lambda: told.append(come(port, 0)[0]))
     thread.start()
     with connected(port) as early:
         joining._send(early, {"from": "kkanji_jax", "number": 1, "count": 3})
@@ -205,11 +205,11 @@ def test_one_that_was_restarted_takes_its_own_place(port: int) -> None:
 @pytest.mark.parametrize("text", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe\n", b"[1]\n", b"{}\n"])
 def test_whoever_else_looks_at_the_port_is_passed_over(text: bytes, port: int) -> None:
     told: list[Any] = []
-    thread = threading.Thread(target=lambda: told.append(come(port, 0, timeout_s=20.0)[0]))
+    thread = threading.Thread(target=lambda: told.append(come(port, 0)[0]))
     thread.start()
     with connected(port) as stranger:
         stranger.sendall(text)
-        assert come(port, 1, 2, timeout_s=20.0)[0] == [None, None]
+        assert come(port, 1, 2)[0] == [None, None]
     thread.join()
     assert told == [[None]]
 

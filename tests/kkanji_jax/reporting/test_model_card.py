@@ -21,7 +21,7 @@ def facts(evaluated_run: Path) -> dict[str, Any]:
         "config": default_config().to_dict(),
         "class_index": index,
         "train_counts": dict.fromkeys(index.codepoints, 1000),
-        "environment": {"command": ["/home/me/train.py", "--workdir=/tmp/x/b0", "a|b"]},
+        "environment": {"command": ["/opt/me/train.py", "--workdir=/tmp/x/b0", "a|b"]},
         "scores": {
             name: json.loads((evaluated_run / "eval" / name / "eval.json").read_text("utf-8"))
             for name in ("test", "val")
@@ -78,7 +78,7 @@ def test_its_scores_are_those_of_eval_json(facts: dict[str, Any]):
 def test_it_tells_the_command_without_the_folders_of_a_machine(facts: dict[str, Any]):
     card = model_card(**facts)
     assert "`python -m kkanji_jax.train --workdir=b0 a\\|b`" in card
-    assert "/home" not in card and "/tmp" not in card
+    assert "/opt" not in card and "/tmp" not in card
     assert "5,600 images shown in 7 steps (2.0 epochs), 10 minutes" in card
 
 
