@@ -1,6 +1,6 @@
 """The recogniser that ships with the package: EfficientNet-B0 on all classes.
 
-Its dataset, with CODH's character shapes of ten books beside the published sets, six books held out:
+Its dataset, CODH's character shapes of ten books beside the published sets, six of them held out:
 
     python -m data_tools.build --source DIR --out data/release --pool-official kmnist \\
         --val-books 100249416,200006663,200021763,200021802 --test-books 100249476,200021086 \\
@@ -20,7 +20,7 @@ cpu_mixup     82 minutes, 90.3 % and 77.3 %.
 cpu_stride_1  114 minutes, 90.9 % and 78.8 %: a stem that keeps the resolution, at four times the
               arithmetic. Not released.
 cpu_long      75 minutes on idle cores, 92.1 % and 80.7 %, from cpu_more: sixteen epochs.
-cpu_kana      49 minutes of little CPU: stopped after 1,240 steps, which --config.epochs=1.398 gives.
+cpu_kana      49 minutes, beside other work: stopped after 1,240 of its steps.
 cpu_kana_end  24 minutes. 85 % of its weights and 15 % of cpu_long's (average_weights.py) are
               released: published images 91.4 % (n = 13,667), photographed kana of two held-out
               books 79.5 % (n = 679), photographed kanji 70.3 % (n = 269).

@@ -111,11 +111,11 @@ def audit(
 ) -> Audit:
     """Applies RULES, then drops classes below `min_images` and classes without a training image.
 
-    `pooled` names sources whose official test images are treated like any others. `earlier` is
-    the split of samples assigned before (`--splits-from`): of equal pixels, they are kept before
-    others, so that their pixels do not move. `unwanted` has the reason by sample id of what
-    `--leave-out` lists: it is dropped before anything else is looked at. `min_images` counts what
-    passed every rule, in all sources and splits.
+    `pooled` names sources whose official test images are treated like any others. `earlier` is the
+    split of samples assigned before (`--splits-from`): of images with equal pixels these are the
+    ones that are kept, so that their pixels do not change split. `unwanted` has the reason by
+    sample id of images that `--leave-out` lists; they are dropped first. `min_images` counts
+    images that passed every rule, in all sources and splits.
     """
     earlier, unwanted = earlier or {}, unwanted or {}
     official = frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}

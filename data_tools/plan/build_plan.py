@@ -29,9 +29,9 @@ ENGINES = ("device", "host")
 class Options(NamedTuple):
     """All options that decide what is built; ratios None: those of the protocol.
 
-    `policy` and `engine` vary the copies that `per_class` writes out; None: the protocol's own.
-    With `val_books` or `test_books`, images that tell their book go by it; `leave_out` is a CSV of
-    sample ids that are dropped.
+    `policy` and `engine` augment the copies that `per_class` writes out; None: the protocol's.
+    With `val_books` or `test_books`, images that state their book are split by it; `leave_out` is a
+    CSV of sample ids to drop.
     """
 
     protocol: str = "honest"

@@ -131,11 +131,11 @@ def assign_splits(
     """The split of each original, under the honest protocol.
 
     Official test images are test, unless their set is `pooled`. Images of a book in `books` are
-    where their book is. Samples in `earlier` stay where they were. Any other goes by its hash: the
-    first `ratios[0]` percent of [0, 1) is train, then val, then test. A class that has no training
-    image then gets the one of largest hash that no other rule holds; so the split of a sample
-    depends on its own pixels, on the seed, and only in such a class on the others of its class.
-    Equal pixels of one class have equal hashes.
+    where their book is. Samples in `earlier` stay where they were. Any other is placed by its hash:
+    the first `ratios[0]` percent of [0, 1) is train, then val, then test. A class without a
+    training image then gets, of its images to which none of these rules applies, the one of largest
+    hash. So the split of a sample depends on its pixels and the seed, and only in such a class on
+    the other images of the class. Equal pixels of one class have equal hashes.
     """
     earlier, books = earlier or {}, books or {}
     official = official_tests(pooled)
@@ -264,8 +264,8 @@ def assign(
 ) -> Assignment:
     """The split of each original under `protocol`, and the classes that it leaves out.
 
-    `books`, under honest, is what `hold_out` returns. Under legacy all are train but official test
-    images: `split_copies` decides on the copies.
+    `books`, under honest, is what `hold_out` returns. Under legacy all are train except official
+    test images; `split_copies` assigns the copies.
     """
     if protocol == "5050":
         return _halve(originals, ratios=ratios, seed=seed, pooled=pooled)

@@ -30,9 +30,9 @@ def class_quotas(
     """Examples per epoch of each class, given its number of originals.
 
     `per_class` = N gives exactly N each. Otherwise quotas are proportional to
-    weight * size ** sampling_exponent, at least 1, and sum to the number of originals: exponent 1
-    is each original once, 0 is every class alike. Weights that differ so much that a quota would
-    be under 1 make the sum larger.
+    weight * size ** sampling_exponent, at least 1, and sum to the number of originals: with equal
+    weights and exponent 1 each original comes once, with 0 all classes are equal. The sum is larger
+    if weights differ so much that a quota would be under 1.
     """
     if per_class is not None:
         if per_class < 1:
@@ -57,15 +57,15 @@ def class_quotas(
 class Plan:
     """Position in an epoch -> (row of the original, copy number), without storing the epoch.
 
-    Each class has its originals in an order drawn by hash of (seed, address), and walks them
-    round and round: its slot t is original t % size, copy t // size. An epoch takes the next quota
-    of slots. So within an epoch every original of a class is used equally often, give or take one;
-    a class above its quota shows another part of its originals each epoch; and no (row, copy)
-    comes twice, ever. Copy 0 is the clean original.
+    The originals of each class are in an order drawn by hash of (seed, address), and are used
+    cyclically: slot t is original t % size, copy t // size. An epoch takes the next quota of slots.
+    So within an epoch all originals of a class are used equally often, within one; a class larger
+    than its quota shows other originals in the next epoch; and no (row, copy) comes twice. Copy 0
+    is the clean original.
 
-    With `is_photographed` and a `photograph_weight` the photographed originals of a class are drawn
-    as a class of their own, with the size they have, and that many times as often: where a class
-    has many published images, they would else hardly be seen.
+    With a `photograph_weight`, the photographed originals of a class are drawn as a class of their
+    own, that many times as often as others of their number: in a class with many published images
+    they would hardly be seen otherwise.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Plan:
         self._class_of_group = of_groups // 2
         self._sizes = sizes.astype(np.int64)
         self._quotas = class_quotas(self._sizes, per_class, sampling_exponent, weights)
-        # Rows of one group side by side, in hash order; equal hashes fall back on the address.
+        # Rows of one group are consecutive, in hash order; ties are in order of the address.
         keys = (addresses[:, 0], addresses[:, 1], mix_address(seed, addresses), groups)
         self._rows = np.lexsort(keys).astype(np.int32)
         self._row_starts = np.cumsum(self._sizes) - self._sizes

@@ -13,11 +13,11 @@ VERSION = 2
 FILE_NAME = "calibration.json"
 ACCEPT, ASK, UNKNOWN = "accept", "ask", "unknown"
 VERDICTS = (ACCEPT, ASK, UNKNOWN)
-ACCEPT_ACCURACY = 0.99  # that accepted readings are to have
-GROUP_ACCEPT_ACCURACY = 0.93  # that those of each part are to have, as of all photographs
-UNKNOWN_SHARE = 0.03  # of val, all of it in the index, that may be called unknown all the same
-LEAST_EXAMPLES = 20  # fewer say nothing of an accuracy of 99 %
-INVERSE_TEMPERATURES = (0.05, 5.0)  # the search ends here where val is read without an error
+ACCEPT_ACCURACY = 0.99  # the accuracy that accepted answers should have
+GROUP_ACCEPT_ACCURACY = 0.93  # the same for each part of val, such as its photographs
+UNKNOWN_SHARE = 0.03  # the share of val that is called unknown, although all of it is in the index
+LEAST_EXAMPLES = 20  # fewer cannot show an accuracy of 99 %
+INVERSE_TEMPERATURES = (0.05, 5.0)  # limits of the search, reached if val has no error
 TOP_K = 5
 _ROWS = 32  # rows of logits at a time, so that intermediate arrays stay in the cache
 _STATED = {"threshold", "accuracy", "coverage", "n"}
@@ -198,11 +198,11 @@ def fit(
 ) -> Calibration:
     """Fits temperature and thresholds to held-out examples at their natural frequency.
 
-    By the highest probability of each: the lowest share of `unknown_share` is `unknown`, and from
-    the top as many as possible are accepted while `accept_accuracy` of them are right; what remains
-    is to be asked. With `groups`, a name for each example, GROUP_ACCEPT_ACCURACY of the accepted of
-    each name are right, too, where it has LEAST_EXAMPLES: a large group cannot pay for a small one.
-    `fitted_on` tells whose examples these are; n, and that of each group, is added to it.
+    Examples are ordered by their highest probability. The lowest share, `unknown_share`, is
+    `unknown`; from the top as many as possible are `accept` while the share `accept_accuracy` of
+    them is right; the rest is `ask`. With `groups`, a name for each example, the share
+    GROUP_ACCEPT_ACCURACY of the accepted examples of each name is right as well, if the name has
+    LEAST_EXAMPLES. `fitted_on` describes the examples; n, and that of each group, is added to it.
     """
     if len(logits) < LEAST_EXAMPLES or len(logits) != len(labels):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Scores of the parts of a split: script, look, source, official test, forms of a character."""
+"""The scores of parts of a split: script, look, source, official test, forms of a character."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any

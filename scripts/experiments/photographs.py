@@ -1,10 +1,12 @@
 """What a model reads of photographed pages, and what its verdicts are worth there.
 
     python scripts/experiments/photographs.py --model M --dataset DATASET \\
-        [--scans SCANS] [--crops CROPS] [--add NAME]
+        [--scans SCANS] [--crops CROPS] [--shapes SHAPES] [--add NAME]
 
 SCANS holds pages `<book>_<page>.jpg` and boxes.csv with the columns page, codepoint, x, y, w, h;
-CROPS holds labels.csv with the columns file, codepoint and page. DATASET says which books the model
+CROPS holds labels.csv with the columns file, codepoint and page; SHAPES holds CODH's character
+shapes by book and crops.csv, of which held-out books are read, less the characters that a published
+image shows (same_character_in). DATASET says which books the model
 was trained on: pages of those are reported apart, for it has seen them. Every character counts, a
 character outside the index and a blank crop as a misreading. --add keeps the summary in
 docs/results/photographs/, for results.py.
@@ -62,6 +64,16 @@ def read_crops(folder: Path) -> Iterator[Shown]:
             yield Shown("page_crops", book, row["codepoint"], folder / row["file"])
 
 
+def read_shapes(folder: Path, manifest: dict[str, Any]) -> Iterator[Shown]:
+    """The crops of the books that the dataset holds out; those it was trained on are no test."""
+    held_out = {*manifest["val_books"], *manifest["test_books"]}
+    with (folder / "crops.csv").open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["book"] in held_out and not row["same_character_in"]:
+                place = folder / row["book"] / "characters" / row["codepoint"] / row["file"]
+                yield Shown("char_shapes", row["book"], row["codepoint"], place)
+
+
 def role_of(book: str, manifest: dict[str, Any]) -> str:
     """Whether a book is the dataset's for train, val or test, or none of its books."""
     for name in ("val", "test"):
@@ -108,12 +120,14 @@ def rows_of(
 
 def summarise(args: argparse.Namespace) -> dict[str, Any]:
     """All rows, and whose they are."""
+    manifest = load_manifest(args.dataset)
     shown: list[Shown] = []
     shown += read_scans(args.scans) if args.scans else []
     shown += read_crops(args.crops) if args.crops else []
+    shown += read_shapes(args.shapes, manifest) if args.shapes else []
     if not shown:
-        raise ValueError("wanted --scans, --crops or both, with a character in them")
-    manifest, recogniser = load_manifest(args.dataset), load(args.model)
+        raise ValueError("wanted --scans, --crops or --shapes, with a character in them")
+    recogniser = load(args.model)
     return {
         "version": 1,
         "step": recogniser.step,
@@ -139,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", type=Path, required=True, help="what it was trained on")
     parser.add_argument("--scans", type=Path, help="pages and their boxes")
     parser.add_argument("--crops", type=Path, help="characters cut out of pages")
+    parser.add_argument("--shapes", type=Path, help="CODH's character shapes by book")
     parser.add_argument("--add", metavar="NAME", help="keep the summary under this name")
     args = parser.parse_args(argv)
     try:

@@ -70,3 +70,13 @@ def test_unknown_characters_and_blank_crops_are_misread(script: ModuleType):
     accept = kana["verdicts"]["accept"]
     assert (accept["n"], accept["value"]) == (2, 0.5)
     assert (kanji["n"], kanji["top1"]["value"]) == (1, 1.0)
+
+
+def test_of_character_shapes_only_held_out_books_are_read(script: ModuleType, tmp_path: Path):
+    rows = ["a.jpg,U+3042,b0,exact,", "b.jpg,U+3042,b1,exact,", "c.jpg,U+3042,b2,derived,"]
+    rows += ["d.jpg,U+3042,b2,exact,kmnist-test[5]"]
+    text = "\n".join(["file,codepoint,book,boxes,same_character_in", *rows]) + "\n"
+    (tmp_path / "crops.csv").write_text(text)
+    found = list(script.read_shapes(tmp_path, MANIFEST))
+    assert [(each.book, each.image.name) for each in found] == [("b1", "b.jpg"), ("b2", "c.jpg")]
+    assert found[0].image.parent == tmp_path / "b1" / "characters" / "U+3042"
