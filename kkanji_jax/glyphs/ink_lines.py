@@ -283,7 +283,7 @@ def _upright_lines(
         )
         is_solid = bool(free[slant, column] >= INNER_COVERAGE)
         is_outer = min(beside) <= OUTSIDE_SHARE * total
-        found.append(_Line(lefts, rights, is_whole, is_even, is_solid, is_outer, is_band))
+        found.append(_Line(lefts, rights, is_whole, bool(is_even), is_solid, is_outer, is_band))
     return found
 
 

@@ -4,6 +4,7 @@
 images these are and which command wrote them. The same command goes on after the last of them.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -104,15 +105,14 @@ class PartialRows:
                     f"{self.path} is in the way, and is not of this program: move it away"
                 )
             self._lock = self._hold()
-            try:
+            with contextlib.ExitStack() as until_begun:
+                until_begun.callback(self._lock.close)
                 self._done = self._committed = self._begun = self._resumed()
                 write_json(self._state_path, self._state())
                 self._file = self.path.open("r+b", buffering=0)
                 self._file.truncate(self._done.num_bytes)
                 self._file.seek(self._done.num_bytes)
-            except BaseException:
-                self._lock.close()
-                raise
+                until_begun.pop_all()  # the lock stays
         if not self._done.num_bytes:
             self._pending.append(self._form.head().encode())
         self._last_commit_s = time.monotonic()

@@ -279,12 +279,16 @@ class Recogniser:
 
     def embed(self, images: Any) -> Float32[np.ndarray, "n d"]:
         """The network's pooled features of each image, the vector its classifier reads."""
+        return self.outputs(self.glyphs(images))[1]
+
+    def glyphs(self, images: Any) -> UInt8[np.ndarray, "n 64 64"]:
+        """Each image as the network sees it: white on black; ImageError if one cannot be read."""
         made = []
         for item in self._glyphs_of(images):
             if isinstance(item, ImageError):
                 raise item
             made.append(item)
-        return self.outputs(_stacked(made))[1]
+        return _stacked(made)
 
     def outputs(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]

@@ -75,7 +75,7 @@ def on_paper(glyph: Image.Image, rng: np.random.Generator) -> Image.Image:
     soft = glyph.convert("L").resize((side, side), Image.Resampling.BICUBIC)
     soft = soft.filter(ImageFilter.GaussianBlur(side / 150))
     ink = np.asarray(soft, float)[..., None] / 255
-    box = soft.point(lambda value: 255 * (value > 127)).getbbox() or (0, 0, side, side)
+    box = soft.point([0] * 128 + [255] * 128).getbbox() or (0, 0, side, side)
     paper, tone = np.array(PAPER) + rng.integers(-12, 12), np.array(INK) + rng.integers(-10, 20)
     pad = [int(side * share) for share in rng.uniform(0.03, 0.1, 4)]
     left, top, right, bottom = box
@@ -414,7 +414,8 @@ def _ink_share(image: Image.Image) -> Image.Image:
 
 def _in_frame(image: Image.Image, side: int, share: float) -> Image.Image:
     small = _ink_share(image)
-    small.thumbnail((round(side * share),) * 2, Image.Resampling.LANCZOS)
+    longest = round(side * share)
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     sheet = Image.new("L", (side, side), 0)
     sheet.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
     return sheet
@@ -444,13 +445,13 @@ def _photo_28(image, rng, others):
 
 @kind("ink of 120 on 0, 64 px")
 def _grey_ink(image, rng, others):
-    return _in_frame(image, 64, 0.95).point(lambda value: value * 120 // 255)
+    return _in_frame(image, 64, 0.95).point([value * 120 // 255 for value in range(256)])
 
 
 @kind("ink of 120 on 0, 300 px")
 def _grey_ink_300(image, rng, others):
     sheet = _in_frame(image, 64, 0.95).resize((300, 300), Image.Resampling.BICUBIC)
-    return sheet.point(lambda value: value * 120 // 255)
+    return sheet.point([value * 120 // 255 for value in range(256)])
 
 
 @kind("10 or 12 bits in 16")

@@ -49,7 +49,10 @@ def read_scans(folder: Path) -> Iterator[Shown]:
         for row in csv.DictReader(file):
             by_page.setdefault(row["page"], []).append(row)
     for page, rows in sorted(by_page.items()):
-        boxes = [Box(*(int(row[key]) for key in "xywh"), row["codepoint"]) for row in rows]
+        boxes = [
+            Box(int(row["x"]), int(row["y"]), int(row["w"]), int(row["h"]), row["codepoint"])
+            for row in rows
+        ]
         for found in crops_of([Found(str(folder / f"{page}.jpg"))], boxes):
             if found.error:
                 raise ValueError(f"{found.path}: {found.error}")
@@ -105,16 +108,18 @@ def rows_of(
         for verdict in VERDICTS:
             given = [row for row in inside if readings[row].verdict == verdict]
             verdicts[verdict] = intervals.share(sum(right[row] for row in given), len(given))
-        rows.append({
-            "set": set_name,
-            "role": role,
-            "books": sorted({shown[row].book for row in inside}),
-            "script": script,
-            "n": len(inside),
-            "num_known": sum(shown[row].codepoint in known for row in inside),
-            "top1": intervals.share(sum(right[row] for row in inside), len(inside)),
-            "verdicts": verdicts,
-        })  # fmt: skip
+        rows.append(
+            {
+                "set": set_name,
+                "role": role,
+                "books": sorted({shown[row].book for row in inside}),
+                "script": script,
+                "n": len(inside),
+                "num_known": sum(shown[row].codepoint in known for row in inside),
+                "top1": intervals.share(sum(right[row] for row in inside), len(inside)),
+                "verdicts": verdicts,
+            }
+        )
     return rows
 
 

@@ -176,7 +176,8 @@ def test_what_killed_writers_left_goes_after_a_day_and_nothing_else(tmp_path: Pa
         each.write_text("mine")
         os.utime(each, (0, 0))
     for age_s, is_kept in ((3600.0, True), (25 * 3600.0, False)):
-        os.utime(left, (time.time() - age_s,) * 2)
+        then_s = time.time() - age_s
+        os.utime(left, (then_s, then_s))
         with written_whole(path) as unfinished:
             unfinished.write_text("{}")
         assert left.exists() is is_kept

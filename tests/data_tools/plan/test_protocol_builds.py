@@ -93,8 +93,10 @@ def test_books_held_out_by_name_are_recorded_and_stay_whole(
     assert "1 samples of" in capsys.readouterr().out
     rows = read_splits(out / "splits.csv")
     assert {(row.book, row.split) for row in rows if row.book} == {
-        ("200003076", "train"), ("200021086", "val"), ("brsk00000", "test")
-    }  # fmt: skip
+        ("200003076", "train"),
+        ("200021086", "val"),
+        ("brsk00000", "test"),
+    }
     assert twin not in {row.sample_id for row in rows}
     plain = tmp_path / "plain"
     only_kanji = tmp_path / "kanji"

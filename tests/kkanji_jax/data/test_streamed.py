@@ -73,7 +73,9 @@ def records(dataset: Path) -> Records:
 
 
 def make(records: Records, **more: Any) -> PixelBatches:
-    settings = SHAPE | {"num_dispatches": 60, "pool_examples": 100, "seed": 5} | more
+    settings: dict[str, Any] = (
+        SHAPE | {"num_dispatches": 60, "pool_examples": 100, "seed": 5} | more
+    )
     fields = {field.name for field in dataclasses.fields(BatchShape)}
     shape = BatchShape(**{name: settings.pop(name) for name in fields & settings.keys()})
     return PixelBatches(records, shape, **settings)

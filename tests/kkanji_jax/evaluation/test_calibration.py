@@ -126,8 +126,10 @@ def test_a_large_group_does_not_pay_for_a_small_one(rng: np.random.Generator):
     alone = calibrate.fit(logits, labels, weights="ema", fitted_on={})
     together = calibrate.fit(logits, labels, weights="ema", fitted_on={}, groups=groups.tolist())
     assert together.fitted_on["num_examples_by_group"] == {
-        "few": 10, "photographed": 190, "published": 3800
-    }  # fmt: skip
+        "few": 10,
+        "photographed": 190,
+        "published": 3800,
+    }
     accept, lower = (c.stated[ACCEPT]["threshold"] for c in (together, alone))
     assert accept is None or accept > lower
     confidences = calibrate.top_probability(logits, together.temperature)

@@ -87,9 +87,11 @@ def test_looks_and_scripts_are_told_apart():
     names = looks_and_scripts(ids, predictions, index)
     rows = by_group(names, predictions, len(index), **QUICK)
     assert [(row["name"], row["n"], row["top1"]["value"]) for row in rows] == [
-        ("photographed kana", 1, 1.0), ("photographed kanji", 1, 0.0),
-        ("published kana", 1, 0.0), ("published kanji", 1, 1.0),
-    ]  # fmt: skip
+        ("photographed kana", 1, 1.0),
+        ("photographed kanji", 1, 0.0),
+        ("published kana", 1, 0.0),
+        ("published kanji", 1, 1.0),
+    ]
 
 
 def official(index: ClassIndex, labels: np.ndarray, read: np.ndarray, source: str, **more):

@@ -214,7 +214,7 @@ def test_the_calibration_of_the_run_goes_with_it(tiny_run, tmp_path: Path):
     assert main(["--model", str(run), "--out", str(tmp_path / "b")]) == 0
     recogniser = load(tmp_path / "b", backend="onnx")
     readings = recogniser.predict(glyphs_of(tiny_run, 20), top_k=6)
-    outputs = recogniser.outputs(recogniser._glyphs_of(glyphs_of(tiny_run, 20)))[0]
+    outputs = recogniser.outputs(recogniser.glyphs(glyphs_of(tiny_run, 20)))[0]
     assert [r.verdict for r in readings] == calibration.verdicts(outputs)
     for reading, wanted in zip(readings, calibration.probabilities(outputs), strict=True):
         assert [c.probability for c in reading] == pytest.approx(sorted(wanted, reverse=True))

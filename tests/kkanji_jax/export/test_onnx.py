@@ -49,7 +49,7 @@ def test_the_file_beside_the_weights_is_strictly_valid_and_small(exported: Path)
 def test_the_file_beside_the_weights_reads_what_the_bundle_reads(tiny_run, exported: Path):
     files = sorted(tiny_run.source.rglob("*.png"))[:40]
     recogniser = load(exported, backend="onnx")
-    glyphs = recogniser._glyphs_of(files)
+    glyphs = recogniser.glyphs(files)
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     told: Any = session.run(["logits", "features"], {"images": glyphs})
     for ours, wanted in zip(told, recogniser.outputs(glyphs), strict=True):
@@ -95,7 +95,7 @@ def test_one_file_reads_what_the_recogniser_reads(alone: tuple[Path, Path], tiny
         assert main(["--model", str(run), "--out", str(rounded), *flags]) == 0
     recogniser: Recogniser = load(rounded, backend="onnx")
     files = sorted(tiny_run.source.rglob("*.png"))[:40]
-    glyphs = np.stack([np.asarray(image) for image in recogniser._glyphs_of(files)])
+    glyphs = recogniser.glyphs(files)
     session = onnxruntime.InferenceSession(str(out))
     names = ["logits", "features", "probabilities"]
     logits, features, probabilities = (

@@ -69,7 +69,8 @@ def in_frame(side: int, share: float, ink: int = 255) -> Image.Image:
     """White on black, as large as `share` of a black square."""
     grey = np.asarray(written().convert("L"), float)
     white = Image.fromarray(np.clip((190 - grey) * 2.2, 0, ink).astype(np.uint8))
-    white.thumbnail((round(side * share),) * 2, Image.Resampling.LANCZOS)
+    longest = round(side * share)
+    white.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     sheet = Image.new("L", (side, side), 0)
     sheet.paste(white, ((side - white.width) // 2, (side - white.height) // 2))
     return sheet

@@ -122,7 +122,7 @@ def test_the_package_loads_models_too(tiny_run):
 def recogniser_of(num_classes: int, calibration: Calibration | None) -> Recogniser:
     """One without a network, to be given logits."""
     index = ClassIndex.from_codepoints(f"U+{0x4E00 + n:04X}" for n in range(num_classes))
-    trained = Trained(Path("nowhere"), True, {}, index, {}, {}, "ema", 0, {}, "", None, None)
+    trained = Trained(Path("nowhere"), True, {}, index, {}, {}, "ema", 0, {}, {}, None, None)
     return Recogniser(trained, lambda glyphs: (glyphs, glyphs), calibration)
 
 
@@ -176,7 +176,7 @@ def test_the_best_are_those_of_a_whole_sort_to_the_bit(data: st.DataObject):
 def test_what_is_remarkable_is_not_accepted_and_what_is_in_trouble_has_no_candidates():
     stated: dict = {"accept": {"threshold": 0.3}, "ask": {}, "unknown": {"threshold": 0.1}}
     recogniser = recogniser_of(4, Calibration(1.0, "ema", stated, {}, 2))
-    logits = np.tile(np.float32([9, 0, 0, 0]), (4, 1))
+    logits = np.tile(np.array([9, 0, 0, 0], np.float32), (4, 1))
     glyphs = np.full((4, 64, 64), 255, np.uint8)
     notes = [Note(), Note("", ("several characters",)), Note("unclear"), Note("blank")]
     readings = recogniser.readings_of(logits, glyphs, notes=notes)

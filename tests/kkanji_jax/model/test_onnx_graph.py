@@ -119,7 +119,7 @@ def test_a_thousand_real_images_are_read_alike(real_source: Path):
     except ValueError as err:
         pytest.skip(f"{err}")
     files = sorted((real_source / "kkanji2").rglob("*.png"))
-    glyphs = by_jax._glyphs_of(files[:: len(files) // 1000][:1000])
+    glyphs = by_jax.glyphs(files[:: len(files) // 1000][:1000])
     wanted, told = by_jax.outputs(glyphs)[0], by_onnx.outputs(glyphs)[0]
     assert len(wanted) == 1000
     # 2e-5 was measured, on logits up to 11.

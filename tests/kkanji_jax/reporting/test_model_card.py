@@ -89,7 +89,8 @@ def test_failures_are_of_test_alone_and_what_was_not_measured_is_listed(facts: d
     told = f"{first['true_character']} as {first['predicted_character']} ({first['count']})"
     assert told in failures and failures.count("Commonest confusions") == 1
     assert "`evaluate --unknown`" in card and "not calibrated" not in card
-    only_val = model_card(**facts | {"scores": {"val": facts["scores"]["val"]}})
+    with_val: dict[str, Any] = facts | {"scores": {"val": facts["scores"]["val"]}}
+    only_val = model_card(**with_val)
     assert "## Known failures" not in only_val and "`evaluate --of test`" in only_val
 
 
@@ -122,7 +123,8 @@ def test_photographs_are_attributed_and_what_accept_is_worth_on_them_is_told(
         "by_look": [photographed, *test["by_look"]],
         "by_source": [source, *test["by_source"]],
     }
-    card = model_card(**facts | {"scores": {"test": met}})
+    with_test: dict[str, Any] = facts | {"scores": {"test": met}}
+    card = model_card(**with_test)
     assert "doi:10.20676/00000341, and from 『日本古典籍くずし字データセット』" in card
     rows = {row[0]: row[1:] for row in rows_of(card)}
     accept = photographed["verdicts"][0]

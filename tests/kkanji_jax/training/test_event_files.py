@@ -51,7 +51,7 @@ def write(workdir: Path, monkeypatch: pytest.MonkeyPatch, *, resumed: int, steps
     log = MetricLog(workdir, CONFIG, resumed_step=resumed)
     for step in steps:
         log._append({"kind": "train", "step": step, "elapsed_s": 1.0 * step, "loss": 10.0 * step})
-    log._events.close()
+    log.close()
 
 
 def test_steps_that_are_done_again_are_shown_once(

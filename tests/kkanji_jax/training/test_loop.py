@@ -21,8 +21,9 @@ from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.checkpoint import best_step, finished_steps, load_variables
 from kkanji_jax.training import loop
 from kkanji_jax.training.checkpoint_store import CheckpointStore
-from kkanji_jax.training.metric_log import LogConfig, read_lines
+from kkanji_jax.training.metric_log import LogConfig
 from kkanji_jax.training.metrics import Norms, StepMetrics, Sums
+from kkanji_jax.training.metrics_file import read_metrics
 from kkanji_jax.training.optim import make_optimizer
 from kkanji_jax.training.profiler import Profiler
 from kkanji_jax.training.state import TrainState
@@ -521,7 +522,7 @@ def other_run(run: Callable[..., Run]) -> Run:
 
 
 def test_log_scores_and_checkpoints_come_when_they_are_due(first_run: Run) -> None:
-    lines = read_lines(first_run.workdir / "metrics.jsonl")
+    lines = read_metrics(first_run.workdir / "metrics.jsonl")
     steps = {
         kind: [line["step"] for line in lines if line["kind"] == kind] for kind in ("train", "eval")
     }
@@ -536,7 +537,7 @@ def test_a_dispatch_of_several_steps_counts_them_all(first_run: Run, other_run: 
     shapes = {batch.rows.shape for batch in other_run.steps.batches}
     total = len(first_run.steps.batches)
     assert shapes == {(2, 1, 8)} and len(other_run.steps.batches) == total // 2
-    lines = read_lines(other_run.workdir / "metrics.jsonl")
+    lines = read_metrics(other_run.workdir / "metrics.jsonl")
     steps = [line["step"] for line in lines if line["kind"] == "train"]
     assert steps == [4, 6, 10, 12, 16] and total == 16  # the ends of those with a third step
     assert lines[0]["examples"] == 4 * 8
@@ -556,7 +557,7 @@ def test_each_batch_is_learnt_from_once_and_in_order(
 def test_validation_scores_the_average_where_there_is_one(first_run: Run, other_run: Run) -> None:
     # The double adds 1 to the weights at each step, and 100 to the average; statistics likewise.
     for done, weights, per_step in ((first_run, "ema", 100), (other_run, "raw", 1)):
-        lines = read_lines(done.workdir / "metrics.jsonl")
+        lines = read_metrics(done.workdir / "metrics.jsonl")
         assert {line["weights"] for line in lines if line["kind"] == "eval"} == {weights}
         first, second = done.asked.given[:2]  # four steps apart
         changes = jax.tree.map(lambda one, other: float((other - one).mean()), first, second)
@@ -576,7 +577,7 @@ def test_a_run_learns_from_train_and_is_scored_on_all_of_val(
     assert data is not None
     np.testing.assert_array_equal(data.images, train.images)
     np.testing.assert_array_equal(data.labels, train.labels)
-    last = read_lines(first_run.workdir / "metrics.jsonl")[-1]
+    last = read_metrics(first_run.workdir / "metrics.jsonl")[-1]
     assert last["val_num_examples"] == len(val.labels)
 
 

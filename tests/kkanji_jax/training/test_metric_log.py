@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from kkanji_jax.training import metric_log
-from kkanji_jax.training.metric_log import LogConfig, MetricLog, format_duration, read_lines
+from kkanji_jax.training.metric_log import LogConfig, MetricLog, format_duration
 from kkanji_jax.training.metrics import Norms, StepMetrics, Sums
+from kkanji_jax.training.metrics_file import read_metrics
 
 CONFIG = LogConfig(
     total_steps=40,
@@ -52,7 +53,7 @@ def opened(workdir: Path, step: int = 0, carried: Any = None, **changes: Any) ->
 
 
 def lines_of(workdir: Path) -> list[dict[str, Any]]:
-    return read_lines(workdir / "metrics.jsonl")
+    return read_metrics(workdir / "metrics.jsonl")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from kkanji_jax.model.network import make_graphdef, network_input
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.checkpoint import Loaded, load_variables
 from kkanji_jax.training import loop
-from kkanji_jax.training.metric_log import read_lines
+from kkanji_jax.training.metrics_file import read_metrics
 
 NUM_STEPS = 100
 
@@ -58,7 +58,7 @@ def short_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> S
     mesh = mesh_lib.make_mesh(jax.devices()[:1])
     return ShortRun(
         loaded,
-        read_lines(workdir / "metrics.jsonl"),
+        read_metrics(workdir / "metrics.jsonl"),
         train,
         load_split(tiny_dataset, "val"),
         Evaluator(model, 6, mesh=mesh, batch_size=16),
