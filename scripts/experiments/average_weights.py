@@ -75,7 +75,7 @@ def average(base: Trained, run: Trained, share: float) -> tuple[Any, Any]:
         run.class_index,
         share,
     )
-    params = between(*rest, share) | {"classifier": classifier}
+    params = between(rest[0], rest[1], share) | {"classifier": classifier}
     return params, between(base.batch_stats, run.batch_stats, share)
 
 

@@ -49,7 +49,10 @@ def read_scans(folder: Path) -> Iterator[Shown]:
         for row in csv.DictReader(file):
             by_page.setdefault(row["page"], []).append(row)
     for page, rows in sorted(by_page.items()):
-        boxes = [Box(*(int(row[key]) for key in "xywh"), row["codepoint"]) for row in rows]
+        boxes = [
+            Box(int(row["x"]), int(row["y"]), int(row["w"]), int(row["h"]), row["codepoint"])
+            for row in rows
+        ]
         for found in crops_of([Found(str(folder / f"{page}.jpg"))], boxes):
             if found.error:
                 raise ValueError(f"{found.path}: {found.error}")
