@@ -64,10 +64,10 @@ def average(base: Trained, run: Trained, share: float) -> tuple[Any, Any]:
         raise ValueError(f"--share wants 0 (the base) to 1 (the run), got {share}")
     if base.config["model"]["variant"] != run.config["model"]["variant"]:
         raise ValueError(f"{base.path} and {run.path} are different networks")
-    base_rest, run_rest = (
+    rest = [
         {name: part for name, part in trained.params.items() if name != "classifier"}
         for trained in (base, run)
-    )
+    ]
     classifier = classifier_between(
         base.params["classifier"],
         run.params["classifier"],
@@ -75,7 +75,7 @@ def average(base: Trained, run: Trained, share: float) -> tuple[Any, Any]:
         run.class_index,
         share,
     )
-    params = between(base_rest, run_rest, share) | {"classifier": classifier}
+    params = between(rest[0], rest[1], share) | {"classifier": classifier}
     return params, between(base.batch_stats, run.batch_stats, share)
 
 

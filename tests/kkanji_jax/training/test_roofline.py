@@ -47,7 +47,7 @@ def test_a_line_tells_the_share_of_a_known_limit_only(tmp_path: Path, limit: flo
     log = MetricLog(tmp_path, config, resumed_step=0)
     counts, three = np.ones(3, np.int32), np.array(3, np.int32)
     sums = Sums(np.array(1, np.float32), three, three, counts, counts, counts)
-    log.add(StepMetrics(sums, Norms(*np.ones((4, 1), np.float32))))
+    log.add(StepMetrics(sums, Norms(*(np.array(1, np.float32) for _ in Norms._fields))))
     log.write(1)
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
     if limit is None:

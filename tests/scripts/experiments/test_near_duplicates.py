@@ -17,8 +17,9 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def glyph(seed: int) -> np.ndarray:
-    """White strokes on black, blank at the border."""
+    """White strokes on black that fill the frame, so that `glyph_image` leaves them as they are."""
     image = np.zeros((64, 64), np.uint8)
+    image[2:10, 2:5] = image[54:62, 59:62] = 255
     for row, column in np.random.default_rng(seed).integers(8, 48, (6, 2)).tolist():
         image[row : row + 8, column : column + 3] = 255
     return image
