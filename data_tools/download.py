@@ -24,7 +24,7 @@ SETS = ("kkanji", "k49", "kmnist")
 def _set_names(text: str) -> list[str]:
     names = text.split(",")
     if wrong := [name for name in names if name not in SETS]:
-        raise argparse.ArgumentTypeError(f"wanted some of {','.join(SETS)}, got {wrong[0]!r}")
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(SETS)}, got {wrong[0]!r}")
     return names
 
 
@@ -69,9 +69,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_space(wanted: list[sources.Archive], dest: Path) -> None:
+def _check_space(expected: list[sources.Archive], dest: Path) -> None:
     missing = 0
-    for archive in wanted:
+    for archive in expected:
         part = dest / f"{archive.name}.part"
         if not (dest / archive.name).exists():
             missing += archive.num_bytes - (part.stat().st_size if part.exists() else 0)
@@ -80,9 +80,9 @@ def _check_space(wanted: list[sources.Archive], dest: Path) -> None:
         raise OSError(f"{dest} wants {missing:,} bytes more and has {free:,} free: make room")
 
 
-def _advice(wanted: list[sources.Archive], args: argparse.Namespace) -> str:
+def _advice(expected: list[sources.Archive], args: argparse.Namespace) -> str:
     """What to do without the server."""
-    missing = [each for each in wanted if not (args.dest / each.name).exists()]
+    missing = [each for each in expected if not (args.dest / each.name).exists()]
     return (
         f"what came is kept and the same command goes on; or give --base-url of a mirror "
         f"that has {missing[0].path} and so on; or get {', '.join(each.name for each in missing)} "
@@ -94,12 +94,12 @@ def _advice(wanted: list[sources.Archive], args: argparse.Namespace) -> str:
 def download(args: argparse.Namespace) -> int:
     """Downloads missing files; returns 1 if a file is refused, with a line for each on stderr."""
     server = Server(args.base_url, args.retries, args.timeout)
-    wanted = [each for each in sources.ARCHIVES if each.path.partition("/")[0] in args.only]
+    expected = [each for each in sources.ARCHIVES if each.path.partition("/")[0] in args.only]
     num_refused = 0
     args.dest.mkdir(parents=True, exist_ok=True)
     with lock_folder(args.dest), cli.Progress() as progress:
-        _check_space(wanted, args.dest)
-        for archive in wanted:
+        _check_space(expected, args.dest)
+        for archive in expected:
             try:
                 is_new = fetch(
                     archive,
@@ -112,7 +112,7 @@ def download(args: argparse.Namespace) -> int:
                 num_refused += 1
                 print(f"error: {cli.describe(err)}", file=sys.stderr)
             except UnreachableError as err:
-                raise UnreachableError(f"{err}: {_advice(wanted, args)}") from err
+                raise UnreachableError(f"{err}: {_advice(expected, args)}") from err
             else:
                 state = "fetched and verified" if is_new else "there already, as published"
                 print(f"{args.dest / archive.name}: {state}", flush=True)

@@ -138,7 +138,7 @@ def _format_of(path: Path) -> str:
     """The format of a picture by its name; PNG if the name has no suffix, as of a pipe."""
     name = path.suffix.lower()
     if name not in ("", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf"):
-        raise ValueError(f"{path}: wanted a picture's name, such as sheet.png, got {path.suffix}")
+        raise ValueError(f"{path}: expected a picture's name, such as sheet.png, got {path.suffix}")
     return {"": "png", ".jpg": "jpeg", ".tif": "tiff"}.get(name, name.lstrip("."))
 
 

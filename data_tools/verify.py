@@ -92,15 +92,15 @@ def _check_counts(
 ) -> Iterator[str]:
     path = dataset / "manifest.json"
     for name in SPLITS:
-        wanted, counts = manifest["splits"][name], seen.class_counts[name]
+        expected, counts = manifest["splits"][name], seen.class_counts[name]
         ids = sorted(i for i in counts if 0 <= i < len(index))
-        if wanted["num_examples"] != counts.total() or wanted["num_classes"] != len(counts):
+        if expected["num_examples"] != counts.total() or expected["num_classes"] != len(counts):
             yield (
-                f"{path}: {name} wants {wanted['num_examples']} examples of "
-                f"{wanted['num_classes']} classes, its shards hold {counts.total()} of "
+                f"{path}: {name} wants {expected['num_examples']} examples of "
+                f"{expected['num_classes']} classes, its shards hold {counts.total()} of "
                 f"{len(counts)}"
             )
-        elif wanted["class_counts"] != {index.codepoints[i]: counts[i] for i in ids}:
+        elif expected["class_counts"] != {index.codepoints[i]: counts[i] for i in ids}:
             yield f"{path}: the class counts of {name} are not those of its shards"
         missing = {row.sample_id for row in rows if row.split == name} - seen.originals[name]
         if missing and not (name == "train" and manifest["per_class"] is not None):

@@ -57,8 +57,13 @@ class Field(NamedTuple):
         if self.kind is float and type(value) is int:
             value = float(value) if abs(value) <= 2**53 else math.inf
         if type(value) is not self.kind:
-            wanted = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
-            return f"must be {wanted[self.kind]}, {got}"
+            expected = {
+                int: "a whole number",
+                float: "a number",
+                str: "text",
+                bool: "True or False",
+            }
+            return f"must be {expected[self.kind]}, {got}"
         if self.choices:
             is_good = value in self.choices
         elif self.kind is str:
@@ -97,8 +102,7 @@ FIELDS: dict[str, Field] = {
     "data.photograph_weight": Field(
         float,
         None,
-        "how often a class's photographed images are drawn, as a class of their own; unset: "
-        "like its others",
+        "how often photographed images are drawn, each class apart; unset: like the others",
         0.01,
         1000,
         may_be_unset=True,
@@ -244,7 +248,7 @@ def value_of(config: Config | Mapping[str, Any], path: str) -> Any:
     return config
 
 
-# What fields must be together, once each is in its range: (what is wanted, which field, whether).
+# What fields must be together, once each is in its range: (what is expected, which field, whether).
 _TOGETHER: tuple[tuple[str, str, Callable[[Config], bool]], ...] = (
     (
         "batch_size must divide by microbatches, got a batch_size of",
@@ -285,9 +289,9 @@ def validate(config: Config) -> None:
     for path, field in FIELDS.items():
         if (problem := field.problem_of(value_of(config, path))) is not None:
             raise ValueError(f"config: {path} {problem}")
-    for wanted, path, holds in _TOGETHER:
+    for expected, path, holds in _TOGETHER:
         if not holds(config):
-            raise ValueError(f"config: {wanted} {value_of(config, path)!r}")
+            raise ValueError(f"config: {expected} {value_of(config, path)!r}")
 
 
 def fingerprint(config: dict[str, Any]) -> str:

@@ -73,7 +73,7 @@ def _score_images(args: argparse.Namespace) -> None:
     if args.unknown:
         raise ValueError("--unknown goes with --dataset; --images counts unknown characters itself")
     if args.weights == "both":
-        raise ValueError("--images scores one set of weights: wanted --weights ema or raw")
+        raise ValueError("--images scores one set of weights: expected --weights ema or raw")
     found = labelled.find_labelled(args.images)
     recogniser = load(args.model, weights=args.weights, which=args.which, backend=args.backend)
     with cli.Progress() as progress:
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for flag in ("batch_size", "most_unknown"):
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")
-                raise ValueError(f"wanted a {name} of at least 1, got {getattr(args, flag)}")
+                raise ValueError(f"expected a {name} of at least 1, got {getattr(args, flag)}")
         from kkanji_jax.evaluation.run import (
             Evaluation,
             evaluate,

@@ -114,7 +114,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         except (FileExistsError, NotADirectoryError) as err:
             raise WriteError(errno.ENOTDIR, f"{err.filename} is no folder", str(path)) from err
         if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder, wanted the name of a file", path)
+            raise IsADirectoryError(errno.EISDIR, "is a folder, expected the name of a file", path)
         _remove_left_over(target)
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
         try:

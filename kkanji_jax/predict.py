@@ -121,16 +121,16 @@ def _terminable() -> Iterator[None]:
 
 def _check(args: argparse.Namespace) -> None:
     if args.top_k < 1:
-        raise ValueError(f"wanted a --top-k of at least 1, got {args.top_k}")
+        raise ValueError(f"expected a --top-k of at least 1, got {args.top_k}")
     if args.neighbours < 0:
-        raise ValueError(f"wanted a --neighbours of at least 0, got {args.neighbours}")
+        raise ValueError(f"expected a --neighbours of at least 0, got {args.neighbours}")
     if not 0 <= args.min_probability <= 1:
-        raise ValueError(f"wanted a --min-probability in [0, 1], got {args.min_probability}")
+        raise ValueError(f"expected a --min-probability in [0, 1], got {args.min_probability}")
     if args.annotate and (not args.boxes or len(args.paths) != 1 or os.path.isdir(args.paths[0])):
         raise ValueError("--annotate wants one page, and --boxes with its boxes")
     for flag, path in (("--annotate", args.annotate), ("--show-steps", args.show_steps)):
         if path and path.suffix.lower() != ".png":
-            raise ValueError(f"wanted a file name that ends in .png, got {flag} {path}")
+            raise ValueError(f"expected a file name that ends in .png, got {flag} {path}")
     written = {"--out": args.out, "--annotate": args.annotate, "--show-steps": args.show_steps}
     is_listed = args.chars and args.chars not in SCRIPTS
     read = {

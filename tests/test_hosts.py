@@ -233,8 +233,8 @@ def test_whoever_waits_for_a_process_that_never_comes_ends_with_a_line(
     whom = f"process {1 - number}"
     assert waits.startswith(f"process {number} of 2 waits for {whom} at 127.0.0.1:"), end.told
     assert waits.endswith(", 1.5 s at most") and end.status == 1
-    wanted = (f"error: {whom} of 0 to 1 did not come", "error: process 1 of 0 to 1 did not find")
-    assert error.startswith(wanted[number]) and "within 1.5 s" in error, end.told
+    expected = (f"error: {whom} of 0 to 1 did not come", "error: process 1 of 0 to 1 did not find")
+    assert error.startswith(expected[number]) and "within 1.5 s" in error, end.told
     assert not (tmp_path / "run").exists()
 
 
@@ -329,8 +329,8 @@ def test_three_processes_compare_what_they_hold_and_agree_when_to_stop(tmp_path:
     assert [end.status for end in told] == [1, 1, 1], told
     assert told[1].told.splitlines()[-1] == "error: the loss is nan at step 3"
     for end in (told[0], told[2]):
-        wanted = "error: process 1 of 0 to 2 ended first: the loss is nan at step 3"
-        assert end.told.splitlines()[-1] == wanted
+        expected = "error: process 1 of 0 to 2 ended first: the loss is nan at step 3"
+        assert end.told.splitlines()[-1] == expected
     answers = [end.answer for end in told]
     for answer in answers:
         remedy = "give every process the same files, flags and versions"
@@ -383,10 +383,10 @@ def test_a_signal_to_one_of_two_is_heard_by_both_far_from_any_checkpoint(
         ),
     }
     (tmp_path / "mine").mkdir()
-    for wanted, harmed in harms.items():
+    for expected, harmed in harms.items():
         told = ends(together([command, harmed]))
         for end in told:
-            assert end.status == 1 and wanted in end.told.splitlines()[-1], told
+            assert end.status == 1 and expected in end.told.splitlines()[-1], told
     assert finished_steps(workdir) == [step]
 
 

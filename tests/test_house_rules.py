@@ -219,10 +219,10 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize(("path", "source", "wanted"), PLANTED)
-def test_a_planted_offence_is_objected_to(path: str, source: str, wanted: str):
+@pytest.mark.parametrize(("path", "source", "expected"), PLANTED)
+def test_a_planted_offence_is_objected_to(path: str, source: str, expected: str):
     (objection,) = objections_to(path, source)
-    assert wanted in objection and objection.startswith(path)
+    assert expected in objection and objection.startswith(path)
 
 
 @pytest.mark.parametrize(

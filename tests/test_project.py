@@ -251,13 +251,13 @@ def test_every_requirement_is_pinned_to_a_version_it_allows():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     pinned = ("dev", "bench", "demo", "wasm")
-    wanted = [*project["dependencies"], *(each for name in pinned for each in extras[name])]
+    expected = [*project["dependencies"], *(each for name in pinned for each in extras[name])]
     pins: dict[str, list[str]] = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             pin = Requirement(line)
             pins.setdefault(pin.name, []).append(str(pin.specifier).removeprefix("=="))
-    for requirement in map(Requirement, wanted):
+    for requirement in map(Requirement, expected):
         versions = pins.get(requirement.name.lower(), [])
         assert versions, f"{requirement.name} is not in constraints.txt; make it anew"
         for version in versions:

@@ -19,7 +19,7 @@ class Case(NamedTuple):
     """What is wrong with a command, and the words that its one line must have."""
 
     arguments: tuple[str, ...]
-    wanted: tuple[str, ...]
+    expected: tuple[str, ...]
     status: int = 2
     platform: str = "cpu"
 
@@ -80,7 +80,7 @@ def test_a_mistake_is_one_line_with_its_remedy_before_data_is_read(
     name: str, unreadable: Path, tmp_path: Path
 ) -> None:
     told = refusal(CASES[name], unreadable, tmp_path / "run")
-    for words in CASES[name].wanted:
+    for words in CASES[name].expected:
         assert words in told, told
     assert "has changed" not in told and not (tmp_path / "run").exists()
 

@@ -61,8 +61,10 @@ def one_dispatch(
 def test_a_batch_that_brings_its_pixels_teaches_what_one_of_indices_does(
     tiny_dataset: Path, num_devices: int, shape: tuple[int, int, int]
 ) -> None:
-    found, wanted = (one_dispatch(tiny_dataset, num_devices, shape, each) for each in (True, False))
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    found, expected = (
+        one_dispatch(tiny_dataset, num_devices, shape, each) for each in (True, False)
+    )
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         # The compiler may fuse the gather with what follows, and round in another order.
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 

@@ -98,12 +98,12 @@ def problem_of(path: Path, archive: Archive) -> str | None:
     num_bytes = path.stat().st_size
     if num_bytes != archive.num_bytes:
         return f"has {num_bytes} bytes, not {archive.num_bytes}"
-    for kind, wanted in (("sha256", archive.sha256), ("md5", archive.md5)):
-        if wanted is not None:
+    for kind, expected in (("sha256", archive.sha256), ("md5", archive.md5)):
+        if expected is not None:
             with open(path, "rb") as file:
                 found = hashlib.file_digest(file, kind).hexdigest()
-            if found != wanted:
-                return f"has the {kind} {found}, not {wanted}"
+            if found != expected:
+                return f"has the {kind} {found}, not {expected}"
     return None
 
 

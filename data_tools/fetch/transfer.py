@@ -51,7 +51,7 @@ def check_base_url(text: str) -> str:
     is_local = parts.scheme == "file" and parts.netloc in ("", "localhost")
     is_remote = parts.scheme in ("http", "https") and bool(parts.netloc) and text.isascii()
     if not (is_local or is_remote) or any(c.isspace() for c in text if is_remote):
-        raise ValueError(f"wanted http://…, https://… or file:///…, got {text!r}")
+        raise ValueError(f"expected http://…, https://… or file:///…, got {text!r}")
     return text if text.endswith("/") else text + "/"
 
 

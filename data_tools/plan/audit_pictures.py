@@ -30,11 +30,11 @@ def choose_pictures(
 
     A class that is left out has the id NO_CLASS. Unreadable files have no picture.
     """
-    wanted: dict[str, None] = {}
+    expected: dict[str, None] = {}
     for rule in report["rules"].values():
         names = [name for finding in rule["samples"] for name in ids_in(finding)]
-        wanted.update(dict.fromkeys(names[:MAX_PICTURES]))
-    found = [original for original in originals if original.sample_id in wanted]
+        expected.update(dict.fromkeys(names[:MAX_PICTURES]))
+    found = [original for original in originals if original.sample_id in expected]
     ids = tuple(original.sample_id for original in found)
     known = set(index.codepoints)
     class_ids = [index.id_of(o.codepoint) if o.codepoint in known else NO_CLASS for o in found]

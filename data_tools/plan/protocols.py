@@ -74,7 +74,7 @@ def check_choice(
 ) -> None:
     """ValueError for an unknown protocol, and for options that do not fit it."""
     if protocol not in PROTOCOLS:
-        raise ValueError(f"wanted a protocol of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        raise ValueError(f"expected a protocol of {', '.join(PROTOCOLS)}, got {protocol!r}")
     if protocol == "5050" and ratios[2] != 50:
         raise ValueError(
             f"the protocol 5050 wants --ratios of 50 for test, such as 45/5/50, got {ratios[2]:g}"

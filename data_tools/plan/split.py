@@ -108,7 +108,7 @@ def read_splits(path: Path) -> list[SplitRow]:
                 parse_codepoint(row.codepoint)
                 rows.append(row._replace(parent_id=row.parent_id or row.sample_id))
     except FileNotFoundError:
-        raise ValueError(f"no file {path}: wanted a splits.csv") from None
+        raise ValueError(f"no file {path}: expected a splits.csv") from None
     except (ValueError, csv.Error, lzma.LZMAError, EOFError) as err:
         raise ValueError(f"{path}: {err}") from err
     return rows
@@ -160,6 +160,6 @@ def read_left_out(path: Path) -> dict[str, str]:
                 raise ValueError("wants a column 'sample_id', and may have one 'reason'")
             return {row["sample_id"]: row.get("reason") or "" for row in reader}
     except FileNotFoundError:
-        raise ValueError(f"no file {path}: wanted a CSV of samples to leave out") from None
+        raise ValueError(f"no file {path}: expected a CSV of samples to leave out") from None
     except (ValueError, csv.Error, lzma.LZMAError, EOFError) as err:
         raise ValueError(f"{path}: {err}") from err

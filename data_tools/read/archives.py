@@ -60,7 +60,7 @@ def _open_npz(path: Path) -> Iterator[_Opened]:
             names = archive.namelist()
             if names.count("arr_0.npy") != 1:
                 there = ", ".join(names[:5]) or "nothing"
-                raise ValueError(f"wanted one array, arr_0, got {there}")
+                raise ValueError(f"expected one array, arr_0, got {there}")
             info = archive.getinfo("arr_0.npy")
             with archive.open(info) as file:
                 version = np.lib.format.read_magic(file)
@@ -106,7 +106,7 @@ def _open_idx(path: Path) -> Iterator[_Opened]:
         with gzip.open(path) as file:
             zeros, kind, ndim = struct.unpack(">HBB", file.read(4))
             if zeros or kind != 8 or ndim not in (1, 3):
-                raise ValueError("wanted an IDX file of uint8, of 1 or 3 dimensions")
+                raise ValueError("expected an IDX file of uint8, of 1 or 3 dimensions")
             shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
             if math.prod(shape) > MAX_STREAM_BYTES:
                 raise ValueError(f"states {math.prod(shape):,} bytes, over the limit")
@@ -155,7 +155,7 @@ def iterate_rows(path: Path) -> Iterator[UInt8[np.ndarray, "n ..."]]:
     """
     with _open_array(path) as opened:
         if opened.dtype != np.uint8:
-            raise ValueError(f"wanted uint8, got {opened.dtype}")
+            raise ValueError(f"expected uint8, got {opened.dtype}")
         num_rows, row_shape = opened.shape[0], opened.shape[1:]
         for start in range(0, num_rows, ROWS_PER_BLOCK):
             count = min(ROWS_PER_BLOCK, num_rows - start)

@@ -146,7 +146,9 @@ def _find_image_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]
 def find_layout(folder: Path) -> Layout:
     """The sources in `folder`. Refuses a folder without any, and half of an images-labels pair."""
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}: wanted one that holds CODH's files, such as kkanji2")
+        raise ValueError(
+            f"no folder {folder}: expected one that holds CODH's files, such as kkanji2"
+        )
     notes: list[str] = []
     parts = _find_parts(folder, notes)
     kkanji_folder, kkanji_tar = folder / "kkanji2", folder / "kkanji.tar"
@@ -161,7 +163,7 @@ def find_layout(folder: Path) -> Layout:
         used |= {p.name for p in path.iterdir() if is_class_folder(p)} if path == folder else {name}
     if not (kkanji or parts or image_folders or books):
         raise ValueError(
-            f"nothing to read in {folder}: wanted kkanji2/ or kkanji.tar, *-imgs.npz with "
+            f"nothing to read in {folder}: expected kkanji2/ or kkanji.tar, *-imgs.npz with "
             "*-labels.npz and *_classmap.csv, folders U+XXXX/ of images, or <book>/characters/"
         )
     return Layout(kkanji, parts, image_folders, books, frozenset(used), notes)

@@ -46,7 +46,7 @@ class PixelStore:
     def put(self, pixels: bytes) -> StoredPixels:
         """Stores one image, 64x64 or 28x28; OSError names the folder when the disk is full."""
         if len(pixels) not in (LARGE, SMALL):
-            raise ValueError(f"wanted {LARGE} or {SMALL} bytes of pixels, got {len(pixels)}")
+            raise ValueError(f"expected {LARGE} or {SMALL} bytes of pixels, got {len(pixels)}")
         offset = self._num_written + len(self._buffer)
         self._buffer += pixels
         if len(self._buffer) >= _BUFFER_BYTES:

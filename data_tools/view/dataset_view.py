@@ -59,14 +59,14 @@ class Dataset(NamedTuple):
         """The examples of these classes, or made from that original, a record at a time."""
         from kkanji_jax.data.resident import read_chunks
 
-        wanted = np.array(sorted(class_ids), np.int32)
+        expected = np.array(sorted(class_ids), np.int32)
         for split in splits:
             for path in shard_paths(self.folder, self.manifest, split):
                 for number, chunk in enumerate(read_chunks(path)):
                     if parent_id:
                         found = [r for r, name in enumerate(chunk.parent_ids) if name == parent_id]
                     else:
-                        found = np.flatnonzero(np.isin(chunk.class_ids, wanted)).tolist()
+                        found = np.flatnonzero(np.isin(chunk.class_ids, expected)).tolist()
                     for row in found:
                         yield Example(
                             image=chunk.images[row].copy(),
@@ -179,8 +179,8 @@ def class_id_of(dataset: Dataset, text: str) -> int:
     codepoint = codepoint_of(text) if len(text) == 1 else parse_codepoint(text)
     if codepoint not in dataset.index.codepoints:
         raise ValueError(
-            f"wanted a class of {dataset.folder}, got {codepoint} ({chr(int(codepoint[2:], 16))}), "
-            f"which is none of its {len(dataset.index):,}"
+            f"expected a class of {dataset.folder}, got {codepoint} "
+            f"({chr(int(codepoint[2:], 16))}), which is none of its {len(dataset.index):,}"
         )
     return dataset.index.codepoints.index(codepoint)
 

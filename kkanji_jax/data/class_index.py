@@ -23,7 +23,7 @@ def codepoint_of(character: str) -> str:
     Never normalises: a compatibility ideograph keeps its own code point.
     """
     if len(character) != 1:
-        raise ValueError(f"wanted one character, got {len(character)}: {character[:20]!r}")
+        raise ValueError(f"expected one character, got {len(character)}: {character[:20]!r}")
     return f"U+{ord(character):04X}"
 
 
@@ -41,16 +41,16 @@ def parse_codepoint(text: str) -> str:
     Refuses anything else: lower case, full-width digits, surplus zeros, surrogates, numbers
     above U+10FFFF. The message carries a suggestion where there is one.
     """
-    wanted = "a code point is written U+ and 4 to 6 digits 0-9A-F, such as U+6625"
+    expected = "a code point is written U+ and 4 to 6 digits 0-9A-F, such as U+6625"
     if not _CODEPOINT.fullmatch(text):
-        raise ValueError(f"{wanted}, got {text!r}{_suggestion(text)}")
+        raise ValueError(f"{expected}, got {text!r}{_suggestion(text)}")
     number = int(text[2:], 16)
     if number > 0x10FFFF:
-        raise ValueError(f"{wanted}, at most U+10FFFF, got {text!r}")
+        raise ValueError(f"{expected}, at most U+10FFFF, got {text!r}")
     if 0xD800 <= number <= 0xDFFF:
-        raise ValueError(f"{wanted}, got {text!r}, a surrogate, which is no character")
+        raise ValueError(f"{expected}, got {text!r}, a surrogate, which is no character")
     if text != f"U+{number:04X}":
-        raise ValueError(f"{wanted}, without surplus zeros, got {text!r}{_suggestion(text)}")
+        raise ValueError(f"{expected}, without surplus zeros, got {text!r}{_suggestion(text)}")
     return text
 
 
@@ -101,7 +101,7 @@ class ClassIndex:
     def character(self, class_id: int) -> str:
         """The character of a class id in [0, len)."""
         if not 0 <= class_id < len(self):
-            raise ValueError(f"wanted a class id in [0, {len(self)}), got {class_id}")
+            raise ValueError(f"expected a class id in [0, {len(self)}), got {class_id}")
         return character_of(self.codepoints[class_id])
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class ClassIndex:
         """The inverse of `to_json`; refuses another version, order, gap, label or digest."""
         if not isinstance(content, dict) or content.get("version") != INDEX_VERSION:
             version = content.get("version") if isinstance(content, dict) else None
-            raise ValueError(f"wanted a class index of version {INDEX_VERSION}, got {version!r}")
+            raise ValueError(f"expected a class index of version {INDEX_VERSION}, got {version!r}")
         table = content.get("codepoint_to_id")
         if not isinstance(table, dict) or list(table.values()) != list(range(len(table))):
             raise ValueError("codepoint_to_id wants ids 0, 1, 2, ... in order, got others")
@@ -148,6 +148,6 @@ class ClassIndex:
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except FileNotFoundError:
-            raise ValueError(f"{path} is missing: wanted a class index (index.json)") from None
+            raise ValueError(f"{path} is missing: expected a class index (index.json)") from None
         except ValueError as err:  # JSON and UTF-8 errors are ValueErrors too
             raise ValueError(f"{path}: {err}") from err

@@ -9,7 +9,7 @@ def class_size_bucket(num_originals: int) -> int:
     for row, (least, most) in enumerate(CLASS_SIZES):
         if num_originals >= least and (most is None or num_originals <= most):
             return row
-    raise ValueError(f"wanted a class with training originals, got {num_originals}")
+    raise ValueError(f"expected a class with training originals, got {num_originals}")
 
 
 def class_size_label(least: int, most: int | None) -> str:

@@ -51,10 +51,10 @@ _SHARD_KEYS = {
 }
 
 
-def _check_keys(what: str, content: Any, wanted: dict[str, Any]) -> None:
+def _check_keys(what: str, content: Any, expected: dict[str, Any]) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"{what} wants an object, got {type(content).__name__}")
-    for key, kind in wanted.items():
+    for key, kind in expected.items():
         if key not in content:
             raise ValueError(f"{what} lacks {key!r}")
         if not isinstance(content[key], kind):
@@ -81,11 +81,11 @@ def read_manifest(dataset: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.get("format_version") if isinstance(content, dict) else None
         if version != FORMAT_VERSION:
-            raise ValueError(f"wanted format version {FORMAT_VERSION}, got {version!r}")
+            raise ValueError(f"expected format version {FORMAT_VERSION}, got {version!r}")
         _check_keys("the manifest", content, _KEYS)
         for split in SPLITS:
-            wanted = {"num_examples": int, "num_classes": int, "class_counts": dict}
-            _check_keys(f"split {split}", content["splits"].get(split), wanted)
+            expected = {"num_examples": int, "num_classes": int, "class_counts": dict}
+            _check_keys(f"split {split}", content["splits"].get(split), expected)
         for number, shard in enumerate(content["shards"]):
             _check_keys(f"shard {number}", shard, _SHARD_KEYS)
             if shard["split"] not in SPLITS or Path(shard["file"]).name != shard["file"]:
@@ -123,7 +123,7 @@ def load_index(dataset: Path, manifest: dict[str, Any]) -> ClassIndex:
     if index.digest != manifest["class_index_digest"]:
         raise ValueError(
             f"{path} is not the class index of {MANIFEST_NAME}: it has {len(index)} classes, "
-            f"digest {index.digest[:12]}, wanted {manifest['class_index_digest'][:12]}; "
+            f"digest {index.digest[:12]}, expected {manifest['class_index_digest'][:12]}; "
             "copy the dataset again, or build it anew"
         )
     return index
@@ -177,5 +177,5 @@ def check_bytes(path: Path, manifest: Mapping[str, Any]) -> None:
 def shard_paths(dataset: Path, manifest: dict[str, Any], split: str) -> list[Path]:
     """The shards of a split, sorted by name; empty when the split holds no example."""
     if split not in SPLITS:
-        raise ValueError(f"wanted a split of {', '.join(SPLITS)}, got {split!r}")
+        raise ValueError(f"expected a split of {', '.join(SPLITS)}, got {split!r}")
     return sorted(Path(dataset) / s["file"] for s in manifest["shards"] if s["split"] == split)

@@ -33,7 +33,7 @@ def _of_groups(root: Path) -> Iterator[int]:
         limit, used = (_lines(group / f"memory.{name}") for name in ("max", "current"))
         if limit and used and limit[0] != "max":
             counts = dict(line.split() for line in _lines(group / "memory.stat"))
-            cache = int(counts.get("inactive_file", 0))  # given back when it is wanted
+            cache = int(counts.get("inactive_file", 0))  # given back when it is expected
             yield max(int(limit[0]) - int(used[0]) + cache, 0)
 
 

@@ -48,7 +48,7 @@ def load_outside(path: Path, class_index: ClassIndex, most: int) -> Outside:
         ]
     if not rows:
         raise ValueError(
-            f"{path} has no image of a character outside the {len(known)} of the index; wanted a "
+            f"{path} has no image of a character outside the {len(known)} of the index; expected a "
             "DATASET of more classes, or folders named by code point such as U+6625"
         )
     chosen = sorted(rows, key=lambda row: hashlib.sha256(row[1].encode()).digest())[:most]

@@ -70,11 +70,13 @@ def decode(record: bytes) -> Chunk:
     Refuses bytes that are no record, another format version, and any surplus or missing byte.
     """
     if len(record) < _HEADER.size or record[:4] != _MAGIC:
-        raise ValueError(f"wanted a record that starts with {_MAGIC!r}, got {bytes(record[:8])!r}")
+        raise ValueError(
+            f"expected a record that starts with {_MAGIC!r}, got {bytes(record[:8])!r}"
+        )
     _, version, h, w, zero, n = _HEADER.unpack_from(record)
     if version != FORMAT_VERSION or zero:
         raise ValueError(
-            f"wanted a record of format version {FORMAT_VERSION}, got {version}: "
+            f"expected a record of format version {FORMAT_VERSION}, got {version}: "
             "this kkanji_jax is older than the dataset"
         )
     pixels_at = _HEADER.size + 4 * n

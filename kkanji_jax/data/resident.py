@@ -73,7 +73,7 @@ def load_split(dataset: Path, split: str) -> Split:
                 first = int(wrong.argmax())
                 raise ValueError(
                     f"{path}: {chunk.sample_ids[first]} has class id {chunk.class_ids[first]}, "
-                    f"wanted 0 to {num_classes - 1}; build the dataset anew"
+                    f"expected 0 to {num_classes - 1}; build the dataset anew"
                 )
             images[start:stop], labels[start:stop] = chunk.images, chunk.class_ids
             sample_ids.extend(chunk.sample_ids)

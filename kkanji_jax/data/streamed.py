@@ -83,10 +83,10 @@ class Records:
                 f"record {place} of shard {self._paths[shard]} has class ids outside "
                 f"0..{self._num_classes - 1}; build the dataset anew"
             )
-        wanted = (int(self.sizes[number]), self.image_px, self.image_px)
-        if chunk.images.shape != wanted:
+        expected = (int(self.sizes[number]), self.image_px, self.image_px)
+        if chunk.images.shape != expected:
             raise ValueError(
-                f"record {place} of shard {self._paths[shard]} should hold {wanted} pixels by "
+                f"record {place} of shard {self._paths[shard]} should hold {expected} pixels by "
                 f"manifest.json, has {chunk.images.shape}; run data_tools.verify"
             )
         return chunk

@@ -55,19 +55,19 @@ class Calibration(NamedTuple):
         """The inverse of `to_json`; ValueError names what is missing or impossible."""
         found = content.get("version") if isinstance(content, dict) else content
         if not isinstance(content, dict) or found not in (1, VERSION):
-            raise ValueError(f"wanted a calibration of version 1 or {VERSION}, got {found!r}")
+            raise ValueError(f"expected a calibration of version 1 or {VERSION}, got {found!r}")
         missing = {"temperature", "weights", "verdicts", "fitted_on"} - content.keys()
         if missing:
             raise ValueError(f"the calibration lacks {', '.join(sorted(missing))}")
         temperature, stated = content["temperature"], content["verdicts"]
         if not _is_number(temperature) or temperature <= 0:
-            raise ValueError(f"wanted a positive temperature, got {temperature!r}")
+            raise ValueError(f"expected a positive temperature, got {temperature!r}")
         for name in VERDICTS:
             if not isinstance(stated.get(name), dict) or not _STATED <= stated[name].keys():
                 raise ValueError(f"the calibration lacks {', '.join(sorted(_STATED))} of {name}")
         accept, unknown = (stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
         if not (accept is None or _is_number(accept)) or not _is_number(unknown):
-            raise ValueError(f"wanted numbers for thresholds, got {accept!r} and {unknown!r}")
+            raise ValueError(f"expected numbers for thresholds, got {accept!r} and {unknown!r}")
         fitted_on = content["fitted_on"]
         return cls(float(temperature), content["weights"], stated, fitted_on, content["version"])
 
@@ -108,7 +108,7 @@ class Calibration(NamedTuple):
     def accuracy_of(self, verdict: str) -> float | None:
         """Top-1 accuracy on val of the examples with this verdict; None where there were none."""
         if verdict not in VERDICTS:
-            raise ValueError(f"wanted a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
+            raise ValueError(f"expected a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
         return self.stated[verdict]["accuracy"]
 
 
@@ -210,7 +210,7 @@ def fit(
             f"and {len(labels)} labels: build the dataset with a larger share of val"
         )
     if not np.isfinite(logits).all():
-        raise ValueError("wanted finite logits, got others: the model is damaged")
+        raise ValueError("expected finite logits, got others: the model is damaged")
     temperature = fit_temperature(logits, labels)
     confidences = top_probability(logits, temperature)
     is_right = logits.argmax(axis=1) == labels
@@ -252,10 +252,10 @@ def accept_threshold(
     order = np.argsort(-confidences, kind="stable")
     sorted_confidences = confidences[order]
     passes = np.append(sorted_confidences[1:] != sorted_confidences[:-1], True)
-    for inside, wanted in ((np.ones(len(order), bool), accuracy), *parts):
+    for inside, expected in ((np.ones(len(order), bool), accuracy), *parts):
         counts = np.cumsum(inside[order])
         right = np.cumsum((inside & is_right)[order])
-        passes &= (counts == 0) | (right / np.maximum(counts, 1) >= wanted)
+        passes &= (counts == 0) | (right / np.maximum(counts, 1) >= expected)
     (passing,) = np.nonzero(passes)
     return float(sorted_confidences[passing[-1]]) if passing.size else None
 

@@ -57,7 +57,7 @@ def collect_answers(
     among: dict[str, list[np.ndarray]] = {source: [] for source in columns}
     for _, predictions, logits in parts:
         if logits is None:
-            raise ValueError("wanted answers with logits, got none")
+            raise ValueError("expected answers with logits, got none")
         plain.append(predictions)
         if temperature is not None:
             calibrated.append(predictions_of(logits, predictions.labels, temperature))
@@ -82,7 +82,7 @@ def collect_answers(
 def at_temperature(answers: SplitAnswers, temperature: float) -> SplitAnswers:
     """The same answers, calibrated; their logits must have been kept."""
     if answers.logits is None:
-        raise ValueError("wanted answers that kept their logits, got none")
+        raise ValueError("expected answers that kept their logits, got none")
     labels = answers.predictions.labels
     parts = [
         predictions_of(
@@ -139,7 +139,7 @@ def scorecard(
     content |= {"calibration": None, "ece_calibrated": None, "verdicts": None}
     if calibration is not None:
         if answers.calibrated is None:
-            raise ValueError("wanted answers at the calibration's temperature, got none")
+            raise ValueError("expected answers at the calibration's temperature, got none")
         after = reliability(answers.confidences, hits, **bootstrap)
         content["reliability"]["after"] = after["bins"]
         content["ece_calibrated"] = after["ece"]

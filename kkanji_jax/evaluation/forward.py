@@ -77,7 +77,7 @@ class Evaluator:
         """
         num_examples = len(images)
         if not num_examples:
-            raise ValueError("wanted images to run the network on, got none")
+            raise ValueError("expected images to run the network on, got none")
         step = self._step(has_logits)
         size = min(self._batch_size, -(-num_examples // self._mesh.size) * self._mesh.size)
         variables = mesh_lib.replicate((params, batch_stats), self._mesh)
@@ -104,7 +104,7 @@ def _make_eval_step(
     """Returns jitted f(params, batch_stats, images [b h w], labels [b]) -> results by example.
 
     `loss` [b] is the cross-entropy in nats, `top_ids` and `top_probs` [b min(5, k)] the most
-    probable classes, best first, a tie to the smaller id; `logits` [b k] where they are wanted.
+    probable classes, best first, a tie to the smaller id; `logits` [b k] where they are expected.
     """
 
     def eval_step(

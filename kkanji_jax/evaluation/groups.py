@@ -143,11 +143,11 @@ def by_source(
 
 def official_columns(source: str, class_index: ClassIndex) -> Int[np.ndarray, " c"] | None:
     """The class ids of an official test's classes; None unless the index has them all."""
-    wanted = [f"U+{ord(character):04X}" for character in OFFICIAL_TESTS[source][0]]
+    expected = [f"U+{ord(character):04X}" for character in OFFICIAL_TESTS[source][0]]
     known = {codepoint: i for i, codepoint in enumerate(class_index.codepoints)}
-    if not all(codepoint in known for codepoint in wanted):
+    if not all(codepoint in known for codepoint in expected):
         return None
-    return np.array([known[codepoint] for codepoint in wanted])
+    return np.array([known[codepoint] for codepoint in expected])
 
 
 def official_tests(

@@ -110,7 +110,7 @@ def by_class_size(
     """
     missing = [c for c in class_index.codepoints if c not in train_counts]
     if missing:
-        raise ValueError(f"wanted training counts of every class, got none of {missing[0]}")
+        raise ValueError(f"expected training counts of every class, got none of {missing[0]}")
     row_of_class = np.array([class_size_bucket(train_counts[c]) for c in class_index.codepoints])
     rows = []
     for row, (least, most) in enumerate(CLASS_SIZES):
@@ -136,7 +136,9 @@ def _cases_of(predictions: Predictions, num_classes: int) -> _Cases:
     if not len(labels):
         raise ValueError("scores need at least one example, got none")
     if min(labels.min(), top_ids.min()) < 0 or max(labels.max(), top_ids.max()) >= num_classes:
-        raise ValueError(f"wanted class ids in [0, {num_classes}), got others: another class index")
+        raise ValueError(
+            f"expected class ids in [0, {num_classes}), got others: another class index"
+        )
     confidences = top_probs[:, 0].astype(np.float64)
     hits = top_ids[:, 0] == labels
     return _Cases(

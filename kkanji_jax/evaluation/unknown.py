@@ -37,7 +37,9 @@ def detection(
 ) -> dict[str, Any]:
     """{auroc, fpr95}, each {value, n_known, n_unknown, ci95}, known and unknown resampled apart."""
     if not len(known) or not len(unknown):
-        raise ValueError(f"wanted known and unknown examples, got {len(known)} and {len(unknown)}")
+        raise ValueError(
+            f"expected known and unknown examples, got {len(known)} and {len(unknown)}"
+        )
     rng = np.random.default_rng(seed)
     samples: dict[str, list[float]] = {"auroc": [], "fpr95": []}
     for _ in range(num_bootstrap):

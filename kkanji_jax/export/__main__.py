@@ -67,7 +67,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--web is a folder of a bundle: it cannot be had with --self-contained")
     if args.self_contained != (args.out.suffix == ".onnx"):
         raise ValueError(
-            "wanted --out FILE.onnx with --self-contained, and the name of a folder without, got "
+            "expected --out FILE.onnx with --self-contained, and the name of a folder without, got "
             f"{args.out}"
         )
 

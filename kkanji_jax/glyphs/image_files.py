@@ -106,35 +106,35 @@ def open_image(
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as err:
-        raise ValueError(f"wanted at most {max_pixels} pixels, {name} declares far more") from err
+        raise ValueError(f"expected at most {max_pixels} pixels, {name} declares far more") from err
     except Image.UnidentifiedImageError as err:
-        raise ValueError(f"wanted an image ({', '.join(FORMATS)}), cannot read {name}") from err
+        raise ValueError(f"expected an image ({', '.join(FORMATS)}), cannot read {name}") from err
     except (SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as err:
-        raise ValueError(f"wanted an image, {name} is damaged: {err}") from err
+        raise ValueError(f"expected an image, {name} is damaged: {err}") from err
 
 
 def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
     width, height = image.size
     if width * height > max_pixels:
-        raise ValueError(f"wanted at most {max_pixels} pixels, {name} has {width} x {height}")
+        raise ValueError(f"expected at most {max_pixels} pixels, {name} has {width} x {height}")
     num_frames = getattr(image, "n_frames", 1)
     # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.
     if num_frames > 1 and image.format != "MPO":
-        raise ValueError(f"wanted one image, {name} holds {num_frames} frames: save them apart")
+        raise ValueError(f"expected one image, {name} holds {num_frames} frames: save them apart")
     try:
         image.load()
         return _pixels_of(ImageOps.exif_transpose(image), name)
     except (OSError, SyntaxError, TypeError, LookupError, EOFError, struct.error) as err:
-        raise ValueError(f"wanted an image, {name} is damaged: {err}") from err
+        raise ValueError(f"expected an image, {name} is damaged: {err}") from err
 
 
 def _pixels_of(image: Image.Image, name: str) -> Picture:
     if min(image.size) == 0:
-        raise ValueError(f"wanted pixels, {name} is {image.width} x {image.height}")
+        raise ValueError(f"expected pixels, {name} is {image.width} x {image.height}")
     if image.mode.startswith("I;16") or image.mode == "I":
         return _eight_bits(np.asarray(image).astype(np.int64), name)
     if image.mode == "F":
-        raise ValueError(f"wanted 8 or 16 bits, {name} holds floats: save it as 8-bit grey")
+        raise ValueError(f"expected 8 or 16 bits, {name} holds floats: save it as 8-bit grey")
     if image.mode.lower() in ("la", "pa", "rgba") or "transparency" in image.info:
         return _flattened(image.convert("RGBA"))
     if image.mode in ("L", "1"):
@@ -145,7 +145,7 @@ def _pixels_of(image: Image.Image, name: str) -> Picture:
 def _eight_bits(deep: Int[np.ndarray, "h w"], name: str) -> UInt8[np.ndarray, "h w"]:
     least, most = int(deep.min()), int(deep.max())
     if least < 0 or most > 0xFFFF:
-        raise ValueError(f"wanted 8 or 16 bits, {name} has values {least}..{most}")
+        raise ValueError(f"expected 8 or 16 bits, {name} has values {least}..{most}")
     full = next(full for full in DEPTHS if most <= full)
     return ((deep * 255 + full // 2) // full).astype(np.uint8)
 
@@ -170,19 +170,19 @@ def _over(rgba: Image.Image, paper: int) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _image_of_array(array: Shaped[np.ndarray, "..."]) -> Image.Image:
-    wanted = "wanted an array uint8, uint16, bool or float in [0, 1], [h w] or [h w 1|3|4]"
+    expected = "expected an array uint8, uint16, bool or float in [0, 1], [h w] or [h w 1|3|4]"
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise ValueError(f"{wanted}, got shape {array.shape}")
+        raise ValueError(f"{expected}, got shape {array.shape}")
     if array.size == 0 or array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise ValueError(f"wanted 1 to {MAX_PIXELS} pixels, got shape {array.shape}")
+        raise ValueError(f"expected 1 to {MAX_PIXELS} pixels, got shape {array.shape}")
     if np.issubdtype(array.dtype, np.floating):
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise ValueError(f"{wanted}, got floats outside [0, 1]")
+            raise ValueError(f"{expected}, got floats outside [0, 1]")
         array = np.round(array * 255).astype(np.uint8)
     elif array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
     elif array.dtype != np.uint8 and not (array.dtype == np.uint16 and array.ndim == 2):
-        raise ValueError(f"{wanted}, got {array.dtype} of shape {array.shape}")
+        raise ValueError(f"{expected}, got {array.dtype} of shape {array.shape}")
     return Image.fromarray(np.ascontiguousarray(array))

@@ -46,7 +46,7 @@ class LabelFont:
             try:
                 self._fonts[file, size_px] = ImageFont.truetype(str(file), size_px)
             except OSError as err:
-                raise ValueError(f"wanted a font file, cannot read {file}: {err}") from err
+                raise ValueError(f"expected a font file, cannot read {file}: {err}") from err
         return self._fonts[file, size_px]
 
 
@@ -62,7 +62,7 @@ def annotate_page(
     read or `out` does not end in .png.
     """
     if out.suffix.lower() != ".png":
-        raise ValueError(f"wanted a file name that ends in .png for --annotate, got {out}")
+        raise ValueError(f"expected a file name that ends in .png for --annotate, got {out}")
     if isinstance(page, Image.Image):
         opening = contextlib.nullcontext(page)
     else:

@@ -35,7 +35,7 @@ _NUMBERS = frozenset(("x", "y", "w", "h", "x1", "y1", "x2", "y2"))
 _KAGGLE = re.compile(r"\s*(?:U\+[0-9A-F]{4,6}(?:\s+-?\d+){4}\s*)+")
 _DELIMITERS = ",;\t"
 _WANTED = (
-    "wanted a CSV file with a heading of x,y,w,h (or x1,y1,x2,y2 or xmin,ymin,xmax,ymax), and "
+    "expected a CSV file with a heading of x,y,w,h (or x1,y1,x2,y2 or xmin,ymin,xmax,ymax), and "
     "perhaps id and image, a line of U+XXXX x y w h U+XXXX x y w h ..., or COCO's JSON"
 )
 
@@ -127,16 +127,18 @@ def _of_coco(text: str, path: str | os.PathLike) -> list[Box]:
     names = {}
     for number, image in enumerate(images):
         if not isinstance(image, dict) or not {"id", "file_name"} <= image.keys():
-            raise ValueError(f"{path}, image {number}: wanted id and file_name")
+            raise ValueError(f"{path}, image {number}: expected id and file_name")
         names[str(image["id"])] = str(image["file_name"])
     boxes = []
     for number, annotation in enumerate(annotations):
         where = f"{path}, annotation {number}"
         if not isinstance(annotation, dict):
-            raise ValueError(f"{where}: wanted an object with bbox, got {annotation!r:.40}")
+            raise ValueError(f"{where}: expected an object with bbox, got {annotation!r:.40}")
         place = annotation.get("bbox")
         if not isinstance(place, list) or len(place) != 4:
-            raise ValueError(f"{where}: wanted a bbox of [x, y, width, height], got {place!r:.40}")
+            raise ValueError(
+                f"{where}: expected a bbox of [x, y, width, height], got {place!r:.40}"
+            )
         image = str(annotation.get("image_id") or "")
         if names and image not in names:
             raise ValueError(f"{where}: image_id {image} is not among the images")
@@ -159,7 +161,7 @@ def _of_cells(cells: dict[str, str], heading: Sequence[str]) -> list[Box]:
     if "labels" in heading:
         labels = cells.get("labels", "")
         if labels.strip() and not _KAGGLE.fullmatch(labels):
-            raise ValueError(f"wanted U+XXXX x y w h ..., got {labels[:40]!r}")
+            raise ValueError(f"expected U+XXXX x y w h ..., got {labels[:40]!r}")
         return list(_of_string(labels, image))
     if {"x", "y", "w", "h"} <= set(heading):
         left, top, width, height = (_number(cells, key) for key in "xywh")
@@ -178,7 +180,7 @@ def _number(cells: dict[str, str], key: str) -> int:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"wanted a number for {key}, got {text!r}")
+        raise ValueError(f"expected a number for {key}, got {text!r}")
     return round(value)
 
 

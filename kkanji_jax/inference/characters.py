@@ -19,20 +19,22 @@ class Characters(NamedTuple):
     lacking: tuple[str, ...] = ()
 
 
-def characters_of(wanted: str, class_index: ClassIndex) -> Characters:
-    """Those of `wanted`: `kanji`, `kana`, or a UTF-8 file of characters or U+XXXX, in any layout.
+def characters_of(expected: str, class_index: ClassIndex) -> Characters:
+    """Those of `expected`: `kanji`, `kana`, or a UTF-8 file of characters or U+XXXX, in any layout.
 
     ValueError if the file holds nothing that the model knows.
     """
-    if wanted in NAMED:
-        known = (c for c in class_index.codepoints if script_of(c) == wanted)
+    if expected in NAMED:
+        known = (c for c in class_index.codepoints if script_of(c) == expected)
         chosen = frozenset(character_of(codepoint) for codepoint in known)
         if not chosen:
-            raise ValueError(f"this model knows no {wanted}")
+            raise ValueError(f"this model knows no {expected}")
         return Characters(chosen)
-    path = Path(wanted)
+    path = Path(expected)
     if not path.is_file():
-        raise ValueError(f"wanted kanji, kana or a file of characters for --chars, got {wanted!r}")
+        raise ValueError(
+            f"expected kanji, kana or a file of characters for --chars, got {expected!r}"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as err:

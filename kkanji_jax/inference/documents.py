@@ -27,7 +27,7 @@ def open_heif(path: str) -> "Image.Image":
         # Turned and mirrored by the library, as the file says.
         return pillow_heif.open_heif(path).to_pillow()
     except (ValueError, SyntaxError, RuntimeError, EOFError) as err:
-        raise ValueError(f"wanted a HEIC image, cannot read {path}: {err}") from err
+        raise ValueError(f"expected a HEIC image, cannot read {path}: {err}") from err
 
 
 def pages_of_pdf(path: str) -> "list[Callable[[], Image.Image]]":
@@ -45,7 +45,7 @@ def pages_of_pdf(path: str) -> "list[Callable[[], Image.Image]]":
         num_pages = len(document)
     except pypdfium2.PdfiumError as err:
         raise ValueError(
-            f"wanted a PDF file without a password, cannot read {path}: {err}"
+            f"expected a PDF file without a password, cannot read {path}: {err}"
         ) from err
     return [partial(_render, document, number, path) for number in range(num_pages)]
 

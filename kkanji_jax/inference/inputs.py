@@ -109,7 +109,7 @@ def pages_of(path: str, number: int | None = None) -> Iterator[Found]:
     try:
         pages = pages_of_pdf(path)
         if number is not None and number > len(pages):
-            raise ValueError(f"{path} has {len(pages)} pages, wanted page {number}")
+            raise ValueError(f"{path} has {len(pages)} pages, expected page {number}")
     except (ValueError, OSError) as err:
         yield Found(path if number is None else f"{path}#{number}", " ".join(str(err).split()))
         return

@@ -47,7 +47,7 @@ def find_labelled(path: Path) -> list[Labelled]:
     """
     found = list(_in_folders(path) if path.is_dir() else _in_table(path))
     if not found:
-        raise ValueError(f"no labelled images in {path}: wanted folders named U+XXXX with images")
+        raise ValueError(f"no labelled images in {path}: expected folders named U+XXXX with images")
     return found
 
 
@@ -70,7 +70,7 @@ def _in_table(path: Path) -> Iterator[Labelled]:
     named = next((name for name in _PATHS if name in heading), None)
     label = next((name for name in _LABELS if name in heading), None)
     if named is None or label is None:
-        raise ValueError(f"{path}: wanted a heading with path and codepoint, got {heading}")
+        raise ValueError(f"{path}: expected a heading with path and codepoint, got {heading}")
     for row in rows:
         text = (row[label] or "").strip()
         try:

@@ -73,7 +73,7 @@ class NeighbourIndex(NamedTuple):
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 if archive["version"] != VERSION:
-                    raise ValueError(f"version {archive['version']}, wanted {VERSION}")
+                    raise ValueError(f"version {archive['version']}, expected {VERSION}")
                 return cls(**{name: archive[name] for name in cls._fields})
         except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as err:
             raise ValueError(

@@ -98,7 +98,7 @@ class PartialRows:
         with naming_in_errors(self.out, self.path, self._state_path):
             self._target.parent.mkdir(parents=True, exist_ok=True)
             if self._target.is_dir():
-                reason = "is a folder, wanted the name of a file"
+                reason = "is a folder, expected the name of a file"
                 raise IsADirectoryError(errno.EISDIR, reason, self.out)
             if not self._state_path.exists() and _size(self.path):
                 raise ValueError(
@@ -134,7 +134,7 @@ class PartialRows:
         try:
             state = json.loads(self._state_path.read_text(encoding="utf-8"))
             if state["version"] != VERSION:
-                raise ValueError(f"version {state['version']}, wanted {VERSION}")
+                raise ValueError(f"version {state['version']}, expected {VERSION}")
             held = _Progress(Tally(**state["tally"]), state["bytes"], state["digest"])
             identity = state["identity"]
         except (ValueError, KeyError, TypeError) as err:

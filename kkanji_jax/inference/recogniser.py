@@ -197,7 +197,7 @@ class Recogniser:
         its place in the list instead.
         """
         if on_error not in ("raise", "row"):
-            raise ValueError(f"wanted an on_error of raise or row, got {on_error!r}")
+            raise ValueError(f"expected an on_error of raise or row, got {on_error!r}")
         made = self._glyphs_of(images)
         errors = {n: item for n, item in enumerate(made) if isinstance(item, ImageError)}
         if errors and on_error == "raise":
@@ -236,7 +236,7 @@ class Recogniser:
         ValueError if the logits are not finite.
         """
         if top_k < 1:
-            raise ValueError(f"wanted top_k of at least 1, got {top_k}")
+            raise ValueError(f"expected top_k of at least 1, got {top_k}")
         if not np.isfinite(logits).all():
             raise ValueError("the network's outputs are not finite: the model is damaged")
         calibration = self._calibration
@@ -308,7 +308,7 @@ class Recogniser:
         It is of the split it was measured on: other books and photographs may be harder.
         """
         if verdict not in VERDICTS:
-            raise ValueError(f"wanted a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
+            raise ValueError(f"expected a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
         if self._calibration is None or verdict in (BLANK, UNCLEAR):
             return None
         return self._calibration.accuracy_of(verdict)
@@ -319,11 +319,11 @@ class Recogniser:
         return tuple(map(character_of, self.class_index.codepoints))
 
     def _class_ids_of(self, characters: Iterable[str]) -> Shaped[np.ndarray, " k"]:
-        wanted = set(characters)
-        is_wanted: Bool[np.ndarray, " k"] = np.array([c in wanted for c in self._characters])
+        expected = set(characters)
+        is_wanted: Bool[np.ndarray, " k"] = np.array([c in expected for c in self._characters])
         if not is_wanted.any():
             raise ValueError(
-                f"none of the {len(wanted)} characters asked for is among the model's "
+                f"none of the {len(expected)} characters asked for is among the model's "
                 f"{len(self.class_index)}"
             )
         return np.flatnonzero(is_wanted)
@@ -352,12 +352,12 @@ _SINGLE = (str, bytes, bytearray, memoryview, io.IOBase, Mapping)
 
 
 def _made_of(image: Any, number: int) -> _Made | ImageError:
-    wanted = "wanted the path of an image, io.BytesIO, a PIL image or an array"
+    expected = "expected the path of an image, io.BytesIO, a PIL image or an array"
     if not isinstance(image, str | os.PathLike | io.BytesIO | Image.Image | np.ndarray):
-        return ImageError(f"{wanted}, got {type(image).__name__} (image {number})", number, image)
+        return ImageError(f"{expected}, got {type(image).__name__} (image {number})", number, image)
     try:
         if isinstance(image, str | os.PathLike) and os.path.isdir(image):
-            raise ValueError(f"{wanted}, {os.fsdecode(image)} is a folder: name the files in it")
+            raise ValueError(f"{expected}, {os.fsdecode(image)} is a folder: name the files in it")
         steps = glyph_steps(load_picture(image))
     except (ValueError, OSError) as err:
         told = str(err)
@@ -390,7 +390,7 @@ def load(
     ValueError says what is missing or damaged.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"wanted a backend of {' or '.join(BACKENDS)}, got {backend!r}")
+        raise ValueError(f"expected a backend of {' or '.join(BACKENDS)}, got {backend!r}")
     trained = load_trained(model, weights=weights, which=which)
     if backend == "onnx":
         from kkanji_jax.inference.onnx_backend import OnnxBackend

@@ -137,7 +137,7 @@ class _Network:
     def value_of(self, name: str) -> str:
         """A weight in float32."""
         if name not in self._is_half:
-            raise ValueError(f"wanted a variable {name}: the weights are of another network")
+            raise ValueError(f"expected a variable {name}: the weights are of another network")
         return self.node("Cast", [name], to=TensorProto.FLOAT) if self._is_half[name] else name
 
     def filters(self, name: str) -> str:

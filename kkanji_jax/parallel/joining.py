@@ -156,9 +156,9 @@ def _whole_number(
     environment: Mapping[str, str], name: str, *, low: int = 0, high: int | None = None
 ) -> int:
     text = environment.get(name, "")
-    wanted = f"a whole number of at least {low}" if high is None else f"one of {low} to {high}"
+    expected = f"a whole number of at least {low}" if high is None else f"one of {low} to {high}"
     if not text.strip().isdecimal() or int(text) < low or (high is not None and int(text) > high):
-        raise ValueError(f"{name} must be {wanted}, got {text!r}")
+        raise ValueError(f"{name} must be {expected}, got {text!r}")
     return int(text)
 
 

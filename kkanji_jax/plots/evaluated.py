@@ -71,11 +71,11 @@ def load_evaluated(workdir: Path) -> list[Evaluated]:
 def load_pictures(evaluated: Evaluated, dataset: Path, class_index: ClassIndex) -> Pictures:
     """The split's images, from the very dataset that was evaluated; ValueError for another."""
     fingerprint = load_manifest(dataset)["fingerprint"]
-    wanted = evaluated.content["dataset_fingerprint"]
-    if fingerprint != wanted:
+    expected = evaluated.content["dataset_fingerprint"]
+    if fingerprint != expected:
         raise ValueError(
-            f"{evaluated.folder} is of the dataset {wanted[:12]}, {dataset} is {fingerprint[:12]}: "
-            "evaluate on it first, or name the other dataset"
+            f"{evaluated.folder} is of the dataset {expected[:12]}, {dataset} is "
+            f"{fingerprint[:12]}: evaluate on it first, or name the other dataset"
         )
     split = load_split(dataset, evaluated.split)
     rows = evaluated.table("predictions.csv")

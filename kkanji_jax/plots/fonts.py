@@ -38,7 +38,7 @@ def find_font() -> Font:
             drawable |= ft2font.FT2Font(str(path)).get_charmap().keys()
             font_manager.fontManager.addfont(path)
         except (OSError, RuntimeError) as err:
-            raise ValueError(f"wanted a font file, cannot read {path}: {err}") from err
+            raise ValueError(f"expected a font file, cannot read {path}: {err}") from err
         families.append(font_manager.FontProperties(fname=str(path)).get_name())
     return Font((LATIN_FAMILY, *dict.fromkeys(families)), frozenset(drawable))
 

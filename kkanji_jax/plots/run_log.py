@@ -40,7 +40,7 @@ def load_run_log(workdir: Path) -> RunLog:
     for line in read_metrics(path):
         if line.get("kind", "eval") == "eval" and "val_loss" in line:
             if not isinstance(line.get("step"), int):
-                raise ValueError(f"{path}: wanted the step of every evaluation, got {line}"[:200])
+                raise ValueError(f"{path}: expected the step of every evaluation, got {line}"[:200])
             by_step[line["step"]] = line
     if not by_step:
         raise ValueError(f"{path} has no evaluation yet: let the run reach its first")

@@ -36,9 +36,9 @@ def to_half(array: Float32[np.ndarray, "..."], dtype: str) -> Shaped[np.ndarray,
     Raises ValueError where a finite number would become infinite.
     """
     if dtype not in DTYPES:
-        raise ValueError(f"wanted a dtype of {' or '.join(DTYPES)}, got {dtype!r}")
+        raise ValueError(f"expected a dtype of {' or '.join(DTYPES)}, got {dtype!r}")
     if not np.isfinite(array).all():
-        raise ValueError("wanted finite weights, got NaN or infinity: the run diverged")
+        raise ValueError("expected finite weights, got NaN or infinity: the run diverged")
     if dtype == "float16":
         if np.abs(array).max(initial=0) > np.finfo(np.float16).max:
             raise ValueError("a weight is beyond float16's 65,504; use --dtype bfloat16")
@@ -76,7 +76,7 @@ def read_arrays(path: Path, dtype: str) -> dict[str, Float32[np.ndarray, "..."]]
             for name in archive.files:
                 array = archive[name]
                 if array.dtype != stored:
-                    raise ValueError(f"{name} is {array.dtype}, wanted {stored} for {dtype}")
+                    raise ValueError(f"{name} is {array.dtype}, expected {stored} for {dtype}")
                 arrays[name] = from_half(array, dtype)
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as err:
         raise ValueError(f"{path} is damaged: {err}") from err
@@ -93,7 +93,7 @@ def places_in(path: Path) -> dict[str, ArrayPlace]:
             file.seek(name_bytes + extra_bytes, 1)
             version = np.lib.format.read_magic(file)
             if version != (1, 0):
-                raise ValueError(f"{path}: wanted .npy format 1.0 in {entry.filename}")
+                raise ValueError(f"{path}: expected .npy format 1.0 in {entry.filename}")
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
             places[entry.filename.removesuffix(".npy")] = ArrayPlace(file.tell(), num_bytes, shape)

@@ -146,7 +146,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise ValueError(f"no bundle at {folder}: wanted a folder of kkanji_jax.export")
+        raise ValueError(f"no bundle at {folder}: expected a folder of kkanji_jax.export")
     listed = check_sums(folder, "bundle")
     for name in (*FILES, *(n for n in (CALIBRATION, ONNX) if (folder / n).exists())):
         if name not in listed:
@@ -208,5 +208,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as err:
         raise ValueError(f"{path} is damaged: {err}") from err
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: wanted a JSON object")
+        raise ValueError(f"{path} is damaged: expected a JSON object")
     return content

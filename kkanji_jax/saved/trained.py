@@ -91,11 +91,13 @@ def check_model(model: str | os.PathLike | None) -> Path:
         return PRETRAINED
     path = Path(model)
     if not path.is_dir():
-        raise ValueError(f"no model at {path}: wanted the folder of a run, as runs/b0, or a bundle")
+        raise ValueError(
+            f"no model at {path}: expected the folder of a run, as runs/b0, or a bundle"
+        )
     if not (path / "checkpoints").is_dir() and not bundle_lib.is_bundle(path):
         raise ValueError(
             f"{path} is no model: neither a run (it has no checkpoints/) nor a bundle "
-            "(it has no params.npz); wanted the --workdir of kkanji_jax.train or the --out of "
+            "(it has no params.npz); expected the --workdir of kkanji_jax.train or the --out of "
             "kkanji_jax.export"
         )
     return path
@@ -106,7 +108,7 @@ def choose_weights(config: dict[str, Any], weights: str | None) -> str:
     if weights is None:
         return "ema" if config["ema_decay"] else "raw"
     if weights not in WEIGHTS:
-        raise ValueError(f"wanted weights {' or '.join(WEIGHTS)}, got {weights!r}")
+        raise ValueError(f"expected weights {' or '.join(WEIGHTS)}, got {weights!r}")
     if weights == "ema" and not config["ema_decay"]:
         raise ValueError("this run kept no moving average (ema_decay 0): use --weights raw")
     return weights

@@ -316,9 +316,9 @@ def _is_disk_full(err: BaseException | None) -> bool:
 
 def _check_space(state: TrainState, workdir: Path) -> None:
     """Raises OSError if the disk of `workdir` has less room than the arrays of `state` take."""
-    wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    if shutil.disk_usage(workdir).free < wanted:
-        raise OSError(errno.ENOSPC, f"a checkpoint takes {wanted / 1e6:.0f} MB")
+    expected = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    if shutil.disk_usage(workdir).free < expected:
+        raise OSError(errno.ENOSPC, f"a checkpoint takes {expected / 1e6:.0f} MB")
 
 
 @contextlib.contextmanager

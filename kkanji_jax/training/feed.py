@@ -104,12 +104,12 @@ def open_streamed(dataset: Path, config: FeedConfig, *, pool_examples: int) -> F
 def _check_devices_hold(dataset: Path) -> None:
     """Raises ValueError, before anything is read, if the split is more than a device's memory."""
     manifest = load_manifest(dataset)
-    wanted = manifest["splits"]["train"]["num_examples"] * manifest["image_px"] ** 2
+    expected = manifest["splits"]["train"]["num_examples"] * manifest["image_px"] ** 2
     for device in jax.local_devices():
-        limit = (device.memory_stats() or {}).get("bytes_limit", wanted)
-        if wanted > limit:
+        limit = (device.memory_stats() or {}).get("bytes_limit", expected)
+        if expected > limit:
             raise ValueError(
-                f"train of {dataset} wants {wanted / 1e9:,.1f} GB on every device, {device} has "
+                f"train of {dataset} wants {expected / 1e9:,.1f} GB on every device, {device} has "
                 f"{limit / 1e9:,.1f} GB; read it as a stream: --config.data.reading=streamed"
             )
 

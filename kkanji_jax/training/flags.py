@@ -88,7 +88,7 @@ def parse(argv: list[str]) -> Command:
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as err:
         raise UsageError(_in_one_line(err)) from err
     if len(rest) > 1:
-        raise UsageError(f"wanted flags only, got {' '.join(rest[1:])}; see --help")
+        raise UsageError(f"expected flags only, got {' '.join(rest[1:])}; see --help")
     if values["config"].value is None:
         raise UsageError("--config is missing, e.g. --config configs/b0.py")
     config: Any = values["config"].value

@@ -24,7 +24,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         try:
             line = json.loads(text.decode("utf-8"))
             if not isinstance(line, dict):
-                raise ValueError(f"wanted a JSON object, got {text[:40]!r}")
+                raise ValueError(f"expected a JSON object, got {text[:40]!r}")
         except ValueError as err:  # of JSON and of UTF-8 alike
             if place == len(numbered):
                 break

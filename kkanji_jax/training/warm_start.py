@@ -62,10 +62,10 @@ def _take(
     return np.where(columns >= 0, earlier[..., np.maximum(columns, 0)], fresh)
 
 
-def _check_same_shapes(wanted: Variables, got: Variables, source: Trained) -> None:
+def _check_same_shapes(expected: Variables, got: Variables, source: Trained) -> None:
     paths = [
         {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(tree)}
-        for tree in (wanted, got)
+        for tree in (expected, got)
     ]
     differing = sorted(
         name

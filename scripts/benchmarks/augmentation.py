@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name:20} {cost_us:8.1f} us of CPU an image")
     for ours, theirs, label, target in PAIRS:
         line = turns.comparison(label, turns.ratios(found[ours], found[theirs]))
-        print(f"{line}; wanted {target:g}")
+        print(f"{line}; expected {target:g}")
     return 0
 
 

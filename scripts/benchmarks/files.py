@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ours, theirs = sum(path.stat().st_size for path in paths), sum(map(png_bytes, images))
     print(
         f"{len(images):,} images: {ours / len(images):,.0f} bytes each in shards with their ids, "
-        f"{theirs / len(images):,.0f} as PNG: {ours / theirs:.3f}; wanted {MOST_BYTES:g} at most"
+        f"{theirs / len(images):,.0f} as PNG: {ours / theirs:.3f}; expected {MOST_BYTES:g} at most"
     )
     with tempfile.TemporaryDirectory() as scratch:
         array = Path(scratch) / "images.npy"
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, spent in found.items():
         print(f"{name:8} {statistics.median(turn.cpu_s for turn in spent):6.2f} CPU-s")
     line = turns.comparison("np.load and a copy", turns.ratios(found["np.load"], found["ours"]))
-    print(f"CPU seconds {line}; wanted {MOST_CPU:g} at most")
+    print(f"CPU seconds {line}; expected {MOST_CPU:g} at most")
     return 0
 
 

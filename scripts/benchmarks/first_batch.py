@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name}: {wall_s:.1f} s, {cpu_s:.1f} CPU-s")
             total_s += wall_s
         size = sum(path.stat().st_size for path in out.iterdir())
-        print(f"{total_s:.1f} s in all; wanted {MOST_S:g} at most, on two idle cores")
+        print(f"{total_s:.1f} s in all; expected {MOST_S:g} at most, on two idle cores")
         print(f"on disk {size / 1e6:.1f} MB, each original once: 0 bytes of balanced data")
     return 0
 

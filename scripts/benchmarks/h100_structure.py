@@ -178,15 +178,16 @@ def objections(one: Figures, wide: Figures, eight: Figures | None) -> list[str]:
     """The limits that are exceeded, for one GPU in bfloat16 and float32, and eight in bfloat16."""
     share = one.image_mb / wide.image_mb
     missed = {
-        f"{one.image_mb:.1f} MB/image, wanted at most {MAX_IMAGE_MB}": one.image_mb > MAX_IMAGE_MB,
-        f"{share:.2f} of float32's bytes, wanted at most {MAX_BFLOAT16_SHARE}": share
+        f"{one.image_mb:.1f} MB/image, expected at most {MAX_IMAGE_MB}": one.image_mb
+        > MAX_IMAGE_MB,
+        f"{share:.2f} of float32's bytes, expected at most {MAX_BFLOAT16_SHARE}": share
         > MAX_BFLOAT16_SHARE,
-        f"{one.temporary_mb:.2f} MB/image of temporaries, wanted at most {MAX_TEMPORARY_MB}": (
+        f"{one.temporary_mb:.2f} MB/image of temporaries, expected at most {MAX_TEMPORARY_MB}": (
             one.temporary_mb > MAX_TEMPORARY_MB
         ),
-        f"{1000 * one.augment_mb:.0f} KB/image for augmentation, wanted at most "
+        f"{1000 * one.augment_mb:.0f} KB/image for augmentation, expected at most "
         f"{1000 * MAX_AUGMENT_MB:.0f}": one.augment_mb > MAX_AUGMENT_MB,
-        f"{one.donated_share:.3f} of the state is donated, wanted {MIN_DONATED_SHARE}": (
+        f"{one.donated_share:.3f} of the state is donated, expected {MIN_DONATED_SHARE}": (
             one.donated_share < MIN_DONATED_SHARE
         ),
         "depthwise kernel gradients with the batch for channels: "
@@ -195,8 +196,8 @@ def objections(one: Figures, wide: Figures, eight: Figures | None) -> list[str]:
     if eight is not None:
         moved = {name: n for name, n in eight.collectives.items() if name != "all-reduce"}
         missed |= {
-            f"eight GPUs exchange {moved}, wanted all-reduce only": bool(moved),
-            f"sums of gradients over eight GPUs: {eight.gradient_sums}, wanted one in float32": (
+            f"eight GPUs exchange {moved}, expected all-reduce only": bool(moved),
+            f"sums of gradients over eight GPUs: {eight.gradient_sums}, expected one in float32": (
                 eight.gradient_sums != {"f32": 1.0}
             ),
         }

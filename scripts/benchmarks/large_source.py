@@ -98,7 +98,7 @@ def stream(dataset: Path) -> None:
     seen = [np.ascontiguousarray(batch["addresses"]).reshape(-1, 2) for batch in batches]
     num_seen = len(np.unique(np.concatenate(seen), axis=0))
     if num_seen != num_batches * BATCH_SIZE:
-        raise ValueError(f"wanted {num_batches * BATCH_SIZE} images in an epoch, got {num_seen}")
+        raise ValueError(f"expected {num_batches * BATCH_SIZE} images in an epoch, got {num_seen}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

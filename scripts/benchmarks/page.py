@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         spent = [1e3 * turn.cpu_s / turn.units for turn in own]
         told = f"{name}: {statistics.median(spent):.1f} ms of a CPU an image"
         told += f" ({min(spent):.1f} to {max(spent):.1f}, {len(spent)} turns of {CALLS})"
-        print(told + (f"; wanted {WANTED_MS:g} at most" if name == "page" else ""))
+        print(told + (f"; expected {WANTED_MS:g} at most" if name == "page" else ""))
     print(turns.comparison("onnx", turns.ratios(found["page"], found["onnx"])))
     return 0
 

@@ -30,7 +30,7 @@ def copy_spread(glyphs: Path, count: int, out: Path) -> None:
     """Copies `count` images from all over `glyphs` to `out`/all, and a few of them to `out`/few."""
     files = sorted(glyphs.rglob("*.png"))
     if len(files) < count:
-        raise ValueError(f"wanted {count} images below {glyphs}, found {len(files)}")
+        raise ValueError(f"expected {count} images below {glyphs}, found {len(files)}")
     for name in ("all", "few"):
         (out / name).mkdir()
     for number, file in enumerate(files[:: len(files) // count][:count]):

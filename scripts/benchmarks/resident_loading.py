@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     turns.print_rates(found, PEERS)
     for name in peers:
         line = turns.comparison(PEERS[name], turns.ratios(found["ours"], found[name]))
-        print(f"{line}; wanted {TARGETS[name]:g}")
+        print(f"{line}; expected {TARGETS[name]:g}")
     return 0
 
 

@@ -52,7 +52,7 @@ def compare(what: str, seconds: dict[str, list[float]]) -> None:
     for name in BACKENDS:
         print(f"{what}, {name}: {1e3 * statistics.median(seconds[name]):,.1f} ms")
     found = [theirs / ours for ours, theirs in zip(*seconds.values(), strict=True)]
-    print(turns.comparison("jax", found) + f"; wanted {WANTED:g}")
+    print(turns.comparison("jax", found) + f"; expected {WANTED:g}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,9 @@ def take_images(
 
     split = load_split(dataset, "train")
     if len(split.labels) < num_images:
-        raise ValueError(f"{dataset} has {len(split.labels)} training images, wanted {num_images}")
+        raise ValueError(
+            f"{dataset} has {len(split.labels)} training images, expected {num_images}"
+        )
     return split.images[:num_images], split.labels[:num_images]
 
 

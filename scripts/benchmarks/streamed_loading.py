@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     turns.print_rates(found, PEERS)
     for name, target in TARGETS.items():
         line = turns.comparison(PEERS[name], turns.ratios(found["ours"], found[name]))
-        print(f"{line}; wanted {target:g}")
+        print(f"{line}; expected {target:g}")
     return 0
 
 

@@ -18,7 +18,7 @@ def read_pngs(demo: Path) -> dict[str, bytes]:
         for member in archive.getmembers():
             file = archive.extractfile(member)
             if file is None:
-                raise ValueError(f"wanted only files in kkanji.tar, got {member.name}")
+                raise ValueError(f"expected only files in kkanji.tar, got {member.name}")
             sample_id = member.name.replace("kkanji2/", "kkanji/").removesuffix(".png")
             pngs[sample_id] = file.read()
     return pngs

@@ -80,7 +80,7 @@ class Brush:
         for name, file_name in FONT_FILES.items():
             found = sorted(path for folder in folders for path in folder.rglob(file_name))
             if not found:
-                raise ValueError(f"wanted the font {file_name}, not found below {folders}")
+                raise ValueError(f"expected the font {file_name}, not found below {folders}")
             self._fonts[name] = ImageFont.truetype(str(found[0]), GLYPH_PX)
 
     def glyph(self, font: str, character: str) -> Float[np.ndarray, "h w"]:

@@ -103,10 +103,10 @@ def plan_class(seed: int, label: str, num_images: int, shelves: dict[str, Shelf]
     """Returns the examples of one class, split by split."""
     rng = random_at(seed, "plan", label)
     examples = []
-    for split, wanted in split_size(num_images).items():
+    for split, expected in split_size(num_images).items():
         books, weights = shelves[split]
         copies: dict[tuple[int, str], int] = {}
-        for choice in rng.choice(len(books), size=wanted, p=weights):
+        for choice in rng.choice(len(books), size=expected, p=weights):
             book = books[choice]
             written, font = label, choose_font(seed, book, label)
             if label in KANA and rng.random() < VARIANT_SHARE:

@@ -114,11 +114,11 @@ def photographed_samples(folder: Path, table: str, known: set[str], seed: int) -
 
 
 def readable(
-    recogniser: Recogniser, samples: Iterator[Sample], wanted: int, tuning: bool
+    recogniser: Recogniser, samples: Iterator[Sample], expected: int, tuning: bool
 ) -> list[Sample]:
-    """The first `wanted` samples of a half that are read right as they are."""
+    """The first `expected` samples of a half that are read right as they are."""
     kept: list[Sample] = []
-    while len(kept) < wanted:
+    while len(kept) < expected:
         batch = []
         for sample in samples:
             if is_for_tuning(sample.name) == tuning:
@@ -129,7 +129,7 @@ def readable(
             break
         rows = read(recogniser, [sample.picture for sample in batch])
         kept += [s for s, row in zip(batch, rows, strict=True) if row.character == s.character]
-    return kept[:wanted]
+    return kept[:expected]
 
 
 def read(recogniser: Recogniser, sources: Sequence[Any]) -> list[Any]:
@@ -720,13 +720,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         samples: list[Sample] = []
         for number, stream in enumerate(streams, 1):
-            wanted = args.n * number // len(streams) - len(samples)
-            samples += readable(recogniser, stream, wanted, args.half == "tuning")
+            expected = args.n * number // len(streams) - len(samples)
+            samples += readable(recogniser, stream, expected, args.half == "tuning")
     except (ValueError, OSError, KeyError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1
-    wanted = args.kinds.split(",") if args.kinds else [""]
-    names = [name for name in KINDS if any(part in name for part in wanted)]
+    expected = args.kinds.split(",") if args.kinds else [""]
+    names = [name for name in KINDS if any(part in name for part in expected)]
     scores = {}
     for name in names:
         sources = perturbed(samples, name, args.seed)

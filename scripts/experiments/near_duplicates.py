@@ -38,10 +38,10 @@ def most_alike(
     crops: UInt8[np.ndarray, "n h w"], published: UInt8[np.ndarray, "m h w"]
 ) -> tuple[Float32[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """The highest correlation of each crop with a published image, and which image it is."""
-    wanted = standardised(crops)
+    expected = standardised(crops)
     highest, rows = np.full(len(crops), -1, np.float32), np.zeros(len(crops), np.int64)
     for start in range(0, len(published), _ROWS):
-        likeness = wanted @ standardised(published[start : start + _ROWS]).T
+        likeness = expected @ standardised(published[start : start + _ROWS]).T
         best = likeness.argmax(axis=1)
         found = likeness[np.arange(len(crops)), best]
         rows = np.where(found > highest, start + best, rows)

@@ -43,10 +43,10 @@ def nearest(
     train: UInt8[np.ndarray, "n 64 64"], test: UInt8[np.ndarray, "m 64 64"]
 ) -> Int[np.ndarray, " m"]:
     """The row of the training image that correlates best with each test image; ties: the first."""
-    wanted = describe(test)
+    expected = describe(test)
     best, rows = np.full(len(test), -np.inf, np.float32), np.zeros(len(test), np.int64)
     for start in range(0, len(train), _TRAIN_ROWS):
-        likeness = wanted @ describe(train[start : start + _TRAIN_ROWS]).T
+        likeness = expected @ describe(train[start : start + _TRAIN_ROWS]).T
         found = likeness.argmax(axis=1)
         highest = likeness[np.arange(len(test)), found]
         rows = np.where(highest > best, start + found, rows)

@@ -107,10 +107,10 @@ def looks_like_training(
         flat -= flat.mean(axis=1, keepdims=True)
         return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
-    train, wanted = load_split(dataset, "train").images, standardised(np.stack(glyphs))
+    train, expected = load_split(dataset, "train").images, standardised(np.stack(glyphs))
     highest = np.zeros(len(glyphs), np.float32)
     for start in range(0, len(train), _TRAIN_ROWS):
-        likeness = wanted @ standardised(train[start : start + _TRAIN_ROWS]).T
+        likeness = expected @ standardised(train[start : start + _TRAIN_ROWS]).T
         highest = np.maximum(highest, likeness.max(axis=1))
     return highest > MAX_CORRELATION
 

@@ -131,7 +131,7 @@ def summarise(args: argparse.Namespace) -> dict[str, Any]:
     shown += read_crops(args.crops) if args.crops else []
     shown += read_shapes(args.shapes, manifest) if args.shapes else []
     if not shown:
-        raise ValueError("wanted --scans, --crops or --shapes, with a character in them")
+        raise ValueError("expected --scans, --crops or --shapes, with a character in them")
     recogniser = load(args.model)
     return {
         "version": 1,

@@ -126,7 +126,7 @@ def load_summaries(folder: Path = SUMMARIES) -> list[dict[str, Any]]:
     for path in sorted(folder.glob("*.json")):
         summary = _read(path)
         if summary.get("version") != VERSION:
-            raise ValueError(f"{path}: wanted version {VERSION}, got {summary.get('version')}")
+            raise ValueError(f"{path}: expected version {VERSION}, got {summary.get('version')}")
         found.append(summary)
     return found
 

@@ -51,7 +51,7 @@ def axes_of(
     """The axes that a table varies; ValueError for one that AXES does not have."""
     tested = {summary["axis"] for summary in summaries} - {None}
     if unknown := tested - AXES.keys():
-        raise ValueError(f"no such axis: {min(unknown)}; wanted one of {', '.join(AXES)}")
+        raise ValueError(f"no such axis: {min(unknown)}; expected one of {', '.join(AXES)}")
     tested |= {f"{summary['dataset']['protocol']} protocol" for summary in summaries} & AXES.keys()
     tables = [table["rows"] for table in ablations]
     changes = [line for rows in tables for row in rows for line in row["changes"]]

@@ -46,8 +46,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/dataset/")
-        server, wanted = self.server, self.headers.get("Range")
-        server.requests.append((path, wanted, self.headers.get("If-Range")))
+        server, expected = self.server, self.headers.get("Range")
+        server.requests.append((path, expected, self.headers.get("If-Range")))
         faults = server.faults.get(path, [])
         fault, _, number = (faults.pop(0) if faults else "").partition(":")
         content = server.files.get(path)
@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(page)
             return
         etag = f'"{hashlib.md5(content).hexdigest()}"'
-        start, match = 0, re.fullmatch(r"bytes=(\d+)-", wanted or "")
+        start, match = 0, re.fullmatch(r"bytes=(\d+)-", expected or "")
         if match and fault != "no-range" and self.headers.get("If-Range") in (None, etag):
             start = int(match[1])
         if start >= len(content):

@@ -100,8 +100,8 @@ def test_what_can_be_mended_by_trying_again_is(
     server.faults[TAR] = faults
     assert run(dest, server, "--only", "kkanji") == 0
     assert contents(dest) == {"kkanji.tar": server.files[TAR]}
-    asked = [(wanted, validator is not None) for _, wanted, validator in server.requests]
-    assert asked == [(wanted, wanted is not None) for wanted in ranges]  # If-Range with each
+    asked = [(expected, validator is not None) for _, expected, validator in server.requests]
+    assert asked == [(expected, expected is not None) for expected in ranges]  # If-Range with each
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_what_is_no_url_is_usage(dest: Path, capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as stop:
         download.main(["--dest", str(dest), "--base-url", "/a/folder"])
     assert stop.value.code == 2 and not dest.exists()
-    assert "wanted http://" in capsys.readouterr().err
+    assert "expected http://" in capsys.readouterr().err
 
 
 def test_a_disk_without_room_is_told_before_anything_is_asked_for(

@@ -170,7 +170,7 @@ def test_an_augmented_sheet_shows_both_engines(dataset: Path, capsys, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("argv", "wanted"),
+    ("argv", "expected"),
     [
         (["--character", "御"], "got U+5FA1 (御), which is none of its 3"),
         (["--character", "u+6625"], "did you mean U+6625"),
@@ -182,10 +182,10 @@ def test_an_augmented_sheet_shows_both_engines(dataset: Path, capsys, tmp_path: 
         (["--sheet", "sheet.nonsense"], ".nonsense"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_1(dataset: Path, capsys, argv: list[str], wanted: str):
+def test_bad_input_is_one_line_and_exit_1(dataset: Path, capsys, argv: list[str], expected: str):
     status, _, err = run(capsys, dataset, *argv)
     assert status == 1
-    assert err.startswith("error: ") and err.count("\n") == 1 and wanted in err
+    assert err.startswith("error: ") and err.count("\n") == 1 and expected in err
 
 
 def test_a_folder_that_is_no_dataset_and_a_broken_audit_are_one_line(capsys, tmp_path: Path):

@@ -403,14 +403,14 @@ FAILURES = {
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_is_one_line_with_file_and_remedy(name: str, capsys: pytest.CaptureFixture[str]):
-    error, wanted = FAILURES[name]
+    error, expected = FAILURES[name]
 
     def work() -> None:
         raise error
 
     assert cli.answer(work) == 1
     told = capsys.readouterr().err
-    assert told.startswith(f"error: {wanted}") and told.count("\n") == 1
+    assert told.startswith(f"error: {expected}") and told.count("\n") == 1
 
 
 def test_a_traceback_is_there_for_who_asks_for_it(monkeypatch: pytest.MonkeyPatch):

@@ -88,12 +88,12 @@ def test_a_folder_gives_rows_in_sorted_order_and_a_row_for_what_is_broken(tiny_r
 
 
 def test_every_format_tells_the_same(tiny_run, pictures: Path):
-    _, wanted = rows_of(tiny_run, str(pictures), form="json")
+    _, expected = rows_of(tiny_run, str(pictures), form="json")
     _, lines = rows_of(tiny_run, str(pictures), form="jsonl")
-    assert lines == wanted
+    assert lines == expected
     _, table = rows_of(tiny_run, "--bom", str(pictures), form="csv")
-    assert list(table[0])[: len(COLUMNS)] == COLUMNS and len(table) == len(wanted)
-    for told, row in zip(table, wanted, strict=True):
+    assert list(table[0])[: len(COLUMNS)] == COLUMNS and len(table) == len(expected)
+    for told, row in zip(table, expected, strict=True):
         for name in COLUMNS:
             if name == "probability" and row[name] is not None:
                 assert float(told[name]) == pytest.approx(row[name], abs=1e-6)
@@ -121,7 +121,7 @@ def test_a_path_that_is_not_there_is_a_row_among_others(tiny_run, pictures: Path
 
 
 @pytest.mark.parametrize(
-    ("path", "model", "wanted"),
+    ("path", "model", "expected"),
     [
         ("nowhere.png", "run", "nowhere.png: no such file"),
         ("hollow", "run", "no images in this folder"),
@@ -133,7 +133,7 @@ def test_a_path_that_is_not_there_is_a_row_among_others(tiny_run, pictures: Path
 def test_what_can_give_nothing_is_one_line(
     path: str,
     model: str | None,
-    wanted: str,
+    expected: str,
     tiny_run,
     pictures: Path,
     tmp_path: Path,
@@ -148,7 +148,7 @@ def test_what_can_give_nothing_is_one_line(
         argv += ["--model", str(tiny_run.workdir if model == "run" else tmp_path / model)]
     assert main(argv) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and wanted in err
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and expected in err
 
 
 def test_a_top_k_of_nothing_is_refused_and_a_large_one_gives_all_classes(

@@ -48,9 +48,9 @@ def test_it_is_whole_and_small_enough(pretrained: Path):
 
 def test_its_card_says_what_a_reader_has_to_know(pretrained: Path):
     card = (pretrained / "model_card.md").read_text(encoding="utf-8")
-    wanted = ["CC BY-SA 4.0", "CODH", "## Known failures", "minutes", "kmnist", "page_crops"]
-    wanted += ["doi:10.20676/00000341", "doi:10.20676/00000340", "73 kana: あい", "え 4"]
-    for each in wanted:
+    expected = ["CC BY-SA 4.0", "CODH", "## Known failures", "minutes", "kmnist", "page_crops"]
+    expected += ["doi:10.20676/00000341", "doi:10.20676/00000340", "73 kana: あい", "え 4"]
+    for each in expected:
         assert each in card, each
     half, full = (stated(pretrained, name, "top-?1") for name in ("bundle", "test"))
     assert abs(half - full) < 0.002  # what half precision costs
@@ -89,9 +89,9 @@ def test_it_reads_images_it_was_never_trained_on_as_well_as_it_says(
     with out.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     right = [Path(row["path"]).name.startswith(f"{row['codepoint']}_") for row in rows]
-    wanted = stated(pretrained, "test", "top-1, published kanji")
-    spread = (wanted * (1 - wanted) / NUM_IMAGES) ** 0.5
-    assert len(rows) == NUM_IMAGES and abs(np.mean(right) - wanted) < 3.3 * spread
+    expected = stated(pretrained, "test", "top-1, published kanji")
+    spread = (expected * (1 - expected) / NUM_IMAGES) ** 0.5
+    assert len(rows) == NUM_IMAGES and abs(np.mean(right) - expected) < 3.3 * spread
     calibration = json.loads((pretrained / "calibration.json").read_text())
     accepted = [ok for row, ok in zip(rows, right, strict=True) if row["verdict"] == "accept"]
     assert np.mean(accepted) > calibration["verdicts"]["accept"]["accuracy"] - 0.04

@@ -69,7 +69,7 @@ def test_every_figure_is_an_image_that_opens(reported):
     _, html, _ = reported
     figures = re.findall(r'alt="([^"]*)" src="data:image/png;base64,([^"]*)"', html)
     names = {name for name, _ in figures}
-    for wanted in (
+    for expected in (
         "loss curve",
         "top misclassifications",
         "reliability test",
@@ -77,7 +77,7 @@ def test_every_figure_is_an_image_that_opens(reported):
         "long tail test",
         "long tail val",
     ):
-        assert wanted in names
+        assert expected in names
     for _, encoded in figures:
         image = Image.open(io.BytesIO(base64.b64decode(encoded)))
         assert image.width > 300 and len(image.convert("L").getcolors() or ()) > 2

@@ -26,11 +26,11 @@ def test_a_file_is_told_from_the_published_one_of_its_name(
     sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(path) == sha256
     assert is_published(path) is None  # no such name
-    for archive, wanted in (
+    for archive, expected in (
         (Archive("k/abc.npz", 3, None, sha256), True),
         (Archive("k/abc.npz", 3, "900150983cd24fb0d6963f7d28e17f72", None), True),
         (Archive("k/abc.npz", 3, None, sha256[::-1]), False),
         (Archive("k/abc.npz", 4, None, sha256), False),
     ):
         monkeypatch.setattr(sources, "ARCHIVES", (archive,))
-        assert is_published(path) is wanted
+        assert is_published(path) is expected

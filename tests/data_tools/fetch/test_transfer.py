@@ -102,5 +102,5 @@ def test_base_urls_are_of_three_schemes(tmp_path: Path):
         "http://鏡/",
         "",
     ):
-        with pytest.raises(ValueError, match="wanted http://"):
+        with pytest.raises(ValueError, match="expected http://"):
             check_base_url(text)

@@ -92,8 +92,10 @@ def test_shares_are_those_of_the_ratios():
 def test_a_split_position_depends_on_pixels_and_seed_and_is_pinned():
     digest = hashlib.sha256(b"pixels").hexdigest()
     assert split_position(digest, 0) == split_position(digest, 0) != split_position(digest, 1)
-    wanted = int.from_bytes(hashlib.blake2b(f"7:{digest}".encode(), digest_size=8).digest(), "big")
-    assert split_position(digest, 7) == pytest.approx(wanted / 2**64)
+    expected = int.from_bytes(
+        hashlib.blake2b(f"7:{digest}".encode(), digest_size=8).digest(), "big"
+    )
+    assert split_position(digest, 7) == pytest.approx(expected / 2**64)
     positions = [split_position(f"{i:064x}", 0) for i in range(2000)]
     assert 0 <= min(positions) < max(positions) < 1
     assert abs(np.mean(positions) - 0.5) < 0.03
@@ -247,9 +249,9 @@ def test_named_books_are_held_out_and_move_no_image_without_a_book(made: list[Or
     photographed = in_books(6)
     splits, left_out = assign_with_books(made + photographed, "book00, book01,", "book02")
     assert not left_out
-    wanted = {"book00": "val", "book01": "val", "book02": "test"}
+    expected = {"book00": "val", "book01": "val", "book02": "test"}
     for original, split in zip(photographed, splits[len(made) :], strict=True):
-        assert split == wanted.get(original.book, "train")
+        assert split == expected.get(original.book, "train")
     alone = assign("honest", made, ratios=RATIOS, seed=0).splits
     moved = [(a, b) for a, b in zip(alone, splits, strict=False) if a != b]
     assert all(pair[0] == "train" for pair in moved)  # it stood in where there was no training
@@ -300,7 +302,7 @@ def test_legacy_splits_copies_of_one_image_apart():
 @pytest.mark.parametrize(
     ("protocol", "ratios", "per_class", "has_earlier", "reason"),
     [
-        ("dishonest", RATIOS, None, False, "wanted a protocol of honest, 5050, by-book, legacy"),
+        ("dishonest", RATIOS, None, False, "expected a protocol of honest, 5050, by-book, legacy"),
         ("5050", RATIOS, None, False, "wants --ratios of 50 for test"),
         ("5050", (45.0, 5.0, 50.0), None, True, "--splits-from goes with"),
         ("legacy", (90.0, 10.0, 0.0), None, False, "say with --per-class N"),

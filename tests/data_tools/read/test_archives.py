@@ -81,22 +81,22 @@ def test_an_npz_bomb_is_refused_by_what_it_states(tmp_path: Path):
 
 def test_an_npz_of_another_kind_is_refused_with_what_was_wanted(tmp_path: Path):
     classmap = tmp_path / "k49_classmap.csv"
-    for array, wanted in (
+    for array, expected in (
         (np.zeros((2, 32, 32), np.uint8), r"images uint8 \[n, 28, 28\], got uint8 \[2, 32, 32\]"),
         (np.zeros((2, 28, 28), np.float32), "got float32"),
         (np.zeros(784, np.uint8), r"got uint8 \[784\]"),
     ):
-        with pytest.raises(ValueError, match=wanted):
+        with pytest.raises(ValueError, match=expected):
             read_images(save_npz(tmp_path / "a.npz", array))
-    for array, wanted in (
+    for array, expected in (
         (np.array([0, 3]), "labels 0 to 3, but k49_classmap.csv lists 3 classes"),
         (np.array([-1, 0]), "labels -1 to 0"),
         (np.array([0.5]), "wants integers"),
         (np.array([[1]]), "wants integers"),
     ):
-        with pytest.raises(ValueError, match=wanted):
+        with pytest.raises(ValueError, match=expected):
             formats.read_labels(save_npz(tmp_path / "a.npz", array), 3, classmap)
-    with pytest.raises(ValueError, match="wanted one array, arr_0, got images.npy"):
+    with pytest.raises(ValueError, match="expected one array, arr_0, got images.npy"):
         archives.read_array(save_npz(tmp_path / "a.npz", np.zeros(1), "images"))
 
 
@@ -132,7 +132,7 @@ def test_an_npz_with_two_arrays_of_that_name_or_a_huge_directory_is_refused(
     path = save_npz(tmp_path / "a.npz", np.zeros((1, 28, 28), np.uint8))
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("arr_0.npy", b"x")
-    with pytest.raises(ValueError, match="wanted one array, arr_0, got arr_0.npy, arr_0.npy"):
+    with pytest.raises(ValueError, match="expected one array, arr_0, got arr_0.npy, arr_0.npy"):
         read_images(path)
     with zipfile.ZipFile(path, "a") as archive:
         for number in range(300):

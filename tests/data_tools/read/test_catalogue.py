@@ -233,8 +233,8 @@ def test_28_px_become_64_px_bicubically_and_clipped(source: Any):
     weights = np.where(t <= 1, near, np.where(t < 2, far, 0))
     weights /= weights.sum(1, keepdims=True)
     across = np.clip(np.round(small @ weights.T), 0, 255)  # Pillow rounds and clips each pass
-    wanted = np.clip(weights @ across, 0, 255)
-    assert np.abs(large - wanted).max() <= 1.0
+    expected = np.clip(weights @ across, 0, 255)
+    assert np.abs(large - expected).max() <= 1.0
     assert large.min() == 0 and large.max() == 255
 
 

@@ -55,8 +55,8 @@ def test_images_of_any_format_are_read_under_ids_that_are_their_paths(source: An
         ("scans/U+20B9F/e.png", "U+20B9F", "scans", ""),
     ]
     for original in catalogue.originals:
-        wanted = glyph_image(source.folder / original.sample_id)
-        assert original.pixels == wanted.tobytes()
+        expected = glyph_image(source.folder / original.sample_id)
+        assert original.pixels == expected.tobytes()
         assert (np.frombuffer(original.pixels, np.uint8) > 128).mean() < 0.4  # white on black
     assert catalogue.originals[1].pixels == own.tobytes()  # taken as it is
     (described,) = catalogue.sources
@@ -138,12 +138,12 @@ def bad_images(source: Any) -> dict[str, tuple[bytes, str]]:
     Image.new("1", (5000, 4000)).save(bomb, "TIFF", compression="group4")
     return {
         "empty.png": (b"", "is empty"),
-        "html.jpg": (b"<!DOCTYPE html>", "wanted an image"),
+        "html.jpg": (b"<!DOCTYPE html>", "expected an image"),
         "cut.jpg": (jpeg[: len(jpeg) // 2], "is damaged"),
         "cut.png": (png[:-14], "is cut short"),
         "flipped.png": (png[:60] + bytes([png[60] ^ 1]) + png[61:], "wrong checksum"),
         "animated.gif": (animation.getvalue(), "holds 3 frames"),
-        "bomb.tif": (bomb.getvalue(), "wanted at most 16777216 pixels"),
+        "bomb.tif": (bomb.getvalue(), "expected at most 16777216 pixels"),
         "line\nbreak.png": (png, "no plain text"),
         "deep/er.png": (png, "inside its class folder"),
     }

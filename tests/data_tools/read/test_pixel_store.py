@@ -63,5 +63,5 @@ def test_a_full_disk_is_told_with_its_folder_and_the_remedy(tmp_path: Path):
 
 
 def test_only_images_of_the_two_sizes_are_taken(store: PixelStore):
-    with pytest.raises(ValueError, match="wanted 4096 or 784 bytes of pixels, got 5"):
+    with pytest.raises(ValueError, match="expected 4096 or 784 bytes of pixels, got 5"):
         store.put(b"other")

@@ -211,7 +211,7 @@ def test_bad_input_leaves_nothing_behind(full_source: Any, tmp_path: Path):
         ({"per_class": 0}, "per_class wants at least 1"),
         ({"seed": -1}, "seed"),
         ({"workers": 0}, "workers"),
-        ({"protocol": "dishonest"}, "wanted a protocol of honest, 5050, by-book, legacy"),
+        ({"protocol": "dishonest"}, "expected a protocol of honest, 5050, by-book, legacy"),
         ({"skip_bad": True, "splits_from": tmp_path / "no.csv"}, "no file .*no.csv"),
     ):
         with pytest.raises(ValueError, match=reason):
@@ -240,13 +240,13 @@ def test_a_balanced_set_is_the_plan_of_epoch_0_written_out(
     plan = Plan(train.class_ids, address_of(train.sample_ids), per_class=15, seed=5)
     positions = np.arange(len(plan))
     rows, numbers = plan.lookup(positions, np.zeros_like(positions))
-    wanted = {
+    expected = {
         train.sample_ids[row] + (f"#{number}" if number else ""): (row, number)
         for row, number in zip(rows.tolist(), numbers.tolist(), strict=True)
     }
-    assert set(found.sample_ids) == wanted.keys() and len(found.sample_ids) == len(wanted)
+    assert set(found.sample_ids) == expected.keys() and len(found.sample_ids) == len(expected)
     for image, class_id, sample_id, parent_id in zip(*found, strict=True):
-        row, number = wanted[sample_id]
+        row, number = expected[sample_id]
         assert (parent_id, class_id) == (train.sample_ids[row], train.class_ids[row])
         np.testing.assert_array_equal(image, np.roll(train.images[row], number, axis=0))
     assert manifest["original_counts"] == load_manifest(plain)["original_counts"]
@@ -265,9 +265,9 @@ def test_written_out_copies_are_those_of_the_reference_augmenter(source: Any, tm
     assert len(copies) >= 5
     for sample_id in copies:
         parent, _, number = sample_id.partition("#")
-        wanted = augment(clean[parent], parent, int(number))
-        np.testing.assert_array_equal(clean[sample_id], wanted)
-        assert (wanted != clean[parent]).any()
+        expected = augment(clean[parent], parent, int(number))
+        np.testing.assert_array_equal(clean[sample_id], expected)
+        assert (expected != clean[parent]).any()
 
 
 def test_earlier_splits_are_honoured_and_the_rest_go_by_their_hash(source: Any, tmp_path: Path):

@@ -114,7 +114,7 @@ def test_a_dataset_of_something_else_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="a dataset of other sources or options"):
         check_out(tmp_path, "another")
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(ValueError, match="manifest.json: wanted format version"):
+    with pytest.raises(ValueError, match="manifest.json: expected format version"):
         check_out(tmp_path)
 
 

@@ -163,9 +163,9 @@ def compare_spread(policy: Policy, num_draws: int, tolerance: float) -> None:
     host = displacements(copies_on_host, policy, num_draws)
     standard_error = np.sqrt(2 * np.diag(np.cov(device.T)) / num_draws)
     assert (np.abs(device.mean(0) - host.mean(0)) < 4.5 * standard_error + 0.02).all()
-    wanted, got = np.cov(device.T), np.cov(host.T)
-    assert abs(np.trace(got) / np.trace(wanted) - 1) < tolerance
-    assert np.linalg.norm(got - wanted) / np.linalg.norm(wanted) < 3 * tolerance
+    expected, got = np.cov(device.T), np.cov(host.T)
+    assert abs(np.trace(got) / np.trace(expected) - 1) < tolerance
+    assert np.linalg.norm(got - expected) / np.linalg.norm(expected) < 3 * tolerance
 
 
 @pytest.mark.parametrize("policy", [SAFE, LEGACY], ids=lambda policy: policy.name)

@@ -206,11 +206,11 @@ def test_the_elastic_field_is_the_gaussian_filter_of_white_noise():
             for offset, tap in zip(range(-reach, reach + 1), taps / taps.sum(), strict=True):
                 place = (row + offset) % 128
                 smoother[row, min(place, 127 - place)] += tap
-        wanted = smoother @ smoother.T
-        wanted *= policy.elastic_std_px / np.mean(wanted.diagonal())
+        expected = smoother @ smoother.T
+        expected *= policy.elastic_std_px / np.mean(expected.diagonal())
         got = np.einsum("ncij,ncik->jk", field, field) / (4000 * 2 * 64)
-        scale = np.mean(wanted.diagonal())  # one axis averaged out: the other's mean variance
-        error = np.abs(got - wanted * scale).max() / (wanted * scale).max()
+        scale = np.mean(expected.diagonal())  # one axis averaged out: the other's mean variance
+        error = np.abs(got - expected * scale).max() / (expected * scale).max()
         assert error < 0.06, "four standard errors of 4,000 draws"
         assert abs(np.sqrt((field**2).mean()) / policy.elastic_std_px - 1) < 0.03
         share = field.mean((2, 3)).var() / (field**2).mean()
@@ -226,11 +226,11 @@ def test_the_field_is_exact_in_float32():
         sums = np.sum([(words >> shift) & 255 for shift in (0, 8, 16, 24)], axis=0) - 510
         sums = sums.astype(np.int64)
         rows = np.round((basis @ sums) / 2**tables.elastic_shift).astype(np.int64)
-        wanted = rows @ basis.T
-        assert np.abs(wanted).max() < 2**24
-        wanted = np.round(np.float32(wanted) * np.float32(tables.elastic_gain_q8))
+        expected = rows @ basis.T
+        assert np.abs(expected).max() < 2**24
+        expected = np.round(np.float32(expected) * np.float32(tables.elastic_gain_q8))
         got = np.asarray(engine._elastic_q8(jnp.asarray(words), tables))
-        assert (got == wanted).all()
+        assert (got == expected).all()
 
 
 def test_the_warp_is_the_inverse_of_its_matrix():

@@ -40,8 +40,8 @@ def test_shares_are_the_larger_part_of_a_beta_draw(batch) -> None:
     draws = np.random.default_rng(0).beta(0.3, 0.3, 200_000)
     for level in (0.1, 0.25, 0.5, 0.75):
         # Of 2,000 draws a share has a standard error of at most 1.1 points.
-        wanted = np.quantile(np.maximum(draws, 1 - draws), level)
-        assert (share < wanted).mean() == pytest.approx(level, abs=0.045)
+        expected = np.quantile(np.maximum(draws, 1 - draws), level)
+        assert (share < expected).mean() == pytest.approx(level, abs=0.045)
 
 
 def test_a_batch_that_is_not_of_pairs_is_refused(batch) -> None:

@@ -38,10 +38,10 @@ def test_the_frame_is_neither_ink_nor_paper() -> None:
 def test_a_full_edge_amount_is_the_binomial_blur(ink: jax.Array) -> None:
     weights = np.array([1, 4, 6, 4, 1]) / 16
     padded = np.pad(np.asarray(ink, float), 2)
-    wanted = sum(
+    expected = sum(
         weights[i] * weights[j] * padded[i : i + 40, j : j + 40] for i in range(5) for j in range(5)
     )
-    assert np.abs(changed(ink, 0, 256) - wanted).max() <= 1
+    assert np.abs(changed(ink, 0, 256) - expected).max() <= 1
 
 
 def test_edges_soften_and_sharpen_and_the_ink_stays(ink: jax.Array) -> None:

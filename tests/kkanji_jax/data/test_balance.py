@@ -109,8 +109,8 @@ def test_quotas_by_exponent_sum_to_the_originals_and_leave_none_out(
     quotas = class_quotas(counts, None, exponent)
     assert quotas.sum() == counts.sum()
     assert quotas.min() >= 1
-    wanted = counts**exponent * counts.sum() / (counts**exponent).sum()
-    assert (np.abs(quotas - wanted) < 1 + 1e-6).all()
+    expected = counts**exponent * counts.sum() / (counts**exponent).sum()
+    assert (np.abs(quotas - expected) < 1 + 1e-6).all()
     assert (np.diff(quotas[np.argsort(counts, kind="stable")]) >= -1).all()
 
 
@@ -210,13 +210,13 @@ def test_photographed_originals_are_drawn_as_a_class_of_their_own():
         assert len(plan) == len(labels) and sum(plan.quotas().values()) == len(labels)
         # 16, 900 and 100 originals: 4 * weight, 30 and 10 parts.
         parts = np.array([4 * weight, 30, 10])
-        wanted = parts / parts.sum() * len(labels)
+        expected = parts / parts.sum() * len(labels)
         found = [
             is_photographed[rows].sum(),
             (~is_photographed[rows] & (labels[rows] == 3)).sum(),
             (labels[rows] == 8).sum(),
         ]
-        assert np.abs(found - wanted).max() < 1
+        assert np.abs(found - expected).max() < 1
     with pytest.raises(ValueError, match="which originals it is for"):
         Plan(labels, addresses, photograph_weight=2.0)
 

@@ -104,8 +104,8 @@ def test_an_index_survives_json_and_the_order_it_was_given_in(
 
 def test_the_digest_is_of_the_code_points_one_a_line():
     # printf 'U+3042\nU+6625\n' | sha256sum
-    wanted = "248cd9269baf943b802a991ad0a10329f7cbab987501189cc5d94e680a1a443e"
-    assert ClassIndex(("U+3042", "U+6625")).digest == wanted
+    expected = "248cd9269baf943b802a991ad0a10329f7cbab987501189cc5d94e680a1a443e"
+    assert ClassIndex(("U+3042", "U+6625")).digest == expected
 
 
 def test_the_file_keeps_the_shape_of_the_original(tmp_path: Path):

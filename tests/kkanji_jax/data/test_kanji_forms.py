@@ -13,7 +13,7 @@ def told(character: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("character", "wanted"),
+    ("character", "expected"),
     [
         ("国", [("國", "old")]),
         ("國", [("国", "new")]),
@@ -26,8 +26,8 @@ def told(character: str) -> list[tuple[str, str]]:
         ("あ", []),
     ],
 )
-def test_forms_are_those_a_dictionary_names(character: str, wanted: list):
-    assert told(character) == wanted
+def test_forms_are_those_a_dictionary_names(character: str, expected: list):
+    assert told(character) == expected
 
 
 def test_the_table_is_canonical_symmetric_and_reflexive_nowhere():

@@ -105,7 +105,7 @@ def test_a_folder_without_a_manifest_is_no_dataset_or_an_unfinished_one(tmp_path
 
 def test_another_format_version_is_refused(dataset: Path):
     edit_manifest(dataset, format_version=2)
-    with pytest.raises(ValueError, match=r"manifest.json: wanted format version 1, got 2"):
+    with pytest.raises(ValueError, match=r"manifest.json: expected format version 1, got 2"):
         load_manifest(dataset)
 
 

@@ -42,7 +42,7 @@ def test_decode_undoes_encode(chunk: Chunk):
 
 
 def test_the_bytes_are_those_the_format_describes():
-    wanted = b"".join(
+    expected = b"".join(
         [
             b"KKJR",
             struct.pack("<HHHHI", FORMAT_VERSION, 2, 3, 0, 2),
@@ -52,7 +52,7 @@ def test_the_bytes_are_those_the_format_describes():
             b"kkanji/U+6625/ak49-train/000001#2kkanji/U+6625/ak49-train/000001",
         ]
     )
-    assert encode(small_chunk()) == wanted
+    assert encode(small_chunk()) == expected
 
 
 def test_every_cut_and_every_surplus_byte_is_refused():

@@ -83,7 +83,7 @@ def test_a_shard_that_the_manifest_does_not_know_is_not_read(dataset: Path):
 @pytest.mark.parametrize("class_id", [-1, 6, 1000])
 def test_a_label_that_is_no_class_names_its_example(dataset: Path, class_id: int):
     relabel(dataset / TRAIN, class_id)
-    with pytest.raises(ValueError, match=rf"U\+.*has class id {class_id}, wanted 0 to 5"):
+    with pytest.raises(ValueError, match=rf"U\+.*has class id {class_id}, expected 0 to 5"):
         load_split(dataset, "train")
 
 

@@ -189,8 +189,8 @@ def test_batches_are_mixed_as_by_a_whole_shuffle(records: Records):
     counts = np.stack([np.bincount(batch, minlength=NUM_CLASSES) for batch in batches])
     share = np.bincount(class_of(np.arange(NUM_EXAMPLES))) / NUM_EXAMPLES
     # The variance of a hypergeometric draw; 252 batches of 7 classes tell it to some 4 %.
-    wanted = size * share * (1 - share) * (NUM_EXAMPLES - size) / (NUM_EXAMPLES - 1)
-    assert np.mean(counts.var(axis=0) / wanted) == pytest.approx(1, abs=0.2)
+    expected = size * share * (1 - share) * (NUM_EXAMPLES - size) / (NUM_EXAMPLES - 1)
+    assert np.mean(counts.var(axis=0) / expected) == pytest.approx(1, abs=0.2)
     places = np.argsort(orders, axis=1)
     correlations = np.array(np.corrcoef(np.vstack([np.arange(NUM_EXAMPLES), places])))
     upper = correlations[np.triu_indices(epochs + 1, 1)]

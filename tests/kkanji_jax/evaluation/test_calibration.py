@@ -232,7 +232,7 @@ def test_a_calibration_survives_its_file(tmp_path: Path, rng: np.random.Generato
 
 
 @pytest.mark.parametrize(
-    ("harm", "wanted"),
+    ("harm", "expected"),
     [
         ({"version": 3}, "version 1 or 2, got 3"),
         ({"temperature": 0}, "positive temperature, got 0"),
@@ -241,10 +241,10 @@ def test_a_calibration_survives_its_file(tmp_path: Path, rng: np.random.Generato
         ({"verdicts": dict.fromkeys(VERDICTS, {"threshold": 1})}, "lacks accuracy, coverage"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_remedy(harm, wanted, tmp_path: Path, rng):
+def test_a_damaged_file_is_named_with_its_remedy(harm, expected, tmp_path: Path, rng):
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps(fitted(rng, 100).to_json() | harm))
-    with pytest.raises(ValueError, match=wanted) as caught:
+    with pytest.raises(ValueError, match=expected) as caught:
         Calibration.load(path)
     assert str(path) in str(caught.value) and "--of val" in str(caught.value)
 

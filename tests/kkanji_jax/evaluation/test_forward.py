@@ -78,7 +78,7 @@ def test_an_empty_split_and_an_uneven_batch_are_refused():
     with pytest.raises(ValueError, match="divide by 8 devices"):
         Evaluator(MODEL, 4, mesh=mesh, batch_size=12)
     evaluator = Evaluator(MODEL, 4, mesh=mesh, batch_size=8)
-    with pytest.raises(ValueError, match="wanted images"):
+    with pytest.raises(ValueError, match="expected images"):
         evaluator.predictions(0, 0, coded_images(0), np.zeros(0, np.int32))
 
 

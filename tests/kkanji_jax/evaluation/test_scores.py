@@ -134,7 +134,7 @@ def test_eval_json_is_plain_and_every_score_has_n_and_interval(rng: np.random.Ge
 def test_labels_outside_the_index_are_refused(rng: np.random.Generator):
     index = index_of(3)
     predictions = random_predictions(rng, 50, 8)
-    with pytest.raises(ValueError, match=r"wanted class ids in \[0, 3\)"):
+    with pytest.raises(ValueError, match=r"expected class ids in \[0, 3\)"):
         summarise(predictions, index, counts_of(index, [1] * 3), split="t", weights="raw")
 
 
@@ -194,10 +194,10 @@ def test_the_interval_of_the_macro_mean_is_of_the_right_width(rng: np.random.Gen
         split="test",
         weights="raw",
     )
-    wanted = 1.96 * math.sqrt(0.5 * 0.5 / n + 0.9 * 0.1 / n) / 2
+    expected = 1.96 * math.sqrt(0.5 * 0.5 / n + 0.9 * 0.1 / n) / 2
     low, high = content["macro"]["ci95"]
     assert content["macro"]["value"] == pytest.approx(0.7)
-    assert (high - low) / 2 == pytest.approx(wanted, rel=0.12)  # 1,000 resamples: a few per cent
+    assert (high - low) / 2 == pytest.approx(expected, rel=0.12)  # 1,000 resamples: a few per cent
 
 
 @pytest.mark.parametrize(("all_right", "bound"), [(True, [0.4385, 1.0]), (False, [0.0, 0.5615])])

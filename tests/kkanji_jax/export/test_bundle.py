@@ -51,9 +51,9 @@ def test_it_holds_what_was_promised_and_nothing_else(bundle: Path, capsys):
 def test_a_bundle_reads_what_its_run_reads(tiny_run, bundle: Path):
     files = glyphs_of(tiny_run, 30)
     ours, theirs = load(bundle, backend="onnx"), load(tiny_run.workdir, backend="onnx")
-    wanted = theirs.embed(files)
+    expected = theirs.embed(files)
     # Half precision: eleven bits of each weight, through random layers that forgive nothing.
-    assert np.std(ours.embed(files) - wanted) < 0.02 * np.std(wanted)
+    assert np.std(ours.embed(files) - expected) < 0.02 * np.std(expected)
     for mine, yours in zip(ours.predict(files), theirs.predict(files), strict=True):
         assert mine[0].codepoint == yours[0].codepoint
         assert mine[0].probability == pytest.approx(yours[0].probability, abs=0.02)
@@ -66,9 +66,9 @@ def test_each_weight_is_rounded_once(tiny_run, tmp_path: Path, dtype: str, bits:
     assert main(arguments) == 0
     read = read_bundle(tmp_path / "b").variables
     run = load_trained(tiny_run.workdir)
-    wanted = flatten(run.params, "params") | flatten(run.batch_stats, "batch_stats")
-    assert read.keys() == wanted.keys()
-    for name, value in wanted.items():
+    expected = flatten(run.params, "params") | flatten(run.batch_stats, "batch_stats")
+    assert read.keys() == expected.keys()
+    for name, value in expected.items():
         assert read[name].dtype == np.float32 and read[name].shape == value.shape
         # Half a unit in the last place, and float16's smallest step below its normal range.
         np.testing.assert_allclose(read[name], value, rtol=2.0**-bits, atol=2.0**-25)
@@ -169,13 +169,13 @@ HARM = {
 def test_harm_is_refused_in_one_line(hurt: Path, kind: str, capsys, tiny_run):
     from kkanji_jax.predict import main as predict
 
-    harm, wanted = HARM[kind]
+    harm, expected = HARM[kind]
     harm(hurt)
     arguments = [str(glyphs_of(tiny_run, 1)[0]), "--model", str(hurt), "--backend", "onnx"]
     assert predict(arguments) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith("error: ")
-    assert wanted in err and str(hurt) in err
+    assert expected in err and str(hurt) in err
 
 
 def test_weights_that_the_bundle_does_not_hold_are_refused(bundle: Path):
@@ -216,8 +216,8 @@ def test_the_calibration_of_the_run_goes_with_it(tiny_run, tmp_path: Path):
     readings = recogniser.predict(glyphs_of(tiny_run, 20), top_k=6)
     outputs = recogniser.outputs(recogniser.glyphs(glyphs_of(tiny_run, 20)))[0]
     assert [r.verdict for r in readings] == calibration.verdicts(outputs)
-    for reading, wanted in zip(readings, calibration.probabilities(outputs), strict=True):
-        assert [c.probability for c in reading] == pytest.approx(sorted(wanted, reverse=True))
+    for reading, expected in zip(readings, calibration.probabilities(outputs), strict=True):
+        assert [c.probability for c in reading] == pytest.approx(sorted(expected, reverse=True))
     assert recogniser.accuracy_of("accept") == calibration.accuracy_of("accept")
     # Fitted on the average, it says nothing of the raw weights.
     assert {
@@ -227,14 +227,14 @@ def test_the_calibration_of_the_run_goes_with_it(tiny_run, tmp_path: Path):
 
 def test_the_card_tells_origin_licence_and_what_nobody_measured(tiny_run, bundle: Path):
     card = (bundle / "model_card.md").read_text()
-    for wanted in (
+    for expected in (
         "CC BY-SA 4.0",
         "doi:10.20676/00000341",
         "ema, step 7",
         "not calibrated",
         "None: the run was exported without an evaluation",
     ):
-        assert wanted in card
+        assert expected in card
     assert "6 characters" in card and "/tmp" not in card
 
 

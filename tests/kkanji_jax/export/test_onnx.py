@@ -52,8 +52,8 @@ def test_the_file_beside_the_weights_reads_what_the_bundle_reads(tiny_run, expor
     glyphs = recogniser.glyphs(files)
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     told: Any = session.run(["logits", "features"], {"images": glyphs})
-    for ours, wanted in zip(told, recogniser.outputs(glyphs), strict=True):
-        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-4)
+    for ours, expected in zip(told, recogniser.outputs(glyphs), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_its_metadata_tell_the_weights_and_the_characters(exported: Path):
@@ -101,8 +101,8 @@ def test_one_file_reads_what_the_recogniser_reads(alone: tuple[Path, Path], tiny
     logits, features, probabilities = (
         np.asarray(a) for a in session.run(names, {"images": glyphs})
     )
-    for ours, wanted in zip((logits, features), recogniser.outputs(glyphs), strict=True):
-        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-4)
+    for ours, expected in zip((logits, features), recogniser.outputs(glyphs), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
     codepoints = json.loads(session.get_modelmeta().custom_metadata_map["codepoints"])
     assert tuple(codepoints) == recogniser.class_index.codepoints
     for own, reading in zip(probabilities, recogniser.predict_glyphs(glyphs, 6), strict=True):
@@ -140,9 +140,9 @@ def test_one_file_tells_where_it_came_from(alone: tuple[Path, Path]):
 
 
 @pytest.mark.parametrize(
-    ("flags", "wanted"),
+    ("flags", "expected"),
     [
-        (["--self-contained", "--out", "{}/folder"], "wanted --out FILE.onnx"),
+        (["--self-contained", "--out", "{}/folder"], "expected --out FILE.onnx"),
         (["--out", "{}/x.onnx"], "the name of a folder without"),
         (["--self-contained", "--no-onnx", "--out", "{}/x.onnx"], "cannot be had with --no-onnx"),
         (["--self-contained", "--web", "--out", "{}/x.onnx"], "--web is a folder of a bundle"),
@@ -150,13 +150,13 @@ def test_one_file_tells_where_it_came_from(alone: tuple[Path, Path]):
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(
-    tiny_run, tmp_path: Path, capsys, flags: list[str], wanted: str
+    tiny_run, tmp_path: Path, capsys, flags: list[str], expected: str
 ):
     (tmp_path / "there.onnx").write_text("mine")
     flags = [flag.format(tmp_path) for flag in flags]
     assert main(["--model", str(tiny_run.workdir), *flags]) == 1
     told = capsys.readouterr().err
-    assert wanted in told and told.count("\n") == 1
+    assert expected in told and told.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
     assert (tmp_path / "there.onnx").read_text() == "mine"
 

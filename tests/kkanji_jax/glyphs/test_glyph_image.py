@@ -89,8 +89,8 @@ def test_an_all_black_published_image_passes_through_and_is_blank():
 
 def test_a_28_px_image_is_enlarged_as_datasets_have_it():
     small = np.asarray(brushed(28))
-    wanted = Image.fromarray(small).resize((64, 64), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(glyph_image(small), np.asarray(wanted))
+    expected = Image.fromarray(small).resize((64, 64), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(glyph_image(small), np.asarray(expected))
 
 
 @pytest.mark.parametrize("px", [64, 28])
@@ -255,7 +255,7 @@ def test_arrays_of_every_kind_are_read_as_the_same_grey(make):
     ],
 )
 def test_an_array_that_is_no_image_is_refused(array: np.ndarray):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         load_image(array)
 
 
@@ -290,5 +290,5 @@ def damaged_files() -> dict[str, bytes]:
 def test_a_file_that_cannot_be_used_is_named_with_the_reason(name: str, tmp_path: Path):
     path = tmp_path / name
     path.write_bytes(damaged_files()[name])
-    with pytest.raises(ValueError, match=f"wanted .*{name}"):
+    with pytest.raises(ValueError, match=f"expected .*{name}"):
         load_image(path)

@@ -28,11 +28,11 @@ def flooded(is_ink: np.ndarray) -> np.ndarray:
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_parts_are_those_that_flooding_finds(height: int, width: int, share: float, seed: int):
     is_ink = np.random.default_rng(seed).random((height, width)) < share
-    parts, wanted = find_parts(is_ink), flooded(is_ink)
-    np.testing.assert_array_equal(parts.labels, wanted)
-    assert len(parts.areas) == wanted.max()
-    for number in range(1, wanted.max() + 1):
-        ys, xs = np.nonzero(wanted == number)
+    parts, expected = find_parts(is_ink), flooded(is_ink)
+    np.testing.assert_array_equal(parts.labels, expected)
+    assert len(parts.areas) == expected.max()
+    for number in range(1, expected.max() + 1):
+        ys, xs = np.nonzero(expected == number)
         box = [parts.tops, parts.bottoms, parts.lefts, parts.rights]
         assert [side[number - 1] for side in box] == [
             ys.min(),

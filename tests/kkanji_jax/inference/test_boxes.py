@@ -58,22 +58,22 @@ def test_every_way_of_writing_boxes_is_understood(text: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         (b"", "no boxes in"),
         (b"x,y,w,h\n", "no boxes in"),
-        (b"left,top,width,height\n1,2,3,4\n", "line 2: wanted a CSV file with a heading of x,y"),
-        (b"x,y,w,h\n1,2,3,4\n1,2,wide,4\n", "line 3: wanted a number for w, got 'wide'"),
-        (b"x,y,w,h\n1,2,3\n", "line 2: wanted a number for h, got ''"),
-        (b"x,y,w,h\n1,2,inf,4\n", "wanted a number for w"),
-        (b"image_id,labels\np,U+306F 1 2 3\n", "line 2: wanted U+XXXX x y w h"),
+        (b"left,top,width,height\n1,2,3,4\n", "line 2: expected a CSV file with a heading of x,y"),
+        (b"x,y,w,h\n1,2,3,4\n1,2,wide,4\n", "line 3: expected a number for w, got 'wide'"),
+        (b"x,y,w,h\n1,2,3\n", "line 2: expected a number for h, got ''"),
+        (b"x,y,w,h\n1,2,inf,4\n", "expected a number for w"),
+        (b"image_id,labels\np,U+306F 1 2 3\n", "line 2: expected U+XXXX x y w h"),
         (b"id,x,y,w,h\n\xa0\xfd,1,2,3,4\n\x82", "is neither UTF-8 nor CP932"),
-        (b'x,y,w,h\n"1,234",2,3,4\n', "line 2: wanted a number for x, got '1,234'"),
+        (b'x,y,w,h\n"1,234",2,3,4\n', "line 2: expected a number for x, got '1,234'"),
         (b"{", "is no JSON"),
         (b"{}", "has no list of annotations"),
-        (b'[{"bbox": [1, 2, 3]}]', "annotation 0: wanted a bbox of [x, y, width, height]"),
-        (b'[{"bbox": [1, 2, 3, "x"]}]', "annotation 0: wanted a number for h, got 'x'"),
-        (b"[7]", "annotation 0: wanted an object with bbox"),
+        (b'[{"bbox": [1, 2, 3]}]', "annotation 0: expected a bbox of [x, y, width, height]"),
+        (b'[{"bbox": [1, 2, 3, "x"]}]', "annotation 0: expected a number for h, got 'x'"),
+        (b"[7]", "annotation 0: expected an object with bbox"),
         (
             b'{"images": [{"id": 1, "file_name": "a"}], "annotations": '
             b'[{"bbox": [1, 2, 3, 4], "image_id": 2}]}',
@@ -81,11 +81,13 @@ def test_every_way_of_writing_boxes_is_understood(text: str, tmp_path: Path):
         ),
     ],
 )
-def test_what_is_no_list_of_boxes_is_named_with_its_line(text: bytes, wanted: str, tmp_path: Path):
+def test_what_is_no_list_of_boxes_is_named_with_its_line(
+    text: bytes, expected: str, tmp_path: Path
+):
     (tmp_path / "boxes.csv").write_bytes(text)
     with pytest.raises(ValueError) as told:
         read_boxes(tmp_path / "boxes.csv")
-    assert wanted in str(told.value) and "boxes.csv" in str(told.value)
+    assert expected in str(told.value) and "boxes.csv" in str(told.value)
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "utf-16", "utf-8", "utf-8-sig"])
@@ -150,7 +152,7 @@ def test_crops_are_the_pages_pixels_and_cut_at_its_edge(page: Path):
 
 
 @pytest.mark.parametrize(
-    ("box", "wanted"),
+    ("box", "expected"),
     [
         (Box(90, 0, 5, 5), "outside the page, which is 90 x 60"),
         (Box(-9, 0, 9, 5), "outside the page"),
@@ -158,9 +160,9 @@ def test_crops_are_the_pages_pixels_and_cut_at_its_edge(page: Path):
         (Box(10, 10, 5, -5), "the box is empty"),
     ],
 )
-def test_a_box_that_cuts_out_nothing_is_an_error_among_others(box: Box, wanted: str, page: Path):
+def test_a_box_that_cuts_out_nothing_is_an_error_among_others(box: Box, expected: str, page: Path):
     bad, good = crops_of([Found(str(page))], [box, Box(0, 0, 9, 9)])
-    assert wanted in bad.error and bad.image is None
+    assert expected in bad.error and bad.image is None
     assert not good.error and good.image.shape == (9, 9)
 
 
@@ -171,7 +173,7 @@ def test_a_page_that_cannot_be_read_or_has_no_boxes_is_an_error_among_others(pag
     boxes = [Box(0, 0, 9, 9, "", "broken"), Box(0, 0, 9, 9, "", "page"), Box(1, 1, 1, 1, "", "x")]
     told = [(found.path, found.error[:20]) for found in crops_of(pages, boxes)]
     assert told == [
-        (str(broken), "wanted an image (PNG"),
+        (str(broken), "expected an image (PNG"),
         ("gone.png", "no such file"),
         (str(page), ""),
         ("x", "the file of boxes na"),
@@ -185,7 +187,7 @@ def test_a_large_scan_is_a_page_but_no_single_character(tmp_path: Path):
 
     scan = tmp_path / "scan.png"
     Image.new("1", (5616, 3744), 1).save(scan)
-    with pytest.raises(ValueError, match="wanted at most"):
+    with pytest.raises(ValueError, match="expected at most"):
         load_image(scan)
     (found,) = crops_of([Found(str(scan))], [Box(5000, 3000, 100, 100)])
     assert found.image.shape == (100, 100)

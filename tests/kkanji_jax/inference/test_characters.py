@@ -36,16 +36,16 @@ def test_a_file_lists_characters_or_code_points_and_nothing_is_normalised(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "wanted"),
+    ("content", "expected"),
     [
-        (None, "wanted kanji, kana or a file"),
+        (None, "expected kanji, kana or a file"),
         (b"ABC", "none of the 3"),
         (b"\x8ft", "not UTF-8"),
         (b"U+D800", "surrogate"),
     ],
 )
-def test_what_is_no_list_is_named(content: bytes | None, wanted: str, tmp_path: Path):
+def test_what_is_no_list_is_named(content: bytes | None, expected: str, tmp_path: Path):
     if content is not None:
         (tmp_path / "list").write_bytes(content)
-    with pytest.raises(ValueError, match=wanted):
+    with pytest.raises(ValueError, match=expected):
         characters_of(str(tmp_path / "list"), INDEX)

@@ -78,13 +78,13 @@ def drawn(width: int, height: int) -> Image.Image:
 
 def test_heic_photographs_are_read(tmp_path: Path):
     pillow_heif = pytest.importorskip("pillow_heif")
-    wanted = drawn(120, 160)
-    pillow_heif.from_pillow(wanted).save(tmp_path / "a.HEIC", quality=100)
+    expected = drawn(120, 160)
+    pillow_heif.from_pillow(expected).save(tmp_path / "a.HEIC", quality=100)
     (tmp_path / "b.heic").write_bytes(b"no image")
     good, bad = find_images([str(tmp_path)])
     grey = load_image(good.source()).astype(int)
     assert grey.shape == (160, 120)
-    assert np.abs(grey - np.asarray(wanted.convert("L"))).mean() < 3
+    assert np.abs(grey - np.asarray(expected.convert("L"))).mean() < 3
     with pytest.raises(ValueError, match=r"cannot read .*b\.heic"):
         bad.source()
 
@@ -96,14 +96,14 @@ def test_a_pdf_is_its_pages_in_order_at_300_dpi(tmp_path: Path):
     first.save(path, save_all=True, append_images=[second], resolution=300)
     found = list(find_images([str(tmp_path)]))
     assert [os.path.basename(f.path) for f in found] == ["本.pdf#1", "本.pdf#2"]
-    for one, wanted in zip(found, (first, second), strict=True):
+    for one, expected in zip(found, (first, second), strict=True):
         grey = load_image(one.source()).astype(int)
-        assert grey.shape == (wanted.height, wanted.width)
-        assert np.abs(grey - np.asarray(wanted.convert("L"))).mean() < 4
+        assert grey.shape == (expected.height, expected.width)
+        assert np.abs(grey - np.asarray(expected.convert("L"))).mean() < 4
     (named,) = find_images([f"{path}#2"])
     assert named.path == f"{path}#2" and load_image(named.source()).shape == (150, 450)
     (gone,) = find_images([f"{path}#3"])
-    assert "has 2 pages, wanted page 3" in gone.error
+    assert "has 2 pages, expected page 3" in gone.error
     boxes = [Box(75, 10, 30, 30, "on 1", "本.pdf#1"), Box(0, 0, 9, 9, "on 2", "本#2")]
     crops = list(crops_of(find_images([str(path)]), boxes))
     assert [(os.path.basename(c.path), c.id, c.error) for c in crops] == [
@@ -148,13 +148,15 @@ def test_standard_input_is_one_image(monkeypatch, tmp_path: Path, rng: np.random
 
 
 @pytest.mark.parametrize(
-    ("content", "wanted"), [(b"", "nothing came"), (b"x" * 300, "more than 256 bytes")]
+    ("content", "expected"), [(b"", "nothing came"), (b"x" * 300, "more than 256 bytes")]
 )
-def test_standard_input_that_is_empty_or_endless_is_named(content: bytes, wanted: str, monkeypatch):
+def test_standard_input_that_is_empty_or_endless_is_named(
+    content: bytes, expected: str, monkeypatch
+):
     monkeypatch.setattr("kkanji_jax.inference.inputs.MAX_INPUT_BYTES", 256)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     (found,) = find_images(["-"])
-    assert wanted in found.error
+    assert expected in found.error
 
 
 def test_text_on_standard_input_is_no_image(monkeypatch):

@@ -71,18 +71,18 @@ def test_folders_and_a_table_give_the_same_scores(tiny_run, crops: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("content", "wanted"),
+    ("content", "expected"),
     [
-        ("path,what\na,b\n", "wanted a heading with path and codepoint"),
+        ("path,what\na,b\n", "expected a heading with path and codepoint"),
         ("path,codepoint\na.png,U+6625\nb.png,spring\n", "line 3: a code point is written"),
         ("path,codepoint\n", "no labelled images"),
     ],
 )
-def test_a_table_that_is_none_is_one_line(content: str, wanted: str, tmp_path: Path, capsys):
+def test_a_table_that_is_none_is_one_line(content: str, expected: str, tmp_path: Path, capsys):
     (tmp_path / "labels.csv").write_text(content)
     assert main(["--images", str(tmp_path / "labels.csv")]) == 1
     err = capsys.readouterr().err
-    assert wanted in err and err.count("\n") == 1
+    assert expected in err and err.count("\n") == 1
 
 
 def test_a_folder_of_another_name_is_told(tmp_path: Path, capsys):

@@ -37,12 +37,12 @@ def test_candidates_are_the_softmax_of_the_average_weights(tiny_run, recogniser:
     model = loaded.meta["config"]["model"]
     logits_fn = make_logits_fn(make_graphdef(model, 6), model["image_px"])
     logits, features = logits_fn(loaded.ema_params, loaded.ema_batch_stats, jax.device_put(images))
-    wanted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     for row, candidates in enumerate(recogniser.predict(files, top_k=6)):
         ids = [recogniser.class_index.id_of(c.codepoint) for c in candidates]
         assert sorted(ids) == list(range(6))
         probabilities = [c.probability for c in candidates]
-        np.testing.assert_allclose(probabilities, wanted[row, ids], rtol=1e-4)
+        np.testing.assert_allclose(probabilities, expected[row, ids], rtol=1e-4)
         assert probabilities == sorted(probabilities, reverse=True)
         assert [c.rank for c in candidates] == [1, 2, 3, 4, 5, 6]
         assert all(
@@ -84,10 +84,10 @@ def test_every_form_of_the_same_image_is_read_alike(tiny_run, recogniser: Recogn
         255 - array,
         np.repeat(array[..., None], 3, 2),
     ]
-    wanted = recogniser.predict(file)[0]
+    expected = recogniser.predict(file)[0]
     for form in forms:
         (candidates,) = recogniser.predict(form)
-        assert candidates == wanted
+        assert candidates == expected
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 17])
@@ -159,16 +159,16 @@ def test_the_best_are_those_of_a_whole_sort_to_the_bit(data: st.DataObject):
     glyphs = np.full((num_rows, 64, 64), 255, np.uint8)
     glyphs[1::7] = 0
     readings = recogniser.readings_of(logits, glyphs, top_k, characters=characters)
-    wanted = sorted_whole(logits, ids, top_k, temperature if is_calibrated else 1.0)
+    expected = sorted_whole(logits, ids, top_k, temperature if is_calibrated else 1.0)
     told = [[(ord(c.character) - 0x4E00, c.probability) for c in r] for r in readings]
-    assert told == [[] if row % 7 == 1 else content for row, content in enumerate(wanted)]
+    assert told == [[] if row % 7 == 1 else content for row, content in enumerate(expected)]
     assert all([c.rank for c in r] == list(range(1, len(r) + 1)) for r in readings)
     assert all(c.codepoint == f"U+{ord(c.character):04X}" for r in readings for c in r)
     wide = logits.astype(np.float64)
     verdicts = calibration.verdicts(wide) if is_calibrated else [""] * num_rows
     for row, reading in enumerate(readings):
         verdict = verdicts[row]
-        if verdict and wanted[row][0][0] != wide[row].argmax():
+        if verdict and expected[row][0][0] != wide[row].argmax():
             verdict = "unknown"
         assert reading.verdict == ("blank" if row % 7 == 1 else verdict)
 

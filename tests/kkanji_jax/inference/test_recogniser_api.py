@@ -43,11 +43,11 @@ def bad_images(folder: Path) -> dict[str, Any]:
 
 
 def test_what_is_no_image_is_a_value_error_that_says_so(recogniser: Recogniser, tmp_path: Path):
-    for wanted, image in bad_images(tmp_path).items():
+    for expected, image in bad_images(tmp_path).items():
         for given in (image, [image]) if not isinstance(image, np.ndarray) else ([image],):
             with pytest.raises(ImageError) as told:
                 recogniser.predict(given)
-            assert isinstance(told.value, ValueError) and wanted in str(told.value), wanted
+            assert isinstance(told.value, ValueError) and expected in str(told.value), expected
             assert told.value.number == 0 and told.value.image is image
         with pytest.raises(ImageError):
             recogniser.embed([image])
@@ -67,8 +67,8 @@ def test_each_image_gives_one_reading_or_one_error(
         else True
         for image in mixed
     ]
-    wanted = recogniser.predict(files)
-    assert [answer for answer in told if isinstance(answer, Reading)] == wanted
+    expected = recogniser.predict(files)
+    assert [answer for answer in told if isinstance(answer, Reading)] == expected
     for number, answer in enumerate(told):
         if isinstance(answer, ImageError):
             assert answer.number == number and f"(image {number})" in str(answer)
@@ -106,7 +106,7 @@ def _read(recogniser: Recogniser, files: list[Path], answers: Any) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*")  # that it is dangerous is what is told in words
 def test_other_processes_are_served_or_told(method: str, recogniser: Recogniser, files: list[Path]):
-    wanted = recogniser.predict(files)
+    expected = recogniser.predict(files)
     context = multiprocessing.get_context(method)
     answers = context.Queue()
     process = context.Process(  # pyright: ignore[reportAttributeAccessIssue]
@@ -116,6 +116,6 @@ def test_other_processes_are_served_or_told(method: str, recogniser: Recogniser,
     told = answers.get(timeout=120)
     process.join(60)
     if method == "spawn":
-        assert told == wanted
+        assert told == expected
     else:
         assert "of which this is a fork" in told and "spawn" in told

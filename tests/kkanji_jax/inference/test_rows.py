@@ -135,7 +135,7 @@ FULL = Row(
 )
 AWKWARD = [
     Row('a,"b"\n.png', 1, "𤾣", "U+24FA3", 0.25, "", ""),
-    Row("\x1b[31m.png", error="wanted an image, got\ta page"),
+    Row("\x1b[31m.png", error="expected an image, got\ta page"),
     Row("bad \udcff name.png", 1, "一", "U+4E00", 1.0, "blank", ""),
     FULL,
 ]
@@ -154,12 +154,12 @@ def test_awkward_names_parse_back(form: str):
     assert told[0]["character"] == "𤾣" and told[1]["error"] == AWKWARD[1].error
 
 
-@pytest.mark.parametrize(("form", "wanted"), [("json", []), ("jsonl", None), ("csv", None)])
-def test_no_rows_are_still_valid(form: str, wanted: object):
+@pytest.mark.parametrize(("form", "expected"), [("json", []), ("jsonl", None), ("csv", None)])
+def test_no_rows_are_still_valid(form: str, expected: object):
     stream = io.StringIO()
     write_rows([], stream, RowFormat(form))
     if form == "json":
-        assert json.loads(stream.getvalue()) == wanted
+        assert json.loads(stream.getvalue()) == expected
     assert stream.getvalue() == {"json": "[]\n", "jsonl": "", "csv": ",".join(COLUMNS) + "\n"}[form]
 
 

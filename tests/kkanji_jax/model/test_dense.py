@@ -29,8 +29,8 @@ def test_float32_is_what_autodiff_of_the_plain_product_gives(has_bias: bool) -> 
     ours, our_vjp = jax.vjp(dense, *given)
     theirs, their_vjp = jax.vjp(plain, *given)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    for found, wanted in zip(our_vjp(grad), their_vjp(grad), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
+    for found, expected in zip(our_vjp(grad), their_vjp(grad), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_gradients_of_bfloat16_weights_are_exact_sums_of_its_products() -> None:

@@ -94,7 +94,7 @@ def test_it_says_what_jax_says(difference: dict, rng: np.random.Generator):
 
 def test_weights_of_another_network_are_refused(rng: np.random.Generator):
     index = ClassIndex.from_codepoints(["U+4E00"])
-    with pytest.raises(ValueError, match="wanted a variable"):
+    with pytest.raises(ValueError, match="expected a variable"):
         model_in_memory(MODEL, index, {"params/stem_kernel": np.ones((3, 3, 1, 8), "f")})
 
 
@@ -107,8 +107,8 @@ def test_its_constants_are_the_networks():
 def test_the_resizing_matrix_is_jaxs(size: int, out: int):
     import jax
 
-    wanted = jax.image.resize(np.eye(size, dtype="f"), (out, size), "linear", antialias=True)
-    np.testing.assert_allclose(forward_pass.resize_weights(size, out), wanted, atol=5e-6)
+    expected = jax.image.resize(np.eye(size, dtype="f"), (out, size), "linear", antialias=True)
+    np.testing.assert_allclose(forward_pass.resize_weights(size, out), expected, atol=5e-6)
 
 
 @pytest.mark.slow
@@ -120,8 +120,8 @@ def test_a_thousand_real_images_are_read_alike(real_source: Path):
         pytest.skip(f"{err}")
     files = sorted((real_source / "kkanji2").rglob("*.png"))
     glyphs = by_jax.glyphs(files[:: len(files) // 1000][:1000])
-    wanted, told = by_jax.outputs(glyphs)[0], by_onnx.outputs(glyphs)[0]
-    assert len(wanted) == 1000
+    expected, told = by_jax.outputs(glyphs)[0], by_onnx.outputs(glyphs)[0]
+    assert len(expected) == 1000
     # 2e-5 was measured, on logits up to 11.
-    assert np.abs(told - wanted).max() < 1e-3
-    assert (told.argmax(1) == wanted.argmax(1)).all()
+    assert np.abs(told - expected).max() < 1e-3
+    assert (told.argmax(1) == expected.argmax(1)).all()

@@ -160,10 +160,10 @@ def test_the_others_may_come_first(port: int) -> None:
 
 def test_whoever_comes_is_told_who_does_not(port: int) -> None:
     told, took_s = come(port, 0, 1, timeout_s=1.0)
-    wanted = (
+    expected = (
         f"process 2 of 0 to 2 did not come to process 0 at 127.0.0.1:{port} within 1 s: see its"
     )
-    assert all(each and each.startswith(wanted) for each in told), told
+    assert all(each and each.startswith(expected) for each in told), told
     assert all(each and "KKANJI_JOIN_TIMEOUT_S" in each for each in told)
     assert 0.9 < took_s < 15
 

@@ -41,10 +41,10 @@ def test_a_whole_batch_is_split_along_its_first_axis(mesh: Any) -> None:
     images, labels = np.arange(24).reshape(8, 3), np.arange(8)
     with jax.transfer_guard("disallow"):  # the copies are explicit
         placed = mesh_lib.split_whole((images, labels), mesh)
-    for leaf, wanted in zip(placed, (images, labels), strict=True):
+    for leaf, expected in zip(placed, (images, labels), strict=True):
         first = min(leaf.addressable_shards, key=lambda shard: shard.device.id)
-        np.testing.assert_array_equal(first.data, wanted[:2])
-        np.testing.assert_array_equal(leaf, wanted)
+        np.testing.assert_array_equal(first.data, expected[:2])
+        np.testing.assert_array_equal(leaf, expected)
 
 
 @pytest.mark.parametrize(("batch_size", "microbatches"), [(4, 1), (8, 2), (24, 3)])

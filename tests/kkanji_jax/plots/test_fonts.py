@@ -29,7 +29,7 @@ def test_a_named_font_that_is_none_is_an_error(monkeypatch, tmp_path: Path):
     (tmp_path / "font.ttf").write_text("no font")
     for name in ("font.ttf", "missing.ttf"):
         monkeypatch.setenv(FONT_VARIABLE, str(tmp_path / name))
-        with pytest.raises(ValueError, match=f"wanted a font file, cannot read .*{name}"):
+        with pytest.raises(ValueError, match=f"expected a font file, cannot read .*{name}"):
             find_font()
 
 

@@ -152,13 +152,13 @@ def stand_in(*args: object):
 def test_other_formats_stand_beside_png(tmp_path: Path, capsys):
     run = make_run(tmp_path / "run", [evaluation(10, 0.5, MATRIX)])
     assert main(["--model", str(run), "--figure-format", "png", "svg", "pdf"]) == 0
-    wanted = {Path(name).with_suffix(s) for name in FIGURES for s in (".png", ".svg", ".pdf")}
-    assert {Path(path.name) for path in (run / "plots").iterdir()} == wanted
-    assert len(capsys.readouterr().out.splitlines()) == len(wanted)
+    expected = {Path(name).with_suffix(s) for name in FIGURES for s in (".png", ".svg", ".pdf")}
+    assert {Path(path.name) for path in (run / "plots").iterdir()} == expected
+    assert len(capsys.readouterr().out.splitlines()) == len(expected)
 
 
 @pytest.mark.parametrize(
-    ("content", "wanted"),
+    ("content", "expected"),
     [
         (None, "no metrics.jsonl"),
         ("", "no evaluation yet"),
@@ -166,10 +166,10 @@ def test_other_formats_stand_beside_png(tmp_path: Path, capsys):
         ('{"kind": "ev\n{"kind": "train", "step": 1}\n', "line 1 is damaged"),
     ],
 )
-def test_a_run_without_a_log_to_draw_is_one_line(content, wanted: str, tmp_path: Path, capsys):
+def test_a_run_without_a_log_to_draw_is_one_line(content, expected: str, tmp_path: Path, capsys):
     (tmp_path / "run").mkdir()
     if content is not None:
         (tmp_path / "run/metrics.jsonl").write_text(content)
     assert main(["--model", str(tmp_path / "run")]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and wanted in err
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and expected in err

@@ -21,7 +21,7 @@ def texts(figure) -> list[str]:
 
 
 def test_confusions_are_ordered_by_count_then_by_what_the_class_loses():
-    wanted = [
+    expected = [
         Confusion(0, 2, 5, 98),
         Confusion(1, 0, 3, 5),  # three of five weigh more than three of 98
         Confusion(0, 1, 3, 98),
@@ -29,8 +29,8 @@ def test_confusions_are_ordered_by_count_then_by_what_the_class_loses():
     ]
     for seed in range(5):
         shuffled = random.Random(seed).sample(MATRIX, len(MATRIX))
-        assert most_frequent(shuffled) == wanted
-    assert most_frequent(MATRIX, most=1) == wanted[:1]
+        assert most_frequent(shuffled) == expected
+    assert most_frequent(MATRIX, most=1) == expected[:1]
 
 
 def test_the_figure_names_both_characters_their_count_and_the_class():

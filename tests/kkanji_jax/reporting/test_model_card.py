@@ -106,8 +106,8 @@ def test_kana_stand_first_and_those_with_few_images_are_named(facts: dict[str, A
     index = ClassIndex.from_codepoints(["U+3042", "U+3048", "U+6625", "U+0041"])
     counts = {"U+3042": 60, "U+3048": 4, "U+6625": 100, "U+0041": 12}
     card = model_card(**facts | {"class_index": index, "train_counts": counts})
-    wanted = "2 kana: あえ. Of these it has learnt from fewer than 10 images each: え 4. 1 kanji"
-    assert f"{wanted} and 1 other signs; all of them are in `index.json`." in card
+    expected = "2 kana: あえ. Of these it has learnt from fewer than 10 images each: え 4. 1 kanji"
+    assert f"{expected} and 1 other signs; all of them are in `index.json`." in card
     assert card.index("## Characters it knows") < card.index("## Data and licence")
     assert "0 kana: none. 6 kanji; all" in model_card(**facts)
 

@@ -25,10 +25,10 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_reads_what_it_read_when_it_was_written(unpacked: Path):
     recogniser = load(unpacked, backend="onnx")
-    glyphs, wanted = np.load(GOLDEN / "glyphs.npy"), np.load(GOLDEN / "logits.npy")
+    glyphs, expected = np.load(GOLDEN / "glyphs.npy"), np.load(GOLDEN / "logits.npy")
     # Another ONNX Runtime may add up in another order.
-    np.testing.assert_allclose(recogniser.outputs(glyphs)[0], wanted, rtol=1e-3, atol=1e-3)
-    assert len(np.unique(wanted.argmax(1))) > 1
+    np.testing.assert_allclose(recogniser.outputs(glyphs)[0], expected, rtol=1e-3, atol=1e-3)
+    assert len(np.unique(expected.argmax(1))) > 1
     (first, *_) = recogniser.predict(glyphs, top_k=7)
     assert {c.codepoint for c in first} >= {"U+795E", "U+FA19", "U+241C6"}
     assert first.verdict in ("accept", "ask", "unknown")

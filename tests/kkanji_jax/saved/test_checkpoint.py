@@ -129,10 +129,10 @@ def test_the_best_and_the_latest_are_loaded_each_array_in_its_place(tmp_path: Pa
     for which, step in (("best", 1), ("latest", 2)):
         loaded = checkpoint.load_variables(tmp_path, which)
         assert loaded.step == step
-        wanted = state_at(step)
+        expected = state_at(step)
         for name in ("params", "batch_stats", "ema_params", "ema_batch_stats"):
             jax.tree.map(
-                np.testing.assert_array_equal, getattr(loaded, name), getattr(wanted, name)
+                np.testing.assert_array_equal, getattr(loaded, name), getattr(expected, name)
             )
 
 

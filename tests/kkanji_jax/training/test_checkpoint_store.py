@@ -299,17 +299,17 @@ CHANGES = {
 def test_a_run_that_is_not_this_one_is_refused_with_the_difference(what: str, workdir: Path):
     meta = dict(META)
     if what in CHANGES:
-        changes, wanted = CHANGES[what]
+        changes, expected = CHANGES[what]
         config = default_config()
         config.update_from_flattened_dict(changes)
         meta["config"] = config.to_dict()
     elif what == "dataset":
-        meta["manifest_sha256"], wanted = "other", "the dataset's shards or options"
+        meta["manifest_sha256"], expected = "other", "the dataset's shards or options"
     else:
-        meta["class_index"], wanted = {"digest": "other"}, "the dataset's class index"
+        meta["class_index"], expected = {"digest": "other"}, "the dataset's class index"
     with pytest.raises(ValueError, match="holds a run with another configuration") as refused:
         resume(workdir, meta)
-    assert wanted in str(refused.value) and "\n" not in str(refused.value)
+    assert expected in str(refused.value) and "\n" not in str(refused.value)
     assert finished_steps(workdir) == [4, 8]
 
 
@@ -328,12 +328,12 @@ def test_the_same_dataset_in_other_bytes_and_a_source_spelt_otherwise_go_on(
     saved = meta("m", "runs/a", **told)
     for spelt in ("runs/a", "runs/a/", "./runs//a", "link/a", str(tmp_path / "runs" / "a")):
         refuse_other_run(saved, meta("other bytes", spelt, **told), workdir)
-    for other, wanted in (
+    for other, expected in (
         (meta("m", "runs/b", **told), "init_from: 'runs/a' -> 'runs/b'"),
         (meta("m", None, **told), "init_from"),
         (meta("m", "runs/a", dataset_digest="e"), "the dataset's shards or options"),
     ):
-        with pytest.raises(ValueError, match=wanted):
+        with pytest.raises(ValueError, match=expected):
             refuse_other_run(saved, other, workdir)
     before = meta("m", None)  # of a version that knew the manifest's bytes only
     refuse_other_run(before, meta("m", None, **told), workdir)

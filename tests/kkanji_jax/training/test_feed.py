@@ -112,6 +112,6 @@ def test_the_step_takes_the_same_examples_by_index_and_by_pixels(tiny_dataset: P
     brought = PixelBatch(images, labels, addresses, copies)
     gathered = jax.jit(_gather)(feed.data, IndexBatch(rows, copies))
     for name in PixelBatch._fields:
-        wanted = np.asarray(getattr(brought, name))
-        np.testing.assert_array_equal(getattr(gathered, name), wanted)
-        np.testing.assert_array_equal(getattr(_gather(None, brought), name), wanted)
+        expected = np.asarray(getattr(brought, name))
+        np.testing.assert_array_equal(getattr(gathered, name), expected)
+        np.testing.assert_array_equal(getattr(_gather(None, brought), name), expected)

@@ -30,7 +30,7 @@ def config_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("words", "expected"),
     [
         ([], 100),
         (["--config.data.per_class=None"], None),
@@ -40,10 +40,10 @@ def config_file(tmp_path: Path) -> Path:
     ],
 )
 def test_a_field_that_a_config_file_set_can_be_unset_and_the_last_word_counts(
-    words: list[str], wanted: int | None, config_file: Path
+    words: list[str], expected: int | None, config_file: Path
 ):
     config = parse([f"--config={config_file}", *words]).config
-    assert config.data.per_class == wanted
+    assert config.data.per_class == expected
     assert config.optim.grad_clip_norm == 1.0, "no other field changes"
 
 
@@ -95,15 +95,15 @@ def test_a_file_of_the_user_comes_before_the_packages(
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "expected"),
     [
         ("configs/b10.py", r"no config file configs/b10\.py; did you mean configs/b1"),
         ("my/b0.py", r"no config file my/b0\.py.*with the package come .*configs/b0\.py"),
         ("", "no config file"),
     ],
 )
-def test_a_config_that_is_not_there_is_refused_with_those_that_are(name: str, wanted: str):
-    with pytest.raises(UsageError, match=wanted):
+def test_a_config_that_is_not_there_is_refused_with_those_that_are(name: str, expected: str):
+    with pytest.raises(UsageError, match=expected):
         find_config(name)
 
 

@@ -263,7 +263,7 @@ class Row(NamedTuple):
 
     value: Any
     seen: Callable[[Handed], Any]
-    wanted: Callable[[Handed], Any] | None = None
+    expected: Callable[[Handed], Any] | None = None
 
 
 def step_field(name: str, value: Any) -> Row:
@@ -397,11 +397,11 @@ def test_every_field_of_the_config_is_seen_to_matter() -> None:
 def test_a_field_comes_to_where_it_is_used(field: str, hand: Callable[..., Handed]) -> None:
     row = ROWS[field]
     changed, base = hand(**{field: row.value}), hand()
-    wanted = row.value if row.wanted is None else row.wanted(changed)
+    expected = row.value if row.expected is None else row.expected(changed)
     seen = row.seen(changed)
-    is_text = isinstance(np.ravel(np.asarray(wanted, object))[-1], str)
+    is_text = isinstance(np.ravel(np.asarray(expected, object))[-1], str)
     # Float32 of the same formulas, or a value rounded to it.
-    assert seen == (wanted if is_text else pytest.approx(wanted, rel=1e-6))
+    assert seen == (expected if is_text else pytest.approx(expected, rel=1e-6))
     assert not np.array_equal(seen, row.seen(base)), "seen without the change as well"
 
 
@@ -436,12 +436,12 @@ def test_a_run_begins_with_the_weights_that_init_from_names(
 ) -> None:
     start = start_of(hand(init_from=str(first_run.workdir)), tmp_path / "run")
     source = load_variables(first_run.workdir)
-    for found, wanted in (
+    for found, expected in (
         (start.state.params, source.ema_params),
         (start.state.batch_stats, source.ema_batch_stats),
         (start.state.ema_params, source.ema_params),
     ):
-        jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), wanted)
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), expected)
     assert start.meta["warm_start"]["step"] == source.step and int(start.state.step) == 0
 
 
@@ -549,8 +549,8 @@ def test_each_batch_is_learnt_from_once_and_in_order(
     found = [
         np.stack([batch.rows.ravel(), batch.copies.ravel()], 1) for batch in first_run.steps.batches
     ]
-    wanted = examples(hand(), len(found))
-    np.testing.assert_array_equal(np.concatenate(found), wanted)
+    expected = examples(hand(), len(found))
+    np.testing.assert_array_equal(np.concatenate(found), expected)
     assert {batch.rows.shape for batch in first_run.steps.batches} == {(1, 1, 8)}
 
 

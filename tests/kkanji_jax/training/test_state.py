@@ -46,13 +46,13 @@ def test_after_fifty_steps_nothing_is_left_of_the_first_value() -> None:
 def test_a_fresh_state_is_that_of_its_seed_with_the_average_at_the_weights() -> None:
     state = create_state(MODEL, 5, optax.adam(1e-3), seed=3)
     params, batch_stats = init_variables(MODEL, 5, 3)
-    for tree, wanted in (
+    for tree, expected in (
         (state.params, params),
         (state.ema_params, params),
         (state.batch_stats, batch_stats),
         (state.ema_batch_stats, batch_stats),
     ):
-        jax.tree.map(np.testing.assert_array_equal, tree, wanted)
+        jax.tree.map(np.testing.assert_array_equal, tree, expected)
     assert state.step == 0 and state.step.dtype == np.int32
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(state))
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.opt_state))

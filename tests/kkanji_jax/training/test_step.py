@@ -340,15 +340,15 @@ def test_four_updates_are_those_of_the_formulas(name: str) -> None:
             found = jax.device_get(getattr(metrics, part))._asdict()
             assert found.keys() == told[0][part].keys()
             for key, value in found.items():
-                wanted = sum(np.asarray(measures[part][key]) for measures in told)
-                np.testing.assert_allclose(value, wanted, rtol=1e-4, err_msg=key)
+                expected = sum(np.asarray(measures[part][key]) for measures in told)
+                np.testing.assert_allclose(value, expected, rtol=1e-4, err_msg=key)
     found = as_numpy(jax.device_get(state))
     assert found.keys() == ours.keys() and found["step"] == case.first_step + NUM_STEPS
     paths = jax.tree.leaves_with_path(found)
-    for (path, value), wanted in zip(paths, jax.tree.leaves(ours), strict=True):
+    for (path, value), expected in zip(paths, jax.tree.leaves(ours), strict=True):
         # Four float32 updates of weights of size 1, by gradients of size 0.01.
         message = jax.tree_util.keystr(path)
-        np.testing.assert_allclose(value, wanted, rtol=2e-4, atol=2e-5, err_msg=message)
+        np.testing.assert_allclose(value, expected, rtol=2e-4, atol=2e-5, err_msg=message)
 
 
 def test_what_is_clipped_is_what_the_cases_say() -> None:

@@ -73,7 +73,7 @@ def convolved(x: Array, kernel: Array, bias: Array, stride: int) -> Array:
 
 def test_a_matrix_product_is_numpys_for_any_number_of_pixels(node: Node, rng: np.random.Generator):
     after = {PLAIN: lambda x: x, SILU: silu, SIGMOID: sigmoid}
-    calls, wanted = [], []
+    calls, expected = [], []
     for pixels, num_in, num_out in ((1, 8, 16), (4, 16, 8), (7, 40, 24), (64, 24, 8)):
         x, kernel = rng.normal(size=(pixels, num_in)), rng.normal(size=(num_in, num_out))
         bias, held = rng.normal(size=num_out), rng.normal(size=(pixels, num_out))
@@ -81,14 +81,14 @@ def test_a_matrix_product_is_numpys_for_any_number_of_pixels(node: Node, rng: np
             arguments = [x, pixels, num_in, packed(kernel), bias, num_out, held, activation]
             calls.append(("dense", arguments, held))
             product = x @ kernel + bias
-            wanted.append(held + product if activation == ADDED else after[activation](product))
-    for theirs, ours in zip(ran(node, calls), wanted, strict=True):
+            expected.append(held + product if activation == ADDED else after[activation](product))
+    for theirs, ours in zip(ran(node, calls), expected, strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)  # sums of 40 in float32
 
 
 @pytest.mark.parametrize("loop", ["depthwise", "stem"])
 def test_a_convolution_is_numpys_at_every_border(node: Node, rng: np.random.Generator, loop: str):
-    calls, wanted = [], []
+    calls, expected = [], []
     for side in (1, 2, 3, 4, 5, 7, 8, 12, 17):
         for kernel_px, stride in ((3, 1), (3, 2), (5, 1), (5, 2)):
             channels = 16
@@ -99,8 +99,8 @@ def test_a_convolution_is_numpys_at_every_border(node: Node, rng: np.random.Gene
             out = np.zeros_like(ours)
             arguments = [x, side, kernel, bias, kernel_px, stride, channels, out]
             calls.append((loop, arguments, out))
-            wanted.append(ours)
-    for theirs, ours in zip(ran(node, calls), wanted, strict=True):
+            expected.append(ours)
+    for theirs, ours in zip(ran(node, calls), expected, strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)  # sums of 25 in float32
 
 

@@ -195,11 +195,11 @@ def test_the_page_says_what_predict_says(node: Node, tiny_run, exported: Path):
         + [np.full((50, 50, 4), 255, np.uint8)],
         model=exported / "web",
     )
-    wanted = load(exported, backend="onnx").predict(
+    expected = load(exported, backend="onnx").predict(
         [*files, Image.new("L", (50, 50), 255)], top_k=6
     )
-    assert {reading.verdict for reading in wanted} == {"accept", "ask", "unknown", "blank"}
-    for theirs, ours in zip(told, wanted, strict=True):
+    assert {reading.verdict for reading in expected} == {"accept", "ask", "unknown", "blank"}
+    for theirs, ours in zip(told, expected, strict=True):
         assert theirs["verdict"] == ours.verdict
         for candidate, own in zip(theirs["candidates"], ours, strict=True):
             assert (candidate["codepoint"], candidate["character"]) == own[1::-1]

@@ -105,9 +105,9 @@ def answer_after(page, act: Callable[[], None]) -> list[tuple[str, float]]:
 def assert_same(told: list[tuple[str, float]], site: Site, image: Any) -> None:
     reading = site.recogniser.predict([image], top_k=5)[0]
     assert [codepoint for codepoint, _ in told] == [each.codepoint for each in reading]
-    wanted = [each.probability for each in reading]
+    expected = [each.probability for each in reading]
     # Float sums in another order; a photograph's JPEG may be decoded a grey level apart.
-    np.testing.assert_allclose([share for _, share in told], wanted, atol=5e-3)
+    np.testing.assert_allclose([share for _, share in told], expected, atol=5e-3)
 
 
 def test_a_drawing_is_read_as_predict_reads_it(page, site: Site):
@@ -230,10 +230,10 @@ def test_the_browser_decodes_as_pillow_does(page, rng):
         "const pixels = pixelsOf(bitmap, { left: 0, top: 0, width, height });"
         "glyphs.push([...normaliseGlyph(greyOf(pixels)).data]); } return glyphs; })()"
     )
-    wanted = [glyph_image(io.BytesIO(content)) for _, content in files]
+    expected = [glyph_image(io.BytesIO(content)) for _, content in files]
     worst = [
         np.abs(np.array(ours).reshape(64, 64) - own).max()
-        for ours, own in zip(told, wanted, strict=True)
+        for ours, own in zip(told, expected, strict=True)
     ]
     assert max(worst) <= 2, worst
 

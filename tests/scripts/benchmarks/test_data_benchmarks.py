@@ -62,7 +62,7 @@ def test_our_stream_gives_what_the_dataset_holds(
     images, labels = single_records.take_images(tiny_dataset, 30)
     pixels, _ = next(streamed_loading.iterate_ours(tiny_dataset))
     assert pixels.shape == (8, 64, 64) and images.shape == (30, 64, 64) and labels.max() < 6
-    with pytest.raises(ValueError, match="wanted 1000"):
+    with pytest.raises(ValueError, match="expected 1000"):
         single_records.take_images(tiny_dataset, 1000)
 
 

@@ -39,7 +39,7 @@ def test_good_figures_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "fields", "wanted"),
+    ("program", "fields", "expected"),
     [
         (0, {"image_mb": 25.1}, "25.1 MB/image"),
         (1, {"image_mb": 40.0}, "of float32's bytes"),
@@ -53,11 +53,11 @@ def test_good_figures_pass() -> None:
         (2, {"gradient_sums": {}}, "sums of gradients"),
     ],
 )
-def test_each_gate_objects_to_what_it_guards(program: int, fields: dict, wanted: str) -> None:
+def test_each_gate_objects_to_what_it_guards(program: int, fields: dict, expected: str) -> None:
     figures = [GOOD, WIDE, EIGHT]
     figures[program] = dataclasses.replace(figures[program], **fields)
     (objection,) = h100_structure.objections(*figures)
-    assert wanted in objection
+    assert expected in objection
 
 
 def run(script: Path, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -110,5 +110,5 @@ def test_planted_faults_are_objected_to_in_a_real_program() -> None:
     assert result.returncode == 0, result.stderr[-2000:]
     found = json.loads(result.stdout)
     assert found["as it is"] == []
-    for wanted in ("of float32's bytes", "batch for channels"):
-        assert any(wanted in objection for objection in found["planted"])
+    for expected in ("of float32's bytes", "batch for channels"):
+        assert any(expected in objection for objection in found["planted"])

@@ -160,7 +160,7 @@ def test_a_missing_font_is_one_line_and_status_one(
 ) -> None:
     assert maker.main(["--fonts", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: wanted the font") and error.count("\n") == 1
+    assert error.startswith("error: expected the font") and error.count("\n") == 1
 
 
 @pytest.mark.skipif(not FONTS, reason="KKANJI_FONTS names no folder with the brush fonts")

@@ -37,9 +37,9 @@ def test_columns_follow_their_characters_and_new_ones_are_the_runs(script: Modul
     params, batch_stats = script.average(base, run, 0.75)
     np.testing.assert_allclose(params["stem"]["kernel"], 7.5)
     np.testing.assert_allclose(batch_stats["stem"]["mean"], 7.5)
-    wanted = [10, 0.25 * 0 + 0.75 * 11, 0.25 * 1 + 0.75 * 12]
-    np.testing.assert_allclose(params["classifier"]["bias"], wanted)
-    np.testing.assert_allclose(params["classifier"]["kernel"], np.tile(wanted, (3, 1)))
+    expected = [10, 0.25 * 0 + 0.75 * 11, 0.25 * 1 + 0.75 * 12]
+    np.testing.assert_allclose(params["classifier"]["bias"], expected)
+    np.testing.assert_allclose(params["classifier"]["kernel"], np.tile(expected, (3, 1)))
     assert params["classifier"]["bias"].dtype == np.float32
 
 

@@ -110,5 +110,5 @@ def test_a_summary_takes_its_numbers_from_the_run(script: ModuleType, tmp_path: 
 
 def test_another_version_of_a_summary_is_refused(script: ModuleType, tmp_path: Path):
     (tmp_path / "a.json").write_text('{"version": 9}')
-    with pytest.raises(ValueError, match="wanted version 1, got 9"):
+    with pytest.raises(ValueError, match="expected version 1, got 9"):
         script.load_summaries(tmp_path)
