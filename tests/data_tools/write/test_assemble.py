@@ -170,7 +170,9 @@ def test_the_same_again_does_nothing_and_another_build_is_refused(full_source: A
     again = build(full_source, out)
     assert not again.is_new and again.manifest == load_manifest(out)
     for other in ({"seed": 1}, {"min_images": 2}, {"ratios": (90.0, 5.0, 5.0)}, {"per_class": 3}):
-        with pytest.raises(ValueError, match="holds a dataset of other sources or options"):
+        with pytest.raises(
+            ValueError, match=f"holds a dataset of other options .{next(iter(other))}"
+        ):
             build(full_source, out, **other)
     full_source.add_kanji("U+4E00", 1)
     with pytest.raises(ValueError, match="other sources or options"):

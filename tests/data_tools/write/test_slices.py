@@ -100,7 +100,7 @@ def test_slices_that_are_none_are_refused(text: str):
 
 def test_a_slice_of_other_options_is_refused(kanji: Path, tmp_path: Path, small_shards: None):
     assemble_slice(kanji, tmp_path / "out", Options(), (0, 2))
-    with pytest.raises(ValueError, match="unfinished build of other sources or options"):
+    with pytest.raises(ValueError, match=r"unfinished build of other options \(seed: 0 -> 1\)"):
         assemble_slice(kanji, tmp_path / "out", Options(seed=1), (2, 4))
 
 

@@ -171,12 +171,12 @@ def test_a_page_that_cannot_be_read_or_has_no_boxes_is_an_error_among_others(pag
     broken.write_text("no image")
     pages = [Found(str(broken)), Found("gone.png", "no such file"), Found(str(page))]
     boxes = [Box(0, 0, 9, 9, "", "broken"), Box(0, 0, 9, 9, "", "page"), Box(1, 1, 1, 1, "", "x")]
-    told = [(found.path, found.error[:20]) for found in crops_of(pages, boxes)]
+    told = [(found.path, found.error[:22]) for found in crops_of(pages, boxes)]
     assert told == [
         (str(broken), "expected an image (PNG"),
         ("gone.png", "no such file"),
         (str(page), ""),
-        ("x", "the file of boxes na"),
+        ("x", "the file of boxes name"),
     ]
     none, _ = crops_of([Found(str(page))], [Box(0, 0, 9, 9, "", "other")])
     assert "has none for this page" in none.error
