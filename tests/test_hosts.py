@@ -112,7 +112,7 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(
     )
     assert again.returncode == 0, again.stderr
     assert f"resuming {tmp_path / 'two [1]'} at step 2" in again.stderr
-    assert_close(first, load_variables(tmp_path / "two", "latest"))
+    assert_close(first, load_variables(tmp_path / "two [1]", "latest"))
 
 
 TASK = """
