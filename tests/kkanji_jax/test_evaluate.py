@@ -76,7 +76,7 @@ def test_neither_batch_size_nor_padding_changes_a_score(tiny_run, told, tmp_path
 def test_the_table_on_screen_states_split_n_weights_and_interval(told):
     content = told[0]
     text = score_table(content)
-    assert f"test  n={content['num_examples']}  ema weights  step 7  6 classes" in text
+    assert f"test  n={content['num_examples']}  EMA weights  step 7  6 classes" in text
     low, high = content["macro"]["ci95"]
     assert f"{content['macro']['value']:.4f}   [{low:.4f}, {high:.4f}]" in text
     assert "10-19 (6 classes)" in text

@@ -110,6 +110,6 @@ def test_unknown_characters_are_told_and_a_stale_calibration_is_left_out(
     assert unknown["n_known"] == content["num_examples"] and unknown["verdicts"] is None
     for row in unknown["by_score"]:
         assert 0 <= row["auroc"]["value"] <= 1 and row["fpr95"]["n_unknown"] == 5
-    assert "outside, top-1 probability: auroc" in out
+    assert "outside, top-1 probability: AUROC" in out
     assert main([*flags, "--most-unknown", "0"]) == 1
     assert "--most-unknown of at least 1" in capsys.readouterr().err

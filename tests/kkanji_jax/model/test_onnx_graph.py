@@ -61,6 +61,7 @@ MODEL = {
     "stem_stride": 2,
     "dropout": None,
     "drop_path": 0.0,
+    "norm_group": None,
     "dtype": "float32",
 }
 

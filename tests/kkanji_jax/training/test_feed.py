@@ -56,7 +56,7 @@ def test_a_balance_that_is_not_written_out_is_no_stream(tiny_dataset: Path):
         assert "\n" not in str(err.value) and "sampling_exponent=1, no data.per" in str(err.value)
     config = default_config()
     config.data.reading = "lazily"
-    with pytest.raises(ValueError, match="data.reading must be one of"):
+    with pytest.raises(ValueError, match="data.reading must be resident or streamed"):
         validate(config)
 
 
