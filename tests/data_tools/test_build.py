@@ -242,3 +242,13 @@ def test_a_disk_that_takes_no_more_leaves_no_dataset(long_build: list[object], t
         assert not (tmp_path / "out" / "manifest.json").exists()
     assert finish(start(*long_build))[0] == 0
     load_manifest(tmp_path / "out")
+
+
+def test_a_source_of_official_test_images_alone_is_refused_with_the_remedy(
+    source: Any, tmp_path: Path, capsys
+):
+    source.add_small("kmnist-test", [0, 1, 2, 0, 1, 2])
+    assert main(["--source", str(source.folder), "--out", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert "--pool-official kmnist" in err and err.count("error: ") == 1
+    assert not (tmp_path / "out" / "manifest.json").exists()

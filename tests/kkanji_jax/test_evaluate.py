@@ -120,3 +120,17 @@ def test_what_cannot_be_evaluated_is_one_line(tiny_run, tmp_path: Path, capsys):
     model = ["--model", str(tiny_run.workdir)]
     assert "no dataset at" in refusal(capsys, *model, "--dataset", str(tmp_path / "none"))
     assert "--batch-size" in refusal(capsys, *model, *dataset, "--batch-size", "0")
+
+
+def test_scores_are_shown_before_a_model_that_cannot_be_written_to_is_told(
+    tiny_run, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    def read_only(path: Path, content: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr("kkanji_jax.evaluation.run.write_json", read_only)
+    argv = ["--model", str(tiny_run.workdir), "--dataset", str(tiny_run.dataset), "--of", "val"]
+    assert main([*argv, "--out", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert "val  n=" in out and "top-1" in out
+    assert "Read-only file system" in err and str(tmp_path) in err.splitlines()[-1]
