@@ -17,7 +17,7 @@ step "1/6 environment in $venv"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt .
 # In this folder, Python imports the checkout and not the installed copy.
-py="$PWD/$venv/bin/python"
+py="$(cd "$venv" && pwd)/bin/python"
 
 step "2/6 dataset: synthetic characters rendered from brush fonts, split by simulated book"
 "$py" -m data_tools.build --source kkanji_jax/demo --splits-from kkanji_jax/demo/splits.csv \
