@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -191,10 +192,25 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on_to_the_same_bits(
 
 @pytest.mark.slow
 def test_a_run_that_diverges_stops_and_names_what_is_good(trainer: Any, tmp_path: Path) -> None:
-    # The first step makes huge weights, which are numbers still; the second makes none of them.
+    # The first step makes huge weights, which are numbers still; the second makes none of them. No
+    # config may ask for such a rate, so the table of fields is told here that it may.
     often = [f"--config.{name}=1" for name in ("steps_per_dispatch", "log_every_steps")]
     settings = ("--config.optim.lr_peak=1e15", "--config.ckpt_every_steps=1", *often)
-    told = trainer.run(tmp_path, *settings, status=1)
+    code = (
+        "from kkanji_jax import config, train\n"
+        "rate = config.FIELDS['optim.lr_peak']\n"
+        "config.FIELDS['optim.lr_peak'] = rate._replace(high=1e16)\n"
+        "train.run()"
+    )
+    python, _, _, *flags = trainer.command(tmp_path, *settings)
+    ended = subprocess.run(
+        [python, "-c", code, *flags],
+        env=trainer.environment | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    told = ended.stderr
+    assert ended.returncode == 1, told
     *_, error = told.splitlines()
     assert error.startswith("error: the ") and "at step" in error and "lr_peak" in error, told
     good = finished_steps(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
 
@@ -129,7 +129,9 @@ def test_onnxruntime_numpy_and_pillow_alone_read_an_image(site: Path, tmp_path: 
         model_card="",
     )
     export_bundle(tmp_path / "bundle", bundle)
-    Image.new("L", (64, 64), 255).save(tmp_path / "a.png")
+    image = Image.new("L", (64, 64), 255)
+    ImageDraw.Draw(image).line([(10, 8), (50, 30), (14, 54), (52, 56)], fill=0, width=5)
+    image.save(tmp_path / "a.png")
     alone = tmp_path / "alone"
     alone.mkdir()
     for name in ALONE:  # as if nothing else were installed

@@ -56,5 +56,5 @@ def test_the_engine_is_part_of_what_a_dataset_is(source: Any, tmp_path: Path):
     out = tmp_path / "out"
     manifest = assemble(source.folder, out, Options(per_class=6, engine="host")).manifest
     assert manifest["engine"] == "host" and "--engine host" in manifest["command"]
-    with pytest.raises(ValueError, match="other sources or options"):
+    with pytest.raises(ValueError, match="of other options .engine: 'host' -> 'device'"):
         assemble(source.folder, out, Options(per_class=6, engine="device"))
