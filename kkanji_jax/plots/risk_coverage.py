@@ -60,6 +60,7 @@ def _name_accept(axes: "Axes", x: float, error: float, stated_accuracy: float) -
         va="bottom" if is_bottom else "top",
         fontsize=9,
         color=style.TRAIN_COLOUR,
+        bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1.5},  # over the curve
     )
 
 
