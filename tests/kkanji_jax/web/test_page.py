@@ -221,6 +221,7 @@ def test_the_page_is_part_of_the_bundle_and_its_weights_are_on_disk_once(exporte
 def test_it_names_no_address_but_those_it_cites_and_allows_only_its_own_files():
     cited = {
         "https://doi.org/10.20676/00000341",
+        "https://doi.org/10.20676/00000340",
         "https://creativecommons.org/licenses/by-sa/4.0/",
         "http://www.w3.org/2000/svg",
     }
