@@ -27,7 +27,7 @@ from kkanji_jax.inference.inputs import find_images, told_counts
 from kkanji_jax.inference.output import FORMATS, RowFormat, open_output, write_rows
 from kkanji_jax.inference.partial import PartialRows, Tally
 from kkanji_jax.inference.places import require_apart
-from kkanji_jax.inference.rows import Asked, Row, predict_rows
+from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.recogniser import Recogniser
@@ -146,7 +146,7 @@ def _check(args: argparse.Namespace) -> None:
     )
 
 
-def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
+def _row_options(args: argparse.Namespace, recogniser: "Recogniser") -> RowOptions:
     characters = index = None
     if args.chars:
         from kkanji_jax.data.class_index import codepoint_of
@@ -165,7 +165,7 @@ def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
 
         with cli.Progress() as progress:
             index = cached_index(recogniser, args.dataset, progress)
-    return Asked(
+    return RowOptions(
         args.top_k,
         characters,
         args.min_probability,
@@ -175,14 +175,16 @@ def _asked(args: argparse.Namespace, recogniser: "Recogniser") -> Asked:
     )
 
 
-def _identity(args: argparse.Namespace, recogniser: "Recogniser", asked: Asked) -> dict[str, str]:
+def _identity(
+    args: argparse.Namespace, recogniser: "Recogniser", options: RowOptions
+) -> dict[str, str]:
     """All that decides about rows, by the name that a message gives it."""
-    index = asked.index
+    index = options.index
     told = {
         "model": recogniser.digest,
         "--backend": args.backend,
         "--top-k": args.top_k,
-        "--chars": None if asked.characters is None else "".join(sorted(asked.characters)),
+        "--chars": None if options.characters is None else "".join(sorted(options.characters)),
         "--min-probability": args.min_probability,
         "--neighbours": args.neighbours,
         "--dataset": index and hashlib.sha256(index.vectors.tobytes()).hexdigest(),
@@ -214,12 +216,12 @@ def predict(args: argparse.Namespace) -> int:
     from kkanji_jax.inference.recogniser import load
 
     recogniser = load(args.model, weights=args.weights, backend=args.backend)
-    asked, sheet = _asked(args, recogniser), None
+    options, sheet = _row_options(args, recogniser), None
     if args.show_steps:
         from kkanji_jax.inference.steps_sheet import StepsSheet
 
         sheet = StepsSheet()
-        asked = asked._replace(on_steps=sheet.add)
+        options = options._replace(on_steps=sheet.add)
     # Rows that go to the same terminal are progress enough.
     is_shown = bool(args.out) or not sys.stdout.isatty()
     drawn: list[Row] = []
@@ -227,17 +229,17 @@ def predict(args: argparse.Namespace) -> int:
     with _terminable(), cli.Progress() as progress:
         watch = _Watch(progress if is_shown else cli.say_nothing, drawn if args.annotate else None)
         if args.out and not is_written_through(args.out):
-            identity = _identity(args, recogniser, asked)
+            identity = _identity(args, recogniser, options)
             # A drawing needs every row, those of an earlier run too.
             is_resumed = not args.annotate and not args.show_steps
             with PartialRows(args.out, form, identity, is_resumed=is_resumed) as out:
                 watch.tally = out.tally
-                rows = predict_rows(recogniser, out.remaining(found), asked)
+                rows = predict_rows(recogniser, out.remaining(found), options)
                 with contextlib.closing(rows):
                     out.write(watch.over(rows))
         else:
             with open_output(args.out) as file:
-                rows = predict_rows(recogniser, found, asked)
+                rows = predict_rows(recogniser, found, options)
                 with contextlib.closing(rows):
                     write_rows(watch.over(rows), file, form)
     if args.annotate:

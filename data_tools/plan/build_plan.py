@@ -104,7 +104,7 @@ class Options(NamedTuple):
         return {**recorded, "chunk_size": shard_contents.CHUNK_SIZE}
 
 
-class Decided(NamedTuple):
+class PlannedDataset(NamedTuple):
     """What is to be written: the originals that are kept, the split of each, their classes."""
 
     kept: list[combine.Original]
@@ -117,7 +117,7 @@ class Decided(NamedTuple):
     fingerprint: str
 
 
-class Selected(NamedTuple):
+class SelectedExamples(NamedTuple):
     """Each split's examples in stored order, and the rows of splits.csv."""
 
     selections: list[shard_contents.Selection]
@@ -165,7 +165,7 @@ def decide(
     *,
     scratch: Path | None = None,
     workers: Workers | None = None,
-) -> Decided:
+) -> PlannedDataset:
     """Reads `source`, audits it and splits it; `options` are completed ones.
 
     Its pixels go to an unnamed file in the folder `scratch`.
@@ -224,17 +224,17 @@ def decide(
     class_ids = np.array([index.id_of(original.codepoint) for original in kept], np.int32)
     pictures = choose_pictures(audit_report, catalogue.originals, index)
     fingerprint = _make_fingerprint(options, catalogue.originals, earlier, unwanted)
-    return Decided(
+    return PlannedDataset(
         kept, rows, index, class_ids, audit_report, pictures, catalogue.sources, fingerprint
     )
 
 
 def _balance(
-    mine: Int32[np.ndarray, " n"], decided: Decided, options: Options
+    mine: Int32[np.ndarray, " n"], planned: PlannedDataset, options: Options
 ) -> tuple[Int32[np.ndarray, " m"], Int32[np.ndarray, " m"]]:
     """Rows and copy numbers of the plan's epoch 0 over these originals."""
-    addresses = address_of([decided.rows[i].sample_id for i in mine])
-    labels = decided.class_ids[mine]
+    addresses = address_of([planned.rows[i].sample_id for i in mine])
+    labels = planned.class_ids[mine]
     plan = Plan(labels, addresses, per_class=options.per_class, seed=options.seed)
     picks, copies = np.empty(len(plan), np.int32), np.empty(len(plan), np.int32)
     for start in range(0, len(plan), shard_contents.BLOCK):
@@ -251,17 +251,17 @@ def _row_of_copy(row: split.SplitRow, copy: int, name: str) -> split.SplitRow:
     return row._replace(sample_id=f"{row.sample_id}#{copy}", split=name, pixels_sha256="")
 
 
-def select(decided: Decided, options: Options) -> Selected:
+def select(planned: PlannedDataset, options: Options) -> SelectedExamples:
     """Each split's examples in stored order; `per_class` balances train by the plan's epoch 0."""
-    sample_ids = [row.sample_id for row in decided.rows]
+    sample_ids = [row.sample_id for row in planned.rows]
     examples: dict[str, tuple[Any, Any]] = {}
     for name in SPLITS:
-        mine = np.array([i for i, row in enumerate(decided.rows) if row.split == name], np.int32)
+        mine = np.array([i for i, row in enumerate(planned.rows) if row.split == name], np.int32)
         copies = np.zeros(len(mine), np.int32)
         if name == "train" and options.per_class:
-            mine, copies = _balance(mine, decided, options)
+            mine, copies = _balance(mine, planned, options)
         examples[name] = mine, copies
-    rows = decided.rows
+    rows = planned.rows
     if options.protocol == LEAKY_PROTOCOL:
         pool, numbers = examples["train"]
         if len(pool) > MAX_LEAKY_EXAMPLES:
@@ -273,11 +273,11 @@ def select(decided: Decided, options: Options) -> Selected:
             sample_ids, pool, numbers, ratios=options.shares, seed=options.seed
         )
         names = np.array(drawn)
-        if len(np.unique(decided.class_ids[pool[names == "train"]])) < len(decided.index):
+        if len(np.unique(planned.class_ids[pool[names == "train"]])) < len(planned.index):
             raise ValueError("a class has no training example: give a larger --per-class")
         rows = [row for row in rows if row.split == "test"]  # official test images
         for i, copy, name in zip(pool.tolist(), numbers.tolist(), drawn, strict=True):
-            rows.append(_row_of_copy(decided.rows[i], copy, name))
+            rows.append(_row_of_copy(planned.rows[i], copy, name))
         for name in SPLITS:
             before = examples[name] if name != "train" else (pool[:0], numbers[:0])
             added = (pool[names == name], numbers[names == name])
@@ -286,7 +286,7 @@ def select(decided: Decided, options: Options) -> Selected:
         shard_contents.store_order(name, *examples[name], sample_ids, options.seed)
         for name in SPLITS
     ]
-    return Selected(selections, rows)
+    return SelectedExamples(selections, rows)
 
 
 def count_splits(

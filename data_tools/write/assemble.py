@@ -10,7 +10,7 @@ import numpy as np
 
 from data_tools.plan import build_plan, shard_contents, split
 from data_tools.plan.audit_pictures import PICTURES_NAME
-from data_tools.plan.build_plan import Decided, Options, Selected
+from data_tools.plan.build_plan import Options, PlannedDataset, SelectedExamples
 from data_tools.plan.shard_contents import Selection, Span
 from data_tools.read.rights import read_rights
 from data_tools.workers import Workers
@@ -86,7 +86,7 @@ def check_space(
 
 
 def _iterate_works(
-    spans: list[Span], decided: Decided, selected: Selected, options: Options
+    spans: list[Span], planned: PlannedDataset, selected: SelectedExamples, options: Options
 ) -> Iterator[tuple[str, Callable[[], shards.Work]]]:
     for span in spans:
         yield (
@@ -95,8 +95,8 @@ def _iterate_works(
                 shards.make_work,
                 span,
                 selected.selections,
-                decided.kept,
-                decided.class_ids,
+                planned.kept,
+                planned.class_ids,
                 seed=options.seed,
                 policy=options.policy,
                 engine=options.engine if options.per_class else None,
@@ -108,25 +108,25 @@ def _iterate_works(
 def _make_manifest(
     source: Path,
     options: Options,
-    decided: Decided,
-    selected: Selected,
+    planned: PlannedDataset,
+    selected: SelectedExamples,
     entries: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    index, rows = decided.index, selected.rows
+    index, rows = planned.index, selected.rows
     return {
         "format_version": FORMAT_VERSION,
         "splits_version": split.SPLITS_VERSION,
-        "fingerprint": decided.fingerprint,
+        "fingerprint": planned.fingerprint,
         "command": options.command(),
         **options.record(),
         "image_px": IMAGE_PX,
         "polarity": "white-on-black",
         "resizing": "28x28 to 64x64 by Pillow's bicubic, clipped to 0..255",
-        "splits": build_plan.count_splits(selected.selections, decided.class_ids, index),
+        "splits": build_plan.count_splits(selected.selections, planned.class_ids, index),
         "original_counts": build_plan.count_originals(rows, index),
         "class_index_digest": index.digest,
         "shards": entries,
-        "sources": decided.sources,
+        "sources": planned.sources,
         **read_rights(source),
         "package_version": __version__,
         "created_by": f"kkanji_jax {__version__}, data_tools.build",
@@ -137,19 +137,19 @@ class _Prepared(NamedTuple):
     """A build ready to write; its spans are all shards of the dataset."""
 
     options: Options
-    decided: Decided
-    selected: Selected
+    planned: PlannedDataset
+    selected: SelectedExamples
     spans: list[Span]
 
 
-def _prepare(options: Options, decided: Decided) -> _Prepared:
-    selected = build_plan.select(decided, options)
+def _prepare(options: Options, planned: PlannedDataset) -> _Prepared:
+    selected = build_plan.select(planned, options)
     spans = shard_contents.layout(
         selected.selections,
         chunk_size=shard_contents.CHUNK_SIZE,
         shard_examples=shard_contents.SHARD_EXAMPLES,
     )
-    return _Prepared(options, decided, selected, spans)
+    return _Prepared(options, planned, selected, spans)
 
 
 def _check_all_there(out: Path, spans: list[Span]) -> None:
@@ -175,7 +175,7 @@ def _write_shards(
 ) -> tuple[list[dict[str, Any]], int]:
     return shards.write_shards(
         out,
-        _iterate_works(spans, prepared.decided, prepared.selected, prepared.options),
+        _iterate_works(spans, prepared.planned, prepared.selected, prepared.options),
         owner=owner,
         num_examples=sum(span.end - span.start for span in spans),
         workers=workers,
@@ -185,17 +185,17 @@ def _write_shards(
 
 def _start(
     source: Path, out: Path, options: Options, workers: Workers, report: Report, say: Say
-) -> tuple[Options, Decided, bool]:
+) -> tuple[Options, PlannedDataset, bool]:
     """The completed options, what they decide, and whether `out` is already complete."""
     options = options.completed()
     build_state.check_out(out, options=options.record())
     # A refused build must leave nothing behind, so `out` is not created yet.
     scratch = _nearest_folder(out)
-    decided = build_plan.decide(source, options, report, say, scratch=scratch, workers=workers)
-    is_there = build_state.check_out(out, decided.fingerprint)
+    planned = build_plan.decide(source, options, report, say, scratch=scratch, workers=workers)
+    is_there = build_state.check_out(out, planned.fingerprint)
     if is_there:
         build_state.sweep(out)
-    return options, decided, is_there
+    return options, planned, is_there
 
 
 def assemble(
@@ -215,29 +215,29 @@ def assemble(
     `out` that holds anything else. `say` is called with lines to print.
     """
     with Workers(workers) as pool:
-        options, decided, is_there = _start(source, out, options, pool, report, say)
+        options, planned, is_there = _start(source, out, options, pool, report, say)
         if is_there:
-            return Outcome(load_manifest(out), decided.audit, 0, is_new=False)
-        prepared = _prepare(options, decided)
+            return Outcome(load_manifest(out), planned.audit, 0, is_new=False)
+        prepared = _prepare(options, planned)
         selections, rows = prepared.selected
         if finish:
             _check_all_there(out, prepared.spans)
         else:
             check_space(out, prepared.spans, selections, len(rows), say)
-        with build_state.building(out, decided.fingerprint, options=options.record()) as owner:
+        with build_state.building(out, planned.fingerprint, options=options.record()) as owner:
             entries, num_resumed = _write_shards(
                 out, prepared, prepared.spans, owner=owner, workers=pool, report=report
             )
-            manifest = _make_manifest(source, options, decided, prepared.selected, entries)
+            manifest = _make_manifest(source, options, planned, prepared.selected, entries)
             for name, content in (
-                ("index.json", build_state.to_text(decided.index.to_json())),
+                ("index.json", build_state.to_text(planned.index.to_json())),
                 ("splits.csv", split.to_csv(rows)),
-                ("audit.json", build_state.to_text(decided.audit)),
-                (PICTURES_NAME, encode(decided.pictures)),
+                ("audit.json", build_state.to_text(planned.audit)),
+                (PICTURES_NAME, encode(planned.pictures)),
                 (MANIFEST_NAME, build_state.to_text(manifest)),  # last: it makes the dataset valid
             ):
                 build_state.write_file(out / name, content, owner)
-        return Outcome(manifest, decided.audit, num_resumed, is_new=True)
+        return Outcome(manifest, planned.audit, num_resumed, is_new=True)
 
 
 def assemble_slice(
@@ -256,14 +256,14 @@ def assemble_slice(
     cluster's job array may be too long. `assemble` with `finish` completes the dataset.
     """
     with Workers(workers) as pool:
-        options, decided, is_there = _start(source, out, options, pool, report, say)
-        prepared = _prepare(options, decided)
+        options, planned, is_there = _start(source, out, options, pool, report, say)
+        prepared = _prepare(options, planned)
         spans = prepared.spans[chosen[0] : chosen[1]]
         if is_there or not spans:
             return SliceOutcome(len(spans), len(spans), len(prepared.spans))
         check_space(out, spans, prepared.selected.selections, 0, say)
         with build_state.building(
-            out, decided.fingerprint, options=options.record(), is_slice=True
+            out, planned.fingerprint, options=options.record(), is_slice=True
         ) as owner:
             _, num_resumed = _write_shards(
                 out, prepared, spans, owner=owner, workers=pool, report=report

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import ImageInput
 
 MAX_PAGE_PIXELS = 100_000_000  # a scan of a double page at 600 dpi has a third of that
 # A column's name in lower case -> what it is. The last three are of CODH's coordinate files and
@@ -234,7 +234,7 @@ def _names_of(page: str) -> set[str]:
     return {page, *ends, _stem(page)}
 
 
-def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
+def crops_of(pages: Iterable[ImageInput], boxes: Sequence[Box]) -> Iterator[ImageInput]:
     """Each page's boxes as images, page after page; what cannot be cut out, with its error.
 
     A box that reaches over the page's edge is cut there; one wholly outside is an error. Boxes of
@@ -250,12 +250,12 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
             continue
         own = by_page.of(page.path)
         if not own:
-            yield Found(page.path, "the file of boxes has none for this page")
+            yield ImageInput(page.path, "the file of boxes has none for this page")
             continue
         try:
             picture = load_picture(page.source(), max_pixels=MAX_PAGE_PIXELS)
         except (ValueError, OSError) as err:
-            yield Found(page.path, " ".join(str(err).split()))
+            yield ImageInput(page.path, " ".join(str(err).split()))
             continue
         height, width = picture.shape[:2]
         for box in own:
@@ -268,6 +268,6 @@ def crops_of(pages: Iterable[Found], boxes: Sequence[Box]) -> Iterator[Found]:
             elif rows.start >= rows.stop or columns.start >= columns.stop:
                 error = f"the box is outside the page, which is {width} x {height}"
             image = None if error else picture[rows, columns]
-            yield Found(page.path, error, box.id, place, image)
+            yield ImageInput(page.path, error, box.id, place, image)
     for box, error in by_page.unmet():
-        yield Found(box.image, error, box.id, (box.left, box.top, box.width, box.height))
+        yield ImageInput(box.image, error, box.id, (box.left, box.top, box.width, box.height))

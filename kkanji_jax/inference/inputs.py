@@ -15,7 +15,7 @@ MAX_INPUT_BYTES = 200_000_000  # of standard input, which is held in memory
 _PDF_PAGE = re.compile(r"(.+\.pdf)#([1-9]\d*)", re.IGNORECASE | re.DOTALL)
 
 
-class Found(NamedTuple):
+class ImageInput(NamedTuple):
     """Something to read, or why there is nothing.
 
     `image` is read instead of the file, if given: an image, or a function that opens one, and that
@@ -44,7 +44,9 @@ def shown_path(path: str) -> str:
     return content.decode("utf-8", "backslashreplace")
 
 
-def find_images(paths: Iterable[str], passed_over: Counter[str] | None = None) -> Iterator[Found]:
+def find_images(
+    paths: Iterable[str], passed_over: Counter[str] | None = None
+) -> Iterator[ImageInput]:
     """Every image of the paths, in their order; a path that yields none, with its error.
 
     Folders are searched to the bottom, in the order of names; links to folders are not followed,
@@ -60,7 +62,7 @@ def find_images(paths: Iterable[str], passed_over: Counter[str] | None = None) -
             first = next(inside, None)
             if first is None:
                 told = f" (but {told_counts(passed_over)})" if passed_over else ""
-                yield Found(path, f"no images in this folder{told}")
+                yield ImageInput(path, f"no images in this folder{told}")
                 continue
             yield first
             yield from inside
@@ -70,7 +72,7 @@ def find_images(paths: Iterable[str], passed_over: Counter[str] | None = None) -
             yield from pages_of(page[1], int(page[2]))
         else:
             is_there = os.path.lexists(path)
-            yield Found(path, "neither a file nor a folder" if is_there else "no such file")
+            yield ImageInput(path, "neither a file nor a folder" if is_there else "no such file")
 
 
 def told_counts(counts: Counter[str]) -> str:
@@ -80,42 +82,42 @@ def told_counts(counts: Counter[str]) -> str:
     return ", ".join(told + ([f"{rest:,} others"] if rest else []))
 
 
-def _standard_input() -> Found:
+def _standard_input() -> ImageInput:
     content = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
     if not content:
-        return Found(STANDARD_INPUT, "nothing came on standard input")
+        return ImageInput(STANDARD_INPUT, "nothing came on standard input")
     if len(content) > MAX_INPUT_BYTES:
-        return Found(STANDARD_INPUT, f"more than {MAX_INPUT_BYTES:,} bytes on standard input")
+        return ImageInput(STANDARD_INPUT, f"more than {MAX_INPUT_BYTES:,} bytes on standard input")
     stream = io.BytesIO(content)
     stream.name = "standard input"  # pyright: ignore[reportAttributeAccessIssue]
-    return Found(STANDARD_INPUT, image=stream)
+    return ImageInput(STANDARD_INPUT, image=stream)
 
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _images_of(path: str) -> Iterator[Found]:
+def _images_of(path: str) -> Iterator[ImageInput]:
     if _suffix(path) == PDF_SUFFIX:
         yield from pages_of(path)
     elif _suffix(path) in HEIF_SUFFIXES:
-        yield Found(path, image=lambda: open_heif(path))
+        yield ImageInput(path, image=lambda: open_heif(path))
     else:
-        yield Found(path)
+        yield ImageInput(path)
 
 
-def pages_of(path: str, number: int | None = None) -> Iterator[Found]:
+def pages_of(path: str, number: int | None = None) -> Iterator[ImageInput]:
     """The pages of a PDF file as `path#1`, `path#2`, or the one of this number."""
     try:
         pages = pages_of_pdf(path)
         if number is not None and number > len(pages):
             raise ValueError(f"{path} has {len(pages)} pages, expected page {number}")
     except (ValueError, OSError) as err:
-        yield Found(path if number is None else f"{path}#{number}", " ".join(str(err).split()))
+        yield ImageInput(path if number is None else f"{path}#{number}", " ".join(str(err).split()))
         return
     for page_number, render in enumerate(pages, 1):
         if number in (None, page_number):
-            yield Found(f"{path}#{page_number}", image=render)
+            yield ImageInput(f"{path}#{page_number}", image=render)
 
 
 def is_image_name(name: str) -> bool:
@@ -132,12 +134,12 @@ def pdf_of(path: str) -> str | None:
     return page[1] if page else None
 
 
-def _walk(folder: str, passed_over: Counter[str]) -> Iterator[Found]:
+def _walk(folder: str, passed_over: Counter[str]) -> Iterator[ImageInput]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as err:
-        yield Found(folder, f"cannot list this folder: {err.strerror}")
+        yield ImageInput(folder, f"cannot list this folder: {err.strerror}")
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -152,4 +154,4 @@ def _walk(folder: str, passed_over: Counter[str]) -> Iterator[Found]:
             yield from _images_of(entry.path)
         else:
             is_link = entry.is_symlink() and not os.path.exists(entry.path)
-            yield Found(entry.path, "a link to nothing" if is_link else "not a file")
+            yield ImageInput(entry.path, "a link to nothing" if is_link else "not a file")

@@ -12,7 +12,7 @@ from kkanji_jax.data.class_index import character_of, codepoint_of, parse_codepo
 from kkanji_jax.evaluation.intervals import share
 from kkanji_jax.evaluation.tables import write_csv
 from kkanji_jax.files import write_json
-from kkanji_jax.inference.inputs import Found, find_images, shown_path
+from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path
 from kkanji_jax.inference.recogniser import ImageError, Recogniser
 
 TOP = 5
@@ -107,7 +107,7 @@ def _opened(item: Labelled) -> Labelled:
     if item.error:
         return item
     try:
-        return item._replace(image=Found(item.path, image=item.image).source())
+        return item._replace(image=ImageInput(item.path, image=item.image).source())
     except (ValueError, OSError) as err:
         return item._replace(error=" ".join(str(err).split()))
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from kkanji_jax.files import naming_in_errors, write_json
-from kkanji_jax.inference.inputs import Found, shown_path
+from kkanji_jax.inference.inputs import ImageInput, shown_path
 from kkanji_jax.inference.output import RowFormat
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.locks import HeldError, Lock, hold
@@ -162,7 +162,7 @@ class PartialRows:
             "digest": self._done.digest,
         }
 
-    def remaining(self, found: Iterable[Found]) -> Iterator[Found]:
+    def remaining(self, found: Iterable[ImageInput]) -> Iterator[ImageInput]:
         """What is still to be read; ValueError if what was read before is no longer in front."""
         iterator, digest = iter(found), ""
         for _ in range(self._committed.tally.num_images):

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.data.kanji_forms import Form, forms
-from kkanji_jax.inference.inputs import Found, shown_path
+from kkanji_jax.inference.inputs import ImageInput, shown_path
 
 if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     remark: str = ""  # what is remarkable of the image, with "; " between
 
 
-class Asked(NamedTuple):
+class RowOptions(NamedTuple):
     """What a reader wants to be told of each image."""
 
     top_k: int = 5
@@ -49,13 +49,13 @@ class Asked(NamedTuple):
     index: "NeighbourIndex | None" = None
     num_neighbours: int = 0
     is_ink_bright: bool | None = None  # None: found for each image
-    on_steps: "Callable[[Found, Steps], None] | None" = None  # told how each glyph was made
+    on_steps: "Callable[[ImageInput, Steps], None] | None" = None  # told how each glyph was made
 
 
 class _Image(NamedTuple):
     """An image as the network will see it, or why it cannot be read."""
 
-    found: Found
+    found: ImageInput
     glyph: Any = None  # UInt8 [64 64]
     ink: str = ""
     note: "Note | None" = None  # None where it cannot be read
@@ -63,7 +63,7 @@ class _Image(NamedTuple):
 
 
 def predict_rows(
-    recogniser: "Recogniser", found: Iterable[Found], asked: Asked
+    recogniser: "Recogniser", found: Iterable[ImageInput], options: RowOptions
 ) -> Generator[Row, None, None]:
     """Rows of every file in order.
 
@@ -74,7 +74,7 @@ def predict_rows(
     decoder, network = (ThreadPoolExecutor(1, name) for name in ("decoder", "network"))
 
     def start() -> "Future[tuple[list[_Image], Any]]":
-        return network.submit(_outputs_of, recogniser, decoder.submit(_decode, remaining, asked))
+        return network.submit(_outputs_of, recogniser, decoder.submit(_decode, remaining, options))
 
     try:
         under_way = deque((start(), start()))
@@ -83,18 +83,18 @@ def predict_rows(
             if not images:
                 return
             under_way.append(start())
-            yield from _rows_of_batch(recogniser, images, outputs, asked)
+            yield from _rows_of_batch(recogniser, images, outputs, options)
     finally:
         for pool in (decoder, network):
             pool.shutdown(cancel_futures=True)
 
 
-def _decode(remaining: Iterator[Found], asked: Asked) -> list[_Image]:
+def _decode(remaining: Iterator[ImageInput], options: RowOptions) -> list[_Image]:
     """The next batch; empty when there is nothing left."""
-    return [_image_of(item, asked) for item in itertools.islice(remaining, BATCH_SIZE)]
+    return [_image_of(item, options) for item in itertools.islice(remaining, BATCH_SIZE)]
 
 
-def _image_of(item: Found, asked: Asked) -> _Image:
+def _image_of(item: ImageInput, options: RowOptions) -> _Image:
     from kkanji_jax.glyphs.glyph_image import glyph_steps
     from kkanji_jax.glyphs.image_files import load_picture
     from kkanji_jax.inference.pages import PAGE, looks_like_page
@@ -106,9 +106,9 @@ def _image_of(item: Found, asked: Asked) -> _Image:
         picture = load_picture(item.source())
         if item.box is None and looks_like_page(picture):
             return _Image(item._replace(image=None), error=PAGE)
-        steps = glyph_steps(picture, asked.is_ink_bright)
-        if asked.on_steps is not None:
-            asked.on_steps(item, steps)
+        steps = glyph_steps(picture, options.is_ink_bright)
+        if options.on_steps is not None:
+            options.on_steps(item, steps)
     except (ValueError, OSError) as err:
         return _Image(item, error=" ".join(str(err).split()))
     ink = "bright" if steps.is_ink_bright else "dark"
@@ -131,7 +131,7 @@ def _outputs_of(
 
 
 def _rows_of_batch(
-    recogniser: "Recogniser", images: list[_Image], outputs: Any, asked: Asked
+    recogniser: "Recogniser", images: list[_Image], outputs: Any, options: RowOptions
 ) -> Iterator[Row]:
     readings: Iterator[Any] = iter(())
     neighbours: Iterator[Any] = itertools.repeat(())
@@ -140,11 +140,11 @@ def _rows_of_batch(
         notes = [image.note for image in images if image.note is not None]
         readings = iter(
             recogniser.readings_of(
-                logits, glyphs, asked.top_k, characters=asked.characters, notes=notes
+                logits, glyphs, options.top_k, characters=options.characters, notes=notes
             )
         )
-        if asked.index is not None:
-            neighbours = iter(asked.index.nearest(features, asked.num_neighbours))
+        if options.index is not None:
+            neighbours = iter(options.index.nearest(features, options.num_neighbours))
     for image in images:
         item = image.found
         empty = Row(shown_path(item.path), id=item.id, box=item.box, ink=image.ink)
@@ -152,13 +152,13 @@ def _rows_of_batch(
             yield empty._replace(error=image.error)
         else:
             empty = empty._replace(remark="; ".join(image.note.remarks))
-            yield from _rows_of(empty, next(readings), tuple(next(neighbours)), asked)
+            yield from _rows_of(empty, next(readings), tuple(next(neighbours)), options)
 
 
 def _rows_of(
-    empty: Row, reading: Any, neighbours: "tuple[Neighbour, ...]", asked: Asked
+    empty: Row, reading: Any, neighbours: "tuple[Neighbour, ...]", options: RowOptions
 ) -> Iterator[Row]:
-    kept = [c for c in reading if c.probability >= asked.min_probability]
+    kept = [c for c in reading if c.probability >= options.min_probability]
     if not kept:
         verdict = reading.verdict if reading.verdict in WITHOUT_CANDIDATES else "unknown"
         yield empty._replace(verdict=verdict, neighbours=neighbours)

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kkanji_jax.files import written_whole
 from kkanji_jax.glyphs.glyph_image import Steps
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import ImageInput
 
 MAX_ROWS = 40
 CELL_PX, GAP_PX, HEAD_PX, FOOT_PX = 128, 8, 24, 18
@@ -21,7 +21,7 @@ class StepsSheet:
     def __init__(self) -> None:
         self._rows: list[tuple[str, Steps]] = []
 
-    def add(self, found: Found, steps: Steps) -> None:
+    def add(self, found: ImageInput, steps: Steps) -> None:
         """Takes one image, if there is room."""
         if len(self._rows) < MAX_ROWS:
             where = "" if found.box is None else "#" + ",".join(map(str, found.box))

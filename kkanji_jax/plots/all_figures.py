@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Named(NamedTuple):
+class NamedFigure(NamedTuple):
     """A figure still to be drawn: inside `style.house_style`."""
 
     name: str  # of its file, without a suffix
     draw: "Callable[[], Figure]"
 
 
-def all_figures(workdir: Path, font: Font, which: str, dataset: Path | None = None) -> list[Named]:
+def all_figures(
+    workdir: Path, font: Font, which: str, dataset: Path | None = None
+) -> list[NamedFigure]:
     """The figures of the run's log, then those of each evaluated split.
 
     `which` of last and best says whose misclassifications are drawn. With `dataset`, the splits
@@ -49,11 +51,11 @@ def all_figures(workdir: Path, font: Font, which: str, dataset: Path | None = No
     when = f"{describe(log, evaluation)}, {which} evaluation (epoch {evaluation['epoch']:.4g})"
     matrix = evaluation["val_confusion_matrix"]
     figures = [
-        Named("loss_curve", lambda: loss_curve.draw(log)),
-        Named("accuracy_curve", lambda: accuracy_curve.draw(log)),
-        Named("precision_recall_curve", lambda: precision_recall_curve.draw(log)),
-        Named("learning_curves", lambda: learning_curves.draw(log)),
-        Named(
+        NamedFigure("loss_curve", lambda: loss_curve.draw(log)),
+        NamedFigure("accuracy_curve", lambda: accuracy_curve.draw(log)),
+        NamedFigure("precision_recall_curve", lambda: precision_recall_curve.draw(log)),
+        NamedFigure("learning_curves", lambda: learning_curves.draw(log)),
+        NamedFigure(
             "top_misclassifications",
             lambda: top_misclassifications.draw(matrix, class_index, font, when),
         ),
@@ -82,7 +84,7 @@ def evaluation_named(log: RunLog, workdir: Path, which: str) -> dict[str, Any]:
 
 def _long_tail_of_log(
     workdir: Path, log: RunLog, evaluation: dict[str, Any], class_index: ClassIndex
-) -> list[Named]:
+) -> list[NamedFigure]:
     steps = finished_steps(workdir)
     if not steps:
         return []
@@ -90,33 +92,35 @@ def _long_tail_of_log(
     matrix = np.asarray(evaluation["val_confusion_matrix"], np.int64)
     labels, predicted = (np.repeat(matrix[:, column], matrix[:, 2]) for column in (0, 1))
     rows = by_class_size(labels, predicted, class_index, train_counts)
-    return [Named("long_tail_val", lambda: long_tail.draw(rows, describe(log, evaluation)))]
+    return [NamedFigure("long_tail_val", lambda: long_tail.draw(rows, describe(log, evaluation)))]
 
 
-def _figures_of_split(split: Evaluated) -> list[Named]:
+def _figures_of_split(split: Evaluated) -> list[NamedFigure]:
     content, subtitle = split.content, split.subtitle
     figures = [
-        Named(
+        NamedFigure(
             f"long_tail_{split.split}",
             lambda: long_tail.draw(content["by_class_size"], subtitle),
         )
     ]
     if "reliability" in content:  # an eval.json of version 0.1.0 has none
         figures += [
-            Named(
+            NamedFigure(
                 f"reliability_{split.split}", lambda: reliability_diagram.draw(content, subtitle)
             ),
-            Named(f"risk_coverage_{split.split}", lambda: risk_coverage.draw(content, subtitle)),
+            NamedFigure(
+                f"risk_coverage_{split.split}", lambda: risk_coverage.draw(content, subtitle)
+            ),
         ]
     return figures
 
 
 def _figures_with_images(
     split: Evaluated, dataset: Path, class_index: ClassIndex, font: Font
-) -> list[Named]:
+) -> list[NamedFigure]:
     pictures = load_pictures(split, dataset, class_index)
     figures = [
-        Named(
+        NamedFigure(
             f"confused_glyphs_{split.split}",
             lambda: confused_glyphs.draw(pictures, class_index, font, split.subtitle),
         )
@@ -124,7 +128,7 @@ def _figures_with_images(
     suspects = split.table("suspects.csv")
     if suspects:
         figures.append(
-            Named(
+            NamedFigure(
                 f"suspected_labels_{split.split}",
                 lambda: suspected_labels.draw(
                     suspects, pictures, class_index, font, split.subtitle

@@ -30,9 +30,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.data.scripts import script_of
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.recogniser import Recogniser, load
-from kkanji_jax.inference.rows import Asked, predict_rows
+from kkanji_jax.inference.rows import RowOptions, predict_rows
 
 PAPER, INK = (226, 208, 172), (52, 44, 40)
 VERMILION = (205, 62, 44)
@@ -134,8 +134,8 @@ def readable(
 
 def read(recogniser: Recogniser, sources: Sequence[Any]) -> list[Any]:
     """The first row of `predict` for each source."""
-    found = [Found(str(number), image=source) for number, source in enumerate(sources)]
-    return list(predict_rows(recogniser, found, Asked(1)))
+    found = [ImageInput(str(number), image=source) for number, source in enumerate(sources)]
+    return list(predict_rows(recogniser, found, RowOptions(1)))
 
 
 # --- kinds --------------------------------------------------------------------------------------

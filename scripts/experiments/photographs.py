@@ -27,7 +27,7 @@ from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.calibration import VERDICTS
 from kkanji_jax.inference.boxes import Box, crops_of
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.recogniser import Recogniser, load
 
 SUMMARIES = summaries.SUMMARIES / "photographs"
@@ -53,7 +53,7 @@ def read_scans(folder: Path) -> Iterator[Shown]:
             Box(int(row["x"]), int(row["y"]), int(row["w"]), int(row["h"]), row["codepoint"])
             for row in rows
         ]
-        for found in crops_of([Found(str(folder / f"{page}.jpg"))], boxes):
+        for found in crops_of([ImageInput(str(folder / f"{page}.jpg"))], boxes):
             if found.error:
                 raise ValueError(f"{found.path}: {found.error}")
             yield Shown("page_scans", page.split("_")[0], found.id, found.image)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from kkanji_jax.inference import boxes as boxes_lib
 from kkanji_jax.inference.boxes import Box, BoxesByPage, crops_of, read_boxes
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import ImageInput
 
 WRITTEN = {
     "x,y,w,h\n10,20,30,40\n": [Box(10, 20, 30, 40)],
@@ -127,7 +127,7 @@ def test_boxes_that_name_a_page_belong_to_it_alone():
 def test_boxes_of_a_page_that_does_not_come_are_rows_with_an_error(page: Path):
     named = ["page", "PAGE.png", "page.jpg", "elsewhere/page.png", "other", "日本"]
     boxes = [Box(0, 0, 9, 9, str(number), name) for number, name in enumerate(named)]
-    good, *bad = crops_of([Found(str(page))], boxes)
+    good, *bad = crops_of([ImageInput(str(page))], boxes)
     assert good.id == "0" and not good.error
     assert [(f.path, f.id, f.box) for f in bad] == [
         (name, str(number), (0, 0, 9, 9)) for number, name in enumerate(named) if number
@@ -145,7 +145,7 @@ def page(tmp_path: Path, rng: np.random.Generator) -> Path:
 def test_crops_are_the_pages_pixels_and_cut_at_its_edge(page: Path):
     pixels = np.asarray(Image.open(page))
     boxes = [Box(5, 7, 20, 30, "inside"), Box(80, -4, 20, 10, "over the edge")]
-    inside, over = crops_of([Found(str(page))], boxes)
+    inside, over = crops_of([ImageInput(str(page))], boxes)
     np.testing.assert_array_equal(inside.image, pixels[7:37, 5:25])
     np.testing.assert_array_equal(over.image, pixels[0:6, 80:90])
     assert (inside.id, inside.box, over.box) == ("inside", (5, 7, 20, 30), (80, -4, 20, 10))
@@ -161,7 +161,7 @@ def test_crops_are_the_pages_pixels_and_cut_at_its_edge(page: Path):
     ],
 )
 def test_a_box_that_cuts_out_nothing_is_an_error_among_others(box: Box, expected: str, page: Path):
-    bad, good = crops_of([Found(str(page))], [box, Box(0, 0, 9, 9)])
+    bad, good = crops_of([ImageInput(str(page))], [box, Box(0, 0, 9, 9)])
     assert expected in bad.error and bad.image is None
     assert not good.error and good.image.shape == (9, 9)
 
@@ -169,7 +169,7 @@ def test_a_box_that_cuts_out_nothing_is_an_error_among_others(box: Box, expected
 def test_a_page_that_cannot_be_read_or_has_no_boxes_is_an_error_among_others(page: Path):
     broken = page.with_name("broken.png")
     broken.write_text("no image")
-    pages = [Found(str(broken)), Found("gone.png", "no such file"), Found(str(page))]
+    pages = [ImageInput(str(broken)), ImageInput("gone.png", "no such file"), ImageInput(str(page))]
     boxes = [Box(0, 0, 9, 9, "", "broken"), Box(0, 0, 9, 9, "", "page"), Box(1, 1, 1, 1, "", "x")]
     told = [(found.path, found.error[:22]) for found in crops_of(pages, boxes)]
     assert told == [
@@ -178,7 +178,7 @@ def test_a_page_that_cannot_be_read_or_has_no_boxes_is_an_error_among_others(pag
         (str(page), ""),
         ("x", "the file of boxes name"),
     ]
-    none, _ = crops_of([Found(str(page))], [Box(0, 0, 9, 9, "", "other")])
+    none, _ = crops_of([ImageInput(str(page))], [Box(0, 0, 9, 9, "", "other")])
     assert "has none for this page" in none.error
 
 
@@ -189,6 +189,6 @@ def test_a_large_scan_is_a_page_but_no_single_character(tmp_path: Path):
     Image.new("1", (5616, 3744), 1).save(scan)
     with pytest.raises(ValueError, match="expected at most"):
         load_image(scan)
-    (found,) = crops_of([Found(str(scan))], [Box(5000, 3000, 100, 100)])
+    (found,) = crops_of([ImageInput(str(scan))], [Box(5000, 3000, 100, 100)])
     assert found.image.shape == (100, 100)
     assert boxes_lib.MAX_PAGE_PIXELS < 2 * 89_478_485  # where Pillow itself refuses

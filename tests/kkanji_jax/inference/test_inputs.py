@@ -14,7 +14,7 @@ from PIL import Image
 from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.inference.boxes import Box, crops_of
-from kkanji_jax.inference.inputs import Found, find_images
+from kkanji_jax.inference.inputs import ImageInput, find_images
 
 
 def test_links_that_run_in_a_circle_and_unreadable_folders_end(tmp_path: Path):
@@ -135,7 +135,7 @@ def test_a_missing_package_is_named_with_its_extra(
 
 def test_a_file_named_directly_is_tried_whatever_its_suffix(tmp_path: Path):
     (tmp_path / "scan").touch()
-    assert list(find_images([str(tmp_path / "scan")])) == [Found(str(tmp_path / "scan"))]
+    assert list(find_images([str(tmp_path / "scan")])) == [ImageInput(str(tmp_path / "scan"))]
 
 
 def test_standard_input_is_one_image(monkeypatch, tmp_path: Path, rng: np.random.Generator):

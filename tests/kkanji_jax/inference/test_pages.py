@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.pages import PAGE, looks_like_page
-from kkanji_jax.inference.rows import Asked, predict_rows
+from kkanji_jax.inference.rows import RowOptions, predict_rows
 
 
 @pytest.fixture
@@ -61,5 +61,5 @@ class Never:
 
 
 def test_a_page_without_boxes_is_a_row_that_says_so(page: Image.Image):
-    (row,) = predict_rows(Never(), [Found("p.png", image=page)], Asked())  # pyright: ignore
+    (row,) = predict_rows(Never(), [ImageInput("p.png", image=page)], RowOptions())  # pyright: ignore
     assert row.error == PAGE and row.rank is None and row.character is None

@@ -11,11 +11,11 @@ import pytest
 
 from kkanji_jax.data.kanji_forms import forms
 from kkanji_jax.glyphs.glyph_image import glyph_image
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.neighbours import Neighbour
 from kkanji_jax.inference.output import RowFormat, write_rows
 from kkanji_jax.inference.recogniser import Candidate, Reading
-from kkanji_jax.inference.rows import Asked, Row, predict_rows
+from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
 
 COLUMNS = [
     "path",
@@ -57,10 +57,10 @@ def test_a_long_stream_is_read_in_batches_as_it_is_written(tiny_source: Path):
         for number in range(1000):
             drawn += 1
             bad = number % 100 == 50
-            yield Found("gone.png") if bad else Found(files[number % len(files)])
+            yield ImageInput("gone.png") if bad else ImageInput(files[number % len(files)])
 
     counting = CountingRecogniser()
-    rows = predict_rows(counting, stream(), Asked(1))  # pyright: ignore[reportArgumentType]
+    rows = predict_rows(counting, stream(), RowOptions(1))  # pyright: ignore[reportArgumentType]
     first = next(rows)
     # The batch that is told, one in the network, one that is decoded; no more are held.
     assert 128 <= drawn <= 3 * 128 and first.path == files[0]
@@ -82,8 +82,8 @@ def test_an_error_of_the_network_reaches_the_reader(rng: np.random.Generator):
                 raise ValueError("the second batch is not read")
             return super().outputs(glyphs)
 
-    found = [Found("a.png", image=rng.integers(0, 256, (64, 64), np.uint8))] * 300
-    rows = predict_rows(Broken(), found, Asked(1))  # pyright: ignore[reportArgumentType]
+    found = [ImageInput("a.png", image=rng.integers(0, 256, (64, 64), np.uint8))] * 300
+    rows = predict_rows(Broken(), found, RowOptions(1))  # pyright: ignore[reportArgumentType]
     for _ in range(128):
         next(rows)
     with pytest.raises(ValueError, match="the second batch is not read"):
@@ -92,10 +92,10 @@ def test_an_error_of_the_network_reaches_the_reader(rng: np.random.Generator):
 
 def test_an_error_of_what_finds_images_reaches_the_reader():
     def stream():
-        yield Found("gone.png")
+        yield ImageInput("gone.png")
         raise ValueError("no such page")
 
-    rows = predict_rows(CountingRecogniser(), stream(), Asked(1))  # pyright: ignore[reportArgumentType]
+    rows = predict_rows(CountingRecogniser(), stream(), RowOptions(1))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="no such page"):
         next(rows)
 
@@ -108,9 +108,9 @@ def test_a_reader_who_stops_early_leaves_no_thread_behind(rng: np.random.Generat
         nonlocal drawn
         while True:
             drawn += 1
-            yield Found("a.png", image=image)
+            yield ImageInput("a.png", image=image)
 
-    rows = predict_rows(CountingRecogniser(), stream(), Asked(1))  # pyright: ignore[reportArgumentType]
+    rows = predict_rows(CountingRecogniser(), stream(), RowOptions(1))  # pyright: ignore[reportArgumentType]
     before = threading.active_count()
     next(rows)
     assert threading.active_count() > before
@@ -212,8 +212,8 @@ class Sure:
 def test_improbable_candidates_are_left_out_and_their_image_is_unknown(
     least: float, kept: int, rng: np.random.Generator
 ):
-    found = [Found("a.png", image=rng.integers(0, 256, (64, 64), np.uint8))]
-    rows = list(predict_rows(Sure(), found, Asked(min_probability=least)))  # pyright: ignore[reportArgumentType]
+    found = [ImageInput("a.png", image=rng.integers(0, 256, (64, 64), np.uint8))]
+    rows = list(predict_rows(Sure(), found, RowOptions(min_probability=least)))  # pyright: ignore[reportArgumentType]
     if kept:
         assert [row.rank for row in rows] == [1, 2, 3][:kept]
         assert {row.verdict for row in rows} == {"accept"}
@@ -233,8 +233,8 @@ def crossed(width: int, height: int) -> np.ndarray:
 
 
 def rows_for(image: np.ndarray, **asked) -> list[Row]:
-    found = [Found("a.png", image=image)]
-    return list(predict_rows(Sure(), found, Asked(1, **asked)))  # pyright: ignore[reportArgumentType]
+    found = [ImageInput("a.png", image=image)]
+    return list(predict_rows(Sure(), found, RowOptions(1, **asked)))  # pyright: ignore[reportArgumentType]
 
 
 def test_which_is_the_ink_is_found_or_told():

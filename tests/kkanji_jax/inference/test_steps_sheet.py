@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from kkanji_jax.glyphs.glyph_image import glyph_steps
-from kkanji_jax.inference.inputs import Found
+from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.steps_sheet import CELL_PX, FOOT_PX, GAP_PX, HEAD_PX, MAX_ROWS, StepsSheet
 
 
@@ -23,9 +23,9 @@ def test_each_step_of_each_picture_is_drawn_up_to_a_limit(tmp_path: Path):
     glyph = np.zeros((64, 64), np.uint8)
     glyph[10:50, 30:36] = 255
     sheet = StepsSheet()
-    sheet.add(Found("春.png", box=(1, 2, 3, 4)), glyph_steps(paper))
+    sheet.add(ImageInput("春.png", box=(1, 2, 3, 4)), glyph_steps(paper))
     for _ in range(MAX_ROWS + 3):
-        sheet.add(Found("glyph.png"), glyph_steps(glyph))
+        sheet.add(ImageInput("glyph.png"), glyph_steps(glyph))
     sheet.save(tmp_path / "steps.png")
     drawn = np.asarray(Image.open(tmp_path / "steps.png").convert("L"))
     assert len(drawn) == HEAD_PX + MAX_ROWS * (CELL_PX + FOOT_PX + GAP_PX)
