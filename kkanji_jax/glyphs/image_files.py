@@ -13,6 +13,7 @@ from kkanji_jax.array_types import Int, Shaped, UInt8
 DEPTHS = (0xFF, 0x3FF, 0xFFF, 0xFFFF)  # the greatest value of 8, 10, 12 and 16 bits
 SHOWN = 64  # grey levels between ink and white paper: enough to be ink on it
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
+MAX_PAGE_PIXELS = 100_000_000  # a scan of a double page at 600 dpi has a third of that
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(

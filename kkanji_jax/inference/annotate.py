@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.files import written_whole
-from kkanji_jax.glyphs.image_files import open_image
-from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS
+from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, open_image
 from kkanji_jax.inference.rows import Row
 
 COLOURS = {

@@ -213,16 +213,18 @@ def _down(layout: _Layout, column: list[int]) -> list[int]:
 
 def _num_abreast(layout: _Layout, column: list[int]) -> int:
     """How many boxes at the column's head belong to a note in two columns; 0 for none."""
-    last = 0
+    last = -1
     for number, i in enumerate(column):
-        if number > last:
-            break
+        beside = []
         for other in range(number + 1, len(column)):
-            if _is_beside(layout, i, column[other]):
-                last = max(last, other)
-            elif layout.y[column[other]] - layout.y[i] > 2 * layout.usual_height:
+            if layout.y[column[other]] - layout.y[i] > 2 * layout.usual_height:
                 break
-    return last + 1 if last else 0
+            if _is_beside(layout, i, column[other]):
+                beside.append(other)
+        if number > last and not beside:
+            break
+        last = max([last, *beside])
+    return last + 1
 
 
 def _is_beside(layout: _Layout, one: int, other: int) -> bool:
