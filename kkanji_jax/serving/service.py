@@ -50,7 +50,8 @@ class Service:
 
     `load` is called in a thread when `running` is entered; until it has returned,
     requests are refused with 503. If it raises, that is `failure`, and `on_failure` is called.
-    Decoding goes on in as many threads as there are cores, the network runs in one.
+    Files are decoded in as many threads as there are cores; the network has a thread of its own,
+    and so have the short pieces of work, which would else wait behind long ones.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Service:
         self.failure: BaseException | None = None
         self._load, self._on_failure = load, on_failure
         self._decoders: ThreadPoolExecutor | None = None
+        self._quick: ThreadPoolExecutor | None = None
         self._batcher: Batcher | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Loads the model and answers; at the end of the block all answers must be out."""
         self._decoders = ThreadPoolExecutor(_num_cores(), "decoder")
+        self._quick = ThreadPoolExecutor(1, "quick")
         self._batcher = Batcher(
             self._outputs,
             batch_size=self.limits.batch_size,
@@ -83,7 +86,8 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._decoders.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._decoders, self._quick):
+                pool.shutdown(wait=False, cancel_futures=True)
 
     async def _start(self) -> None:
         loading = asyncio.get_running_loop().run_in_executor(None, self._load_and_run_once)
@@ -128,16 +132,15 @@ class Service:
         self._require_room(1)
         rows, characters = row_options(options, self.recogniser.class_index)
         async with self._body_of(request) as body:
-            assert self._decoders is not None
             told = request.headers.get("content-type", "")
-            in_decoders = asyncio.get_running_loop().run_in_executor
-            uploads = await in_decoders(self._decoders, uploads_of, body, told, self.limits)
+            in_pool = asyncio.get_running_loop().run_in_executor
+            uploads = await in_pool(self._quick, uploads_of, body, told, self.limits)
             num_images = sum(1 if one.boxes is None else len(one.boxes) for one in uploads)
             self._require_room(num_images)
             self.metrics.num_queued += num_images
             try:
                 decoded, outputs = await self._read(uploads, rows)
-                answered = await in_decoders(self._decoders, self._rows_of, decoded, outputs, rows)
+                answered = await in_pool(self._quick, self._rows_of, decoded, outputs, rows)
             finally:
                 self.metrics.num_queued -= num_images
         for row in answered:
@@ -192,11 +195,11 @@ class Service:
         self, uploads: list[Upload], options: RowOptions
     ) -> tuple[list[DecodedImage], tuple[np.ndarray, ...] | None]:
         """What `rows_of_images` takes. Refusal 422 for a file that cannot be read and is alone."""
-        assert self._batcher is not None and self._decoders is not None
-        in_decoders = asyncio.get_running_loop().run_in_executor
+        assert self._batcher is not None
+        in_pool = asyncio.get_running_loop().run_in_executor
         with self._batcher.coming():
             # Each file in one thread, so that there are never more pages in memory than threads.
-            work = [in_decoders(self._decoders, _decode, one, options) for one in uploads]
+            work = [in_pool(self._decoders, _decode, one, options) for one in uploads]
             decoded = [image for images in await asyncio.gather(*work) for image in images]
         if len(uploads) == 1 and len(decoded) == 1:
             only = decoded[0]
