@@ -69,7 +69,13 @@ def serve(args: argparse.Namespace) -> None:
     try:
         from kkanji_jax.serving.app import make_app
         from kkanji_jax.serving.page_files import page_routes
-        from kkanji_jax.serving.server import listening, make_server, serve_until_stopped, url_of
+        from kkanji_jax.serving.server import (
+            listening,
+            make_server,
+            serve_until_stopped,
+            silence_pillow,
+            url_of,
+        )
         from kkanji_jax.serving.service import Service
     except ModuleNotFoundError as err:
         raise ValueError(f"{err}, which serving needs: {NOT_INSTALLED}") from err
@@ -89,6 +95,7 @@ def serve(args: argparse.Namespace) -> None:
     server = make_server(app, limits)
     listener = listening(args.host, args.port)
     print(f"serving {model} on {url_of(listener)}", file=sys.stderr)
+    silence_pillow()
     serve_until_stopped(server, listener)
     if service.failure is not None:
         raise service.failure

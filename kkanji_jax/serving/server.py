@@ -1,13 +1,16 @@
 """The process that listens: a socket, uvicorn, and how it ends."""
 
+import logging
 import signal
 import socket
 import threading
 import time
+import warnings
 from asyncio import TimerHandle
 from collections.abc import Callable
 from types import FrameType
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,6 +18,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kkanji_jax.serving.limits import Limits
 
 HEAD_TIMEOUT_S = 10.0
+# Longer than clients and proxies keep an idle connection (60 s in nginx): it is theirs to close,
+# or a request that they send at that moment is lost.
+KEEP_ALIVE_S = 75
 MAX_HEAD_BYTES = 65_536  # a list of 3,000 characters in the query string has 27,000
 BACKLOG = 512
 
@@ -42,19 +48,21 @@ class TimedProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._began_s = None
         elif self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            self._arm()
+            is_between = self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+            self._arm(is_between)
 
     def on_response_complete(self) -> None:
         """The next request counts anew."""
         self._began_s = None
         super().on_response_complete()
 
-    def _arm(self) -> None:
-        assert self._began_s is not None
-        remaining_s = self._began_s + HEAD_TIMEOUT_S - time.monotonic()
-        task: TimerHandle = self.loop.call_later(
-            max(remaining_s, 0), self.timeout_keep_alive_handler
-        )
+    def _arm(self, is_between: bool = False) -> None:
+        if is_between:  # the last byte of a body that nobody waited for has come
+            self._began_s, remaining_s = None, float(self.timeout_keep_alive)
+        else:
+            assert self._began_s is not None
+            remaining_s = max(self._began_s + HEAD_TIMEOUT_S - time.monotonic(), 0)
+        task: TimerHandle = self.loop.call_later(remaining_s, self.timeout_keep_alive_handler)
         self.timeout_keep_alive_task = task
 
 
@@ -88,9 +96,16 @@ def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(limits.stop_timeout_s)),
     )
     return uvicorn.Server(config)
+
+
+def silence_pillow() -> None:
+    """What Pillow says of damaged files stands in answers, and not in this process's log."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def serve_until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:

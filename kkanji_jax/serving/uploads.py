@@ -79,7 +79,7 @@ class Upload(NamedTuple):
         try:
             with open_image(self._stream(), self.name) as opened:
                 return opened.size
-        except ValueError as err:
+        except (ValueError, OSError) as err:
             if isinstance(err.__cause__, Image.DecompressionBombError):
                 raise Refusal(413, str(err)) from err
             return None  # the row of this image, or the answer, will say what is wrong

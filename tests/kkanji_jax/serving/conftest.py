@@ -123,6 +123,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         server.process.wait()
 
 
+@pytest.fixture(scope="session")
+def recogniser():
+    """The model of the package by ONNX, in this process."""
+    from kkanji_jax.inference.recogniser import load
+
+    return load(backend="onnx")
+
+
 @pytest.fixture
 def in_thread() -> Iterator[Callable[..., str]]:
     """Serves a Service in a thread of this process, where tests reach into it; gives its URL."""

@@ -56,9 +56,11 @@ def _page() -> Image.Image:
 
 
 @pytest.fixture
-def told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+def told(folder: Path, tmp_path: Path, recogniser, monkeypatch: pytest.MonkeyPatch) -> Told:
     """What predict writes of files of the folder, called by their names alone."""
     monkeypatch.chdir(folder)
+    # It would load the same model each time.
+    monkeypatch.setattr("kkanji_jax.inference.recogniser.load", lambda *_, **__: recogniser)
 
     def call(*arguments: object, form: str = "json") -> bytes:
         out = tmp_path / "rows"
