@@ -18,7 +18,6 @@ class Limits:
     max_images: int = 256
     max_queue: int = 512
     max_held_bytes: int = 400_000_000  # bodies of all requests under way
-    max_top_k: int = 100
     body_timeout_s: float = 30.0
     stop_timeout_s: float = 30.0  # for the answers that are under way
     batch_size: int = 64  # images that go through the network together

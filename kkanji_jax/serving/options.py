@@ -10,6 +10,7 @@ from kkanji_jax.inference.characters import NAMED, Characters, characters_in, ch
 from kkanji_jax.inference.rows import RowOptions
 from kkanji_jax.serving.limits import Refusal
 
+MAX_TOP_K = 100  # a request may have hundreds of images
 IS_INK_BRIGHT = {"auto": None, "yes": True, "no": False}
 
 
@@ -19,7 +20,8 @@ class RequestOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     top_k: Annotated[
-        int, Field(alias="top-k", ge=1, le=100, description="Candidates an image.", examples=[3])
+        int,
+        Field(alias="top-k", ge=1, le=MAX_TOP_K, description="Candidates an image.", examples=[3]),
     ] = 5
     chars: Annotated[
         str | None,
