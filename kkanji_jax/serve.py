@@ -73,7 +73,7 @@ def serve(args: argparse.Namespace) -> None:
             listening,
             make_server,
             serve_until_stopped,
-            silence_pillow,
+            silence_parsers,
             url_of,
         )
         from kkanji_jax.serving.service import Service
@@ -95,7 +95,7 @@ def serve(args: argparse.Namespace) -> None:
     server = make_server(app, limits)
     listener = listening(args.host, args.port)
     print(f"serving {model} on {url_of(listener)}", file=sys.stderr)
-    silence_pillow()
+    silence_parsers()
     serve_until_stopped(server, listener)
     if service.failure is not None:
         raise service.failure

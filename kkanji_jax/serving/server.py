@@ -102,9 +102,10 @@ def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def silence_pillow() -> None:
-    """What Pillow says of damaged files stands in answers, and not in this process's log."""
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+def silence_parsers() -> None:
+    """What is wrong with files and forms stands in answers, and not in this process's log."""
+    for name in ("PIL", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

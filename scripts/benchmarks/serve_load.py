@@ -1,6 +1,6 @@
 """Requests to a server: one after another, many at once, and many at once without batches.
 
-    python scripts/benchmarks/serve_load.py --images DIR [--requests 300] [--clients 32] [--rounds 3]
+    python scripts/benchmarks/serve_load.py --images DIR [--requests 300] [--clients 32]
 
 Starts `python -m kkanji_jax.serve` twice, as it is and with --batch-size 1, and posts the first 200
 images of DIR to them in turns, one image a request. A client sends its next request when it has its
