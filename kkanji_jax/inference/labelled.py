@@ -18,6 +18,7 @@ from kkanji_jax.inference.recogniser import ImageError, Recogniser
 TOP = 5
 BATCH_SIZE = 128
 SCORES, READINGS, CONFUSIONS = "images.json", "images.csv", "images_confusions.csv"
+CONFUSIONS_FIGURE = "images_confusions.png"
 _PATHS, _LABELS = ("path", "image", "file", "filename"), ("codepoint", "character", "label")
 
 
@@ -87,17 +88,17 @@ def read_labelled(
     """What the model reads in each image; an image that cannot be read has its error."""
     answers: list[Answer] = []
     for start in range(0, len(labelled), BATCH_SIZE):
-        opened = [_opened(item) for item in labelled[start : start + BATCH_SIZE]]
+        batch = labelled[start : start + BATCH_SIZE]
+        opened = [_opened(item) for item in batch]
         sources = [item.image for item in opened if not item.error]
         readings = iter(recogniser.predict(sources, TOP, on_error="row"))
-        for item in opened:
-            read = item._replace(image=None)
-            reading = ImageError(item.error, 0, item.path) if item.error else next(readings)
+        for item, there in zip(batch, opened, strict=True):
+            reading = ImageError(there.error, 0, item.path) if there.error else next(readings)
             if isinstance(reading, ImageError):
-                answers.append(Answer(read, error=str(reading)))
+                answers.append(Answer(item, error=str(reading)))
             else:
                 names = tuple(candidate.codepoint for candidate in reading)
-                answers.append(Answer(read, names, reading.verdict))
+                answers.append(Answer(item, names, reading.verdict))
         report("images", len(answers), len(labelled))
     return answers
 
@@ -107,9 +108,14 @@ def _opened(item: Labelled) -> Labelled:
     if item.error:
         return item
     try:
-        return item._replace(image=ImageInput(item.path, image=item.image).source())
+        return item._replace(image=open_labelled(item))
     except (ValueError, OSError) as err:
         return item._replace(error=" ".join(str(err).split()))
+
+
+def open_labelled(item: Labelled) -> Any:
+    """What `load_picture` takes; ValueError or OSError for an image that cannot be opened."""
+    return ImageInput(item.path, image=item.image).source()
 
 
 def scores_of(answers: list[Answer], known: frozenset[str]) -> dict[str, Any]:
