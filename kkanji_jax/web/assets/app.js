@@ -49,10 +49,10 @@ function post(image, then) {
   asked += 1;
   waiting.set(asked, then);
   const ink = $("ink").value;
-  const isInkBright = mode === "draw" || ink === "auto" ? null : ink === "bright";
+  const inkIsBright = mode === "draw" || ink === "auto" ? null : ink === "bright";
   const which = $("characters").value;
   const characters = which === "listed" ? $("listed").value : which;
-  worker.postMessage({ id: asked, image, isInkBright, characters }, [image.data.buffer]);
+  worker.postMessage({ id: asked, image, inkIsBright, characters }, [image.data.buffer]);
   return asked;
 }
 

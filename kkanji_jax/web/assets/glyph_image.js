@@ -126,7 +126,7 @@ function paperColour({ red, green, luma: grey, width, height }) {
  * {glyph, trouble, remarks} of a canvas's pixels, as Python's glyph_steps has them. `inkIsBright` says
  * what it would else find out.
  */
-export function glyphOf(image, inkIsBright = null) {
+export function glyphOf(image, { inkIsBright = null } = {}) {
   const seen = picture(image);
   const grey = greyOfPicture(seen);
   const made = stepsOf(grey, inkIsBright);

@@ -1,6 +1,6 @@
 // Reads pictures off the page's own thread.
 //
-// In: {id, image, isInkBright, characters}: pixels as getImageData gives them; null or whether the ink
+// In: {id, image, inkIsBright, characters}: pixels as getImageData gives them; null or whether the ink
 // is brighter than the paper; "all", a script, or a text of the characters that it may be.
 // Out: {progress}, {ready}, {id, glyph, reading, lacking, milliseconds}, {id, noneKnown} where the
 // model knows none of the characters, or {failed, detail}: what strings.js calls it.
@@ -61,7 +61,7 @@ loaded.then(
   },
 );
 
-addEventListener("message", async ({ data: { id, image, isInkBright, characters } }) => {
+addEventListener("message", async ({ data: { id, image, inkIsBright, characters } }) => {
   const { model, network } = await loaded;
   const start = performance.now();
   const { ids, lacking } = allowedIds(characters, model);
@@ -69,7 +69,7 @@ addEventListener("message", async ({ data: { id, image, isInkBright, characters 
     postMessage({ id, noneKnown: true });
     return;
   }
-  const { glyph, trouble, remarks } = glyphOf(image, isInkBright);
+  const { glyph, trouble, remarks } = glyphOf(image, { inkIsBright });
   const logits = trouble ? null : network.run(glyph.data);
   const reading = readingOf(logits, model, trouble, remarks, ids);
   postMessage({ id, glyph: glyph.data, reading, lacking, milliseconds: performance.now() - start });

@@ -145,7 +145,7 @@ def test_the_page_takes_the_inks_tone_as_it_is_told(node: Node, rng, is_ink_brig
     told = node(
         'import { glyphOf } from "./glyph_image.js";'
         + READ_IMAGES
-        + f"const made = images.map((image) => glyphOf(image, {json.dumps(is_ink_bright)}));"
+        + f"const made = images.map((image) => glyphOf(image, {{ inkIsBright: {json.dumps(is_ink_bright)} }}));"
         "const answer = made.map((m) => ({ trouble: m.trouble, data: [...m.glyph.data] }));",
         pictures,
     )
@@ -263,11 +263,11 @@ def test_an_answer_among_some_characters_is_that_of_predict(node: Node, tiny_run
 
 
 def test_kana_are_asked_for_and_a_list_of_strangers_is_no_answer(node: Node):
-    model = {"codepoints": ["U+3042", "U+6625"], "scripts": "ai"}
+    model = {"codepoints": ["U+3042", "U+6625"], "scripts": "ai"}  # kana, kanji
     told = node(
         'import { allowedIds } from "./reading.js";'
-        f"const model = {json.dumps(model)};"
-        'const answer = ["all", "kana", "kanji", "犬", ""].map((c) => allowedIds(c, model));'
+        f"const tiny = {json.dumps(model)};"
+        'const answer = ["all", "kana", "kanji", "犬", ""].map((c) => allowedIds(c, tiny));'
     )
     assert [each["ids"] for each in told] == [None, [0], [1], [], []]
     assert told[3]["lacking"] == ["U+72AC"]
@@ -302,6 +302,12 @@ def test_it_names_no_address_but_those_it_cites_and_allows_only_its_own_files():
     assert policy[1].count("unsafe") == 1
     attribution = "“KMNIST Dataset” (created by CODH), adapted from “Kuzushiji Dataset”"
     assert attribution in html
+
+
+def test_the_page_without_its_weights_stays_small():
+    sizes = {path.name: path.stat().st_size for path in web.ASSETS.iterdir()}
+    assert sum(sizes.values()) <= 200_000, sizes
+    assert max(sizes.values()) <= 30_000, sizes
 
 
 def test_both_languages_say_everything(node: Node):
