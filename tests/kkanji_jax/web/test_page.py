@@ -145,7 +145,8 @@ def test_the_page_takes_the_inks_tone_as_it_is_told(node: Node, rng, is_ink_brig
     told = node(
         'import { glyphOf } from "./glyph_image.js";'
         + READ_IMAGES
-        + f"const made = images.map((image) => glyphOf(image, {{ inkIsBright: {json.dumps(is_ink_bright)} }}));"
+        + f"const options = {{ inkIsBright: {json.dumps(is_ink_bright)} }};"
+        "const made = images.map((image) => glyphOf(image, options));"
         "const answer = made.map((m) => ({ trouble: m.trouble, data: [...m.glyph.data] }));",
         pictures,
     )
