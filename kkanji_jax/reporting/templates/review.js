@@ -30,6 +30,8 @@ const groups = (() => {
   );
 })();
 
+const groupOf = new Map(groups.flatMap(({ members }, at) => members.map((number) => [number, at])));
+
 const say = (text) => {
   $("status").textContent = text;
 };
@@ -90,7 +92,7 @@ function undo() {
   keep();
   refresh(before.map(([number]) => number));
   const [first] = before[0];
-  const group = groups.findIndex(({ members }) => members.includes(first));
+  const group = groupOf.get(first);
   if (group !== state.group) showGroup(group);
   goTo(groups[group].members.indexOf(first));
   say(before.length === 1 ? "Undone." : `Undone: ${before.length} images.`);
@@ -236,7 +238,7 @@ function refresh(numbers) {
     const card = $(`card-${number}`);
     if (card) paint(card, number);
   }
-  groups.forEach((_, number) => tellLeft(number));
+  for (const group of new Set(numbers.map((number) => groupOf.get(number)))) tellLeft(group);
   tellDone();
 }
 
