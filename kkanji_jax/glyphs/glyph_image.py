@@ -4,12 +4,14 @@
 what is remarkable, `normalise_glyph` starts from grey and `is_blank` says that there is no ink.
 """
 
+import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from kkanji_jax.array_types import Bool, Shaped, UInt8
+from kkanji_jax.array_types import Bool, Float, Int, Shaped, UInt8
 from kkanji_jax.glyphs.image_files import ImageSource, Picture, grey_of, load_picture
 from kkanji_jax.glyphs.ink_lines import foreign_edges, ranked, ruled_lines
 from kkanji_jax.glyphs.ink_parts import (
@@ -179,13 +181,16 @@ def _thickened(glyph: UInt8[np.ndarray, "64 64"]) -> UInt8[np.ndarray, "64 64"]:
     share = min(max(THIN_PX - stroke_width(glyph >= 128), 0.0), 1.0) * THICKEN_PX
     if share == 0:
         return glyph
-    around = np.pad(glyph, 1)
-    highest = np.maximum(np.maximum(around[:-2, 1:-1], around[2:, 1:-1]), glyph)
-    highest = np.maximum(highest, np.maximum(around[1:-1, :-2], around[1:-1, 2:]))
+    highest = glyph.copy()
+    np.maximum(highest[1:], glyph[:-1], out=highest[1:])
+    np.maximum(highest[:-1], glyph[1:], out=highest[:-1])
+    np.maximum(highest[:, 1:], glyph[:, :-1], out=highest[:, 1:])
+    np.maximum(highest[:, :-1], glyph[:, 1:], out=highest[:, :-1])
     weight = round(256 * share)
-    return (
-        (glyph.astype(np.int32) * (256 - weight) + highest.astype(np.int32) * weight + 128) // 256
-    ).astype(np.uint8)
+    # At most 256 * 255 + 128: within 16 bits.
+    mixed = glyph.astype(np.uint16) * np.uint16(256 - weight) + np.uint16(128)
+    mixed += highest.astype(np.uint16) * np.uint16(weight)
+    return (mixed >> 8).astype(np.uint8)
 
 
 def _published(
@@ -248,22 +253,49 @@ def _is_ink_bright(grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"
         middle = np.sort(grey[~edges])[np.count_nonzero(~edges) // 2]
         grey = np.where(edges[inside], middle, grey[inside])
     size = _scaled(grey.shape, PAPER_PX)
-    coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.int32)
+    coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.float64)
+    height, width = coarse.shape
+    # Sums of whole numbers, exact in float64.
+    around = _near(height) @ coarse @ _near(width).T
+    higher = coarse - around / (2 * (PAPER_PX // 4) + 1) ** 2
+    values = higher.ravel()
+    rings = [_median(values[places]) for places in _rings(height, width)]
+    mean = float(coarse.mean())
+    of_all = _median(coarse.ravel()[_rings(height, width)[0]]) - mean
+    skew = _median(values) - float(higher.mean())
+    return sum(rings) + 2 * max(rings[0], 0.0) + 0.3 * of_all + 3 * skew < 0
+
+
+@functools.cache
+def _near(length: int) -> Float[np.ndarray, "h h"]:
+    """How often each place counts in the square round each, where the picture is mirrored."""
     reach = PAPER_PX // 4
-    padded = np.pad(coarse, reach, mode="symmetric")
-    sums = np.pad(padded.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    side = 2 * reach + 1
-    around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    higher = coarse - around / (side * side)
-    rings = [
-        float(np.median(_border(higher[inset : height - inset, inset : width - inset])))
-        for height, width in [higher.shape]
+    near = np.zeros((length, length))
+    for place in range(length):
+        for at in range(place - reach, place + reach + 1):
+            turn = at % (2 * length)
+            near[place, turn if turn < length else 2 * length - 1 - turn] += 1
+    return near
+
+
+@functools.cache
+def _rings(height: int, width: int) -> list[Int[np.ndarray, " n"]]:
+    """Places of the border and of the borders of what is inside it; each corner twice."""
+    places = np.arange(height * width).reshape(height, width)
+    return [
+        _border(places[inset : height - inset, inset : width - inset])
         for inset in range(NUM_RINGS)
         if 2 * inset < min(height, width) - 1 or inset == 0
     ]
-    of_all = float(np.median(_border(coarse)) - coarse.mean())
-    skew = float(np.median(higher) - higher.mean())
-    return sum(rings) + 2 * max(rings[0], 0.0) + 0.3 * of_all + 3 * skew < 0
+
+
+def _median(values: Float[np.ndarray, " n"]) -> float:
+    """`np.median` without its checks, which cost more than the sorting."""
+    middle = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, middle)[middle])
+    below, above = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1].tolist()
+    return (below + above) / 2
 
 
 def _scaled(shape: tuple[int, ...], long_px: int) -> tuple[int, int]:
@@ -277,11 +309,13 @@ def _without_roughness(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w
     if min(grey.shape) < ROUGH_FROM_PX or max(grey.shape) > ROUGH_TO_PX:
         return grey
     wide = grey.astype(np.int16)
-    around = wide[1:-1, :-2] + wide[1:-1, 2:] + wide[:-2, 1:-1] + wide[2:, 1:-1]
-    rough = np.abs(4 * wide[1:-1, 1:-1] - around).ravel()
+    around = wide[1:-1, :-2] + wide[1:-1, 2:]
+    around += wide[:-2, 1:-1]
+    around += wide[2:, 1:-1]
+    rough = np.abs(4 * wide[1:-1, 1:-1] - around)
     low, high = ranked(grey, (2, 98))
-    place = int(ROUGH_SHARE * len(rough))
-    if np.partition(rough, place)[place] < 4 * ROUGH * max(high - low, 1):
+    least = math.ceil(4 * ROUGH * max(high - low, 1))
+    if np.count_nonzero(rough < least) > int(ROUGH_SHARE * rough.size):
         return grey
     return np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(ROUGH_BLUR_PX)))
 
@@ -322,8 +356,7 @@ def _find_ink(
 
     Strokes that are wider than `grain_px` may be soft.
     """
-    paper = np.maximum(_paper_of(grey), MIN_PAPER).astype(np.int32)
-    ink = np.clip((255 * (paper - grey) + paper // 2) // paper, 0, 255).astype(np.uint8)
+    ink = _ink_strength(grey, np.maximum(_paper_of(grey), MIN_PAPER))
     counted = ink
     if edges is not None:
         ink[edges] = 0
@@ -347,7 +380,7 @@ def _find_ink(
     is_soft = contrast / within < MIN_SEPARATION
     if is_soft and contrast < 255 * MIN_SOFT_CONTRAST:
         return BLANK
-    stroke_px = stroke_width(ink > (paper_mean + ink_mean) / 2)
+    stroke_px = stroke_width(ink > int((paper_mean + ink_mean) / 2))
     if stroke_px > MAX_STROKE_PX:
         return UNCLEAR
     if is_soft and (contrast / within < MIN_SOFT_SEPARATION or stroke_px < grain_px):
@@ -355,10 +388,28 @@ def _find_ink(
     return Inked(ink, paper_mean, ink_mean)
 
 
+def _ink_strength(
+    grey: UInt8[np.ndarray, "h w"], paper: UInt8[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w"]:
+    """255 times the share of the paper's light that is missing, rounded; none is 0.
+
+    A quotient of whole numbers so small is never rounded up to the next one in float32.
+    """
+    strength = paper.astype(np.float32)
+    missing = strength - grey
+    missing *= 255
+    missing += paper >> 1
+    np.maximum(missing, 0, out=missing)
+    missing /= strength
+    return missing.astype(np.uint8)
+
+
 def _stretch(inked: Inked) -> UInt8[np.ndarray, "h w"]:
     """0 at the paper's mean and 255 at the ink's, straight between: edges stay soft."""
-    share = (inked.ink - inked.paper_mean) / (inked.ink_mean - inked.paper_mean)
-    return np.round(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    share = (np.arange(256.0) - inked.paper_mean) / (inked.ink_mean - inked.paper_mean)
+    table = np.round(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    stretched = inked.ink.tobytes().translate(table.tobytes())
+    return np.frombuffer(stretched, np.uint8).reshape(inked.ink.shape)
 
 
 def _ink_box(soft: UInt8[np.ndarray, "h w"]) -> tuple[slice, slice]:
@@ -388,6 +439,7 @@ def _fit_square(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
     small = Image.fromarray(np.ascontiguousarray(soft)).resize(
         (width, height), Image.Resampling.LANCZOS
     )
-    sheet = Image.new("L", (GLYPH_PX, GLYPH_PX), 0)
-    sheet.paste(small, ((GLYPH_PX - width) // 2, (GLYPH_PX - height) // 2))
-    return np.asarray(sheet)
+    glyph = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
+    top, left = (GLYPH_PX - height) // 2, (GLYPH_PX - width) // 2
+    glyph[top : top + height, left : left + width] = np.asarray(small)
+    return glyph

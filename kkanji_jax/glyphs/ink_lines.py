@@ -4,6 +4,7 @@
 before anything is known of ink and paper. `ruled_lines` finds ruled lines and bands in the ink.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -55,16 +56,23 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
     line with a sharp edge; the rest must have two tones of its own, or be too
     large for a stroke.
     """
-    low, high = (int(value) for value in ranked(grey, (2, 98)))
+    low, high = ranked(grey, (2, 98))
     tone = max(MIN_TONE, TONE_SHARE * (high - low))
     found = []
     for side in range(4):
         view = _from_side(grey, side)
+        reach = int(EDGE_REACH * len(view))
+        if reach < 4 or view.shape[1] <= 7 * EDGE_STEP:
+            continue
         for is_mirrored in (False, True):
-            edge = _edge_along(view[:, ::-1] if is_mirrored else view, tone)
+            seen = view[: reach + 4, :: -EDGE_STEP if is_mirrored else EDGE_STEP]
+            corner = view[0, -5:] if is_mirrored else view[0, :5]
+            reference = sorted(corner.tolist())[2]
+            # One row for each column looked at, from the side inwards.
+            edge = _edge_along(np.ascontiguousarray(seen.T), reach, reference, tone)
             if edge is None:
                 continue
-            depths, reference = edge
+            depths = _depths_of(edge, view.shape[1])
             depths = depths[::-1] if is_mirrored else depths
             pixels = np.arange(len(view))[:, None] < depths[None]
             found.append((_from_side_back(pixels, side), reference))
@@ -100,44 +108,76 @@ def _from_side_back(picture: np.ndarray, side: int) -> np.ndarray:
     return (picture, picture[::-1], picture.T, picture[::-1].T)[side]
 
 
-def _edge_along(
-    view: UInt8[np.ndarray, "h w"], tone: float
-) -> tuple[Float[np.ndarray, " w"], int] | None:
-    """How deep, at each column, the first row's left end goes on in one tone, and that tone.
+class _Edge(NamedTuple):
+    """A straight edge: its depth at the first column looked at, its slope, and how far it goes."""
 
-    None if it does not end in a straight line with a sharp edge.
+    start: float
+    slope: float
+    num_met: int | None  # columns looked at; None where it goes all along the side
+
+
+def _edge_along(
+    profiles: UInt8[np.ndarray, "w h"], reach: int, reference: int, tone: float
+) -> _Edge | None:
+    """The line in which the tone `reference` of the side's first end ends.
+
+    `profiles` are the columns looked at, from the side to 4 pixels beyond `reach`. None if the
+    tone does not end in a straight line with a sharp edge.
     """
-    height, width = view.shape
-    reach = int(EDGE_REACH * height)
-    columns = np.arange(0, width, EDGE_STEP)
-    if reach < 4 or len(columns) < 8:
-        return None
-    reference = int(np.sort(view[0, :5])[2])
-    seen = view[: reach + 4, ::EDGE_STEP].astype(np.int16) - reference
-    is_same = np.abs(seen[:reach]) <= tone
-    depths = np.where(is_same.all(axis=0), reach, is_same.argmin(axis=0))
+    depths = _depths_in_tone(profiles, reach, reference, int(tone))
     meets = depths > 0
-    num_met = len(columns)
-    if np.count_nonzero(meets) < 0.9 * len(columns):
+    num_columns = num_met = len(depths)
+    if np.count_nonzero(meets) < 0.9 * num_columns:
         ends = np.flatnonzero(~(meets[:-1] | meets[1:]))
         num_met = int(ends[0]) if ends.size else num_met
     places = np.flatnonzero(meets[:num_met] & (depths[:num_met] < reach))
-    if len(places) < max(4, 0.15 * len(columns), 0.3 * num_met):
+    if len(places) < max(4, 0.15 * num_columns, 0.3 * num_met):
+        return None
+    met = depths[places]
+    beyond = profiles[places, np.minimum(met + 3, profiles.shape[1] - 1)].astype(np.int16)
+    beyond -= reference
+    # So many places must be sharp for 0.75 of those on a line, which EDGE_SHARE of all are, to be.
+    is_lighter, is_darker = beyond >= 2 * tone, beyond <= -2 * tone
+    most = max(np.count_nonzero(is_lighter), np.count_nonzero(is_darker))
+    if most < 0.75 * EDGE_SHARE * len(places) - 1e-9:
         return None
     line = _line_through(places, depths)
     if line is None:
         return None
     start, slope = line
-    on_line = places[np.abs(depths[places] - (start + slope * places)) <= EDGE_FIT_PX]
-    beyond = seen[np.minimum(depths[on_line] + 3, len(seen) - 1), on_line]
-    sign = 1 if 2 * np.count_nonzero(beyond > 0) > len(beyond) else -1
-    if np.count_nonzero(sign * beyond >= 2 * tone) < 0.75 * len(beyond):
+    is_on = np.abs(met - (start + slope * places)) <= EDGE_FIT_PX
+    num_on = np.count_nonzero(is_on)
+    is_sharp = is_lighter if 2 * np.count_nonzero(beyond[is_on] > 0) > num_on else is_darker
+    if np.count_nonzero(is_sharp[is_on]) < 0.75 * num_on:
         return None
-    line_depths = start + slope * (np.arange(width) / EDGE_STEP)
-    line_depths = np.where(line_depths > 0, line_depths + EDGE_RIM_PX, 0.0)
-    if num_met < len(columns):
-        line_depths[num_met * EDGE_STEP :] = 0.0
-    return line_depths, reference
+    return _Edge(start, slope, num_met if num_met < num_columns else None)
+
+
+def _depths_in_tone(
+    profiles: UInt8[np.ndarray, "w h"], reach: int, reference: int, tone: int
+) -> Int[np.ndarray, " w"]:
+    """How many pixels from the side, up to `reach`, are within `tone` of the reference."""
+    low, high = max(reference - tone, 0), min(reference + tone, 255)
+    # What is darker than `low` wraps round to the bright end.
+    ends = (profiles[:, : reach + 1] - np.uint8(low)) > high - low
+    ends[:, reach] = True
+    return ends.argmax(axis=1)
+
+
+def _depths_of(edge: _Edge, width: int) -> Float[np.ndarray, " w"]:
+    """How deep the edge lies at each pixel of its side, with its soft rim; 0 where it does not."""
+    depths = edge.start + edge.slope * (np.arange(width) / EDGE_STEP)
+    depths = np.where(depths > 0, depths + EDGE_RIM_PX, 0.0)
+    if edge.num_met is not None:
+        depths[edge.num_met * EDGE_STEP :] = 0.0
+    return depths
+
+
+@functools.cache
+def _pairs() -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """The first and the second of every pair of anchors."""
+    first, second = np.triu_indices(NUM_ANCHORS, 1)
+    return first, second
 
 
 def _line_through(
@@ -146,9 +186,12 @@ def _line_through(
     """Start and slope of the line on which most places lie; None if less than EDGE_SHARE do."""
     last = len(places) - 1
     anchors = places[(np.arange(NUM_ANCHORS) * last + NUM_ANCHORS // 2) // (NUM_ANCHORS - 1)]
-    near = np.clip(anchors[:, None] + np.arange(-1, 2), 0, len(depths) - 1)
-    at = np.sort(depths[near], axis=1)[:, 1]
-    first, second = np.triu_indices(NUM_ANCHORS, 1)
+    before = depths[np.maximum(anchors - 1, 0)]
+    after = depths[np.minimum(anchors + 1, len(depths) - 1)]
+    here = depths[anchors]
+    # The middle of three.
+    at = np.maximum(np.minimum(before, after), np.minimum(np.maximum(before, after), here))
+    first, second = _pairs()
     run = anchors[second] - anchors[first]
     rise = at[second] - at[first]
     is_fit = (run > 0) & (np.abs(rise) <= EDGE_SLOPE * EDGE_STEP * run)
@@ -157,7 +200,7 @@ def _line_through(
     slopes = rise[is_fit] / run[is_fit]
     starts = at[first][is_fit] - slopes * anchors[first][is_fit]
     misses = np.abs(depths[places] - (starts[:, None] + slopes[:, None] * places))
-    num_on = np.count_nonzero(misses <= EDGE_FIT_PX, axis=1)
+    num_on = (misses <= EDGE_FIT_PX).sum(axis=1)
     best = int(num_on.argmax())
     if num_on[best] < EDGE_SHARE * len(places):
         return None
@@ -186,12 +229,11 @@ def ruled_lines(
     than its strokes; where a stroke crosses such a one, the crossing is the stroke's. Bands, as
     broad as strokes or broader, are found where they are straight and solid. None without lines.
     """
-    inner_width = INNER_WIDTH * stroke_width(is_ink)
     kept, spare = [], []
     for is_level in (False, True):
         ink, beyond = is_ink, outside
         if is_level:
-            ink, beyond = is_ink.T, None if outside is None else outside.T
+            ink, beyond = is_ink.T.copy(), None if outside is None else outside.T
         for line in _upright_lines(ink, beyond):
             width = float(np.median(line.rights - line.lefts))
             if line.is_band:
@@ -201,7 +243,11 @@ def ruled_lines(
                 if line.is_even and not line.is_whole:
                     spare.append((is_level, line))
             else:
-                is_kept = line.is_whole and line.is_solid and width <= inner_width
+                is_kept = (
+                    line.is_whole
+                    and line.is_solid
+                    and width <= INNER_WIDTH * stroke_width(is_ink)
+                )
             if is_kept:
                 kept.append((is_level, line))
     if len(spare) >= FRAME_LINES:
@@ -229,18 +275,21 @@ def _upright_lines(
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     if bottom - top < max(8 * NUM_BANDS, 0.5 * height):
         return []
-    bounds = top + (bottom - top) * np.arange(NUM_BANDS + 1) // NUM_BANDS
-    sums = np.add.reduceat(is_ink[:bottom], bounds[:-1], axis=0, dtype=np.int32)
+    bounds = [top + (bottom - top) * band // NUM_BANDS for band in range(NUM_BANDS + 1)]
+    sums = np.empty((NUM_BANDS, width), np.int32)
+    for band, counted in enumerate(sums):
+        np.add.reduce(is_ink[bounds[band] : bounds[band + 1]], axis=0, dtype=np.int16, out=counted)
     shares = sums / np.diff(bounds)[:, None]
     if shares.mean(axis=0).max() < 0.3:
         return []
-    pad, bands = len(SLANTS), np.arange(NUM_BANDS)
-    padded = np.pad(shares, ((0, 0), (pad, pad)))
-    shifts = [(slant * (2 * bands - NUM_BANDS + 1)) // 4 for slant in SLANTS]
-    coverage = np.zeros((len(shifts), width))
-    for along, shift in zip(coverage, shifts, strict=True):
-        slanted = padded[bands[:, None], pad + np.arange(width) + shift[:, None]]
-        along[:] = np.where(slanted.min(axis=0) >= LEAST_IN_BAND, slanted.mean(axis=0), 0.0)
+    pad, shifts = len(SLANTS), _shifts()
+    padded = np.zeros((NUM_BANDS, width + 2 * pad))
+    padded[:, pad : pad + width] = shares
+    if not _may_hold_line(padded):
+        return []
+    bands = np.arange(NUM_BANDS)
+    slanted = padded[bands[:, None], pad + np.arange(width) + shifts[:, :, None]]
+    coverage = np.where(slanted.min(axis=1) >= LEAST_IN_BAND, slanted.mean(axis=1), 0.0)
     total, running = sums.sum(), np.cumsum(sums.sum(axis=0))
     first, last = 0, height
     if outside is not None:
@@ -285,6 +334,26 @@ def _upright_lines(
         is_outer = min(beside) <= OUTSIDE_SHARE * total
         found.append(_Line(lefts, rights, is_whole, bool(is_even), is_solid, is_outer, is_band))
     return found
+
+
+@functools.cache
+def _shifts() -> Int[np.ndarray, "slants bands"]:
+    """How many columns each band of a slanted line lies aside."""
+    bands = np.arange(NUM_BANDS)
+    return np.stack([(slant * (2 * bands - NUM_BANDS + 1)) // 4 for slant in SLANTS])
+
+
+def _may_hold_line(padded: Float[np.ndarray, "bands w"]) -> bool:
+    """Whether the best columns within reach of a slant, band by band, cover enough for a line."""
+    shifts, width = _shifts(), padded.shape[1] - 2 * len(SLANTS)
+    best = np.zeros(width)
+    for shares, first, last in zip(padded, shifts.min(axis=0), shifts.max(axis=0), strict=True):
+        start = len(SLANTS) + int(first)
+        highest = shares[start : start + width]
+        for shift in range(1, int(last - first) + 1):
+            highest = np.maximum(highest, shares[start + shift : start + shift + width])
+        best += np.where(highest >= LEAST_IN_BAND, highest, -NUM_BANDS)
+    return bool(best.max() >= RULE_COVERAGE * NUM_BANDS - 1e-9)
 
 
 def _mark(
