@@ -16,6 +16,7 @@ from kkanji_jax.glyphs.image_files import ImageSource, Picture, grey_of, load_pi
 from kkanji_jax.glyphs.ink_lines import foreign_edges, ranked, ruled_lines
 from kkanji_jax.glyphs.ink_parts import (
     cleared,
+    counts_of,
     cut_share,
     holds_several,
     stroke_width,
@@ -127,11 +128,17 @@ def _steps_of(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None) -> Ste
         return Steps(grey, None, None, None, glyph, published is grey, trouble)
     small = _to_work_size(_without_roughness(grey))
     edges = foreign_edges(small)
-    is_bright = _is_ink_bright(small, edges) if is_ink_bright is None else is_ink_bright
+    coarse = _coarse(small)
+    is_bright = is_ink_bright
+    if is_bright is None:
+        is_bright = _is_ink_bright(coarse if edges is None else _coarse(_filled(small, edges)))
     has_few = max(grey.shape) <= FEW_PX
     remarks = [FEW_PIXELS] if has_few else []
     grain_px = 0.0 if has_few else MIN_GRAIN_PX * WORK_PX / max(grey.shape)
-    inked = _find_ink(255 - small if is_bright else small, edges, grain_px)
+    if is_bright:
+        inked = _find_ink(255 - small, _coarse(255 - small), edges, grain_px)
+    else:
+        inked = _find_ink(small, coarse, edges, grain_px)
     if isinstance(inked, str):
         nothing = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
         return Steps(grey, None, None, None, nothing, is_bright, inked, tuple(remarks))
@@ -241,27 +248,41 @@ def _border(grey: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, " n"]:
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
-def _is_ink_bright(grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None) -> bool:
+def _coarse(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
+    """The picture at the size at which its paper is looked for."""
+    return np.asarray(_image(grey).resize(_scaled(grey.shape, PAPER_PX), Image.Resampling.BOX))
+
+
+def _image(grey: UInt8[np.ndarray, "h w"]) -> Image.Image:
+    """The same pixels as Pillow has them, not copied where that can be."""
+    height, width = grey.shape
+    pixels = np.ascontiguousarray(grey)
+    return Image.frombuffer("L", (width, height), pixels, "raw", "L", 0, 1)
+
+
+def _filled(
+    grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "y x"]:
+    """What is inside edges; their corners that are left in it have the tone of most of the rest."""
+    inside = _inner_box(edges)
+    middle = np.sort(grey[~edges])[np.count_nonzero(~edges) // 2]
+    return np.where(edges[inside], middle, grey[inside])
+
+
+def _is_ink_bright(coarse: UInt8[np.ndarray, "y x"]) -> bool:
     """Whether paper, which most of the border is, is darker than what is near it.
 
     Near it, lest a shadow over most of the border be ink; within the border too, lest a ruled line
     be paper. What is flat, and what lies on a frame, is compared with all of the picture.
     """
-    if edges is not None:
-        inside = _inner_box(edges)
-        # Corners of an edge that are left in it are given the tone of most of the rest.
-        middle = np.sort(grey[~edges])[np.count_nonzero(~edges) // 2]
-        grey = np.where(edges[inside], middle, grey[inside])
-    size = _scaled(grey.shape, PAPER_PX)
-    coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.float64)
     height, width = coarse.shape
     # Sums of whole numbers, exact in float64.
-    around = _near(height) @ coarse @ _near(width).T
+    around = _near(height) @ coarse.astype(np.float64) @ _near(width).T
     higher = coarse - around / (2 * (PAPER_PX // 4) + 1) ** 2
     values = higher.ravel()
     rings = [_median(values[places]) for places in _rings(height, width)]
     mean = float(coarse.mean())
-    of_all = _median(coarse.ravel()[_rings(height, width)[0]]) - mean
+    of_all = _median(coarse.ravel()[_rings(height, width)[0]].astype(np.float64)) - mean
     skew = _median(values) - float(higher.mean())
     return sum(rings) + 2 * max(rings[0], 0.0) + 0.3 * of_all + 3 * skew < 0
 
@@ -317,46 +338,53 @@ def _without_roughness(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w
     least = math.ceil(4 * ROUGH * max(high - low, 1))
     if np.count_nonzero(rough < least) > int(ROUGH_SHARE * rough.size):
         return grey
-    return np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(ROUGH_BLUR_PX)))
+    return np.asarray(_image(grey).filter(ImageFilter.GaussianBlur(ROUGH_BLUR_PX)))
 
 
 def _to_work_size(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
     size = _scaled(grey.shape, WORK_PX)
-    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(_image(grey).resize(size, Image.Resampling.LANCZOS))
 
 
-def _paper_of(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+def _paper_of(
+    coarse: UInt8[np.ndarray, "y x"], shape: tuple[int, ...]
+) -> UInt8[np.ndarray, "h w"]:
     """The paper's brightness: what is darker and narrower than strokes may be is filled up.
 
     A closing by a square, which keeps the edges of shadows where they are.
     """
-    size = _scaled(grey.shape, PAPER_PX)
-    coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
-    reach = PAPER_REACH_PX
-    closed = 255 - _highest_near(255 - _highest_near(coarse, reach), reach)
-    paper = Image.fromarray(closed).filter(ImageFilter.GaussianBlur(1))
-    return np.asarray(paper.resize(grey.shape[::-1], Image.Resampling.BICUBIC))
+    closed = 255 - _highest_near(255 - _highest_near(coarse))
+    paper = _image(closed).filter(ImageFilter.GaussianBlur(1))
+    return np.asarray(paper.resize(shape[::-1], Image.Resampling.BICUBIC))
 
 
-def _highest_near(grey: UInt8[np.ndarray, "h w"], reach: int) -> UInt8[np.ndarray, "h w"]:
-    """The highest value within `reach` rows and columns."""
+def _highest_near(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The highest value within PAPER_REACH_PX rows and columns."""
+    size = 2 * PAPER_REACH_PX + 1
     for _ in range(2):
-        highest = grey.copy()
-        for shift in range(1, min(reach, len(grey) - 1) + 1):
-            np.maximum(highest[shift:], grey[:-shift], out=highest[shift:])
-            np.maximum(highest[:-shift], grey[shift:], out=highest[:-shift])
-        grey = np.ascontiguousarray(highest.T)
-    return grey
+        highest = np.zeros((len(grey) + size - 1, grey.shape[1]), np.uint8)
+        highest[PAPER_REACH_PX : PAPER_REACH_PX + len(grey)] = grey
+        # Each value is the highest of `reached` rows; twice as many, and then `size`.
+        reached = 1
+        while reached < size:
+            step = min(reached, size - reached)
+            highest = np.maximum(highest[:-step], highest[step:])
+            reached += step
+        grey = highest.T
+    return np.ascontiguousarray(grey)
 
 
 def _find_ink(
-    grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None, grain_px: float
+    grey: UInt8[np.ndarray, "h w"],
+    coarse: UInt8[np.ndarray, "y x"],
+    edges: Bool[np.ndarray, "h w"] | None,
+    grain_px: float,
 ) -> Inked | str:
     """Otsu's two classes on the light that the paper's share lacks; or BLANK, or UNCLEAR.
 
     Strokes that are wider than `grain_px` may be soft.
     """
-    ink = _ink_strength(grey, np.maximum(_paper_of(grey), MIN_PAPER))
+    ink = _ink_strength(grey, np.maximum(_paper_of(coarse, grey.shape), MIN_PAPER))
     counted = ink
     if edges is not None:
         ink[edges] = 0
@@ -414,11 +442,10 @@ def _stretch(inked: Inked) -> UInt8[np.ndarray, "h w"]:
 
 def _ink_box(soft: UInt8[np.ndarray, "h w"]) -> tuple[slice, slice]:
     """The box of all ink but LOST_INK at each side, and no smaller than MIN_BOX_SHARE."""
-    is_ink: Bool[np.ndarray, "h w"] = soft >= 128
     least = MIN_BOX_SHARE * max(soft.shape)
     sides = []
-    for axis, length in ((1, soft.shape[0]), (0, soft.shape[1])):
-        running = np.cumsum(is_ink.sum(axis=axis))
+    for counts, length in zip(counts_of(soft >= 128), soft.shape, strict=True):
+        running = np.cumsum(counts)
         first = int(np.searchsorted(running, LOST_INK * running[-1], side="right"))
         last = int(np.searchsorted(running, (1 - LOST_INK) * running[-1], side="left"))
         sides.append((first, last + 1, length))
@@ -436,9 +463,7 @@ def _fit_square(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
     room = GLYPH_PX - 2 * MARGIN_PX
     scale = room / max(soft.shape)
     width, height = max(1, round(soft.shape[1] * scale)), max(1, round(soft.shape[0] * scale))
-    small = Image.fromarray(np.ascontiguousarray(soft)).resize(
-        (width, height), Image.Resampling.LANCZOS
-    )
+    small = _image(soft).resize((width, height), Image.Resampling.LANCZOS)
     glyph = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
     top, left = (GLYPH_PX - height) // 2, (GLYPH_PX - width) // 2
     glyph[top : top + height, left : left + width] = np.asarray(small)

@@ -5,6 +5,7 @@ before anything is known of ink and paper. `ruled_lines` finds ruled lines and b
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -59,23 +60,12 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
     low, high = ranked(grey, (2, 98))
     tone = max(MIN_TONE, TONE_SHARE * (high - low))
     found = []
-    for side in range(4):
+    for side, is_mirrored, edge in _straight_edges(grey, tone):
         view = _from_side(grey, side)
-        reach = int(EDGE_REACH * len(view))
-        if reach < 4 or view.shape[1] <= 7 * EDGE_STEP:
-            continue
-        for is_mirrored in (False, True):
-            seen = view[: reach + 4, :: -EDGE_STEP if is_mirrored else EDGE_STEP]
-            corner = view[0, -5:] if is_mirrored else view[0, :5]
-            reference = sorted(corner.tolist())[2]
-            # One row for each column looked at, from the side inwards.
-            edge = _edge_along(np.ascontiguousarray(seen.T), reach, reference, tone)
-            if edge is None:
-                continue
-            depths = _depths_of(edge, view.shape[1])
-            depths = depths[::-1] if is_mirrored else depths
-            pixels = np.arange(len(view))[:, None] < depths[None]
-            found.append((_from_side_back(pixels, side), reference))
+        depths = _depths_of(edge, view.shape[1])
+        depths = depths[::-1] if is_mirrored else depths
+        pixels = np.arange(len(view))[:, None] < depths[None]
+        found.append((_from_side_back(pixels, side), edge.reference))
     while found:
         pixels = np.logical_or.reduce([pixels for pixels, _ in found])
         inside = grey[~pixels]
@@ -114,54 +104,107 @@ class _Edge(NamedTuple):
     start: float
     slope: float
     num_met: int | None  # columns looked at; None where it goes all along the side
+    reference: int  # the tone that ends there
 
 
-def _edge_along(
-    profiles: UInt8[np.ndarray, "w h"], reach: int, reference: int, tone: float
-) -> _Edge | None:
-    """The line in which the tone `reference` of the side's first end ends.
+class _Profiles(NamedTuple):
+    """Columns of the picture from each side inwards, once from each end of the side.
 
-    `profiles` are the columns looked at, from the side to 4 pixels beyond `reach`. None if the
-    tone does not end in a straight line with a sharp edge.
+    All are padded to one shape; `num_columns` and `reach` tell how much of it counts.
     """
-    depths = _depths_in_tone(profiles, reach, reference, int(tone))
-    meets = depths > 0
-    num_columns = num_met = len(depths)
-    if np.count_nonzero(meets) < 0.9 * num_columns:
+
+    pixels: UInt8[np.ndarray, "n w h"]
+    num_columns: Int[np.ndarray, " n"]
+    reach: Int[np.ndarray, " n"]  # of these pixels and up to 4 beyond, `depth` in all
+    depth: Int[np.ndarray, " n"]
+    references: Int[np.ndarray, " n"]  # the tone of the corner where each begins
+    sides: list[tuple[int, bool]]  # and whether it is seen from the far end
+
+
+def _profiles_of(grey: UInt8[np.ndarray, "h w"]) -> _Profiles | None:
+    columns, references, sides = [], [], []
+    for side in range(4):
+        view = _from_side(grey, side)
+        reach = int(EDGE_REACH * len(view))
+        if reach < 4 or -(-view.shape[1] // EDGE_STEP) < 8:
+            continue
+        for is_mirrored in (False, True):
+            seen = view[: reach + 4, ::-1] if is_mirrored else view[: reach + 4]
+            columns.append((seen[:, ::EDGE_STEP].T, reach))
+            references.append(sorted(seen[0, :5].tolist())[2])
+            sides.append((side, is_mirrored))
+    if not columns:
+        return None
+    shapes = np.array([seen.shape for seen, _ in columns])
+    pixels = np.zeros((len(columns), *shapes.max(axis=0).tolist()), np.uint8)
+    for own, (seen, _) in zip(pixels, columns, strict=True):
+        own[: seen.shape[0], : seen.shape[1]] = seen
+    reach = np.array([reach for _, reach in columns])
+    return _Profiles(pixels, shapes[:, 0], reach, shapes[:, 1], np.array(references), sides)
+
+
+def _straight_edges(
+    grey: UInt8[np.ndarray, "h w"], tone: float
+) -> list[tuple[int, bool, _Edge]]:
+    """The lines in which the tones of corners end: the side, whether seen from its far end, where.
+
+    Only where most of the line is a sharp edge.
+    """
+    profiles = _profiles_of(grey)
+    if profiles is None:
+        return []
+    pixels, num_columns, reach, depth, references, sides = profiles
+    depths = _depths_in_tone(profiles, int(tone))
+    is_met = depths > 0
+    num_met = num_columns.copy()
+    for row in np.flatnonzero(is_met.sum(axis=1) < 0.9 * num_columns).tolist():
+        meets = is_met[row, : num_columns[row]]
         ends = np.flatnonzero(~(meets[:-1] | meets[1:]))
-        num_met = int(ends[0]) if ends.size else num_met
-    places = np.flatnonzero(meets[:num_met] & (depths[:num_met] < reach))
-    if len(places) < max(4, 0.15 * num_columns, 0.3 * num_met):
-        return None
-    met = depths[places]
-    beyond = profiles[places, np.minimum(met + 3, profiles.shape[1] - 1)].astype(np.int16)
-    beyond -= reference
-    # So many places must be sharp for 0.75 of those on a line, which EDGE_SHARE of all are, to be.
-    is_lighter, is_darker = beyond >= 2 * tone, beyond <= -2 * tone
-    most = max(np.count_nonzero(is_lighter), np.count_nonzero(is_darker))
-    if most < 0.75 * EDGE_SHARE * len(places) - 1e-9:
-        return None
-    line = _line_through(places, depths)
-    if line is None:
-        return None
-    start, slope = line
-    is_on = np.abs(met - (start + slope * places)) <= EDGE_FIT_PX
-    num_on = np.count_nonzero(is_on)
-    is_sharp = is_lighter if 2 * np.count_nonzero(beyond[is_on] > 0) > num_on else is_darker
-    if np.count_nonzero(is_sharp[is_on]) < 0.75 * num_on:
-        return None
-    return _Edge(start, slope, num_met if num_met < num_columns else None)
+        if ends.size:
+            num_met[row] = ends[0]
+            is_met[row, ends[0] :] = False
+    is_open = is_met & (depths < reach[:, None])
+    num_open = is_open.sum(axis=1)
+    beyond = np.minimum(depths + 3, depth[:, None] - 1)[..., None]
+    step = np.take_along_axis(pixels, beyond, axis=2)[..., 0].astype(np.int16)
+    step -= references[:, None].astype(np.int16)
+    is_lighter, is_darker = step >= 2 * tone, step <= -2 * tone
+    # So many must be sharp for 0.75 of those on a line, which EDGE_SHARE of all are, to be.
+    num_sharp = np.maximum((is_lighter & is_open).sum(axis=1), (is_darker & is_open).sum(axis=1))
+    least = np.maximum(np.maximum(0.15 * num_columns, 4), 0.3 * num_met)
+    is_hopeful = (num_open >= least) & (num_sharp >= 0.75 * EDGE_SHARE * num_open - 1e-9)
+    hopeful = np.flatnonzero(is_hopeful)
+    if not hopeful.size:
+        return []
+    lines = _lines_through(is_open[hopeful], depths[hopeful], num_columns[hopeful])
+    found = []
+    for row, line in zip(hopeful.tolist(), lines, strict=True):
+        if line is None:
+            continue
+        start, slope = line
+        places = np.flatnonzero(is_open[row])
+        is_on = np.abs(depths[row, places] - (start + slope * places)) <= EDGE_FIT_PX
+        on_line = step[row, places[is_on]]
+        sign = 1 if 2 * np.count_nonzero(on_line > 0) > len(on_line) else -1
+        if np.count_nonzero(sign * on_line >= 2 * tone) >= 0.75 * len(on_line):
+            end = int(num_met[row]) if num_met[row] < num_columns[row] else None
+            found.append((*sides[row], _Edge(start, slope, end, int(references[row]))))
+    return found
 
 
-def _depths_in_tone(
-    profiles: UInt8[np.ndarray, "w h"], reach: int, reference: int, tone: int
-) -> Int[np.ndarray, " w"]:
-    """How many pixels from the side, up to `reach`, are within `tone` of the reference."""
-    low, high = max(reference - tone, 0), min(reference + tone, 255)
+def _depths_in_tone(profiles: _Profiles, tone: int) -> Int[np.ndarray, "n w"]:
+    """How many pixels from the side, up to its reach, are within `tone` of the reference.
+
+    0 in columns that are none.
+    """
+    low = np.maximum(profiles.references - tone, 0).astype(np.uint8)
+    high = np.minimum(profiles.references + tone, 255).astype(np.uint8)
     # What is darker than `low` wraps round to the bright end.
-    ends = (profiles[:, : reach + 1] - np.uint8(low)) > high - low
-    ends[:, reach] = True
-    return ends.argmax(axis=1)
+    ends = (profiles.pixels - low[:, None, None]) > (high - low)[:, None, None]
+    for own, num_columns, reach in zip(ends, profiles.num_columns, profiles.reach, strict=True):
+        own[num_columns:, 0] = True
+        own[:, reach] = True
+    return ends.argmax(axis=2)
 
 
 def _depths_of(edge: _Edge, width: int) -> Float[np.ndarray, " w"]:
@@ -180,31 +223,41 @@ def _pairs() -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     return first, second
 
 
-def _line_through(
-    places: Int[np.ndarray, " n"], depths: Int[np.ndarray, " m"]
-) -> tuple[float, float] | None:
-    """Start and slope of the line on which most places lie; None if less than EDGE_SHARE do."""
-    last = len(places) - 1
-    anchors = places[(np.arange(NUM_ANCHORS) * last + NUM_ANCHORS // 2) // (NUM_ANCHORS - 1)]
-    before = depths[np.maximum(anchors - 1, 0)]
-    after = depths[np.minimum(anchors + 1, len(depths) - 1)]
-    here = depths[anchors]
+def _lines_through(
+    is_open: Bool[np.ndarray, "n w"],
+    depths: Int[np.ndarray, "n w"],
+    num_columns: Int[np.ndarray, " n"],
+) -> list[tuple[float, float] | None]:
+    """For each row start and slope of the line on which most of its open places lie.
+
+    None where less than EDGE_SHARE of them do.
+    """
+    num_open = np.count_nonzero(is_open, axis=1)
+    rows = np.arange(len(depths))[:, None]
+    # The open places of each row come first.
+    places = np.argsort(~is_open, axis=1, kind="stable")
+    last = num_open[:, None] - 1
+    numbers = (np.arange(NUM_ANCHORS) * last + NUM_ANCHORS // 2) // (NUM_ANCHORS - 1)
+    anchors = places[rows, numbers]
+    here, before = depths[rows, anchors], depths[rows, np.maximum(anchors - 1, 0)]
+    after = depths[rows, np.minimum(anchors + 1, num_columns[:, None] - 1)]
     # The middle of three.
     at = np.maximum(np.minimum(before, after), np.minimum(np.maximum(before, after), here))
     first, second = _pairs()
-    run = anchors[second] - anchors[first]
-    rise = at[second] - at[first]
+    run, rise = anchors[:, second] - anchors[:, first], at[:, second] - at[:, first]
     is_fit = (run > 0) & (np.abs(rise) <= EDGE_SLOPE * EDGE_STEP * run)
-    if not is_fit.any():
-        return None
-    slopes = rise[is_fit] / run[is_fit]
-    starts = at[first][is_fit] - slopes * anchors[first][is_fit]
-    misses = np.abs(depths[places] - (starts[:, None] + slopes[:, None] * places))
-    num_on = (misses <= EDGE_FIT_PX).sum(axis=1)
-    best = int(num_on.argmax())
-    if num_on[best] < EDGE_SHARE * len(places):
-        return None
-    return float(starts[best]), float(slopes[best])
+    slopes = rise / np.maximum(run, 1)
+    starts = at[:, first] - slopes * anchors[:, first]
+    lines = starts[..., None] + slopes[..., None] * np.arange(depths.shape[1])
+    is_on = (np.abs(depths[:, None] - lines) <= EDGE_FIT_PX) & is_open[:, None]
+    num_on = np.where(is_fit, np.count_nonzero(is_on, axis=2), -1)
+    best = num_on.argmax(axis=1)
+    return [
+        (float(starts[row, pair]), float(slopes[row, pair]))
+        if num_on[row, pair] >= EDGE_SHARE * num_open[row]
+        else None
+        for row, pair in enumerate(best.tolist())
+    ]
 
 
 class _Line(NamedTuple):
@@ -276,9 +329,13 @@ def _upright_lines(
     if bottom - top < max(8 * NUM_BANDS, 0.5 * height):
         return []
     bounds = [top + (bottom - top) * band // NUM_BANDS for band in range(NUM_BANDS + 1)]
-    sums = np.empty((NUM_BANDS, width), np.int32)
-    for band, counted in enumerate(sums):
-        np.add.reduce(is_ink[bounds[band] : bounds[band + 1]], axis=0, dtype=np.int16, out=counted)
+    # Unsigned 16 bits hold the sum of any band of a picture that is worked on.
+    sums = np.stack(
+        [
+            np.add.reduce(is_ink[start:end].view(np.uint8), axis=0, dtype=np.uint16)
+            for start, end in itertools.pairwise(bounds)
+        ]
+    ).astype(np.int64)
     shares = sums / np.diff(bounds)[:, None]
     if shares.mean(axis=0).max() < 0.3:
         return []
@@ -345,15 +402,17 @@ def _shifts() -> Int[np.ndarray, "slants bands"]:
 
 def _may_hold_line(padded: Float[np.ndarray, "bands w"]) -> bool:
     """Whether the best columns within reach of a slant, band by band, cover enough for a line."""
-    shifts, width = _shifts(), padded.shape[1] - 2 * len(SLANTS)
-    best = np.zeros(width)
-    for shares, first, last in zip(padded, shifts.min(axis=0), shifts.max(axis=0), strict=True):
-        start = len(SLANTS) + int(first)
-        highest = shares[start : start + width]
-        for shift in range(1, int(last - first) + 1):
-            highest = np.maximum(highest, shares[start + shift : start + shift + width])
-        best += np.where(highest >= LEAST_IN_BAND, highest, -NUM_BANDS)
-    return bool(best.max() >= RULE_COVERAGE * NUM_BANDS - 1e-9)
+    # Bands in the middle shift by 1 column at most, the next by 3, the outer ones by 5.
+    best = np.zeros(padded.shape[1] - 2 * len(SLANTS))
+    highest, margin = padded, len(SLANTS)
+    for band, step in zip(range(NUM_BANDS // 2 - 1, -1, -1), (1, 2, 2), strict=True):
+        around = np.maximum(highest[:, : -2 * step], highest[:, 2 * step :])
+        highest, margin = np.maximum(around, highest[:, step:-step]), margin - step
+        pair = highest[[band, NUM_BANDS - 1 - band], margin:-margin]
+        best += np.where(pair >= LEAST_IN_BAND, pair, -NUM_BANDS).sum(axis=0)
+        if best.max() + 2 * band < RULE_COVERAGE * NUM_BANDS - 1e-9:
+            return False
+    return True
 
 
 def _mark(
