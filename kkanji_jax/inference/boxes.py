@@ -4,6 +4,9 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
+from kkanji_jax.array_types import UInt8
 from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.pages.box import Box
@@ -55,6 +58,18 @@ def _names_of(page: str) -> set[str]:
     return {page, *ends, _stem(page)}
 
 
+def cut_out(picture: UInt8[np.ndarray, "h w *c"], box: Box) -> UInt8[np.ndarray, "bh bw *c"]:
+    """The part of a page in a box, cut at the page's edge; ValueError if there is none."""
+    height, width = picture.shape[:2]
+    rows = slice(max(box.top, 0), min(box.top + box.height, height))
+    columns = slice(max(box.left, 0), min(box.left + box.width, width))
+    if box.width < 1 or box.height < 1:
+        raise ValueError("the box is empty")
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        raise ValueError(f"the box is outside the page, which is {width} x {height}")
+    return picture[rows, columns]
+
+
 def crops_of(pages: Iterable[ImageInput], boxes: Sequence[Box]) -> Iterator[ImageInput]:
     """Each page's boxes as images, page after page; what cannot be cut out, with its error.
 
@@ -83,14 +98,13 @@ def crops_of(pages: Iterable[ImageInput], boxes: Sequence[Box]) -> Iterator[Imag
             if page.canvas is not None and box.image == page.canvas.id:
                 box = page.canvas.in_pixels(box, width, height)
             place = (box.left, box.top, box.width, box.height)
-            rows = slice(max(box.top, 0), min(box.top + box.height, height))
-            columns = slice(max(box.left, 0), min(box.left + box.width, width))
+            image = None
             error = box.trouble
-            if box.width < 1 or box.height < 1:
-                error = "the box is empty"
-            elif rows.start >= rows.stop or columns.start >= columns.stop:
-                error = f"the box is outside the page, which is {width} x {height}"
-            image = None if error else picture[rows, columns]
+            if not error:
+                try:
+                    image = cut_out(picture, box)
+                except ValueError as err:
+                    error = str(err)
             yield ImageInput(
                 page.path, error, box.id, place, image, line=box.line, page_size=(width, height)
             )

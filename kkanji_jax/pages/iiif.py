@@ -10,13 +10,12 @@ version 3 and {id}/full/full/0/default.jpg of version 2 and 1.1.
 import io
 import json
 import re
-import struct
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urljoin
 
-from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, open_image
+from kkanji_jax.glyphs.image_files import DAMAGES, MAX_PAGE_PIXELS, open_image
 from kkanji_jax.pages.annotations import id_of, type_of
 from kkanji_jax.pages.box import Canvas
 from kkanji_jax.pages.fetch import Answer, Fetcher
@@ -123,7 +122,7 @@ def _check(url: str, answer: Answer) -> None:
         image.draft(None, (image.width // 8, image.height // 8))  # JPEG: quick
         try:
             image.load()
-        except (OSError, SyntaxError, EOFError, struct.error) as err:
+        except (OSError, ValueError, *DAMAGES) as err:
             raise ValueError(f"{url}: the image is damaged or cut short: {err}") from err
 
 

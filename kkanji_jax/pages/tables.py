@@ -1,4 +1,4 @@
-"""Boxes in tables: CSV with a heading, CODH's coordinates, and Kaggle's strings.
+"""Boxes in tables: CSV with a heading, CODH's coordinates, Kaggle's strings, and our own rows.
 
 CODH's coordinate files have the columns Unicode,Image,X,Y,Block ID,Char ID,Width,Height
 (https://codh.rois.ac.jp/char-shape/). The Kuzushiji Recognition competition's train.csv has
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from kkanji_jax.pages.box import Box, number_of
 
-# A column's name in lower case -> what it is. The last three are of CODH's coordinate files and
+# A column's name in lower case -> what it is. `char id` is of CODH's coordinate files, `labels` of
 # Kaggle's.
 _COLUMNS = {
     **{name: name for name in ("x", "y", "w", "h", "id", "image", "x1", "y1", "x2", "y2", "line")},
@@ -30,6 +30,8 @@ _COLUMNS = {
     "filename": "image",
     "char id": "id",
     "labels": "labels",
+    "box": "box",  # of `predict` itself and of the web page, with a row for each candidate
+    "rank": "rank",
 }
 _NUMBERS = frozenset(("x", "y", "w", "h", "x1", "y1", "x2", "y2"))
 _KAGGLE = re.compile(r"\s*(?:U\+[0-9A-F]{4,6}(?:\s+-?\d+){4}\s*)+")
@@ -88,6 +90,11 @@ def _of_cells(cells: dict[str, str], heading: Sequence[str]) -> list[Box]:
     elif {"x1", "y1", "x2", "y2"} <= set(heading):
         left, top, right, bottom = (number_of(cells, key) for key in ("x1", "y1", "x2", "y2"))
         width, height = right - left, bottom - top
+    elif "box" in heading:
+        if cells.get("rank", "") not in ("", "1"):
+            return []  # another candidate of the same box
+        place = dict(zip("xywh", cells.get("box", "").split(), strict=False))
+        left, top, width, height = (number_of(place, key) for key in "xywh")
     else:
         raise ValueError(WANTED)
     return [Box(left, top, width, height, name, image, cells.get("line", ""))]
