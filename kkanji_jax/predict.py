@@ -17,20 +17,23 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from kkanji_jax import __version__, cli
 from kkanji_jax.files import is_written_through, sha256_of
-from kkanji_jax.inference.inputs import find_images, told_counts
+from kkanji_jax.inference.inputs import STANDARD_INPUT, find_images, told_counts
 from kkanji_jax.inference.output import FORMATS, RowFormat, open_output, write_rows
 from kkanji_jax.inference.partial import PartialRows, Tally
 from kkanji_jax.inference.places import require_apart
 from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
 
 if TYPE_CHECKING:
+    from kkanji_jax.glyphs.glyph_image import Steps
+    from kkanji_jax.inference.inputs import ImageInput
     from kkanji_jax.inference.recogniser import Recogniser
+    from kkanji_jax.reporting.review_sheet import ReviewSheet
 
 SCRIPTS = ("kanji", "kana")  # what --chars takes for a name, and not for a file
 MOST_NAMED = 40  # characters in one line
@@ -79,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         help="PATH is a page: read its boxes, CSV with x,y,w,h or U+XXXX x y w h ...",
     )
     add("--annotate", type=Path, metavar="OUT.png", help="the page with its boxes and readings")
+    add(
+        "--review",
+        type=Path,
+        metavar="OUT.html",
+        help="a page on which to correct readings; its labels are a source of evaluate and build",
+    )
     add(
         "--invert",
         choices=("auto", "yes", "no"),
@@ -131,7 +140,12 @@ def _check(args: argparse.Namespace) -> None:
     for flag, path in (("--annotate", args.annotate), ("--show-steps", args.show_steps)):
         if path and path.suffix.lower() != ".png":
             raise ValueError(f"expected a file name that ends in .png, got {flag} {path}")
+    if args.review and args.review.suffix.lower() != ".html":
+        raise ValueError(f"expected a file name that ends in .html, got --review {args.review}")
+    if args.review and STANDARD_INPUT in args.paths:
+        raise ValueError("--review names images by their files: give a path instead of -")
     written = {"--out": args.out, "--annotate": args.annotate, "--show-steps": args.show_steps}
+    written |= {"--review": args.review}
     is_listed = args.chars and args.chars not in SCRIPTS
     read = {
         "--boxes": args.boxes,
@@ -222,16 +236,23 @@ def predict(args: argparse.Namespace) -> int:
 
         sheet = StepsSheet()
         options = options._replace(on_steps=sheet.add)
+    review = None
+    if args.review:
+        from kkanji_jax.reporting.review_sheet import ReviewSheet
+
+        review = ReviewSheet(args.review)
+        options = options._replace(on_steps=_both(options.on_steps, review.add))
     # Rows that go to the same terminal are progress enough.
     is_shown = bool(args.out) or not sys.stdout.isatty()
     drawn: list[Row] = []
     form = RowFormat(args.format, args.bom and args.format == "csv")
     with _terminable(), cli.Progress() as progress:
         watch = _Watch(progress if is_shown else cli.say_nothing, drawn if args.annotate else None)
+        watch.review = review
         if args.out and not is_written_through(args.out):
             identity = _identity(args, recogniser, options)
             # A drawing needs every row, those of an earlier run too.
-            is_resumed = not args.annotate and not args.show_steps
+            is_resumed = not (args.annotate or args.show_steps or args.review)
             with PartialRows(args.out, form, identity, is_resumed=is_resumed) as out:
                 watch.tally = out.tally
                 rows = predict_rows(recogniser, out.remaining(found), options)
@@ -249,6 +270,14 @@ def predict(args: argparse.Namespace) -> int:
         annotate_page(begin[0].source(), drawn, args.annotate, font_files())
     if sheet is not None:
         sheet.save(args.show_steps)
+    if review is not None:
+        review.save()
+        if review.num_left_out:
+            print(
+                f"{args.review} holds the first {review.num_images:,} images; "
+                f"{review.num_left_out:,} more have no room on it: read them apart",
+                file=sys.stderr,
+            )
     _tell(watch.tally, passed_over)
     return watch.tally.num_errors
 
@@ -258,6 +287,7 @@ class _Watch:
 
     def __init__(self, report: cli.Report, drawn: list[Row] | None) -> None:
         self.tally = Tally()
+        self.review: ReviewSheet | None = None
         self._report, self._drawn = report, drawn
 
     def over(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -268,7 +298,23 @@ class _Watch:
                 self._report("images", self.tally.num_images, None)
                 if self._drawn is not None:
                     self._drawn.append(row)
+            if self.review is not None:
+                self.review.add_row(row)
             yield row
+
+
+def _both(
+    first: "Callable[[ImageInput, Steps], None] | None",
+    second: "Callable[[ImageInput, Steps], None]",
+) -> "Callable[[ImageInput, Steps], None]":
+    """What tells two of each image's steps."""
+
+    def tell(found: "ImageInput", steps: "Steps") -> None:
+        if first is not None:
+            first(found, steps)
+        second(found, steps)
+
+    return tell
 
 
 def _tell(tally: Tally, passed_over: Counter[str]) -> None:

@@ -72,16 +72,23 @@ def grey_of(picture: Picture) -> UInt8[np.ndarray, "h w"]:
     rows = max(1, _GREY_PIXELS // picture.shape[1])
     for start in range(0, len(picture), rows):
         part = picture[start : start + rows]
-        red, green = part[..., 0].astype(np.int32), part[..., 1].astype(np.int32)
-        redness = (red * paper_green + paper_red // 2) // paper_red - green
-        if redness.max() <= RED_FROM:
+        # At most 255 * 255 + 127: within 16 bits.
+        balanced = part[..., 0].astype(np.uint16)
+        balanced *= np.uint16(paper_green)
+        balanced += np.uint16(paper_red // 2)
+        balanced //= np.uint16(paper_red)
+        is_red = balanced > part[..., 1].astype(np.uint16) + np.uint16(RED_FROM)
+        places = np.nonzero(is_red)
+        if not len(places[0]):
             continue
         if grey is luma:
             grey = luma.copy()
-        own = luma[start : start + rows].astype(np.int32)
+        red, green = (part[..., channel][places].astype(np.int32) for channel in (0, 1))
+        redness = balanced[places] - green
+        own = luma[start : start + rows][places].astype(np.int32)
         lighter = np.maximum(np.minimum(red + redness * LIFT // 16, paper) - own, 0)
-        weight = np.clip(redness - RED_FROM, 0, RED_STEP)
-        grey[start : start + rows] = own + weight * lighter // RED_STEP
+        weight = np.minimum(redness - RED_FROM, RED_STEP)
+        grey[start : start + rows][places] = own + weight * lighter // RED_STEP
     return grey
 
 
@@ -91,11 +98,19 @@ def _paper_colour(
     """Red, green and luminance of the paper: the middles of the brighter half of a sample."""
     step = max(1, max(luma.shape) // PAPER_SAMPLE_PX)
     seen = luma[::step, ::step].ravel()
-    bright = np.sort(seen)[len(seen) // 2]
-    is_bright = seen >= bright
-    colours = np.sort(picture[::step, ::step].reshape(-1, 3)[is_bright], axis=0)
-    red, green, _ = (max(1, int(value)) for value in colours[len(colours) // 2])
-    return red, green, int(np.sort(seen[is_bright])[len(colours) // 2])
+    is_bright = seen >= _nth(seen, len(seen) // 2)
+    bright = seen[is_bright]
+    red, green = (
+        _nth(picture[::step, ::step, channel].ravel()[is_bright], len(bright) // 2)
+        for channel in (0, 1)
+    )
+    return max(1, red), max(1, green), _nth(bright, len(bright) // 2)
+
+
+def _nth(values: UInt8[np.ndarray, " n"], place: int) -> int:
+    """The value that stands at `place` when all are sorted."""
+    running = np.bincount(values, minlength=256).cumsum()
+    return int(running.searchsorted(place, side="right"))
 
 
 def open_image(

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from kkanji_jax.array_types import UInt8
 from kkanji_jax.inference.inputs import ImageInput
 
 MAX_PAGE_PIXELS = 100_000_000  # a scan of a double page at 600 dpi has a third of that
@@ -30,6 +33,8 @@ _COLUMNS = {
     "filename": "image",
     "char id": "id",
     "labels": "labels",
+    "box": "box",  # of `predict` itself and of the web page, with a row for each candidate
+    "rank": "rank",
 }
 _NUMBERS = frozenset(("x", "y", "w", "h", "x1", "y1", "x2", "y2"))
 _KAGGLE = re.compile(r"\s*(?:U\+[0-9A-F]{4,6}(?:\s+-?\d+){4}\s*)+")
@@ -58,6 +63,7 @@ def read_boxes(path: str | os.PathLike) -> list[Box]:
     """The boxes of a file, in its order; ValueError names the file and the line.
 
     CSV with a heading (x,y,w,h or x1,y1,x2,y2 or xmin,ymin,xmax,ymax, optionally id and image;
+    rows that `predict` or the web page wrote, with path and box;
     Kaggle's image_id,labels; CODH's coordinates), separated by commas, semicolons or tabs;
     Kaggle's string alone, whose code points become the ids; or COCO's JSON. UTF-8, UTF-16 with its
     mark, or CP932. Ids are as they are written, to the byte.
@@ -168,6 +174,11 @@ def _of_cells(cells: dict[str, str], heading: Sequence[str]) -> list[Box]:
     elif {"x1", "y1", "x2", "y2"} <= set(heading):
         left, top, right, bottom = (_number(cells, key) for key in ("x1", "y1", "x2", "y2"))
         width, height = right - left, bottom - top
+    elif "box" in heading:
+        if cells.get("rank", "") not in ("", "1"):
+            return []  # another candidate of the same box
+        place = dict(zip("xywh", cells.get("box", "").split(), strict=False))
+        left, top, width, height = (_number(place, key) for key in "xywh")
     else:
         raise ValueError(_WANTED)
     return [Box(left, top, width, height, name, image)]
@@ -234,6 +245,18 @@ def _names_of(page: str) -> set[str]:
     return {page, *ends, _stem(page)}
 
 
+def cut_out(picture: UInt8[np.ndarray, "h w *c"], box: Box) -> UInt8[np.ndarray, "bh bw *c"]:
+    """The part of a page in a box, cut at the page's edge; ValueError if there is none."""
+    height, width = picture.shape[:2]
+    rows = slice(max(box.top, 0), min(box.top + box.height, height))
+    columns = slice(max(box.left, 0), min(box.left + box.width, width))
+    if box.width < 1 or box.height < 1:
+        raise ValueError("the box is empty")
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        raise ValueError(f"the box is outside the page, which is {width} x {height}")
+    return picture[rows, columns]
+
+
 def crops_of(pages: Iterable[ImageInput], boxes: Sequence[Box]) -> Iterator[ImageInput]:
     """Each page's boxes as images, page after page; what cannot be cut out, with its error.
 
@@ -257,17 +280,11 @@ def crops_of(pages: Iterable[ImageInput], boxes: Sequence[Box]) -> Iterator[Imag
         except (ValueError, OSError) as err:
             yield ImageInput(page.path, " ".join(str(err).split()))
             continue
-        height, width = picture.shape[:2]
         for box in own:
             place = (box.left, box.top, box.width, box.height)
-            rows = slice(max(box.top, 0), min(box.top + box.height, height))
-            columns = slice(max(box.left, 0), min(box.left + box.width, width))
-            error = ""
-            if box.width < 1 or box.height < 1:
-                error = "the box is empty"
-            elif rows.start >= rows.stop or columns.start >= columns.stop:
-                error = f"the box is outside the page, which is {width} x {height}"
-            image = None if error else picture[rows, columns]
-            yield ImageInput(page.path, error, box.id, place, image)
+            try:
+                yield ImageInput(page.path, "", box.id, place, cut_out(picture, box))
+            except ValueError as err:
+                yield ImageInput(page.path, str(err), box.id, place)
     for box, error in by_page.unmet():
         yield ImageInput(box.image, error, box.id, (box.left, box.top, box.width, box.height))

@@ -17,6 +17,7 @@ import numpy as np
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.kanji_forms import forms
+from kkanji_jax.data.scripts import script_of
 from kkanji_jax.files import sha256_of
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.model.forward_pass import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
@@ -25,6 +26,7 @@ from kkanji_jax.saved.arrays import places_in
 
 ASSETS = Path(__file__).with_name("assets")
 MODEL = "model.json"
+_SCRIPTS = {"kana": "a", "kanji": "i", "other": "o"}  # a letter a class; reading.js has them too
 
 
 def write_web(
@@ -90,6 +92,7 @@ def model_content(
         "arrays": arrays,
         **network_plan(model, {name: tuple(at["shape"]) for name, at in arrays.items()}),
         "codepoints": list(class_index.codepoints),
+        "scripts": "".join(_SCRIPTS[script_of(codepoint)] for codepoint in class_index.codepoints),
         "train_counts": [train_counts[codepoint] for codepoint in class_index.codepoints],
         "forms": _forms_of(class_index),
         "calibration": calibration,
