@@ -13,6 +13,8 @@ from kkanji_jax.array_types import Int, Shaped, UInt8
 DEPTHS = (0xFF, 0x3FF, 0xFFF, 0xFFFF)  # the greatest value of 8, 10, 12 and 16 bits
 SHOWN = 64  # grey levels between ink and white paper: enough to be ink on it
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
+# What Pillow raises for damaged files beside OSError and ValueError; RuntimeError is AVIF's.
+DAMAGES = (SyntaxError, TypeError, LookupError, EOFError, struct.error, RuntimeError)
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(
@@ -70,16 +72,23 @@ def grey_of(picture: Picture) -> UInt8[np.ndarray, "h w"]:
     rows = max(1, _GREY_PIXELS // picture.shape[1])
     for start in range(0, len(picture), rows):
         part = picture[start : start + rows]
-        red, green = part[..., 0].astype(np.int32), part[..., 1].astype(np.int32)
-        redness = (red * paper_green + paper_red // 2) // paper_red - green
-        if redness.max() <= RED_FROM:
+        # At most 255 * 255 + 127: within 16 bits.
+        balanced = part[..., 0].astype(np.uint16)
+        balanced *= np.uint16(paper_green)
+        balanced += np.uint16(paper_red // 2)
+        balanced //= np.uint16(paper_red)
+        is_red = balanced > part[..., 1].astype(np.uint16) + np.uint16(RED_FROM)
+        places = np.nonzero(is_red)
+        if not len(places[0]):
             continue
         if grey is luma:
             grey = luma.copy()
-        own = luma[start : start + rows].astype(np.int32)
+        red, green = (part[..., channel][places].astype(np.int32) for channel in (0, 1))
+        redness = balanced[places] - green
+        own = luma[start : start + rows][places].astype(np.int32)
         lighter = np.maximum(np.minimum(red + redness * LIFT // 16, paper) - own, 0)
-        weight = np.clip(redness - RED_FROM, 0, RED_STEP)
-        grey[start : start + rows] = own + weight * lighter // RED_STEP
+        weight = np.minimum(redness - RED_FROM, RED_STEP)
+        grey[start : start + rows][places] = own + weight * lighter // RED_STEP
     return grey
 
 
@@ -89,11 +98,19 @@ def _paper_colour(
     """Red, green and luminance of the paper: the middles of the brighter half of a sample."""
     step = max(1, max(luma.shape) // PAPER_SAMPLE_PX)
     seen = luma[::step, ::step].ravel()
-    bright = np.sort(seen)[len(seen) // 2]
-    is_bright = seen >= bright
-    colours = np.sort(picture[::step, ::step].reshape(-1, 3)[is_bright], axis=0)
-    red, green, _ = (max(1, int(value)) for value in colours[len(colours) // 2])
-    return red, green, int(np.sort(seen[is_bright])[len(colours) // 2])
+    is_bright = seen >= _nth(seen, len(seen) // 2)
+    bright = seen[is_bright]
+    red, green = (
+        _nth(picture[::step, ::step, channel].ravel()[is_bright], len(bright) // 2)
+        for channel in (0, 1)
+    )
+    return max(1, red), max(1, green), _nth(bright, len(bright) // 2)
+
+
+def _nth(values: UInt8[np.ndarray, " n"], place: int) -> int:
+    """The value that stands at `place` when all are sorted."""
+    running = np.bincount(values, minlength=256).cumsum()
+    return int(running.searchsorted(place, side="right"))
 
 
 def open_image(
@@ -109,7 +126,7 @@ def open_image(
         raise ValueError(f"expected at most {max_pixels} pixels, {name} declares far more") from err
     except Image.UnidentifiedImageError as err:
         raise ValueError(f"expected an image ({', '.join(FORMATS)}), cannot read {name}") from err
-    except (SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as err:
+    except (*DAMAGES, ValueError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
 
 
@@ -117,14 +134,16 @@ def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"expected at most {max_pixels} pixels, {name} has {width} x {height}")
-    num_frames = getattr(image, "n_frames", 1)
-    # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.
-    if num_frames > 1 and image.format != "MPO":
-        raise ValueError(f"expected one image, {name} holds {num_frames} frames: save them apart")
     try:
+        num_frames = getattr(image, "n_frames", 1)  # a TIFF's and a GIF's are counted now
+        # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.
+        if num_frames > 1 and image.format != "MPO":
+            raise ValueError(
+                f"expected one image, {name} holds {num_frames} frames: save them apart"
+            )
         image.load()
         return _pixels_of(ImageOps.exif_transpose(image), name)
-    except (OSError, SyntaxError, TypeError, LookupError, EOFError, struct.error) as err:
+    except (*DAMAGES, OSError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
 
 

@@ -23,7 +23,6 @@ from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.model.forward_pass import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
 from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
 from kkanji_jax.saved.arrays import places_in
-from kkanji_jax.web.lookalikes import write_lookalikes
 
 ASSETS = Path(__file__).with_name("assets")
 MODEL = "model.json"
@@ -51,11 +50,40 @@ def write_web(
         os.link(params, out / params.name)
     except OSError:
         shutil.copyfile(params, out / params.name)
+    content = model_content(
+        params=params,
+        dtype=dtype,
+        about=about,
+        model=model,
+        class_index=class_index,
+        train_counts=train_counts,
+        calibration=calibration,
+    )
+    if dataset:
+        from kkanji_jax.web.lookalikes import (
+            write_lookalikes,
+        )  # the rest needs no dataset's packages
+
+        content["lookalikes"] = write_lookalikes(out, dataset, class_index)
+    (out / MODEL).write_text(model_text(content), encoding="utf-8")
+
+
+def model_content(
+    *,
+    params: Path,
+    dtype: str,
+    about: Mapping[str, Any],
+    model: Mapping[str, Any],
+    class_index: ClassIndex,
+    train_counts: Mapping[str, int],
+    calibration: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What model.json holds, without examples of the characters."""
     arrays = {
         name: {"offset": place.offset, "shape": list(place.shape)}
         for name, place in places_in(params).items()
     }
-    content = {
+    return {
         "about": {name: about[name] for name in ("step", "weights", "package_version")}
         | {"variant": model["variant"]},
         "params_sha256": sha256_of(params),
@@ -68,10 +96,13 @@ def write_web(
         "train_counts": [train_counts[codepoint] for codepoint in class_index.codepoints],
         "forms": _forms_of(class_index),
         "calibration": calibration,
-        "lookalikes": write_lookalikes(out, dataset, class_index) if dataset else None,
+        "lookalikes": None,
     }
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    (out / MODEL).write_text(text + "\n", encoding="utf-8")
+
+
+def model_text(content: Mapping[str, Any]) -> str:
+    """model.json as a text."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def network_plan(model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
