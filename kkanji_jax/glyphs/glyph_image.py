@@ -346,16 +346,14 @@ def _to_work_size(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
     return np.asarray(_image(grey).resize(size, Image.Resampling.LANCZOS))
 
 
-def _paper_of(
-    coarse: UInt8[np.ndarray, "y x"], shape: tuple[int, ...]
-) -> UInt8[np.ndarray, "h w"]:
+def _paper_of(coarse: UInt8[np.ndarray, "y x"], shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
     """The paper's brightness: what is darker and narrower than strokes may be is filled up.
 
     A closing by a square, which keeps the edges of shadows where they are.
     """
     closed = 255 - _highest_near(255 - _highest_near(coarse))
     paper = _image(closed).filter(ImageFilter.GaussianBlur(1))
-    return np.asarray(paper.resize(shape[::-1], Image.Resampling.BICUBIC))
+    return np.asarray(paper.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
 
 def _highest_near(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
