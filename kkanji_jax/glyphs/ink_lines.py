@@ -137,15 +137,13 @@ def _profiles_of(grey: UInt8[np.ndarray, "h w"]) -> _Profiles | None:
         return None
     shapes = np.array([seen.shape for seen, _ in columns])
     pixels = np.zeros((len(columns), *shapes.max(axis=0).tolist()), np.uint8)
-    for own, (seen, _) in zip(pixels, columns, strict=True):
-        own[: seen.shape[0], : seen.shape[1]] = seen
+    for row, (seen, _) in enumerate(columns):
+        pixels[row, : seen.shape[0], : seen.shape[1]] = seen
     reach = np.array([reach for _, reach in columns])
     return _Profiles(pixels, shapes[:, 0], reach, shapes[:, 1], np.array(references), sides)
 
 
-def _straight_edges(
-    grey: UInt8[np.ndarray, "h w"], tone: float
-) -> list[tuple[int, bool, _Edge]]:
+def _straight_edges(grey: UInt8[np.ndarray, "h w"], tone: float) -> list[tuple[int, bool, _Edge]]:
     """The lines in which the tones of corners end: the side, whether seen from its far end, where.
 
     Only where most of the line is a sharp edge.
@@ -297,9 +295,7 @@ def ruled_lines(
                     spare.append((is_level, line))
             else:
                 is_kept = (
-                    line.is_whole
-                    and line.is_solid
-                    and width <= INNER_WIDTH * stroke_width(is_ink)
+                    line.is_whole and line.is_solid and width <= INNER_WIDTH * stroke_width(is_ink)
                 )
             if is_kept:
                 kept.append((is_level, line))
