@@ -28,7 +28,7 @@ _BUSY = frozenset((429, 500, 502, 503, 504))
 _CHUNK = 1 << 16
 
 
-class Answer(NamedTuple):
+class Fetched(NamedTuple):
     """What an address holds; `url` is where redirects led to."""
 
     url: str
@@ -52,7 +52,7 @@ class Fetcher:
         self._trusted: Any = None
         self._next_s: dict[str, float] = {}  # a server -> when it may be asked again
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str) -> Fetched:
         """What `url` holds now.
 
         ValueError in one line for what cannot be had: its status, or what is wrong with it.
@@ -73,7 +73,7 @@ class Fetcher:
                 return answer
         raise AssertionError("unreachable")
 
-    def _once(self, url: str) -> Answer:
+    def _once(self, url: str) -> Fetched:
         httpx = _httpx(url)
         self._pause(httpx.URL(url).host)
         try:
@@ -117,7 +117,7 @@ class Fetcher:
         if length.isdecimal() and int(length) > MAX_BYTES:
             raise ValueError(f"{url}: {int(length):,} bytes, expected at most {MAX_BYTES:,}")
 
-    def _read(self, url: str, response: Any) -> Answer:
+    def _read(self, url: str, response: Any) -> Fetched:
         began_s = time.time()
         content = bytearray()
         for chunk in response.iter_bytes(_CHUNK):
@@ -127,7 +127,7 @@ class Fetcher:
             if time.time() - began_s > 10 * READ_S:
                 raise _AgainError(f"not whole after {10 * READ_S:.0f} s")
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return Answer(str(response.url), kind, bytes(content))
+        return Fetched(str(response.url), kind, bytes(content))
 
     def _asked_wait_s(self, retry_after: str | None) -> float | None:
         """Seconds of a Retry-After, which may be a date; None without one that can be read."""
@@ -147,7 +147,7 @@ class Fetcher:
         name = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
         return None if self._folder is None else self._folder / name
 
-    def kept(self, url: str) -> Answer | None:
+    def kept(self, url: str) -> Fetched | None:
         """What the cache has of an address."""
         place = self._place(url)
         if place is None:
@@ -160,9 +160,9 @@ class Fetcher:
             return None
         if about["asked"] != url or about["bytes"] != len(content):
             return None
-        return Answer(about["url"], about["kind"], content)
+        return Fetched(about["url"], about["kind"], content)
 
-    def keep(self, url: str, answer: Answer) -> None:
+    def keep(self, url: str, answer: Fetched) -> None:
         """Puts an answer into the cache, as what `url` holds."""
         place = self._place(url)
         if place is None:

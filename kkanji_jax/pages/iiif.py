@@ -18,7 +18,7 @@ from urllib.parse import unquote, urljoin
 from kkanji_jax.glyphs.image_files import DAMAGES, MAX_PAGE_PIXELS, open_image
 from kkanji_jax.pages.annotations import id_of, type_of
 from kkanji_jax.pages.box import Canvas
-from kkanji_jax.pages.fetch import Answer, Fetcher
+from kkanji_jax.pages.fetch import Fetched, Fetcher
 
 LIST_SUFFIXES = (".txt", ".json")
 _IMAGE = re.compile(r"/(?:full|square|pct:[^/]+|[\d.,]+)/[^/]+/!?[\d.]+/\w+\.\w+$")
@@ -104,13 +104,13 @@ def open_page(page: IiifPage, fetcher: Fetcher) -> io.BytesIO:
     return _stream(page.url, answer)
 
 
-def _stream(url: str, answer: Answer) -> io.BytesIO:
+def _stream(url: str, answer: Fetched) -> io.BytesIO:
     stream = io.BytesIO(answer.content)
     stream.name = url  # pyright: ignore[reportAttributeAccessIssue]
     return stream
 
 
-def _check(url: str, answer: Answer) -> None:
+def _check(url: str, answer: Fetched) -> None:
     """ValueError for what is no whole image: it would stay in the cache."""
     if not answer.content:
         raise ValueError(f"{url}: an empty answer")

@@ -23,7 +23,7 @@ from kkanji_jax.inference.inputs import ImageInput, shown_path
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.reporting.rendering import render
 
-MOST = 20_000  # images on a sheet: 10,000 are 24 MB, which a browser opens in seconds
+MOST = 20_000  # images on a sheet: 10,000 are 19 MB, which a browser opens in seconds
 THUMB_PX, QUALITY = 96, 72
 SHOWN_PATH = 60  # characters of a path in a heading
 
