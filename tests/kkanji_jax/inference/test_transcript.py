@@ -195,17 +195,17 @@ def test_a_stopped_transcript_goes_on_and_is_the_same(
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 143 and "the same command goes on" in told and not out.exists()
     done = json.loads(state.read_text())["tally"]["num_images"]
     assert 0 < done < 480
     process = _start(without_jax + VERDICTS + RUN, *arguments)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
     assert not state.exists() and not (tmp_path / "out.partial").exists()
     resumed = out.read_text(encoding="utf-8")
     process = _start(without_jax + VERDICTS + RUN, *page, "--format", form)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=300)
     assert printed == resumed
     if form == "transcript":
         assert resumed == ("春" * 40 + "\n") * 12
@@ -225,5 +225,5 @@ def test_a_transcript_without_boxes_or_verdicts_is_refused(
 ):
     given = [page[0], *(page[1:] if arguments else []), "--format", "tei"]
     process = _start(f"{without_jax}\n{code}\n{RUN}", *given)
-    printed, told = process.communicate(timeout=60)
+    printed, told = process.communicate(timeout=300)
     assert process.returncode == 1 and expected in told and not printed
