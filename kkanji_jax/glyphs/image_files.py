@@ -13,6 +13,9 @@ from kkanji_jax.array_types import Int, Shaped, UInt8
 DEPTHS = (0xFF, 0x3FF, 0xFFF, 0xFFFF)  # the greatest value of 8, 10, 12 and 16 bits
 SHOWN = 64  # grey levels between ink and white paper: enough to be ink on it
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
+MAX_PAGE_PIXELS = 100_000_000  # a scan of a double page at 600 dpi has a third of that
+# What Pillow raises for damaged files beside OSError and ValueError; RuntimeError is AVIF's.
+DAMAGES = (SyntaxError, TypeError, LookupError, EOFError, struct.error, RuntimeError)
 HEAD_BYTES = 16  # by which a format is known
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -118,7 +121,7 @@ def open_image(
     """A file or a stream as an image that is not decoded yet; ValueError as `load_image` says."""
     try:
         image = _opened(source)
-    except (SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as err:
+    except (*DAMAGES, ValueError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
     if image is None:
         raise ValueError(f"expected an image ({', '.join(FORMATS)}), cannot read {name}")
@@ -166,14 +169,16 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
     _check_size(image, name, max_pixels)
-    num_frames = getattr(image, "n_frames", 1)
-    # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.
-    if num_frames > 1 and image.format != "MPO":
-        raise ValueError(f"expected one image, {name} holds {num_frames} frames: save them apart")
     try:
+        num_frames = getattr(image, "n_frames", 1)  # a TIFF's and a GIF's are counted now
+        # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.
+        if num_frames > 1 and image.format != "MPO":
+            raise ValueError(
+                f"expected one image, {name} holds {num_frames} frames: save them apart"
+            )
         image.load()
         return _pixels_of(ImageOps.exif_transpose(image), name)
-    except (OSError, SyntaxError, TypeError, LookupError, EOFError, struct.error) as err:
+    except (*DAMAGES, OSError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
 
 
