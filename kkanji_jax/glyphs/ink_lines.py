@@ -299,7 +299,7 @@ def ruled_lines(
                 )
             if is_kept:
                 kept.append((is_level, line))
-    if len(spare) >= FRAME_LINES:
+    if len(spare) + sum(not line.is_band for _, line in kept) >= FRAME_LINES:
         kept += spare
     if not kept:
         return None
@@ -344,10 +344,6 @@ def _upright_lines(
     slanted = padded[bands[:, None], pad + np.arange(width) + shifts[:, :, None]]
     coverage = np.where(slanted.min(axis=1) >= LEAST_IN_BAND, slanted.mean(axis=1), 0.0)
     total, running = sums.sum(), np.cumsum(sums.sum(axis=0))
-    first, last = 0, height
-    if outside is not None:
-        inner = np.flatnonzero(~outside.all(axis=1))
-        first, last = int(inner[0]), int(inner[-1]) + 1
     taken, found = np.zeros(width, bool), []
     for _ in range(MAX_LINES):
         free = np.where(taken, 0.0, coverage)
@@ -378,15 +374,29 @@ def _upright_lines(
             int(total - running[min(width, right + margin) - 1]),
         )
         lefts, rights = left + shifts[slant], right + shifts[slant]
-        ends = ((first, first + END_PX, 0), (last - END_PX, last, -1))
         is_whole = all(
-            is_ink[start:end, max(0, lefts[band] - 1) : max(0, rights[band] + 1)].any()
-            for start, end, band in ends
+            _reaches(
+                is_ink[::direction],
+                None if outside is None else outside[::direction],
+                slice(max(0, lefts[band] - 1), max(0, rights[band] + 1)),
+            )
+            for band, direction in ((0, 1), (-1, -1))
         )
         is_solid = bool(free[slant, column] >= INNER_COVERAGE)
         is_outer = min(beside) <= OUTSIDE_SHARE * total
         found.append(_Line(lefts, rights, is_whole, bool(is_even), is_solid, is_outer, is_band))
     return found
+
+
+def _reaches(
+    is_ink: Bool[np.ndarray, "h w"], outside: Bool[np.ndarray, "h w"] | None, columns: slice
+) -> bool:
+    """Whether ink in these columns reaches the first row, or the end of what is outside there."""
+    first = 0
+    if outside is not None:
+        inner = np.flatnonzero(~outside[:, columns].all(axis=1))
+        first = int(inner[0]) if inner.size else 0
+    return bool(is_ink[first : first + END_PX, columns].any())
 
 
 @functools.cache

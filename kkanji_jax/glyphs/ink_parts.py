@@ -317,7 +317,8 @@ def meets_one_side_alone(soft: UInt8[np.ndarray, "h w"]) -> bool:
     is_level = side < 2
     met = np.count_nonzero(strip.any(axis=0 if is_level else 1))
     length = is_ink.shape[0 if is_level else 1]
-    return met >= LONE_SHARE * spans[is_level] and rooms[side ^ 1] >= LONE_ROOM * length
+    is_apart = rooms[side ^ 1] >= LONE_ROOM * length
+    return bool(met >= LONE_SHARE * spans[is_level] and is_apart)
 
 
 def holds_several(soft: UInt8[np.ndarray, "h w"]) -> bool:

@@ -205,7 +205,8 @@ export function ruledLines(isInk, outside) {
       if (isKept) kept.push({ isLevel, line });
     }
   }
-  if (spare.length >= FRAME_LINES) kept.push(...spare);
+  const numRules = kept.filter(({ line }) => !line.isBand).length;
+  if (spare.length + numRules >= FRAME_LINES) kept.push(...spare);
   if (kept.length === 0) return null;
   const rules = kept.filter(({ line }) => !line.isBand);
   const markedBy = (strokes) => {
@@ -281,8 +282,6 @@ function uprightLines(isInk, outside) {
   const running = [];
   let total = 0;
   for (const count of columns) running.push((total += count));
-  const inner = outside && rowsOf(outside, (row) => row.includes(0));
-  const [first, last] = inner ? [inner.top, inner.bottom] : [0, height];
   const taken = new Uint8Array(width);
   const found = [];
   for (let turn = 0; turn < MAX_LINES; turn++) {
@@ -319,17 +318,11 @@ function uprightLines(isInk, outside) {
       running[Math.max(0, left - margin)],
       total - running[Math.min(width, right + margin) - 1],
     );
-    const ends = [
-      [first, first + END_PX, shift[0]],
-      [last - END_PX, last, shift[NUM_BANDS - 1]],
-    ];
-    const isWhole = ends.every(([start, end, offset]) => {
-      for (let y = start; y < Math.min(end, height); y++) {
-        const from = Math.max(0, left + offset - 1);
-        const to = Math.min(width, Math.max(0, right + offset + 1));
-        for (let x = from; x < to; x++) if (data[y * width + x]) return true;
-      }
-      return false;
+    const isWhole = [false, true].every((isFromEnd) => {
+      const offset = shift[isFromEnd ? NUM_BANDS - 1 : 0];
+      const from = Math.max(0, left + offset - 1);
+      const to = Math.min(width, Math.max(0, right + offset + 1));
+      return reaches(isInk, outside, isFromEnd, from, to);
     });
     found.push({
       left,
@@ -344,6 +337,21 @@ function uprightLines(isInk, outside) {
     });
   }
   return found;
+}
+
+/** Whether ink in these columns reaches the first (last) row, or the end of what is outside there. */
+function reaches({ data, width, height }, outside, isFromEnd, from, to) {
+  const rowAt = (depth) => (isFromEnd ? height - 1 - depth : depth) * width;
+  const has = (values, row, value) => values.subarray(row + from, row + to).includes(value);
+  let first = 0;
+  if (outside) {
+    while (first < height && !has(outside.data, rowAt(first), 0)) first++;
+    if (first === height) first = 0;
+  }
+  for (let depth = first; depth < Math.min(first + END_PX, height); depth++) {
+    if (has(data, rowAt(depth), 1)) return true;
+  }
+  return false;
 }
 
 /** A line's pixels with its rim, save where strokes show on both sides of it. */

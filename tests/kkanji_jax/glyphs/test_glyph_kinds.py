@@ -87,6 +87,9 @@ PICTURES = {
     "cell": ruled(
         ((6, 0, 7, 182), 2), ((154, 0, 153, 182), 2), ((0, 7, 162, 7), 2), ((0, 174, 162, 174), 2)
     ),
+    "cell whose left rule is the picture's side": ruled(
+        ((0, 0, 2, 182), 4), ((154, 0, 153, 182), 2), ((0, 3, 162, 3), 3), ((0, 174, 162, 174), 2)
+    ),
     "seal": sealed(),
     "shadow": shaded(HALF_DARK),
     "gradient": shaded(np.linspace(1, 0.35, 150)[:, None, None]),
@@ -186,3 +189,10 @@ def test_remarks_tell_what_may_mislead():
         steps = glyph_steps(load_picture(picture))
         assert remark in steps.remarks and not steps.trouble, remark
     assert glyph_steps(load_picture(one)).remarks == ()
+
+
+@pytest.mark.parametrize("side", range(8, 17))
+def test_a_small_file_with_ink_is_never_blank(side: int):
+    for size in ((side, side), (side // 2, side), (side, side // 2)):
+        steps = glyph_steps(load_picture(written().resize(size, Image.Resampling.LANCZOS)))
+        assert (steps.trouble, steps.remarks[0]) == ("", FEW_PIXELS)

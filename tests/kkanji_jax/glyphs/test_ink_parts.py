@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkanji_jax.glyphs.ink_parts import find_parts, holds_several, without_strays
+from kkanji_jax.glyphs.ink_parts import (
+    find_parts,
+    holds_several,
+    meets_one_side_alone,
+    without_strays,
+)
 
 
 def flooded(is_ink: np.ndarray) -> np.ndarray:
@@ -92,3 +97,11 @@ def test_one_character_is_not_several():
     dotted[170:, 5:35] = 255
     for soft in (character(), three, dotted, np.zeros((192, 96), np.uint8)):
         assert not holds_several(soft)
+
+
+@pytest.mark.parametrize("num_turns", range(4))
+def test_half_a_character_touches_the_side_where_it_was_cut_and_no_other(num_turns: int):
+    half, tight = character()[:90], character()[20:170, 15:135]
+    assert meets_one_side_alone(np.rot90(half, num_turns).copy())
+    assert not meets_one_side_alone(np.rot90(character(), num_turns).copy())
+    assert not meets_one_side_alone(np.rot90(tight, num_turns).copy())

@@ -87,7 +87,7 @@ def soiled(rng: np.random.Generator, n: int) -> list[np.ndarray]:
     for number, pixels in enumerate(photographs(rng, n)):
         image = Image.fromarray(pixels).convert("RGB").resize((120, int(rng.integers(90, 190))))
         pen, (width, height) = ImageDraw.Draw(image), image.size
-        kind = number % 8
+        kind = number % 10
         if kind == 0:
             image = ImageOps.expand(image, int(rng.integers(1, 30)), (int(rng.integers(256)),) * 3)
         elif kind == 1:
@@ -106,6 +106,13 @@ def soiled(rng: np.random.Generator, n: int) -> list[np.ndarray]:
             image = image.convert("1").convert("RGB")
         elif kind == 6:
             pen.rectangle((0, 0, width // 3, height), (12, 12, 12))
+        elif kind == 7:  # a cell, of whose rules some lie at the picture's side
+            for place in (int(rng.integers(0, 4)), width - 4):
+                pen.line((place, 0, place, height), (60, 52, 46), 3)
+            for place in (3, height - int(rng.integers(2, 6))):
+                pen.line((0, place, width, place), (60, 52, 46), 3)
+        elif kind == 8:
+            image.thumbnail((int(rng.integers(8, 12)),) * 2)
         else:
             image = Image.new("RGB", (90, 90), (220, 205, 170))
             ImageDraw.Draw(image).rectangle((20, 30, 70, 44), (200, 60, 45))
@@ -121,7 +128,7 @@ def crops_at_hand() -> list[np.ndarray]:
 
 
 def test_the_page_prepares_pictures_as_python_does(node: Node, rng: np.random.Generator):
-    pictures = [*photographs(rng, 50), *odd_pictures(rng), *soiled(rng, 64), *crops_at_hand()]
+    pictures = [*photographs(rng, 50), *odd_pictures(rng), *soiled(rng, 70), *crops_at_hand()]
     told = node(
         'import { glyphOf } from "./glyph_image.js";'
         + READ_IMAGES
