@@ -346,9 +346,7 @@ def _to_work_size(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
     return np.asarray(_image(grey).resize(size, Image.Resampling.LANCZOS))
 
 
-def _paper_of(
-    coarse: UInt8[np.ndarray, "y x"], shape: tuple[int, ...]
-) -> UInt8[np.ndarray, "h w"]:
+def _paper_of(coarse: UInt8[np.ndarray, "y x"], shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
     """The paper's brightness: what is darker and narrower than strokes may be is filled up.
 
     A closing by a square, which keeps the edges of shadows where they are.

@@ -143,9 +143,7 @@ def _profiles_of(grey: UInt8[np.ndarray, "h w"]) -> _Profiles | None:
     return _Profiles(pixels, shapes[:, 0], reach, shapes[:, 1], np.array(references), sides)
 
 
-def _straight_edges(
-    grey: UInt8[np.ndarray, "h w"], tone: float
-) -> list[tuple[int, bool, _Edge]]:
+def _straight_edges(grey: UInt8[np.ndarray, "h w"], tone: float) -> list[tuple[int, bool, _Edge]]:
     """The lines in which the tones of corners end: the side, whether seen from its far end, where.
 
     Only where most of the line is a sharp edge.
@@ -297,9 +295,7 @@ def ruled_lines(
                     spare.append((is_level, line))
             else:
                 is_kept = (
-                    line.is_whole
-                    and line.is_solid
-                    and width <= INNER_WIDTH * stroke_width(is_ink)
+                    line.is_whole and line.is_solid and width <= INNER_WIDTH * stroke_width(is_ink)
                 )
             if is_kept:
                 kept.append((is_level, line))

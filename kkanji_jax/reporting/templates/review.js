@@ -125,7 +125,7 @@ function renderGroups() {
   groups.forEach(({ verdict, reading, members }, number) => {
     if (number === 0 || groups[number - 1].verdict !== verdict) {
       const head = make("li", "");
-      head.append(make("h3", "", NAMES[verdict] ?? verdict));
+      head.append(make("h2", "", NAMES[verdict] ?? verdict));
       list.push(head);
     }
     const row = make("li", "");
