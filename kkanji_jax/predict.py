@@ -18,6 +18,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,9 +26,11 @@ from kkanji_jax import __version__, cli
 from kkanji_jax.files import is_written_through, sha256_of
 from kkanji_jax.inference.inputs import STANDARD_INPUT, find_images, told_counts
 from kkanji_jax.inference.output import FORMATS, RowFormat, open_output, write_rows
-from kkanji_jax.inference.partial import PartialRows, Tally
+from kkanji_jax.inference.partial import PartialRows, Tally, images_of
 from kkanji_jax.inference.places import require_apart
+from kkanji_jax.inference.read_pages import PagesOfRows
 from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
+from kkanji_jax.inference.transcript import TRANSCRIPTS, written_as
 
 if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
@@ -45,7 +48,12 @@ def _parser() -> argparse.ArgumentParser:
         "kkanji_jax.predict", __doc__ or "", "scans/ --format csv --out readings.csv"
     )
     add = parser.add_argument
-    add("paths", nargs="+", metavar="PATH", help="image, folder of images, or -")
+    add(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="image, folder of images, -, or IIIF: address of an image or manifest, file of such",
+    )
     add("--model", metavar="M", help="folder of a run, or a bundle (default: the package's)")
     add(
         "--backend",
@@ -79,7 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         "--boxes",
         type=Path,
         metavar="FILE",
-        help="PATH is a page: read its boxes, CSV with x,y,w,h or U+XXXX x y w h ...",
+        help="PATH is a page: read its boxes, of CSV, COCO, Koten-OCR, PAGE, TEI or IIIF",
+    )
+    add(
+        "--base-url", default="", metavar="URL", help="what relative addresses of a list begin with"
     )
     add("--annotate", type=Path, metavar="OUT.png", help="the page with its boxes and readings")
     add(
@@ -100,7 +111,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT.png",
         help="how each image became what the network sees; the first 40",
     )
-    add("--format", choices=FORMATS, default="text", help="of the rows")
+    add(
+        "--format",
+        choices=(*FORMATS, *TRANSCRIPTS),
+        default="text",
+        help="of the rows; transcript and tei: the pages' text in reading order, with --boxes",
+    )
     add("--out", type=Path, metavar="FILE", help="default: standard output")
     add("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")
     return parser
@@ -137,6 +153,10 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"expected a --min-probability in [0, 1], got {args.min_probability}")
     if args.annotate and (not args.boxes or len(args.paths) != 1 or os.path.isdir(args.paths[0])):
         raise ValueError("--annotate wants one page, and --boxes with its boxes")
+    if args.base_url and not args.base_url.startswith(("http://", "https://")):
+        raise ValueError(f"expected a --base-url of http:// or https://, got {args.base_url}")
+    if args.format in TRANSCRIPTS and not args.boxes:
+        raise ValueError(f"--format {args.format} is of pages: give --boxes with their boxes")
     for flag, path in (("--annotate", args.annotate), ("--show-steps", args.show_steps)):
         if path and path.suffix.lower() != ".png":
             raise ValueError(f"expected a file name that ends in .png, got {flag} {path}")
@@ -204,6 +224,7 @@ def _identity(
         "--dataset": index and hashlib.sha256(index.vectors.tobytes()).hexdigest(),
         "--invert": args.invert,
         "--boxes": sha256_of(args.boxes) if args.boxes else None,
+        "--base-url": args.base_url,
         "--format": args.format,
         "--bom": args.bom,
         "version of kkanji_jax": __version__,
@@ -215,7 +236,7 @@ def predict(args: argparse.Namespace) -> int:
     """Writes the rows; returns how many images could not be read."""
     _check(args)
     passed_over: Counter[str] = Counter()
-    found = find_images(args.paths, passed_over)
+    found = find_images(args.paths, passed_over, args.base_url)
     begin = list(itertools.islice(found, 2))
     if len(begin) == 1 and begin[0].error:
         raise ValueError(f"{begin[0].path}: {begin[0].error}")
@@ -223,7 +244,8 @@ def predict(args: argparse.Namespace) -> int:
         raise ValueError(f"--annotate wants one page, as {begin[0].path}")
     found = itertools.chain(begin, found)
     if args.boxes:
-        from kkanji_jax.inference.boxes import crops_of, read_boxes
+        from kkanji_jax.inference.boxes import crops_of
+        from kkanji_jax.pages.box_files import read_boxes
 
         found = crops_of(found, read_boxes(args.boxes))
 
@@ -246,6 +268,11 @@ def predict(args: argparse.Namespace) -> int:
     is_shown = bool(args.out) or not sys.stdout.isatty()
     drawn: list[Row] = []
     form = RowFormat(args.format, args.bom and args.format == "csv")
+    render = None
+    if args.format in TRANSCRIPTS:
+        read, form = PagesOfRows(), RowFormat("jsonl")
+        found = read.watched(found)
+        render = partial(written_as, args.format, read, _about(recogniser))
     with _terminable(), cli.Progress() as progress:
         watch = _Watch(progress if is_shown else cli.say_nothing, drawn if args.annotate else None)
         watch.review = review
@@ -253,7 +280,7 @@ def predict(args: argparse.Namespace) -> int:
             identity = _identity(args, recogniser, options)
             # A drawing needs every row, those of an earlier run too.
             is_resumed = not (args.annotate or args.show_steps or args.review)
-            with PartialRows(args.out, form, identity, is_resumed=is_resumed) as out:
+            with PartialRows(args.out, form, identity, is_resumed=is_resumed, render=render) as out:
                 watch.tally = out.tally
                 rows = predict_rows(recogniser, out.remaining(found), options)
                 with contextlib.closing(rows):
@@ -262,7 +289,10 @@ def predict(args: argparse.Namespace) -> int:
             with open_output(args.out) as file:
                 rows = predict_rows(recogniser, found, options)
                 with contextlib.closing(rows):
-                    write_rows(watch.over(rows), file, form)
+                    if render is None:
+                        write_rows(watch.over(rows), file, form)
+                    else:
+                        file.writelines(render(images_of(watch.over(rows))))
     if args.annotate:
         from kkanji_jax.inference.annotate import annotate_page
         from kkanji_jax.plots.fonts import font_files
@@ -280,6 +310,16 @@ def predict(args: argparse.Namespace) -> int:
             )
     _tell(watch.tally, passed_over)
     return watch.tally.num_errors
+
+
+def _about(recogniser: "Recogniser") -> dict[str, str]:
+    """Who reads, as a transcript tells it; ValueError for a model without verdicts."""
+    if recogniser.accuracy_of("accept") is None:
+        raise ValueError(
+            "a transcript wants verdicts, and this model is not calibrated: run "
+            "kkanji_jax.evaluate --of val, or give a --format of rows"
+        )
+    return {"version": __version__, "model": recogniser.digest}
 
 
 class _Watch:

@@ -19,6 +19,7 @@ from kkanji_jax.glyphs.ink_parts import (
     counts_of,
     cut_share,
     holds_several,
+    meets_one_side_alone,
     stroke_width,
     without_neighbours,
     without_strays,
@@ -153,7 +154,8 @@ def _steps_of(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None) -> Ste
         remarks.append(BAND)
     if holds_several(own):
         remarks.append(SEVERAL)
-    if cut_share(own if edges is None else own[_inner_box(edges)]) >= MIN_CUT:
+    inner = own if edges is None else own[_inner_box(edges)]
+    if cut_share(inner) >= MIN_CUT or meets_one_side_alone(inner):
         remarks.append(CUT_OFF)
     rows, columns = _ink_box(own)
     glyph = _thickened(_fit_square(own[rows, columns]))
@@ -353,7 +355,7 @@ def _paper_of(coarse: UInt8[np.ndarray, "y x"], shape: tuple[int, ...]) -> UInt8
     """
     closed = 255 - _highest_near(255 - _highest_near(coarse))
     paper = _image(closed).filter(ImageFilter.GaussianBlur(1))
-    return np.asarray(paper.resize(shape[::-1], Image.Resampling.BICUBIC))
+    return np.asarray(paper.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
 
 def _highest_near(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
@@ -380,7 +382,7 @@ def _find_ink(
 ) -> Inked | str:
     """Otsu's two classes on the light that the paper's share lacks; or BLANK, or UNCLEAR.
 
-    Strokes that are wider than `grain_px` may be soft.
+    Strokes that are wider than `grain_px` may be soft; at 0, with few pixels, faint as well.
     """
     ink = _ink_strength(grey, np.maximum(_paper_of(coarse, grey.shape), MIN_PAPER))
     counted = ink
@@ -404,7 +406,7 @@ def _find_ink(
     if contrast < 255 * MIN_CONTRAST:
         return BLANK
     is_soft = contrast / within < MIN_SEPARATION
-    if is_soft and contrast < 255 * MIN_SOFT_CONTRAST:
+    if is_soft and grain_px and contrast < 255 * MIN_SOFT_CONTRAST:
         return BLANK
     stroke_px = stroke_width(ink > int((paper_mean + ink_mean) / 2))
     if stroke_px > MAX_STROKE_PX:

@@ -1,9 +1,9 @@
 """Pictures of any kind -> upright 8-bit colour or grey, by one stated rule for each kind."""
 
+import contextlib
 import io
 import os
 import struct
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,8 +13,10 @@ from kkanji_jax.array_types import Int, Shaped, UInt8
 DEPTHS = (0xFF, 0x3FF, 0xFFF, 0xFFFF)  # the greatest value of 8, 10, 12 and 16 bits
 SHOWN = 64  # grey levels between ink and white paper: enough to be ink on it
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
+MAX_PAGE_PIXELS = 100_000_000  # a scan of a double page at 600 dpi has a third of that
 # What Pillow raises for damaged files beside OSError and ValueError; RuntimeError is AVIF's.
 DAMAGES = (SyntaxError, TypeError, LookupError, EOFError, struct.error, RuntimeError)
+HEAD_BYTES = 16  # by which a format is known
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(
@@ -118,22 +120,55 @@ def open_image(
 ) -> Image.Image:
     """A file or a stream as an image that is not decoded yet; ValueError as `load_image` says."""
     try:
-        with warnings.catch_warnings():
-            # `max_pixels` is the guard, here and in `_read`.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(source, formats=FORMATS)
-    except Image.DecompressionBombError as err:
-        raise ValueError(f"expected at most {max_pixels} pixels, {name} declares far more") from err
-    except Image.UnidentifiedImageError as err:
-        raise ValueError(f"expected an image ({', '.join(FORMATS)}), cannot read {name}") from err
+        image = _opened(source)
     except (*DAMAGES, ValueError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
+    if image is None:
+        raise ValueError(f"expected an image ({', '.join(FORMATS)}), cannot read {name}")
+    try:
+        _check_size(image, name, max_pixels)
+    except ValueError:
+        image.close()
+        raise
+    return image
 
 
-def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
+def _opened(source: str | os.PathLike | io.BytesIO) -> Image.Image | None:
+    """`Image.open` by the FORMATS, without its own check of the size; None for other contents.
+
+    That check warns, and a warning can only be kept silent by filters that all threads share.
+    """
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            head = file.read(HEAD_BYTES)
+            if not file.seekable():
+                source = io.BytesIO(head + file.read())
+    else:
+        source.seek(0)
+        head = source.read(HEAD_BYTES)
+    for register_formats in (Image.preinit, Image.init):
+        register_formats()
+        for name in FORMATS:
+            factory, accepts = Image.OPEN.get(name, (None, None))
+            is_accepted = factory is not None and (accepts is None or accepts(head))
+            # A string says why this Pillow cannot read what it knows.
+            if not is_accepted or isinstance(is_accepted, str):
+                continue
+            if not isinstance(source, str | os.PathLike):
+                source.seek(0)
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                return factory(source, "")  # pyright: ignore[reportOptionalCall, reportArgumentType]
+    return None
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"expected at most {max_pixels} pixels, {name} has {width} x {height}")
+
+
+def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
+    _check_size(image, name, max_pixels)
     try:
         num_frames = getattr(image, "n_frames", 1)  # a TIFF's and a GIF's are counted now
         # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.

@@ -137,8 +137,8 @@ def _profiles_of(grey: UInt8[np.ndarray, "h w"]) -> _Profiles | None:
         return None
     shapes = np.array([seen.shape for seen, _ in columns])
     pixels = np.zeros((len(columns), *shapes.max(axis=0).tolist()), np.uint8)
-    for own, (seen, _) in zip(pixels, columns, strict=True):
-        own[: seen.shape[0], : seen.shape[1]] = seen
+    for row, (seen, _) in enumerate(columns):
+        pixels[row, : seen.shape[0], : seen.shape[1]] = seen
     reach = np.array([reach for _, reach in columns])
     return _Profiles(pixels, shapes[:, 0], reach, shapes[:, 1], np.array(references), sides)
 

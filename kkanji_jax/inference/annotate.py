@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.files import written_whole
-from kkanji_jax.glyphs.image_files import load_picture
-from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS
+from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, load_picture
 from kkanji_jax.inference.rows import Row
 
 COLOURS = {

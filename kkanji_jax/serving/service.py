@@ -37,7 +37,7 @@ MEDIA_TYPES = {
 }
 
 
-class Answer(NamedTuple):
+class WrittenRows(NamedTuple):
     """The rows of a request, written out, and the characters asked for that the model lacks."""
 
     content: bytes
@@ -108,7 +108,7 @@ class Service:
         assert self.recogniser is not None
         return self.recogniser.outputs(glyphs)
 
-    async def answer(self, request: Request, options: RequestOptions) -> Answer:
+    async def answer(self, request: Request, options: RequestOptions) -> WrittenRows:
         """The rows of a request, the same as those of predict; Refusal says why there are none."""
         began_s = time.monotonic()
         status = 500
@@ -126,7 +126,7 @@ class Service:
             self.metrics.statuses[status] += 1
             self.metrics.latency_s.observe(time.monotonic() - began_s)
 
-    async def _answer(self, request: Request, options: RequestOptions) -> Answer:
+    async def _answer(self, request: Request, options: RequestOptions) -> WrittenRows:
         if self.recogniser is None:
             raise Refusal(503, "the model is being loaded", {"Retry-After": "1"})
         self._require_room(1)
@@ -148,7 +148,7 @@ class Service:
                 self.metrics.images["error" if row.error else row.verdict or "none"] += 1
         content = _written(answered, RowFormat(options.format))
         lacking = tuple(map(codepoint_of, characters.lacking))
-        return Answer(content, MEDIA_TYPES[options.format], lacking)
+        return WrittenRows(content, MEDIA_TYPES[options.format], lacking)
 
     def _require_room(self, num_images: int) -> None:
         if self.metrics.num_queued + num_images > self.limits.max_queue:

@@ -109,7 +109,8 @@ def uploads_of(body: bytes, content_type: str, limits: Limits) -> list[Upload]:
     else:
         raise Refusal(
             415,
-            f"expected a Content-Type of image/..., {BYTES}, {FORM} or {JSON}, got {name[:100]}",
+            f"expected a Content-Type of image/..., {BYTES}, {FORM} or {JSON}, got {name[:100]}; "
+            "with curl: -F file=@crop.jpg",
         )
     check(uploads, limits)
     return uploads

@@ -8,6 +8,7 @@ import {
   cutShare,
   holdsSeveral,
   inkOf,
+  meetsOneSideAlone,
   strokeWidth,
   withoutNeighbours,
   withoutStrays,
@@ -163,7 +164,7 @@ function stepsOf(grey, inkIsBright = null) {
   if (lines?.hasBand || covers(edges, small, isBright)) remarks.push(REMARKS.darkBand);
   if (holdsSeveral(own)) remarks.push(REMARKS.severalCharacters);
   const inner = edges === null ? own : crop(own, innerBox(edges));
-  if (cutShare(inner) >= MIN_CUT) remarks.push(REMARKS.cutOff);
+  if (cutShare(inner) >= MIN_CUT || meetsOneSideAlone(inner)) remarks.push(REMARKS.cutOff);
   return { glyph: thickened(fitSquare(crop(own, inkBox(own)))), trouble: "", remarks };
 }
 
@@ -454,7 +455,7 @@ function findInk(grey, edges, grainPx) {
   const contrast = inkMean - paperMean;
   if (contrast < 255 * MIN_CONTRAST) return BLANK;
   const isSoft = contrast / within < MIN_SEPARATION;
-  if (isSoft && contrast < 255 * MIN_SOFT_CONTRAST) return BLANK;
+  if (isSoft && grainPx > 0 && contrast < 255 * MIN_SOFT_CONTRAST) return BLANK;
   const isInk = { ...grey, data: ink.map((value) => (value > (paperMean + inkMean) / 2 ? 1 : 0)) };
   const strokePx = strokeWidth(isInk);
   if (strokePx > MAX_STROKE_PX) return UNCLEAR;

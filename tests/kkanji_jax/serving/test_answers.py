@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from io import BytesIO, TextIOWrapper
@@ -16,6 +17,8 @@ from kkanji_jax.predict import main as predict
 from .conftest import ServerProcess, encoded, picture
 
 Told = Callable[..., bytes]
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "serving.md"
+needs_docs = pytest.mark.skipif(not DOCS.is_file(), reason="the documentation is not beside")
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +257,32 @@ def test_health_and_metrics_tell_of_the_work(server: ServerProcess, folder: Path
         assert client.post("/predict", files=files).status_code == 200
     assert [a - b for a, b in zip(counts(), before, strict=True)] == [1, 1, 1, 1, 2]
     assert server.count("kkanji_queued_images") == server.count("kkanji_held_bytes") == 0
+
+
+@needs_docs
+def test_the_example_of_the_documentation_runs(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    _page().resize((2000, 2000)).save(tmp_path / "page.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("http://127.0.0.1:8000", server.url), {})
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["id"] == "0" and row["box"] == [1467, 1750, 114, 101] and not row["error"]
+
+
+@needs_docs
+def test_the_documented_limits_and_statuses_are_those_of_the_program():
+    from kkanji_jax.serve import HELP
+    from kkanji_jax.serving.app import ERRORS
+    from kkanji_jax.serving.limits import Limits
+
+    text = DOCS.read_text(encoding="utf-8")
+    found: dict[str, str] = {}
+    for flags, values in re.findall(r"^\| (`--.*?) \| ([\d,. ]+) \|", text, re.MULTILINE):
+        names = re.findall(r"--([\w-]+)", flags)
+        found |= dict(zip(names, values.split(", "), strict=True))
+    told = {name.replace("-", "_"): float(v.replace(",", "")) for name, v in found.items()}
+    assert told == {name: getattr(Limits(), name) for name in HELP}
+    statuses = {int(status) for status in re.findall(r"^\| (\d{3}) \|", text, re.MULTILINE)}
+    assert statuses == {*ERRORS, 500}
