@@ -100,7 +100,9 @@ def _thumb_of(grey: UInt8[np.ndarray, "h w"]) -> str:
 
 
 def _relative(path: str, out: Path) -> str:
-    """A path as the table beside the sheet names it."""
+    """A path as the table beside the sheet names it; the address of an image stays what it is."""
+    if path.startswith(("http://", "https://")):
+        return path
     folder = os.path.dirname(os.path.realpath(out))
     try:
         return shown_path(os.path.relpath(os.path.abspath(path), folder)).replace(os.sep, "/")

@@ -125,7 +125,7 @@ function renderGroups() {
   groups.forEach(({ verdict, reading, members }, number) => {
     if (number === 0 || groups[number - 1].verdict !== verdict) {
       const head = make("li", "");
-      head.append(make("h3", "", NAMES[verdict] ?? verdict));
+      head.append(make("h2", "", NAMES[verdict] ?? verdict));
       list.push(head);
     }
     const row = make("li", "");
@@ -144,12 +144,11 @@ function renderGroups() {
 }
 
 function tellLeft(number) {
-  const { members, reading, verdict } = groups[number];
+  const { members } = groups[number];
   const done = members.filter((each) => state.labels.has(each)).length;
   const button = $(`group-${number}`);
   const told = done === members.length ? `${members.length} ✓` : `${done} / ${members.length}`;
   button.querySelector(".left").textContent = told;
-  button.setAttribute("aria-label", `${verdict} ${reading || "no reading"}, ${done} of ${members.length} labelled`);
   button.setAttribute("aria-current", String(number === state.group));
 }
 

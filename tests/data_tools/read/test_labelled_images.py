@@ -46,6 +46,18 @@ def test_boxes_and_files_are_read_as_predict_reads_them(source, page: Image.Imag
     assert pixels.any() and not found.findings
 
 
+def test_each_box_is_cut_out_of_its_own_page(source, page: Image.Image):
+    turned = page.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turned.save(source.folder / "scans" / "p2.png")
+    places = [f"scans/{name}.png,10 40 110 110,U+6625" for name in ("p1", "p2")]
+    labels(source, *places)
+    found = {o.sample_id.split("/")[-1][:2]: o.pixels for o in combine(source.folder).originals}
+    for name, own in (("p1", page), ("p2", turned)):
+        expected = glyph_image(own.crop((10, 40, 120, 150)))
+        assert found[name] == expected.tobytes()
+    assert found["p1"] != found["p2"]
+
+
 def test_a_line_wins_over_the_folder_of_its_image(source):
     for name in ("a", "b"):
         source.add_file(f"crops/U+6625/{name}.png", source.png(source.draw(ord(name))))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kkanji_jax.evaluate import main
 from kkanji_jax.glyphs.glyph_image import glyph_image
-from kkanji_jax.inference.labelled import Answer, Labelled
+from kkanji_jax.inference.labelled import Answer, Labelled, find_labelled, open_labelled
 from kkanji_jax.plots import own_confusions
 from kkanji_jax.plots.fonts import find_font
 
@@ -102,6 +102,25 @@ def answers_of(readings: list[dict[str, str]]) -> list[Answer]:
         )
         for row in readings
     ]
+
+
+def test_boxes_of_a_table_are_cut_out_of_their_pages(tiny_run, tmp_path: Path):
+    lines = ["path,box,codepoint"]
+    for name, codepoint in (("p1", "U+6625"), ("p2", "U+590F")):
+        page = Image.new("L", (200, 64), 0)
+        file = sorted((tiny_run.source / codepoint).iterdir())[0]
+        page.paste(Image.open(file), (100, 0))
+        page.save(tmp_path / f"{name}.png")
+        lines.append(f"{name}.png,100 0 64 64,{codepoint}")
+    lines += ["p1.png,900 0 9 9,U+6625", "gone.png,1 2 3 4,U+6625"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    first, second, outside, gone = find_labelled(tmp_path / "labels.csv")
+    for item, codepoint in ((first, "U+6625"), (second, "U+590F"), (first, "U+6625")):
+        file = sorted((tiny_run.source / codepoint).iterdir())[0]
+        np.testing.assert_array_equal(open_labelled(item), np.asarray(Image.open(file)))
+    assert first.path.endswith("p1.png#100,0,64,64") and gone.error == "no such file"
+    with pytest.raises(ValueError, match="outside the page, which is 200 x 64"):
+        open_labelled(outside)
 
 
 def test_nothing_misread_is_drawn_as_nothing(tiny_run):

@@ -50,6 +50,15 @@ def test_images_have_their_candidates_and_paths_beside_the_sheet(steps, tmp_path
     assert not re.search(r"(src|href)=\"?(http|//)", html)
 
 
+def test_the_address_of_an_image_stays_what_it_is(steps, tmp_path: Path):
+    sheet = ReviewSheet(tmp_path / "a.html")
+    address = "https://example.org/iiif/p1/full/max/0/default.jpg"
+    sheet.add(ImageInput(address), steps)
+    sheet.add_row(Row(address, 1, "春", "U+6625", 0.7))
+    sheet.save()
+    assert [item["path"] for item in items_in(tmp_path / "a.html")] == [address]
+
+
 def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(review_sheet, "MOST", 2)
     sheet = ReviewSheet(tmp_path / "a.html")
