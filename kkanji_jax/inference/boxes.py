@@ -237,37 +237,43 @@ def _names_of(page: str) -> set[str]:
 def crops_of(pages: Iterable[ImageInput], boxes: Sequence[Box]) -> Iterator[ImageInput]:
     """Each page's boxes as images, page after page; what cannot be cut out, with its error.
 
-    A box that reaches over the page's edge is cut there; one wholly outside is an error. Boxes of
-    pages that did not come are errors, at the end. One page is in memory at a time.
+    Boxes of pages that did not come are errors, at the end. One page is in memory at a time.
+    """
+    by_page = BoxesByPage(boxes)
+    for page in pages:
+        own = by_page.of(page.path)  # also of a page with an error: they have none of their own
+        yield from crops_of_page(page, own)
+    for box, error in by_page.unmet():
+        yield ImageInput(box.image, error, box.id, (box.left, box.top, box.width, box.height))
+
+
+def crops_of_page(page: ImageInput, own: Sequence[Box]) -> Iterator[ImageInput]:
+    """A page's boxes as images; one error where the page cannot be read, or has no box.
+
+    A box that reaches over the page's edge is cut there; one wholly outside is an error.
     """
     from kkanji_jax.glyphs.image_files import load_picture
 
-    by_page = BoxesByPage(boxes)
-    for page in pages:
-        if page.error:
-            by_page.of(page.path)  # its boxes have no error of their own
-            yield page
-            continue
-        own = by_page.of(page.path)
-        if not own:
-            yield ImageInput(page.path, "the file of boxes has none for this page")
-            continue
-        try:
-            picture = load_picture(page.source(), max_pixels=MAX_PAGE_PIXELS)
-        except (ValueError, OSError) as err:
-            yield ImageInput(page.path, " ".join(str(err).split()))
-            continue
-        height, width = picture.shape[:2]
-        for box in own:
-            place = (box.left, box.top, box.width, box.height)
-            rows = slice(max(box.top, 0), min(box.top + box.height, height))
-            columns = slice(max(box.left, 0), min(box.left + box.width, width))
-            error = ""
-            if box.width < 1 or box.height < 1:
-                error = "the box is empty"
-            elif rows.start >= rows.stop or columns.start >= columns.stop:
-                error = f"the box is outside the page, which is {width} x {height}"
-            image = None if error else picture[rows, columns]
-            yield ImageInput(page.path, error, box.id, place, image)
-    for box, error in by_page.unmet():
-        yield ImageInput(box.image, error, box.id, (box.left, box.top, box.width, box.height))
+    if page.error:
+        yield page
+        return
+    if not own:
+        yield ImageInput(page.path, "the file of boxes has none for this page")
+        return
+    try:
+        picture = load_picture(page.source(), max_pixels=MAX_PAGE_PIXELS)
+    except (ValueError, OSError) as err:
+        yield ImageInput(page.path, " ".join(str(err).split()))
+        return
+    height, width = picture.shape[:2]
+    for box in own:
+        place = (box.left, box.top, box.width, box.height)
+        rows = slice(max(box.top, 0), min(box.top + box.height, height))
+        columns = slice(max(box.left, 0), min(box.left + box.width, width))
+        error = ""
+        if box.width < 1 or box.height < 1:
+            error = "the box is empty"
+        elif rows.start >= rows.stop or columns.start >= columns.stop:
+            error = f"the box is outside the page, which is {width} x {height}"
+        image = None if error else picture[rows, columns]
+        yield ImageInput(page.path, error, box.id, place, image)
