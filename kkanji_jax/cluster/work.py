@@ -1,6 +1,7 @@
 """What a worker does: one partition in, one file of rows out. Knows nothing of Ray."""
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from kkanji_jax.cluster.rows_file import Written, write_partition
 from kkanji_jax.cluster.units import images_of
 from kkanji_jax.files import naming_in_errors
 from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.rows import RowOptions, predict_rows
+from kkanji_jax.inference.rows import RowOptions, predict_rows, prepared
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.recogniser import Recogniser
@@ -35,7 +36,8 @@ class Attempt(NamedTuple):
     """A partition to be done.
 
     `excluded` are images that are not to be opened, by their place in it, with the reason. A
-    careful attempt marks each image before it is opened, so that one that ends the worker is known.
+    careful attempt opens each image alone first, and marks it, so that one that ends the worker is
+    known.
     """
 
     partition: Partition
@@ -52,7 +54,7 @@ def read_partition(recogniser: "Recogniser", job: Job, attempt: Attempt) -> Writ
     with contextlib.ExitStack() as stack:
         found: Iterator[ImageInput] = _without(images_of(partition.units), attempt.excluded)
         if attempt.is_careful:
-            found = _marked(found, mark_of(job.out, partition), stack)
+            found = _tried(found, mark_of(job.out, partition), job.options, stack)
         rows = stack.enter_context(contextlib.closing(predict_rows(recogniser, found, job.options)))
         written = write_partition(
             job.out / partition.file, rows, number=partition.number, digest=partition.digest
@@ -94,9 +96,10 @@ def _without(found: Iterable[ImageInput], excluded: Mapping[int, str]) -> Iterat
         yield item
 
 
-def _marked(
-    found: Iterable[ImageInput], mark: Path, stack: contextlib.ExitStack
+def _tried(
+    found: Iterable[ImageInput], mark: Path, options: RowOptions, stack: contextlib.ExitStack
 ) -> Iterator[ImageInput]:
+    """Each image after it was prepared once, alone: what fails does so at its own mark."""
     with naming_in_errors(mark):
         mark.parent.mkdir(exist_ok=True)
         descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -104,4 +107,7 @@ def _marked(
     for place, item in enumerate(found):
         with naming_in_errors(mark):
             os.pwrite(descriptor, b"%020d" % place, 0)
+        prepared(item, options)
+        if isinstance(item.image, io.BytesIO):
+            item.image.seek(0)
         yield item

@@ -91,10 +91,11 @@ def predict_rows(
 
 def _decode(remaining: Iterator[ImageInput], options: RowOptions) -> list[_Image]:
     """The next batch; empty when there is nothing left."""
-    return [_image_of(item, options) for item in itertools.islice(remaining, BATCH_SIZE)]
+    return [prepared(item, options) for item in itertools.islice(remaining, BATCH_SIZE)]
 
 
-def _image_of(item: ImageInput, options: RowOptions) -> _Image:
+def prepared(item: ImageInput, options: RowOptions) -> _Image:
+    """An image as the network will see it, or with its error."""
     from kkanji_jax.glyphs.glyph_image import glyph_steps
     from kkanji_jax.glyphs.image_files import load_picture
     from kkanji_jax.inference.pages import PAGE, looks_like_page
