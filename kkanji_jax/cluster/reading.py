@@ -13,10 +13,11 @@ from kkanji_jax.cluster.partitions import PARTITION_IMAGES, Partition, partition
 from kkanji_jax.cluster.stores import is_uri
 from kkanji_jax.cluster.units import Unit, list_pages, list_units
 from kkanji_jax.cluster.work import Attempt, Job
-from kkanji_jax.cluster.workers import Resources, connected, read_all
+from kkanji_jax.cluster.workers import Resources, read_all
 from kkanji_jax.inference.inputs import STANDARD_INPUT
 from kkanji_jax.inference.partial import Tally
 from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.ray_cluster import connected
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.boxes import Box
@@ -60,7 +61,8 @@ def read_archive(
         missing = (Attempt(each) for each in counted if not answer.has(each))
         first = next(missing, None)
         if first is not None:
-            with connected(resources):
+            cpus = (resources.num_workers or 0) * resources.cpus
+            with connected(resources.address, cpus or None):
                 report("images", answer.tally.num_images, None)
                 for written in read_all(itertools.chain([first], missing), job, resources):
                     answer.add(written)

@@ -1,12 +1,8 @@
 """Workers on a Ray cluster, each with one recogniser: the only file here that knows of Ray."""
 
-import contextlib
 import itertools
-import logging
 import os
-import signal
 import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -14,15 +10,12 @@ from typing import Any, NamedTuple
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.work import Attempt, Job, mark_of, marked_image, read_partition
 
-NOT_INSTALLED = 'ray is not installed: pip install "kkanji_jax[ray]"'
-ADDRESS = "RAY_ADDRESS"
 LOOK_EVERY_S = 10.0  # at the cluster's size, and whether work goes on
 DEATHS_OF_AN_IMAGE = 2  # after as many it is a row with an error
 UNEXPLAINED_DEATHS = 4  # of one partition, at different images or before any: then the job ends
 FAILED_STARTS = 4  # in a row: then the job ends
 NO_MEMORY = "not enough memory"
 SHARE_OF_GPU = 0.9  # of its memory, for all workers on it
-OBJECT_STORE_BYTES = 200_000_000  # of a cluster started here: only lists of paths pass through it
 
 
 class Resources(NamedTuple):
@@ -35,54 +28,6 @@ class Resources(NamedTuple):
     num_workers: int | None = None
     cpus: int = 1
     per_gpu: int = 0
-
-
-@contextlib.contextmanager
-def connected(resources: Resources) -> Iterator[None]:
-    """A connection to the cluster; one started here ends with it. No usage statistics are sent.
-
-    ValueError if Ray is not installed, or if there is no cluster at the address.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ModuleNotFoundError as err:
-        raise ValueError(NOT_INSTALLED) from err
-    address = resources.address or os.environ.get(ADDRESS)
-    options: dict[str, Any] = {"address": address}
-    if address is None:
-        wanted = (resources.num_workers or 0) * resources.cpus
-        options = {
-            "address": "local",
-            "num_cpus": wanted or None,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-        }
-    with _own_signals():
-        try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, TimeoutError) as err:
-            raise ValueError(
-                f"cannot reach a Ray cluster at {address}: {' '.join(str(err).split())}"
-            ) from err
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray answers SIGTERM by ending the process at once: the answer from before is put back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Reader:
