@@ -62,7 +62,6 @@ class Answer:
     ) -> None:
         self._progress.close()
         self._sweep()
-        (self.out / LOCK).unlink(missing_ok=True)
         self._lock.close()
 
     def _require_own(self) -> None:

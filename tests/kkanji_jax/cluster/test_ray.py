@@ -42,6 +42,7 @@ POISON = "poison"
 def cluster() -> Iterator[Any]:
     """A head without workers, and two nodes of one CPU each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # else a busy machine lets workers wait for minutes
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 

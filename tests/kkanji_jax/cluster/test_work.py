@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kkanji_jax.cluster import rows_file
-from kkanji_jax.cluster.answer import MANIFEST, PROGRESS, REQUEST, Answer
+from kkanji_jax.cluster.answer import LOCK, MANIFEST, PROGRESS, REQUEST, Answer
 from kkanji_jax.cluster.partitions import Partition, partitions_of
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.units import list_units
@@ -172,6 +172,7 @@ def test_what_is_finished_is_not_read_again(archive: Path, job: Job, monkeypatch
     assert manifest["num_rows"] == len(rows)
     assert {path.name for path in job.out.iterdir()} == {
         MANIFEST,
+        LOCK,
         *(partition.file for partition in partitions),
     }
 
@@ -225,7 +226,7 @@ def test_what_killed_workers_left_is_swept(tmp_path: Path):
     with Answer(out, IDENTITY):
         (out / ".part-00000000.parquet.0123456789abcdef.unfinished").write_bytes(b"half")
         (out / "_working").mkdir()
-    assert {path.name for path in out.iterdir()} == {REQUEST, PROGRESS}
+    assert {path.name for path in out.iterdir()} == {REQUEST, PROGRESS, LOCK}
 
 
 def test_nothing_read_is_an_empty_answer(tmp_path: Path):
