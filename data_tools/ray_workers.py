@@ -23,7 +23,7 @@ class RayWorkers(Workers):
         super().__init__(1)  # no processes of its own
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(connected(address, num_cpus))
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
 
@@ -39,8 +39,8 @@ class RayWorkers(Workers):
         in_order: bool = True,
     ) -> Iterator[Result]:
         """As `Workers.map`; OSError if a task's worker is killed more than RETRIES times."""
-        import ray
-        from ray.exceptions import RayError, RayTaskError
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
 
         task: Any = ray.remote(_called).options(num_cpus=1, max_retries=RETRIES)
         shared = ray.put(function)

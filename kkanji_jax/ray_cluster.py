@@ -23,7 +23,7 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as err:
         raise ValueError(NOT_INSTALLED) from err
     address = address or os.environ.get(ADDRESS)

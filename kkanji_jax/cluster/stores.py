@@ -94,10 +94,7 @@ def _resolve(uri: str) -> tuple[Any, str]:
     scheme, inside = match[1].lower(), match[2]
     if scheme == "file":
         return _system("file", ""), inside if inside.startswith("/") else f"/{inside}"
-    # Options of the store (?endpoint_override=...) belong to the system, not to the key.
-    path, question, options = inside.partition("?")
-    bucket = path.partition("/")[0]
-    return _system(scheme, f"{bucket}{question}{options}"), path
+    return _system(scheme, inside.partition("/")[0]), inside
 
 
 @lru_cache(maxsize=32)

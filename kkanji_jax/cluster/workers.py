@@ -83,8 +83,8 @@ def read_all(attempts: Iterable[Attempt], job: Job, resources: Resources) -> Ite
     workers becomes a row with an error. ValueError if workers keep dying of a partition for no
     image's sake; ValueError or OSError of a worker as it raised it.
     """
-    import ray
-    from ray.exceptions import RayError, RayTaskError
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
 
     pool = _Pool(job, resources)
     deaths: dict[int, _Deaths] = {}
@@ -140,7 +140,7 @@ def _after_death(job: Job, attempt: Attempt, deaths: dict[int, _Deaths], reason:
 
 
 def _reason_of(err: BaseException) -> str:
-    from ray.exceptions import NodeDiedError, OutOfMemoryError
+    from ray.exceptions import NodeDiedError, OutOfMemoryError  # pyright: ignore[reportMissingImports]
 
     text = " ".join(str(err).split())
     if isinstance(err, OutOfMemoryError) or "memory" in text.lower():
@@ -154,7 +154,7 @@ class _Pool:
     """As many actors as the cluster has room for, or as were asked for; lost ones are replaced."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         self._resources = resources
         self.idle: list[Any] = []
@@ -170,7 +170,7 @@ class _Pool:
         self._num_failed = 0
 
     def _room(self) -> int:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         has = ray.cluster_resources()
         room = int(has.get("CPU", 0) // self._resources.cpus)
@@ -188,8 +188,8 @@ class _Pool:
 
     def welcome(self, reference: Any) -> None:
         """An actor has started, or has failed to; ValueError if several in a row have failed."""
-        import ray
-        from ray.exceptions import RayError
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
         worker = self.starting.pop(reference)
         try:
@@ -216,7 +216,7 @@ class _Pool:
 
     def close(self) -> None:
         """Ends idle actors; those at work end with the connection."""
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         for worker in (*self.idle, *self.starting.values()):
             ray.kill(worker)

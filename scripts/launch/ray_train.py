@@ -52,9 +52,9 @@ def place_of(number: int, count: int, address: str) -> dict[str, str]:
 
 def train_here(told: dict[str, Any]) -> None:
     """In each worker: one process of `python -m kkanji_jax.train`. RuntimeError if it fails."""
-    import ray.util
-    from ray import train
-    from ray.train.collective import broadcast_from_rank_zero
+    import ray.util  # pyright: ignore[reportMissingImports]
+    from ray import train  # pyright: ignore[reportMissingImports]
+    from ray.train.collective import broadcast_from_rank_zero  # pyright: ignore[reportMissingImports]
 
     with socket.socket() as free:
         free.bind(("", 0))
@@ -86,8 +86,8 @@ def fit(args: argparse.Namespace) -> None:
     """Trains to the end; ValueError with the last words of a process that kept failing."""
     try:
         with connected(args.address, args.workers * args.cpus if args.address is None else None):
-            from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-            from ray.train.v2.jax import JaxConfig, JaxTrainer
+            from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError  # pyright: ignore[reportMissingImports]
+            from ray.train.v2.jax import JaxConfig, JaxTrainer  # pyright: ignore[reportMissingImports]
 
             workdir = _workdir_of(args.arguments)
             needs = {"CPU": float(args.cpus)} | ({"GPU": float(args.gpus)} if args.gpus else {})

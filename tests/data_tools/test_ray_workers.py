@@ -28,7 +28,7 @@ pytestmark = [
 def cluster() -> Iterator[str]:
     """The address of a cluster of two CPUs."""
     ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # else a busy machine lets workers wait for minutes

@@ -44,7 +44,7 @@ def cluster() -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # else a busy machine lets workers wait for minutes
     ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     # Workers get this file's functions as they are: they cannot import it.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -229,7 +229,7 @@ def test_workers_that_keep_dying_end_the_job_in_one_line(cluster, crops: Path, t
 
 def test_the_memory_monitor_ends_workers_and_not_the_job(tmp_path: Path):
     ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     fill_folder(tmp_path / "crops", 20)
     expected = rows_of_predict(tmp_path / "crops", out=tmp_path / "rows.jsonl")

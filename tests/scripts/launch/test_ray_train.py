@@ -1,4 +1,4 @@
-"""Ray Train's workers learn what one process does; killed and started again, the same to the bit."""
+"""Ray Train's workers learn what one process does, and go on after a kill, the same to the bit."""
 
 import os
 import signal
