@@ -8,6 +8,7 @@ names with an underscore, so DIR can be opened as one at any time.
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +63,12 @@ class Answer:
     ) -> None:
         self._progress.close()
         self._sweep()
+        if isinstance(error, KeyboardInterrupt) and self._done:
+            print(
+                f"the rows of {self.tally.num_images:,} images are in {self.out}: the same command "
+                "goes on from there",
+                file=sys.stderr,
+            )
         self._lock.close()
 
     def _require_own(self) -> None:

@@ -143,7 +143,8 @@ def _reason_of(err: BaseException) -> str:
     from ray.exceptions import NodeDiedError, OutOfMemoryError  # pyright: ignore[reportMissingImports]
 
     text = " ".join(str(err).split())
-    if isinstance(err, OutOfMemoryError) or "memory" in text.lower():
+    # What Ray says of any killed process names the kernel's OOM killer as one possible cause.
+    if isinstance(err, OutOfMemoryError) or "running low on memory" in text:
         return NO_MEMORY
     if isinstance(err, NodeDiedError) or "node died" in text or "node has died" in text:
         return "its node was lost"

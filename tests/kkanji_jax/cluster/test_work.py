@@ -156,12 +156,13 @@ def answered(out: Path, partitions: list[Partition], job: Job, identity=IDENTITY
     return read
 
 
-def test_what_is_finished_is_not_read_again(archive: Path, job: Job, monkeypatch):
+def test_what_is_finished_is_not_read_again(archive: Path, job: Job, capsys):
     partitions = partitions_in(archive, 64)
     with pytest.raises(KeyboardInterrupt), Answer(job.out, IDENTITY) as answer:
         for partition in partitions[:2]:
             answer.add(finished(job, partition))
         raise KeyboardInterrupt
+    assert "the rows of 128 images are in" in capsys.readouterr().err
     assert answered(job.out, partitions, job) == [2, 3, 4]
     rows, content = rows_in(job.out), (job.out / MANIFEST).read_text()
     assert len({row["path"] for row in rows}) == 301
