@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kkanji_jax.cli import Report, say_nothing
-from kkanji_jax.cluster.answer import Answer
 from kkanji_jax.cluster.partitions import PARTITION_IMAGES, Partition, partitions_of
+from kkanji_jax.cluster.rows_folder import RowsFolder
 from kkanji_jax.cluster.stores import is_uri
 from kkanji_jax.cluster.units import Unit, list_pages, list_units
 from kkanji_jax.cluster.work import Attempt, Job
@@ -55,20 +55,20 @@ def read_archive(
     }
     out = request.out.absolute()
     job = Job(out, request.load, request.options, os.getcwd())
-    with Answer(out, identity) as answer:
+    with RowsFolder(out, identity) as folder:
         partitions = partitions_of(_units(request, passed_over), request.partition_images)
         counted = _Counted(partitions)
-        missing = (Attempt(each) for each in counted if not answer.has(each))
+        missing = (Attempt(each) for each in counted if not folder.has(each))
         first = next(missing, None)
         if first is not None:
             cpus = (resources.num_workers or 0) * resources.cpus
             with connected(resources.address, cpus or None):
-                report("images", answer.tally.num_images, None)
+                report("images", folder.tally.num_images, None)
                 for written in read_all(itertools.chain([first], missing), job, resources):
-                    answer.add(written)
-                    report("images", answer.tally.num_images, None)
-        answer.finish(counted.num_seen, passed_over)
-        return answer.tally
+                    folder.add(written)
+                    report("images", folder.tally.num_images, None)
+        folder.finish(counted.num_seen, passed_over)
+        return folder.tally
 
 
 def _units(request: Request, passed_over: Counter[str]) -> Iterator[Unit]:

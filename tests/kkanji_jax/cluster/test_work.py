@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kkanji_jax.cluster import rows_file
-from kkanji_jax.cluster.answer import LOCK, MANIFEST, PROGRESS, REQUEST, Answer
 from kkanji_jax.cluster.partitions import Partition, partitions_of
 from kkanji_jax.cluster.rows_file import Written
+from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
 from kkanji_jax.cluster.units import list_units
 from kkanji_jax.cluster.work import (
     Attempt,
@@ -147,20 +147,20 @@ def test_another_model_of_the_same_name_is_refused():
 def answered(out: Path, partitions: list[Partition], job: Job, identity=IDENTITY) -> list[int]:
     """Reads what is missing; the numbers of what was read."""
     read = []
-    with Answer(out, identity) as answer:
+    with RowsFolder(out, identity) as folder:
         for partition in partitions:
-            if not answer.has(partition):
-                answer.add(finished(job, partition))
+            if not folder.has(partition):
+                folder.add(finished(job, partition))
                 read.append(partition.number)
-        answer.finish(len(partitions), {})
+        folder.finish(len(partitions), {})
     return read
 
 
 def test_what_is_finished_is_not_read_again(archive: Path, job: Job, capsys):
     partitions = partitions_in(archive, 64)
-    with pytest.raises(KeyboardInterrupt), Answer(job.out, IDENTITY) as answer:
+    with pytest.raises(KeyboardInterrupt), RowsFolder(job.out, IDENTITY) as folder:
         for partition in partitions[:2]:
-            answer.add(finished(job, partition))
+            folder.add(finished(job, partition))
         raise KeyboardInterrupt
     assert "the rows of 128 images are in" in capsys.readouterr().err
     assert answered(job.out, partitions, job) == [2, 3, 4]
@@ -180,9 +180,9 @@ def test_what_is_finished_is_not_read_again(archive: Path, job: Job, capsys):
 
 def test_half_a_line_of_progress_and_a_file_that_is_gone_are_read_again(archive: Path, job: Job):
     partitions = partitions_in(archive, 64)
-    with Answer(job.out, IDENTITY) as answer:
+    with RowsFolder(job.out, IDENTITY) as folder:
         for partition in partitions[:4]:
-            answer.add(finished(job, partition))
+            folder.add(finished(job, partition))
     progress = job.out / PROGRESS
     progress.write_text(progress.read_text()[:-40])
     (job.out / partitions[1].file).unlink()
@@ -212,24 +212,24 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty and holds no rows"):
-        Answer(tmp_path / "out", IDENTITY).__enter__()
+        RowsFolder(tmp_path / "out", IDENTITY).__enter__()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
 def test_two_processes_do_not_write_one_folder(tmp_path: Path):
-    with Answer(tmp_path / "out", IDENTITY):
+    with RowsFolder(tmp_path / "out", IDENTITY):
         with pytest.raises(ValueError, match="another process is writing"):
-            Answer(tmp_path / "out", IDENTITY).__enter__()
+            RowsFolder(tmp_path / "out", IDENTITY).__enter__()
 
 
 def test_what_killed_workers_left_is_swept(tmp_path: Path):
     out = tmp_path / "out"
-    with Answer(out, IDENTITY):
+    with RowsFolder(out, IDENTITY):
         (out / ".part-00000000.parquet.0123456789abcdef.unfinished").write_bytes(b"half")
         (out / "_working").mkdir()
     assert {path.name for path in out.iterdir()} == {REQUEST, PROGRESS, LOCK}
 
 
 def test_nothing_read_is_an_empty_answer(tmp_path: Path):
-    with Answer(tmp_path / "out", IDENTITY) as answer:
-        assert answer.tally == Tally()
+    with RowsFolder(tmp_path / "out", IDENTITY) as folder:
+        assert folder.tally == Tally()

@@ -5,6 +5,7 @@ rows. When all are there, `_manifest.json` takes their place. Readers of Parquet
 names with an underscore, so DIR can be opened as one at any time.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ VERSION = 1
 REQUEST, PROGRESS, MANIFEST, LOCK = "_request.json", "_progress.jsonl", "_manifest.json", "_lock"
 
 
-class Answer:
+class RowsFolder:
     """The folder of rows, held by one process; a context.
 
     `identity` is all that decides about rows, by the name that a message gives it. ValueError if
@@ -37,7 +38,7 @@ class Answer:
         self._identity = dict(identity)
         self._done: dict[int, Written] = {}
 
-    def __enter__(self) -> "Answer":
+    def __enter__(self) -> "RowsFolder":
         with naming_in_errors(self.out):
             self._require_own()
             self.out.mkdir(parents=True, exist_ok=True)
@@ -47,12 +48,11 @@ class Answer:
             raise ValueError(
                 f"another process is writing {self.out}: wait for it, or give another --out"
             ) from err
-        try:
+        with contextlib.ExitStack() as until_begun:
+            until_begun.callback(self._lock.close)
             with naming_in_errors(self.out):
                 self._begin()
-        except BaseException:
-            self._lock.close()
-            raise
+            until_begun.pop_all()  # the lock stays
         return self
 
     def __exit__(
