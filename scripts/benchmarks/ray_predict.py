@@ -7,8 +7,9 @@
 
 throughput: `predict` and `predict --engine ray` with one and two workers, in turns. A run on a
 quarter of the images comes before each, and is taken off, so starts do not count. CPU time is that
-of the command and of every process below it. memory: what one worker holds while it reads a Parquet
-file of the images over and over. paths: what the driver holds for lists of more and more paths.
+of the command and of the workers; that of Ray's own processes goes by the clock, and is told apart.
+memory: what one worker holds while it reads a Parquet file of the images over and over. paths: what
+the driver holds for lists of more and more paths.
 """
 
 import argparse
@@ -44,6 +45,7 @@ class Below:
     def __init__(self, process: int) -> None:
         self._process = process
         self.cpu_s: dict[tuple[int, str], float] = {}  # by process and start
+        self.of_work: set[tuple[int, str]] = set()  # of these, the command and the workers
         self.readers: list[tuple[float, int]] = []  # clock, resident bytes of all workers
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -64,12 +66,24 @@ class Below:
             below |= more
         for number in below & told.keys():
             words = told[number]
-            self.cpu_s[number, words[19]] = (int(words[11]) + int(words[12])) / TICKS
+            own = number, words[19]
+            self.cpu_s[own] = (int(words[11]) + int(words[12])) / TICKS
+            if number == self._process:
+                self.of_work.add(own)
             with contextlib.suppress(OSError):
                 if b"Reader" in Path(f"/proc/{number}/cmdline").read_bytes():
                     held += int(words[21]) * PAGE
+                    self.of_work.add(own)
         if held:
             self.readers.append((time.monotonic(), held))
+
+    def work_s(self) -> float:
+        """CPU seconds of the command and the workers."""
+        return sum(self.cpu_s[own] for own in self.of_work)
+
+    def cluster_s(self) -> float:
+        """CPU seconds of all else: Ray's own processes."""
+        return sum(self.cpu_s.values()) - self.work_s()
 
     def close(self) -> None:
         """Looks no more."""
@@ -105,21 +119,23 @@ def throughput(args: argparse.Namespace) -> None:
                 shutil.copyfile(file, Path(folder) / name / f"{number:06d}.png")
         rates: dict[str, list[float]] = {name: [] for name in ways}
         starts: dict[str, list[float]] = {name: [] for name in ways}
+        rest: dict[str, list[float]] = {name: [] for name in ways}
+        more = args.images - args.images // 4
         for number in range(args.rounds):
             for name, options in ways.items():
+                begun_s = time.monotonic()
                 few, whole = (
-                    sum(
-                        spent(
-                            Path(folder) / part, Path(folder) / f"o{part}{number}{name}", *options
-                        ).cpu_s.values()
-                    )
+                    spent(Path(folder) / part, Path(folder) / f"{part}{number}{name}", *options)
                     for part in ("few", "all")
                 )
-                rates[name].append((args.images - args.images // 4) / (whole - few))
-                starts[name].append(few - (args.images // 4) / rates[name][-1])
+                elapsed_s = time.monotonic() - begun_s
+                rates[name].append(more / (whole.work_s() - few.work_s()))
+                starts[name].append(few.work_s() - (args.images // 4) / rates[name][-1])
+                rest[name].append((few.cluster_s() + whole.cluster_s()) / elapsed_s)
                 print(
                     f"{name}: {rates[name][-1]:.0f} images a CPU second, start "
-                    f"{starts[name][-1]:.1f} CPU seconds",
+                    f"{starts[name][-1]:.1f} CPU seconds; Ray's own processes took "
+                    f"{few.cluster_s() + whole.cluster_s():.1f} CPU seconds in {elapsed_s:.0f} s",
                     flush=True,
                 )
     for name in ways:
@@ -128,7 +144,8 @@ def throughput(args: argparse.Namespace) -> None:
             f"{name}: {statistics.median(rates[name]):.0f} images a CPU second, "
             f"{statistics.median(ratios):.3f} times the CPU time of predict "
             f"({min(ratios):.3f}-{max(ratios):.3f}, {args.rounds} rounds); "
-            f"start {statistics.median(starts[name]):.1f} CPU seconds"
+            f"start {statistics.median(starts[name]):.1f} CPU seconds; "
+            f"{statistics.median(rest[name]):.3f} cores for Ray's own processes"
         )
 
 
