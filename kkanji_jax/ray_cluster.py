@@ -40,7 +40,10 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, TimeoutError) as err:
             told = " ".join(str(err).split())
-            raise ValueError(f"cannot reach a Ray cluster at {address}: {told}") from err
+            raise ValueError(
+                f"cannot reach a Ray cluster at {address}: {told}; if it wants a token, set "
+                "RAY_AUTH_MODE=token, as where it was started"
+            ) from err
     try:
         yield
     finally:
