@@ -36,7 +36,7 @@ def cluster() -> Iterator[str]:
     node = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args=node)
     try:
-        yield made.address
+        yield str(made.address)
     finally:
         ray.shutdown()
         made.shutdown()
