@@ -83,8 +83,16 @@ def _score_images(args: argparse.Namespace) -> None:
     for answer in [answer for answer in answers if answer.error][:10]:
         print(f"{answer.labelled.path}: {answer.error}", file=sys.stderr)
     if args.out:
+        from kkanji_jax.plots import own_confusions, style
+        from kkanji_jax.plots.fonts import find_font
+
         labelled.write_labelled(args.out, answers, scores)
-        print(f"wrote {labelled.SCORES}, {labelled.READINGS}, {labelled.CONFUSIONS} in {args.out}")
+        font = find_font()
+        with style.house_style(font):
+            figure = own_confusions.draw(answers, font)
+            style.save(figure, args.out / labelled.CONFUSIONS_FIGURE)
+        tables = (labelled.SCORES, labelled.READINGS, labelled.CONFUSIONS)
+        print(f"wrote {', '.join(tables)}, {labelled.CONFUSIONS_FIGURE} in {args.out}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,20 +18,26 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from kkanji_jax import __version__, cli
 from kkanji_jax.files import is_written_through, sha256_of
-from kkanji_jax.inference.inputs import find_images, told_counts
+from kkanji_jax.inference.inputs import STANDARD_INPUT, find_images, told_counts
 from kkanji_jax.inference.output import FORMATS, RowFormat, open_output, write_rows
-from kkanji_jax.inference.partial import PartialRows, Tally
+from kkanji_jax.inference.partial import PartialRows, Tally, images_of
 from kkanji_jax.inference.places import require_apart
+from kkanji_jax.inference.read_pages import PagesOfRows
 from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
+from kkanji_jax.inference.transcript import TRANSCRIPTS, written_as
 
 if TYPE_CHECKING:
+    from kkanji_jax.glyphs.glyph_image import Steps
+    from kkanji_jax.inference.inputs import ImageInput
     from kkanji_jax.inference.recogniser import Recogniser
+    from kkanji_jax.reporting.review_sheet import ReviewSheet
 
 SCRIPTS = ("kanji", "kana")  # what --chars takes for a name, and not for a file
 MOST_NAMED = 40  # characters in one line
@@ -47,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="image, folder of images, or -; with --engine ray also *.tar, *.parquet, s3://, gs://",
+        help="image, folder of images, -, or IIIF: address of an image or manifest, file of such; "
+        "with --engine ray also *.tar, *.parquet, s3://, gs://",
     )
     add("--model", metavar="M", help="folder of a run, or a bundle (default: the package's)")
     add(
@@ -82,9 +89,18 @@ def _parser() -> argparse.ArgumentParser:
         "--boxes",
         type=Path,
         metavar="FILE",
-        help="PATH is a page: read its boxes, CSV with x,y,w,h or U+XXXX x y w h ...",
+        help="PATH is a page: read its boxes, of CSV, COCO, Koten-OCR, PAGE, TEI or IIIF",
+    )
+    add(
+        "--base-url", default="", metavar="URL", help="what relative addresses of a list begin with"
     )
     add("--annotate", type=Path, metavar="OUT.png", help="the page with its boxes and readings")
+    add(
+        "--review",
+        type=Path,
+        metavar="OUT.html",
+        help="a page on which to correct readings; its labels are a source of evaluate and build",
+    )
     add(
         "--invert",
         choices=("auto", "yes", "no"),
@@ -97,7 +113,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT.png",
         help="how each image became what the network sees; the first 40",
     )
-    add("--format", choices=FORMATS, default="text", help="of the rows")
+    add(
+        "--format",
+        choices=(*FORMATS, *TRANSCRIPTS),
+        default="text",
+        help="of the rows; transcript and tei: the pages' text in reading order, with --boxes",
+    )
     add("--out", type=Path, metavar="FILE", help="default: standard output")
     add("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")
     add(
@@ -145,10 +166,19 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"expected a --min-probability in [0, 1], got {args.min_probability}")
     if args.annotate and (not args.boxes or len(args.paths) != 1 or os.path.isdir(args.paths[0])):
         raise ValueError("--annotate wants one page, and --boxes with its boxes")
+    if args.base_url and not args.base_url.startswith(("http://", "https://")):
+        raise ValueError(f"expected a --base-url of http:// or https://, got {args.base_url}")
+    if args.format in TRANSCRIPTS and not args.boxes:
+        raise ValueError(f"--format {args.format} is of pages: give --boxes with their boxes")
     for flag, path in (("--annotate", args.annotate), ("--show-steps", args.show_steps)):
         if path and path.suffix.lower() != ".png":
             raise ValueError(f"expected a file name that ends in .png, got {flag} {path}")
+    if args.review and args.review.suffix.lower() != ".html":
+        raise ValueError(f"expected a file name that ends in .html, got --review {args.review}")
+    if args.review and STANDARD_INPUT in args.paths:
+        raise ValueError("--review names images by their files: give a path instead of -")
     written = {"--out": args.out, "--annotate": args.annotate, "--show-steps": args.show_steps}
+    written |= {"--review": args.review}
     is_listed = args.chars and args.chars not in SCRIPTS
     read = {
         "--boxes": args.boxes,
@@ -207,6 +237,7 @@ def _identity(
         "--dataset": index and hashlib.sha256(index.vectors.tobytes()).hexdigest(),
         "--invert": args.invert,
         "--boxes": sha256_of(args.boxes) if args.boxes else None,
+        "--base-url": args.base_url,
         "--format": args.format,
         "--bom": args.bom,
         "version of kkanji_jax": __version__,
@@ -220,7 +251,7 @@ def predict(args: argparse.Namespace) -> int:
     passed_over: Counter[str] = Counter()
     if args.engine == "ray":
         return _predict_on_cluster(args, passed_over)
-    found = find_images(args.paths, passed_over)
+    found = find_images(args.paths, passed_over, args.base_url)
     begin = list(itertools.islice(found, 2))
     if len(begin) == 1 and begin[0].error:
         raise ValueError(f"{begin[0].path}: {begin[0].error}")
@@ -228,7 +259,8 @@ def predict(args: argparse.Namespace) -> int:
         raise ValueError(f"--annotate wants one page, as {begin[0].path}")
     found = itertools.chain(begin, found)
     if args.boxes:
-        from kkanji_jax.inference.boxes import crops_of, read_boxes
+        from kkanji_jax.inference.boxes import crops_of
+        from kkanji_jax.pages.box_files import read_boxes
 
         found = crops_of(found, read_boxes(args.boxes))
 
@@ -241,17 +273,29 @@ def predict(args: argparse.Namespace) -> int:
 
         sheet = StepsSheet()
         options = options._replace(on_steps=sheet.add)
+    review = None
+    if args.review:
+        from kkanji_jax.reporting.review_sheet import ReviewSheet
+
+        review = ReviewSheet(args.review)
+        options = options._replace(on_steps=_both(options.on_steps, review.add))
     # Rows that go to the same terminal are progress enough.
     is_shown = bool(args.out) or not sys.stdout.isatty()
     drawn: list[Row] = []
     form = RowFormat(args.format, args.bom and args.format == "csv")
+    render = None
+    if args.format in TRANSCRIPTS:
+        read, form = PagesOfRows(), RowFormat("jsonl")
+        found = read.watched(found)
+        render = partial(written_as, args.format, read, _about(recogniser))
     with _terminable(), cli.Progress() as progress:
         watch = _Watch(progress if is_shown else cli.say_nothing, drawn if args.annotate else None)
+        watch.review = review
         if args.out and not is_written_through(args.out):
             identity = _identity(args, recogniser, options)
             # A drawing needs every row, those of an earlier run too.
-            is_resumed = not args.annotate and not args.show_steps
-            with PartialRows(args.out, form, identity, is_resumed=is_resumed) as out:
+            is_resumed = not (args.annotate or args.show_steps or args.review)
+            with PartialRows(args.out, form, identity, is_resumed=is_resumed, render=render) as out:
                 watch.tally = out.tally
                 rows = predict_rows(recogniser, out.remaining(found), options)
                 with contextlib.closing(rows):
@@ -260,7 +304,10 @@ def predict(args: argparse.Namespace) -> int:
             with open_output(args.out) as file:
                 rows = predict_rows(recogniser, found, options)
                 with contextlib.closing(rows):
-                    write_rows(watch.over(rows), file, form)
+                    if render is None:
+                        write_rows(watch.over(rows), file, form)
+                    else:
+                        file.writelines(render(images_of(watch.over(rows))))
     if args.annotate:
         from kkanji_jax.inference.annotate import annotate_page
         from kkanji_jax.plots.fonts import font_files
@@ -268,6 +315,14 @@ def predict(args: argparse.Namespace) -> int:
         annotate_page(begin[0].source(), drawn, args.annotate, font_files())
     if sheet is not None:
         sheet.save(args.show_steps)
+    if review is not None:
+        review.save()
+        if review.num_left_out:
+            print(
+                f"{args.review} holds the first {review.num_images:,} images; "
+                f"{review.num_left_out:,} more have no room on it: read them apart",
+                file=sys.stderr,
+            )
     _tell(watch.tally, passed_over)
     return watch.tally.num_errors
 
@@ -276,6 +331,8 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
     """`predict` with --engine ray."""
     if args.out is None:
         raise ValueError("--engine ray writes a folder of Parquet files: give --out DIR")
+    if args.format in TRANSCRIPTS:
+        raise ValueError(f"--engine ray writes rows: leave out --format {args.format}")
     for flag in ("annotate", "show_steps", "bom"):
         if getattr(args, flag):
             raise ValueError(f"--{flag.replace('_', '-')} is not for --engine ray: leave it out")
@@ -286,8 +343,8 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
     from kkanji_jax.cluster.reading import Request, read_archive
     from kkanji_jax.cluster.work import load_same
     from kkanji_jax.cluster.workers import Resources
-    from kkanji_jax.inference.boxes import read_boxes
     from kkanji_jax.inference.recogniser import load
+    from kkanji_jax.pages.box_files import read_boxes
 
     args.backend = args.backend or ("jax" if args.per_gpu else "onnx")
     model = os.path.abspath(args.model) if args.model else None
@@ -310,11 +367,22 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
     return tally.num_errors
 
 
+def _about(recogniser: "Recogniser") -> dict[str, str]:
+    """Who reads, as a transcript tells it; ValueError for a model without verdicts."""
+    if recogniser.accuracy_of("accept") is None:
+        raise ValueError(
+            "a transcript wants verdicts, and this model is not calibrated: run "
+            "kkanji_jax.evaluate --of val, or give a --format of rows"
+        )
+    return {"version": __version__, "model": recogniser.digest}
+
+
 class _Watch:
     """Counts images as their rows pass, reports how many, and keeps first rows in `drawn`."""
 
     def __init__(self, report: cli.Report, drawn: list[Row] | None) -> None:
         self.tally = Tally()
+        self.review: ReviewSheet | None = None
         self._report, self._drawn = report, drawn
 
     def over(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -325,7 +393,23 @@ class _Watch:
                 self._report("images", self.tally.num_images, None)
                 if self._drawn is not None:
                     self._drawn.append(row)
+            if self.review is not None:
+                self.review.add_row(row)
             yield row
+
+
+def _both(
+    first: "Callable[[ImageInput, Steps], None] | None",
+    second: "Callable[[ImageInput, Steps], None]",
+) -> "Callable[[ImageInput, Steps], None]":
+    """What tells two of each image's steps."""
+
+    def tell(found: "ImageInput", steps: "Steps") -> None:
+        if first is not None:
+            first(found, steps)
+        second(found, steps)
+
+    return tell
 
 
 def _tell(tally: Tally, passed_over: Counter[str]) -> None:

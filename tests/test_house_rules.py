@@ -31,6 +31,7 @@ COMMANDS = (
     "kkanji_jax/evaluate.py",
     "kkanji_jax/predict.py",
     "kkanji_jax/report.py",
+    "kkanji_jax/serve.py",
     "kkanji_jax/plots/__main__.py",
     "kkanji_jax/export/__main__.py",
     "data_tools/download.py",

@@ -16,6 +16,7 @@ COMMANDS = (
     "kkanji_jax.predict",
     "data_tools.download",
     "kkanji_jax.report",
+    "kkanji_jax.serve",
     "kkanji_jax.export",
     "data_tools.build",
     "data_tools.verify",

@@ -84,6 +84,7 @@ def test_training_away_from_a_checkout_finds_its_config(site: Path, tmp_path: Pa
 def test_the_model_in_the_wheel_reads_an_image(site: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(next(site.parent.glob("*.whl"))) as wheel:
         held = {"pretrained/b0/model_card.md", "web/assets/kernels.wasm"}
+        held |= {"serving/templates/docs.html.j2"}
         held |= {f"reporting/templates/{name}" for name in ("report.html.j2", "report.css")}
         assert {f"kkanji_jax/{name}" for name in held} <= set(wheel.namelist())
         assert "data_tools/view/templates/audit.html.j2" in wheel.namelist()

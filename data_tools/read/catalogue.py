@@ -1,5 +1,6 @@
 """One catalogue of originals from a folder of sources, in all their forms."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -21,12 +22,14 @@ from data_tools.read.decoding import (
     digest_of,
     read_all,
 )
+from data_tools.read.labelled_images import iterate_labelled
 from data_tools.read.layouts import CHAR_SHAPE, KKANJI, SmallPart, find_layout, is_class_folder
 from data_tools.read.pixel_store import PixelStore, StoredPixels
 from data_tools.read.rights import RIGHTS_NAME
 from data_tools.workers import Workers
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import character_of
+from kkanji_jax.data.label_table import LABELS, read_labels
 from kkanji_jax.data.records import IMAGE_PX
 from kkanji_jax.files import sha256_of
 
@@ -203,10 +206,18 @@ def combine(
             raise ValueError(f"{layout.kkanji} holds no image kkanji2/U+XXXX/*.png")
     for source, part in layout.parts.items():
         gathering.take(source, _read_small(source, part, workers, report), part, in_order=True)
+    used = set(layout.used)
     for source, path in layout.image_folders.items():
-        class_folders = [p for p in sorted(path.iterdir()) if path != folder or is_class_folder(p)]
-        listed = iterate_images(source, class_folders, report)
-        gathering.take(source, read_all(listed, decode_image, workers))
+        table = path / LABELS
+        labels = read_labels(table) if table.is_file() else []
+        used |= {Path(label.path).parts[0] for label in labels if label.path and path == folder}
+        is_mixed = path == folder or table.is_file()
+        class_folders = [p for p in sorted(path.iterdir()) if not is_mixed or is_class_folder(p)]
+        # Where a table and a folder's name speak of one image, the table does.
+        named = frozenset(os.path.abspath(path / label.path) for label in labels)
+        listed = iterate_images(source, class_folders, report, besides=named)
+        labelled = iterate_labelled(source, path, labels, report)
+        gathering.take(source, read_all(chain(listed, labelled), decode_image, workers))
     if layout.books:
         listed = chain.from_iterable(
             iterate_images(CHAR_SHAPE, sorted(path.iterdir()), report, book)
@@ -215,10 +226,10 @@ def combine(
         crops = read_all(listed, decode_image, workers)
         gathering.take(CHAR_SHAPE, crops, details={"books": list(layout.books)})
     if not gathering.originals:
-        raise ValueError(f"{folder} holds no image in its folders U+XXXX/")
+        raise ValueError(f"{folder} holds no image in its folders U+XXXX/, nor one in labels.csv")
     findings = gathering.findings + [
         Finding("ignored", path.name, "not read")
         for path in sorted(folder.iterdir())
-        if path.name not in layout.used and path.name != RIGHTS_NAME
+        if path.name not in used and path.name != RIGHTS_NAME
     ]
     return Catalogue(gathering.originals, findings, gathering.sources, layout.notes)

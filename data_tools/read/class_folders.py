@@ -93,12 +93,17 @@ def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
 
 
 def iterate_images(
-    source: str, class_folders: list[Path], report: Report, book: str = ""
+    source: str,
+    class_folders: list[Path],
+    report: Report,
+    book: str = "",
+    besides: frozenset[str] = frozenset(),
 ) -> Iterator[Unread | Finding]:
     """Class folders of images in any raster format, each made a 64x64 white-on-black glyph.
 
     Ids are `<source>/U+XXXX/<file name>`. With `book` the files are CODH's crops of that book,
-    whose names must say so, and ids leave out the suffix.
+    whose names must say so, and ids leave out the suffix. Files in `besides`, absolute paths, are
+    another source's.
     """
     what = f"reading {book or source}"
     for number, class_folder in enumerate(class_folders):
@@ -117,6 +122,8 @@ def iterate_images(
         seen: set[str] = set()
         for name in names:
             file = class_folder / name
+            if besides and os.path.abspath(file) in besides:
+                continue
             is_image = file.suffix.lower() in SUFFIXES
             if not is_image or any(map(is_foreign, name.split("/"))):
                 yield Finding("ignored", f"{where}/{name}", "no image of a class folder")

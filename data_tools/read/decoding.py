@@ -76,9 +76,14 @@ def decode_kkanji(content: bytes | str) -> Decoded:
 
 
 def decode_image(content: bytes | str) -> Decoded:
-    """An image of any raster format, by its path; ValueError as of `formats.read_glyph`."""
-    assert isinstance(content, str)
-    pixels, is_its_own = formats.read_glyph(Path(content))
+    """An image of any raster format, by its path; ValueError as of `formats.read_glyph`.
+
+    Or a crop of one, as the bytes of a PNG.
+    """
+    if isinstance(content, bytes):
+        pixels, is_its_own = formats.glyph_of_crop(content)
+    else:
+        pixels, is_its_own = formats.read_glyph(Path(content))
     return Decoded(pixels, digest_of(pixels), is_its_own)
 
 

@@ -125,6 +125,13 @@ def read_glyph(path: Path) -> tuple[bytes, bool]:
     return glyph.tobytes(), glyph is grey
 
 
+def glyph_of_crop(png: bytes) -> tuple[bytes, bool]:
+    """As `read_glyph`, of a crop that this project has cut out of a page."""
+    grey = load_image(io.BytesIO(png))
+    glyph = normalise_glyph(grey)
+    return glyph.tobytes(), glyph is grey
+
+
 def count_images(path: Path) -> int:
     """How many images the header of an npz or idx file states; ValueError if not 28x28."""
     shape, dtype = archives.peek_array(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kkanji_jax.data.class_index import parse_codepoint
+from kkanji_jax.data.label_table import LABELS
 from kkanji_jax.files import is_foreign
 
 KKANJI, CHAR_SHAPE, UNNAMED = "kkanji", "char-shape", "images"  # names of sources
@@ -41,7 +42,10 @@ class SmallPart(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The sources of a folder; `image_folders` by the name that their sample ids begin with."""
+    """The sources of a folder; `image_folders` by the name that their sample ids begin with.
+
+    They hold class folders, a table of labels, or both.
+    """
 
     kkanji: Path | None  # kkanji2/ or kkanji.tar
     parts: dict[str, SmallPart]
@@ -116,9 +120,9 @@ def _find_image_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]
             continue
         if (child / "characters").is_dir():
             books[child.name] = child / "characters"
-        elif any(map(is_class_folder, child.iterdir())):
+        elif (child / LABELS).is_file() or any(map(is_class_folder, child.iterdir())):
             image_folders[child.name] = child
-    if any(map(is_class_folder, children)):
+    if (folder / LABELS).is_file() or any(map(is_class_folder, children)):
         if folder.resolve().name in ("kkanji2", "characters"):
             raise ValueError(
                 f"{folder} is one part of a source: give the folder that holds "
@@ -126,7 +130,7 @@ def _find_image_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]
             )
         if UNNAMED in image_folders:
             raise ValueError(
-                f"{folder} holds class folders, and more of them in {UNNAMED}/, "
+                f"{folder} holds labelled images, and more of them in {UNNAMED}/, "
                 "which would get the same sample ids: put them together"
             )
         image_folders[UNNAMED] = folder
@@ -160,10 +164,12 @@ def find_layout(folder: Path) -> Layout:
     used = {path.name for part in parts.values() for path in part} | books.keys()
     used |= {kkanji.name} if kkanji else set()
     for name, path in image_folders.items():
-        used |= {p.name for p in path.iterdir() if is_class_folder(p)} if path == folder else {name}
+        own = {p.name for p in path.iterdir() if is_class_folder(p) or p.name == LABELS}
+        used |= own if path == folder else {name}
     if not (kkanji or parts or image_folders or books):
         raise ValueError(
             f"nothing to read in {folder}: expected kkanji2/ or kkanji.tar, *-imgs.npz with "
-            "*-labels.npz and *_classmap.csv, folders U+XXXX/ of images, or <book>/characters/"
+            "*-labels.npz and *_classmap.csv, folders U+XXXX/ of images, labels.csv, or "
+            "<book>/characters/"
         )
     return Layout(kkanji, parts, image_folders, books, frozenset(used), notes)

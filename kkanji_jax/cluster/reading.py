@@ -20,8 +20,8 @@ from kkanji_jax.inference.rows import RowOptions
 from kkanji_jax.ray_cluster import connected
 
 if TYPE_CHECKING:
-    from kkanji_jax.inference.boxes import Box
     from kkanji_jax.inference.recogniser import Recogniser
+    from kkanji_jax.pages.box import Box
 
 
 class Request(NamedTuple):

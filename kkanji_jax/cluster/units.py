@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from kkanji_jax.cluster import stores
-from kkanji_jax.inference.boxes import Box, BoxesByPage, crops_of_page
+from kkanji_jax.inference.boxes import BoxesByPage, crops_of_page
 from kkanji_jax.inference.documents import HEIF_SUFFIXES, PDF_SUFFIX
 from kkanji_jax.inference.inputs import (
     ImageInput,
@@ -25,6 +25,7 @@ from kkanji_jax.inference.inputs import (
     is_image_name,
     told_counts,
 )
+from kkanji_jax.pages.box import Box
 
 TAR, PARQUET = ".tar", ".parquet"
 TAR_IMAGES = 4096  # about as many as a tar is taken to hold

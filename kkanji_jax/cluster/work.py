@@ -12,7 +12,7 @@ from kkanji_jax.cluster.rows_file import Written, write_partition
 from kkanji_jax.cluster.units import images_of
 from kkanji_jax.files import naming_in_errors
 from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.rows import RowOptions, predict_rows, prepared
+from kkanji_jax.inference.rows import RowOptions, decode_image, predict_rows
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.recogniser import Recogniser
@@ -107,7 +107,7 @@ def _tried(
     for place, item in enumerate(found):
         with naming_in_errors(mark):
             os.pwrite(descriptor, b"%020d" % place, 0)
-        prepared(item, options)
+        decode_image(item, options)
         if isinstance(item.image, io.BytesIO):
             item.image.seek(0)
         yield item

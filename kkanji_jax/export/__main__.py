@@ -21,7 +21,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         "kkanji_jax.export", __doc__ or "", "--model runs/b0 --out bundles/b0 --onnx"
     )
-    parser.add_argument("--model", required=True, metavar="M", help="folder of a run, or a bundle")
+    parser.add_argument(
+        "--model", metavar="M", help="folder of a run, or a bundle (default: the package's)"
+    )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="OUT", help="a new folder, or a new .onnx file"
     )

@@ -4,18 +4,22 @@
 what is remarkable, `normalise_glyph` starts from grey and `is_blank` says that there is no ink.
 """
 
+import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from kkanji_jax.array_types import Bool, Shaped, UInt8
+from kkanji_jax.array_types import Bool, Float, Int, Shaped, UInt8
 from kkanji_jax.glyphs.image_files import ImageSource, Picture, grey_of, load_picture
 from kkanji_jax.glyphs.ink_lines import foreign_edges, ranked, ruled_lines
 from kkanji_jax.glyphs.ink_parts import (
     cleared,
+    counts_of,
     cut_share,
     holds_several,
+    meets_one_side_alone,
     stroke_width,
     without_neighbours,
     without_strays,
@@ -125,11 +129,17 @@ def _steps_of(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None) -> Ste
         return Steps(grey, None, None, None, glyph, published is grey, trouble)
     small = _to_work_size(_without_roughness(grey))
     edges = foreign_edges(small)
-    is_bright = _is_ink_bright(small, edges) if is_ink_bright is None else is_ink_bright
+    coarse = _coarse(small)
+    is_bright = is_ink_bright
+    if is_bright is None:
+        is_bright = _is_ink_bright(coarse if edges is None else _coarse(_filled(small, edges)))
     has_few = max(grey.shape) <= FEW_PX
     remarks = [FEW_PIXELS] if has_few else []
     grain_px = 0.0 if has_few else MIN_GRAIN_PX * WORK_PX / max(grey.shape)
-    inked = _find_ink(255 - small if is_bright else small, edges, grain_px)
+    if is_bright:
+        inked = _find_ink(255 - small, _coarse(255 - small), edges, grain_px)
+    else:
+        inked = _find_ink(small, coarse, edges, grain_px)
     if isinstance(inked, str):
         nothing = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
         return Steps(grey, None, None, None, nothing, is_bright, inked, tuple(remarks))
@@ -144,7 +154,8 @@ def _steps_of(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None) -> Ste
         remarks.append(BAND)
     if holds_several(own):
         remarks.append(SEVERAL)
-    if cut_share(own if edges is None else own[_inner_box(edges)]) >= MIN_CUT:
+    inner = own if edges is None else own[_inner_box(edges)]
+    if cut_share(inner) >= MIN_CUT or meets_one_side_alone(inner):
         remarks.append(CUT_OFF)
     rows, columns = _ink_box(own)
     glyph = _thickened(_fit_square(own[rows, columns]))
@@ -179,13 +190,16 @@ def _thickened(glyph: UInt8[np.ndarray, "64 64"]) -> UInt8[np.ndarray, "64 64"]:
     share = min(max(THIN_PX - stroke_width(glyph >= 128), 0.0), 1.0) * THICKEN_PX
     if share == 0:
         return glyph
-    around = np.pad(glyph, 1)
-    highest = np.maximum(np.maximum(around[:-2, 1:-1], around[2:, 1:-1]), glyph)
-    highest = np.maximum(highest, np.maximum(around[1:-1, :-2], around[1:-1, 2:]))
+    highest = glyph.copy()
+    np.maximum(highest[1:], glyph[:-1], out=highest[1:])
+    np.maximum(highest[:-1], glyph[1:], out=highest[:-1])
+    np.maximum(highest[:, 1:], glyph[:, :-1], out=highest[:, 1:])
+    np.maximum(highest[:, :-1], glyph[:, 1:], out=highest[:, :-1])
     weight = round(256 * share)
-    return (
-        (glyph.astype(np.int32) * (256 - weight) + highest.astype(np.int32) * weight + 128) // 256
-    ).astype(np.uint8)
+    # At most 256 * 255 + 128: within 16 bits.
+    mixed = glyph.astype(np.uint16) * np.uint16(256 - weight) + np.uint16(128)
+    mixed += highest.astype(np.uint16) * np.uint16(weight)
+    return (mixed >> 8).astype(np.uint8)
 
 
 def _published(
@@ -236,34 +250,75 @@ def _border(grey: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, " n"]:
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
-def _is_ink_bright(grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None) -> bool:
+def _coarse(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
+    """The picture at the size at which its paper is looked for."""
+    return np.asarray(_image(grey).resize(_scaled(grey.shape, PAPER_PX), Image.Resampling.BOX))
+
+
+def _image(grey: UInt8[np.ndarray, "h w"]) -> Image.Image:
+    """The same pixels as Pillow has them, not copied where that can be."""
+    height, width = grey.shape
+    pixels = np.ascontiguousarray(grey)
+    return Image.frombuffer("L", (width, height), pixels, "raw", "L", 0, 1)
+
+
+def _filled(
+    grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "y x"]:
+    """What is inside edges; their corners that are left in it have the tone of most of the rest."""
+    inside = _inner_box(edges)
+    middle = np.sort(grey[~edges])[np.count_nonzero(~edges) // 2]
+    return np.where(edges[inside], middle, grey[inside])
+
+
+def _is_ink_bright(coarse: UInt8[np.ndarray, "y x"]) -> bool:
     """Whether paper, which most of the border is, is darker than what is near it.
 
     Near it, lest a shadow over most of the border be ink; within the border too, lest a ruled line
     be paper. What is flat, and what lies on a frame, is compared with all of the picture.
     """
-    if edges is not None:
-        inside = _inner_box(edges)
-        # Corners of an edge that are left in it are given the tone of most of the rest.
-        middle = np.sort(grey[~edges])[np.count_nonzero(~edges) // 2]
-        grey = np.where(edges[inside], middle, grey[inside])
-    size = _scaled(grey.shape, PAPER_PX)
-    coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.int32)
+    height, width = coarse.shape
+    # Sums of whole numbers, exact in float64.
+    around = _near(height) @ coarse.astype(np.float64) @ _near(width).T
+    higher = coarse - around / (2 * (PAPER_PX // 4) + 1) ** 2
+    values = higher.ravel()
+    rings = [_median(values[places]) for places in _rings(height, width)]
+    mean = float(coarse.mean())
+    of_all = _median(coarse.ravel()[_rings(height, width)[0]].astype(np.float64)) - mean
+    skew = _median(values) - float(higher.mean())
+    return sum(rings) + 2 * max(rings[0], 0.0) + 0.3 * of_all + 3 * skew < 0
+
+
+@functools.cache
+def _near(length: int) -> Float[np.ndarray, "h h"]:
+    """How often each place counts in the square round each, where the picture is mirrored."""
     reach = PAPER_PX // 4
-    padded = np.pad(coarse, reach, mode="symmetric")
-    sums = np.pad(padded.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    side = 2 * reach + 1
-    around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    higher = coarse - around / (side * side)
-    rings = [
-        float(np.median(_border(higher[inset : height - inset, inset : width - inset])))
-        for height, width in [higher.shape]
+    near = np.zeros((length, length))
+    for place in range(length):
+        for at in range(place - reach, place + reach + 1):
+            turn = at % (2 * length)
+            near[place, turn if turn < length else 2 * length - 1 - turn] += 1
+    return near
+
+
+@functools.cache
+def _rings(height: int, width: int) -> list[Int[np.ndarray, " n"]]:
+    """Places of the border and of the borders of what is inside it; each corner twice."""
+    places = np.arange(height * width).reshape(height, width)
+    return [
+        _border(places[inset : height - inset, inset : width - inset])
         for inset in range(NUM_RINGS)
         if 2 * inset < min(height, width) - 1 or inset == 0
     ]
-    of_all = float(np.median(_border(coarse)) - coarse.mean())
-    skew = float(np.median(higher) - higher.mean())
-    return sum(rings) + 2 * max(rings[0], 0.0) + 0.3 * of_all + 3 * skew < 0
+
+
+def _median(values: Float[np.ndarray, " n"]) -> float:
+    """`np.median` without its checks, which cost more than the sorting."""
+    middle = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, middle)[middle])
+    below, above = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1].tolist()
+    return (below + above) / 2
 
 
 def _scaled(shape: tuple[int, ...], long_px: int) -> tuple[int, int]:
@@ -277,53 +332,59 @@ def _without_roughness(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w
     if min(grey.shape) < ROUGH_FROM_PX or max(grey.shape) > ROUGH_TO_PX:
         return grey
     wide = grey.astype(np.int16)
-    around = wide[1:-1, :-2] + wide[1:-1, 2:] + wide[:-2, 1:-1] + wide[2:, 1:-1]
-    rough = np.abs(4 * wide[1:-1, 1:-1] - around).ravel()
+    around = wide[1:-1, :-2] + wide[1:-1, 2:]
+    around += wide[:-2, 1:-1]
+    around += wide[2:, 1:-1]
+    rough = np.abs(4 * wide[1:-1, 1:-1] - around)
     low, high = ranked(grey, (2, 98))
-    place = int(ROUGH_SHARE * len(rough))
-    if np.partition(rough, place)[place] < 4 * ROUGH * max(high - low, 1):
+    least = math.ceil(4 * ROUGH * max(high - low, 1))
+    if np.count_nonzero(rough < least) > int(ROUGH_SHARE * rough.size):
         return grey
-    return np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(ROUGH_BLUR_PX)))
+    return np.asarray(_image(grey).filter(ImageFilter.GaussianBlur(ROUGH_BLUR_PX)))
 
 
 def _to_work_size(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
     size = _scaled(grey.shape, WORK_PX)
-    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(_image(grey).resize(size, Image.Resampling.LANCZOS))
 
 
-def _paper_of(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+def _paper_of(coarse: UInt8[np.ndarray, "y x"], shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
     """The paper's brightness: what is darker and narrower than strokes may be is filled up.
 
     A closing by a square, which keeps the edges of shadows where they are.
     """
-    size = _scaled(grey.shape, PAPER_PX)
-    coarse = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
-    reach = PAPER_REACH_PX
-    closed = 255 - _highest_near(255 - _highest_near(coarse, reach), reach)
-    paper = Image.fromarray(closed).filter(ImageFilter.GaussianBlur(1))
-    return np.asarray(paper.resize(grey.shape[::-1], Image.Resampling.BICUBIC))
+    closed = 255 - _highest_near(255 - _highest_near(coarse))
+    paper = _image(closed).filter(ImageFilter.GaussianBlur(1))
+    return np.asarray(paper.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
 
-def _highest_near(grey: UInt8[np.ndarray, "h w"], reach: int) -> UInt8[np.ndarray, "h w"]:
-    """The highest value within `reach` rows and columns."""
+def _highest_near(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The highest value within PAPER_REACH_PX rows and columns."""
+    size = 2 * PAPER_REACH_PX + 1
     for _ in range(2):
-        highest = grey.copy()
-        for shift in range(1, min(reach, len(grey) - 1) + 1):
-            np.maximum(highest[shift:], grey[:-shift], out=highest[shift:])
-            np.maximum(highest[:-shift], grey[shift:], out=highest[:-shift])
-        grey = np.ascontiguousarray(highest.T)
-    return grey
+        highest = np.zeros((len(grey) + size - 1, grey.shape[1]), np.uint8)
+        highest[PAPER_REACH_PX : PAPER_REACH_PX + len(grey)] = grey
+        # Each value is the highest of `reached` rows; twice as many, and then `size`.
+        reached = 1
+        while reached < size:
+            step = min(reached, size - reached)
+            highest = np.maximum(highest[:-step], highest[step:])
+            reached += step
+        grey = highest.T
+    return np.ascontiguousarray(grey)
 
 
 def _find_ink(
-    grey: UInt8[np.ndarray, "h w"], edges: Bool[np.ndarray, "h w"] | None, grain_px: float
+    grey: UInt8[np.ndarray, "h w"],
+    coarse: UInt8[np.ndarray, "y x"],
+    edges: Bool[np.ndarray, "h w"] | None,
+    grain_px: float,
 ) -> Inked | str:
     """Otsu's two classes on the light that the paper's share lacks; or BLANK, or UNCLEAR.
 
-    Strokes that are wider than `grain_px` may be soft.
+    Strokes that are wider than `grain_px` may be soft; at 0, with few pixels, faint as well.
     """
-    paper = np.maximum(_paper_of(grey), MIN_PAPER).astype(np.int32)
-    ink = np.clip((255 * (paper - grey) + paper // 2) // paper, 0, 255).astype(np.uint8)
+    ink = _ink_strength(grey, np.maximum(_paper_of(coarse, grey.shape), MIN_PAPER))
     counted = ink
     if edges is not None:
         ink[edges] = 0
@@ -345,9 +406,9 @@ def _find_ink(
     if contrast < 255 * MIN_CONTRAST:
         return BLANK
     is_soft = contrast / within < MIN_SEPARATION
-    if is_soft and contrast < 255 * MIN_SOFT_CONTRAST:
+    if is_soft and grain_px and contrast < 255 * MIN_SOFT_CONTRAST:
         return BLANK
-    stroke_px = stroke_width(ink > (paper_mean + ink_mean) / 2)
+    stroke_px = stroke_width(ink > int((paper_mean + ink_mean) / 2))
     if stroke_px > MAX_STROKE_PX:
         return UNCLEAR
     if is_soft and (contrast / within < MIN_SOFT_SEPARATION or stroke_px < grain_px):
@@ -355,19 +416,36 @@ def _find_ink(
     return Inked(ink, paper_mean, ink_mean)
 
 
+def _ink_strength(
+    grey: UInt8[np.ndarray, "h w"], paper: UInt8[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w"]:
+    """255 times the share of the paper's light that is missing, rounded; none is 0.
+
+    A quotient of whole numbers so small is never rounded up to the next one in float32.
+    """
+    strength = paper.astype(np.float32)
+    missing = strength - grey
+    missing *= 255
+    missing += paper >> 1
+    np.maximum(missing, 0, out=missing)
+    missing /= strength
+    return missing.astype(np.uint8)
+
+
 def _stretch(inked: Inked) -> UInt8[np.ndarray, "h w"]:
     """0 at the paper's mean and 255 at the ink's, straight between: edges stay soft."""
-    share = (inked.ink - inked.paper_mean) / (inked.ink_mean - inked.paper_mean)
-    return np.round(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    share = (np.arange(256.0) - inked.paper_mean) / (inked.ink_mean - inked.paper_mean)
+    table = np.round(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    stretched = inked.ink.tobytes().translate(table.tobytes())
+    return np.frombuffer(stretched, np.uint8).reshape(inked.ink.shape)
 
 
 def _ink_box(soft: UInt8[np.ndarray, "h w"]) -> tuple[slice, slice]:
     """The box of all ink but LOST_INK at each side, and no smaller than MIN_BOX_SHARE."""
-    is_ink: Bool[np.ndarray, "h w"] = soft >= 128
     least = MIN_BOX_SHARE * max(soft.shape)
     sides = []
-    for axis, length in ((1, soft.shape[0]), (0, soft.shape[1])):
-        running = np.cumsum(is_ink.sum(axis=axis))
+    for counts, length in zip(counts_of(soft >= 128), soft.shape, strict=True):
+        running = np.cumsum(counts)
         first = int(np.searchsorted(running, LOST_INK * running[-1], side="right"))
         last = int(np.searchsorted(running, (1 - LOST_INK) * running[-1], side="left"))
         sides.append((first, last + 1, length))
@@ -385,9 +463,8 @@ def _fit_square(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
     room = GLYPH_PX - 2 * MARGIN_PX
     scale = room / max(soft.shape)
     width, height = max(1, round(soft.shape[1] * scale)), max(1, round(soft.shape[0] * scale))
-    small = Image.fromarray(np.ascontiguousarray(soft)).resize(
-        (width, height), Image.Resampling.LANCZOS
-    )
-    sheet = Image.new("L", (GLYPH_PX, GLYPH_PX), 0)
-    sheet.paste(small, ((GLYPH_PX - width) // 2, (GLYPH_PX - height) // 2))
-    return np.asarray(sheet)
+    small = _image(soft).resize((width, height), Image.Resampling.LANCZOS)
+    glyph = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
+    top, left = (GLYPH_PX - height) // 2, (GLYPH_PX - width) // 2
+    glyph[top : top + height, left : left + width] = np.asarray(small)
+    return glyph

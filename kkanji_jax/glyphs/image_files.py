@@ -1,9 +1,9 @@
 """Pictures of any kind -> upright 8-bit colour or grey, by one stated rule for each kind."""
 
+import contextlib
 import io
 import os
 import struct
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,6 +13,10 @@ from kkanji_jax.array_types import Int, Shaped, UInt8
 DEPTHS = (0xFF, 0x3FF, 0xFFF, 0xFFFF)  # the greatest value of 8, 10, 12 and 16 bits
 SHOWN = 64  # grey levels between ink and white paper: enough to be ink on it
 MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
+MAX_PAGE_PIXELS = 100_000_000  # a scan of a double page at 600 dpi has a third of that
+# What Pillow raises for damaged files beside OSError and ValueError; RuntimeError is AVIF's.
+DAMAGES = (SyntaxError, TypeError, LookupError, EOFError, struct.error, RuntimeError)
+HEAD_BYTES = 16  # by which a format is known
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(
@@ -70,16 +74,23 @@ def grey_of(picture: Picture) -> UInt8[np.ndarray, "h w"]:
     rows = max(1, _GREY_PIXELS // picture.shape[1])
     for start in range(0, len(picture), rows):
         part = picture[start : start + rows]
-        red, green = part[..., 0].astype(np.int32), part[..., 1].astype(np.int32)
-        redness = (red * paper_green + paper_red // 2) // paper_red - green
-        if redness.max() <= RED_FROM:
+        # At most 255 * 255 + 127: within 16 bits.
+        balanced = part[..., 0].astype(np.uint16)
+        balanced *= np.uint16(paper_green)
+        balanced += np.uint16(paper_red // 2)
+        balanced //= np.uint16(paper_red)
+        is_red = balanced > part[..., 1].astype(np.uint16) + np.uint16(RED_FROM)
+        places = np.nonzero(is_red)
+        if not len(places[0]):
             continue
         if grey is luma:
             grey = luma.copy()
-        own = luma[start : start + rows].astype(np.int32)
+        red, green = (part[..., channel][places].astype(np.int32) for channel in (0, 1))
+        redness = balanced[places] - green
+        own = luma[start : start + rows][places].astype(np.int32)
         lighter = np.maximum(np.minimum(red + redness * LIFT // 16, paper) - own, 0)
-        weight = np.clip(redness - RED_FROM, 0, RED_STEP)
-        grey[start : start + rows] = own + weight * lighter // RED_STEP
+        weight = np.minimum(redness - RED_FROM, RED_STEP)
+        grey[start : start + rows][places] = own + weight * lighter // RED_STEP
     return grey
 
 
@@ -89,11 +100,19 @@ def _paper_colour(
     """Red, green and luminance of the paper: the middles of the brighter half of a sample."""
     step = max(1, max(luma.shape) // PAPER_SAMPLE_PX)
     seen = luma[::step, ::step].ravel()
-    bright = np.sort(seen)[len(seen) // 2]
-    is_bright = seen >= bright
-    colours = np.sort(picture[::step, ::step].reshape(-1, 3)[is_bright], axis=0)
-    red, green, _ = (max(1, int(value)) for value in colours[len(colours) // 2])
-    return red, green, int(np.sort(seen[is_bright])[len(colours) // 2])
+    is_bright = seen >= _nth(seen, len(seen) // 2)
+    bright = seen[is_bright]
+    red, green = (
+        _nth(picture[::step, ::step, channel].ravel()[is_bright], len(bright) // 2)
+        for channel in (0, 1)
+    )
+    return max(1, red), max(1, green), _nth(bright, len(bright) // 2)
+
+
+def _nth(values: UInt8[np.ndarray, " n"], place: int) -> int:
+    """The value that stands at `place` when all are sorted."""
+    running = np.bincount(values, minlength=256).cumsum()
+    return int(running.searchsorted(place, side="right"))
 
 
 def open_image(
@@ -101,30 +120,65 @@ def open_image(
 ) -> Image.Image:
     """A file or a stream as an image that is not decoded yet; ValueError as `load_image` says."""
     try:
-        with warnings.catch_warnings():
-            # `max_pixels` is the guard, here and in `_read`.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(source, formats=FORMATS)
-    except Image.DecompressionBombError as err:
-        raise ValueError(f"expected at most {max_pixels} pixels, {name} declares far more") from err
-    except Image.UnidentifiedImageError as err:
-        raise ValueError(f"expected an image ({', '.join(FORMATS)}), cannot read {name}") from err
-    except (SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as err:
+        image = _opened(source)
+    except (*DAMAGES, ValueError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
+    if image is None:
+        raise ValueError(f"expected an image ({', '.join(FORMATS)}), cannot read {name}")
+    try:
+        _check_size(image, name, max_pixels)
+    except ValueError:
+        image.close()
+        raise
+    return image
 
 
-def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
+def _opened(source: str | os.PathLike | io.BytesIO) -> Image.Image | None:
+    """`Image.open` by the FORMATS, without its own check of the size; None for other contents.
+
+    That check warns, and a warning can only be kept silent by filters that all threads share.
+    """
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            head = file.read(HEAD_BYTES)
+            if not file.seekable():
+                source = io.BytesIO(head + file.read())
+    else:
+        source.seek(0)
+        head = source.read(HEAD_BYTES)
+    for register_formats in (Image.preinit, Image.init):
+        register_formats()
+        for name in FORMATS:
+            factory, accepts = Image.OPEN.get(name, (None, None))
+            is_accepted = factory is not None and (accepts is None or accepts(head))
+            # A string says why this Pillow cannot read what it knows.
+            if not is_accepted or isinstance(is_accepted, str):
+                continue
+            if not isinstance(source, str | os.PathLike):
+                source.seek(0)
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                return factory(source, "")  # pyright: ignore[reportOptionalCall, reportArgumentType]
+    return None
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"expected at most {max_pixels} pixels, {name} has {width} x {height}")
-    num_frames = getattr(image, "n_frames", 1)
-    # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.
-    if num_frames > 1 and image.format != "MPO":
-        raise ValueError(f"expected one image, {name} holds {num_frames} frames: save them apart")
+
+
+def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
+    _check_size(image, name, max_pixels)
     try:
+        num_frames = getattr(image, "n_frames", 1)  # a TIFF's and a GIF's are counted now
+        # MPO is a phone's JPEG with a preview behind it; its first frame is the photograph.
+        if num_frames > 1 and image.format != "MPO":
+            raise ValueError(
+                f"expected one image, {name} holds {num_frames} frames: save them apart"
+            )
         image.load()
         return _pixels_of(ImageOps.exif_transpose(image), name)
-    except (OSError, SyntaxError, TypeError, LookupError, EOFError, struct.error) as err:
+    except (*DAMAGES, OSError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
 
 

@@ -4,6 +4,8 @@
 before anything is known of ink and paper. `ruled_lines` finds ruled lines and bands in the ink.
 """
 
+import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -55,19 +57,15 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
     line with a sharp edge; the rest must have two tones of its own, or be too
     large for a stroke.
     """
-    low, high = (int(value) for value in ranked(grey, (2, 98)))
+    low, high = ranked(grey, (2, 98))
     tone = max(MIN_TONE, TONE_SHARE * (high - low))
     found = []
-    for side in range(4):
+    for side, is_mirrored, edge in _straight_edges(grey, tone):
         view = _from_side(grey, side)
-        for is_mirrored in (False, True):
-            edge = _edge_along(view[:, ::-1] if is_mirrored else view, tone)
-            if edge is None:
-                continue
-            depths, reference = edge
-            depths = depths[::-1] if is_mirrored else depths
-            pixels = np.arange(len(view))[:, None] < depths[None]
-            found.append((_from_side_back(pixels, side), reference))
+        depths = _depths_of(edge, view.shape[1])
+        depths = depths[::-1] if is_mirrored else depths
+        pixels = np.arange(len(view))[:, None] < depths[None]
+        found.append((_from_side_back(pixels, side), edge.reference))
     while found:
         pixels = np.logical_or.reduce([pixels for pixels, _ in found])
         inside = grey[~pixels]
@@ -100,68 +98,164 @@ def _from_side_back(picture: np.ndarray, side: int) -> np.ndarray:
     return (picture, picture[::-1], picture.T, picture[::-1].T)[side]
 
 
-def _edge_along(
-    view: UInt8[np.ndarray, "h w"], tone: float
-) -> tuple[Float[np.ndarray, " w"], int] | None:
-    """How deep, at each column, the first row's left end goes on in one tone, and that tone.
+class _Edge(NamedTuple):
+    """A straight edge: its depth at the first column looked at, its slope, and how far it goes."""
 
-    None if it does not end in a straight line with a sharp edge.
+    start: float
+    slope: float
+    num_met: int | None  # columns looked at; None where it goes all along the side
+    reference: int  # the tone that ends there
+
+
+class _Profiles(NamedTuple):
+    """Columns of the picture from each side inwards, once from each end of the side.
+
+    All are padded to one shape; `num_columns` and `reach` tell how much of it counts.
     """
-    height, width = view.shape
-    reach = int(EDGE_REACH * height)
-    columns = np.arange(0, width, EDGE_STEP)
-    if reach < 4 or len(columns) < 8:
+
+    pixels: UInt8[np.ndarray, "n w h"]
+    num_columns: Int[np.ndarray, " n"]
+    reach: Int[np.ndarray, " n"]  # of these pixels and up to 4 beyond, `depth` in all
+    depth: Int[np.ndarray, " n"]
+    references: Int[np.ndarray, " n"]  # the tone of the corner where each begins
+    sides: list[tuple[int, bool]]  # and whether it is seen from the far end
+
+
+def _profiles_of(grey: UInt8[np.ndarray, "h w"]) -> _Profiles | None:
+    columns, references, sides = [], [], []
+    for side in range(4):
+        view = _from_side(grey, side)
+        reach = int(EDGE_REACH * len(view))
+        if reach < 4 or -(-view.shape[1] // EDGE_STEP) < 8:
+            continue
+        for is_mirrored in (False, True):
+            seen = view[: reach + 4, ::-1] if is_mirrored else view[: reach + 4]
+            columns.append((seen[:, ::EDGE_STEP].T, reach))
+            references.append(sorted(seen[0, :5].tolist())[2])
+            sides.append((side, is_mirrored))
+    if not columns:
         return None
-    reference = int(np.sort(view[0, :5])[2])
-    seen = view[: reach + 4, ::EDGE_STEP].astype(np.int16) - reference
-    is_same = np.abs(seen[:reach]) <= tone
-    depths = np.where(is_same.all(axis=0), reach, is_same.argmin(axis=0))
-    meets = depths > 0
-    num_met = len(columns)
-    if np.count_nonzero(meets) < 0.9 * len(columns):
+    shapes = np.array([seen.shape for seen, _ in columns])
+    pixels = np.zeros((len(columns), *shapes.max(axis=0).tolist()), np.uint8)
+    for row, (seen, _) in enumerate(columns):
+        pixels[row, : seen.shape[0], : seen.shape[1]] = seen
+    reach = np.array([reach for _, reach in columns])
+    return _Profiles(pixels, shapes[:, 0], reach, shapes[:, 1], np.array(references), sides)
+
+
+def _straight_edges(grey: UInt8[np.ndarray, "h w"], tone: float) -> list[tuple[int, bool, _Edge]]:
+    """The lines in which the tones of corners end: the side, whether seen from its far end, where.
+
+    Only where most of the line is a sharp edge.
+    """
+    profiles = _profiles_of(grey)
+    if profiles is None:
+        return []
+    pixels, num_columns, reach, depth, references, sides = profiles
+    depths = _depths_in_tone(profiles, int(tone))
+    is_met = depths > 0
+    num_met = num_columns.copy()
+    for row in np.flatnonzero(is_met.sum(axis=1) < 0.9 * num_columns).tolist():
+        meets = is_met[row, : num_columns[row]]
         ends = np.flatnonzero(~(meets[:-1] | meets[1:]))
-        num_met = int(ends[0]) if ends.size else num_met
-    places = np.flatnonzero(meets[:num_met] & (depths[:num_met] < reach))
-    if len(places) < max(4, 0.15 * len(columns), 0.3 * num_met):
-        return None
-    line = _line_through(places, depths)
-    if line is None:
-        return None
-    start, slope = line
-    on_line = places[np.abs(depths[places] - (start + slope * places)) <= EDGE_FIT_PX]
-    beyond = seen[np.minimum(depths[on_line] + 3, len(seen) - 1), on_line]
-    sign = 1 if 2 * np.count_nonzero(beyond > 0) > len(beyond) else -1
-    if np.count_nonzero(sign * beyond >= 2 * tone) < 0.75 * len(beyond):
-        return None
-    line_depths = start + slope * (np.arange(width) / EDGE_STEP)
-    line_depths = np.where(line_depths > 0, line_depths + EDGE_RIM_PX, 0.0)
-    if num_met < len(columns):
-        line_depths[num_met * EDGE_STEP :] = 0.0
-    return line_depths, reference
+        if ends.size:
+            num_met[row] = ends[0]
+            is_met[row, ends[0] :] = False
+    is_open = is_met & (depths < reach[:, None])
+    num_open = is_open.sum(axis=1)
+    beyond = np.minimum(depths + 3, depth[:, None] - 1)[..., None]
+    step = np.take_along_axis(pixels, beyond, axis=2)[..., 0].astype(np.int16)
+    step -= references[:, None].astype(np.int16)
+    is_lighter, is_darker = step >= 2 * tone, step <= -2 * tone
+    # So many must be sharp for 0.75 of those on a line, which EDGE_SHARE of all are, to be.
+    num_sharp = np.maximum((is_lighter & is_open).sum(axis=1), (is_darker & is_open).sum(axis=1))
+    least = np.maximum(np.maximum(0.15 * num_columns, 4), 0.3 * num_met)
+    is_hopeful = (num_open >= least) & (num_sharp >= 0.75 * EDGE_SHARE * num_open - 1e-9)
+    hopeful = np.flatnonzero(is_hopeful)
+    if not hopeful.size:
+        return []
+    lines = _lines_through(is_open[hopeful], depths[hopeful], num_columns[hopeful])
+    found = []
+    for row, line in zip(hopeful.tolist(), lines, strict=True):
+        if line is None:
+            continue
+        start, slope = line
+        places = np.flatnonzero(is_open[row])
+        is_on = np.abs(depths[row, places] - (start + slope * places)) <= EDGE_FIT_PX
+        on_line = step[row, places[is_on]]
+        sign = 1 if 2 * np.count_nonzero(on_line > 0) > len(on_line) else -1
+        if np.count_nonzero(sign * on_line >= 2 * tone) >= 0.75 * len(on_line):
+            end = int(num_met[row]) if num_met[row] < num_columns[row] else None
+            found.append((*sides[row], _Edge(start, slope, end, int(references[row]))))
+    return found
 
 
-def _line_through(
-    places: Int[np.ndarray, " n"], depths: Int[np.ndarray, " m"]
-) -> tuple[float, float] | None:
-    """Start and slope of the line on which most places lie; None if less than EDGE_SHARE do."""
-    last = len(places) - 1
-    anchors = places[(np.arange(NUM_ANCHORS) * last + NUM_ANCHORS // 2) // (NUM_ANCHORS - 1)]
-    near = np.clip(anchors[:, None] + np.arange(-1, 2), 0, len(depths) - 1)
-    at = np.sort(depths[near], axis=1)[:, 1]
+def _depths_in_tone(profiles: _Profiles, tone: int) -> Int[np.ndarray, "n w"]:
+    """How many pixels from the side, up to its reach, are within `tone` of the reference.
+
+    0 in columns that are none.
+    """
+    low = np.maximum(profiles.references - tone, 0).astype(np.uint8)
+    high = np.minimum(profiles.references + tone, 255).astype(np.uint8)
+    # What is darker than `low` wraps round to the bright end.
+    ends = (profiles.pixels - low[:, None, None]) > (high - low)[:, None, None]
+    for own, num_columns, reach in zip(ends, profiles.num_columns, profiles.reach, strict=True):
+        own[num_columns:, 0] = True
+        own[:, reach] = True
+    return ends.argmax(axis=2)
+
+
+def _depths_of(edge: _Edge, width: int) -> Float[np.ndarray, " w"]:
+    """How deep the edge lies at each pixel of its side, with its soft rim; 0 where it does not."""
+    depths = edge.start + edge.slope * (np.arange(width) / EDGE_STEP)
+    depths = np.where(depths > 0, depths + EDGE_RIM_PX, 0.0)
+    if edge.num_met is not None:
+        depths[edge.num_met * EDGE_STEP :] = 0.0
+    return depths
+
+
+@functools.cache
+def _pairs() -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """The first and the second of every pair of anchors."""
     first, second = np.triu_indices(NUM_ANCHORS, 1)
-    run = anchors[second] - anchors[first]
-    rise = at[second] - at[first]
+    return first, second
+
+
+def _lines_through(
+    is_open: Bool[np.ndarray, "n w"],
+    depths: Int[np.ndarray, "n w"],
+    num_columns: Int[np.ndarray, " n"],
+) -> list[tuple[float, float] | None]:
+    """For each row start and slope of the line on which most of its open places lie.
+
+    None where less than EDGE_SHARE of them do.
+    """
+    num_open = np.count_nonzero(is_open, axis=1)
+    rows = np.arange(len(depths))[:, None]
+    # The open places of each row come first.
+    places = np.argsort(~is_open, axis=1, kind="stable")
+    last = num_open[:, None] - 1
+    numbers = (np.arange(NUM_ANCHORS) * last + NUM_ANCHORS // 2) // (NUM_ANCHORS - 1)
+    anchors = places[rows, numbers]
+    here, before = depths[rows, anchors], depths[rows, np.maximum(anchors - 1, 0)]
+    after = depths[rows, np.minimum(anchors + 1, num_columns[:, None] - 1)]
+    # The middle of three.
+    at = np.maximum(np.minimum(before, after), np.minimum(np.maximum(before, after), here))
+    first, second = _pairs()
+    run, rise = anchors[:, second] - anchors[:, first], at[:, second] - at[:, first]
     is_fit = (run > 0) & (np.abs(rise) <= EDGE_SLOPE * EDGE_STEP * run)
-    if not is_fit.any():
-        return None
-    slopes = rise[is_fit] / run[is_fit]
-    starts = at[first][is_fit] - slopes * anchors[first][is_fit]
-    misses = np.abs(depths[places] - (starts[:, None] + slopes[:, None] * places))
-    num_on = np.count_nonzero(misses <= EDGE_FIT_PX, axis=1)
-    best = int(num_on.argmax())
-    if num_on[best] < EDGE_SHARE * len(places):
-        return None
-    return float(starts[best]), float(slopes[best])
+    slopes = rise / np.maximum(run, 1)
+    starts = at[:, first] - slopes * anchors[:, first]
+    lines = starts[..., None] + slopes[..., None] * np.arange(depths.shape[1])
+    is_on = (np.abs(depths[:, None] - lines) <= EDGE_FIT_PX) & is_open[:, None]
+    num_on = np.where(is_fit, np.count_nonzero(is_on, axis=2), -1)
+    best = num_on.argmax(axis=1)
+    return [
+        (float(starts[row, pair]), float(slopes[row, pair]))
+        if num_on[row, pair] >= EDGE_SHARE * num_open[row]
+        else None
+        for row, pair in enumerate(best.tolist())
+    ]
 
 
 class _Line(NamedTuple):
@@ -186,12 +280,11 @@ def ruled_lines(
     than its strokes; where a stroke crosses such a one, the crossing is the stroke's. Bands, as
     broad as strokes or broader, are found where they are straight and solid. None without lines.
     """
-    inner_width = INNER_WIDTH * stroke_width(is_ink)
     kept, spare = [], []
     for is_level in (False, True):
         ink, beyond = is_ink, outside
         if is_level:
-            ink, beyond = is_ink.T, None if outside is None else outside.T
+            ink, beyond = is_ink.T.copy(), None if outside is None else outside.T
         for line in _upright_lines(ink, beyond):
             width = float(np.median(line.rights - line.lefts))
             if line.is_band:
@@ -201,7 +294,9 @@ def ruled_lines(
                 if line.is_even and not line.is_whole:
                     spare.append((is_level, line))
             else:
-                is_kept = line.is_whole and line.is_solid and width <= inner_width
+                is_kept = (
+                    line.is_whole and line.is_solid and width <= INNER_WIDTH * stroke_width(is_ink)
+                )
             if is_kept:
                 kept.append((is_level, line))
     if len(spare) >= FRAME_LINES:
@@ -229,18 +324,25 @@ def _upright_lines(
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     if bottom - top < max(8 * NUM_BANDS, 0.5 * height):
         return []
-    bounds = top + (bottom - top) * np.arange(NUM_BANDS + 1) // NUM_BANDS
-    sums = np.add.reduceat(is_ink[:bottom], bounds[:-1], axis=0, dtype=np.int32)
+    bounds = [top + (bottom - top) * band // NUM_BANDS for band in range(NUM_BANDS + 1)]
+    # Unsigned 16 bits hold the sum of any band of a picture that is worked on.
+    sums = np.stack(
+        [
+            np.add.reduce(is_ink[start:end].view(np.uint8), axis=0, dtype=np.uint16)
+            for start, end in itertools.pairwise(bounds)
+        ]
+    ).astype(np.int64)
     shares = sums / np.diff(bounds)[:, None]
     if shares.mean(axis=0).max() < 0.3:
         return []
-    pad, bands = len(SLANTS), np.arange(NUM_BANDS)
-    padded = np.pad(shares, ((0, 0), (pad, pad)))
-    shifts = [(slant * (2 * bands - NUM_BANDS + 1)) // 4 for slant in SLANTS]
-    coverage = np.zeros((len(shifts), width))
-    for along, shift in zip(coverage, shifts, strict=True):
-        slanted = padded[bands[:, None], pad + np.arange(width) + shift[:, None]]
-        along[:] = np.where(slanted.min(axis=0) >= LEAST_IN_BAND, slanted.mean(axis=0), 0.0)
+    pad, shifts = len(SLANTS), _shifts()
+    padded = np.zeros((NUM_BANDS, width + 2 * pad))
+    padded[:, pad : pad + width] = shares
+    if not _may_hold_line(padded):
+        return []
+    bands = np.arange(NUM_BANDS)
+    slanted = padded[bands[:, None], pad + np.arange(width) + shifts[:, :, None]]
+    coverage = np.where(slanted.min(axis=1) >= LEAST_IN_BAND, slanted.mean(axis=1), 0.0)
     total, running = sums.sum(), np.cumsum(sums.sum(axis=0))
     first, last = 0, height
     if outside is not None:
@@ -285,6 +387,28 @@ def _upright_lines(
         is_outer = min(beside) <= OUTSIDE_SHARE * total
         found.append(_Line(lefts, rights, is_whole, bool(is_even), is_solid, is_outer, is_band))
     return found
+
+
+@functools.cache
+def _shifts() -> Int[np.ndarray, "slants bands"]:
+    """How many columns each band of a slanted line lies aside."""
+    bands = np.arange(NUM_BANDS)
+    return np.stack([(slant * (2 * bands - NUM_BANDS + 1)) // 4 for slant in SLANTS])
+
+
+def _may_hold_line(padded: Float[np.ndarray, "bands w"]) -> bool:
+    """Whether the best columns within reach of a slant, band by band, cover enough for a line."""
+    # Bands in the middle shift by 1 column at most, the next by 3, the outer ones by 5.
+    best = np.zeros(padded.shape[1] - 2 * len(SLANTS))
+    highest, margin = padded, len(SLANTS)
+    for band, step in zip(range(NUM_BANDS // 2 - 1, -1, -1), (1, 2, 2), strict=True):
+        around = np.maximum(highest[:, : -2 * step], highest[:, 2 * step :])
+        highest, margin = np.maximum(around, highest[:, step:-step]), margin - step
+        pair = highest[[band, NUM_BANDS - 1 - band], margin:-margin]
+        best += np.where(pair >= LEAST_IN_BAND, pair, -NUM_BANDS).sum(axis=0)
+        if best.max() + 2 * band < RULE_COVERAGE * NUM_BANDS - 1e-9:
+            return False
+    return True
 
 
 def _mark(

@@ -1,17 +1,17 @@
 """A page with its boxes and what was read in them, drawn on it."""
 
-import contextlib
 import io
+import math
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.files import written_whole
-from kkanji_jax.glyphs.image_files import open_image
-from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS
+from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, load_picture
 from kkanji_jax.inference.rows import Row
 
 COLOURS = {
@@ -23,6 +23,7 @@ COLOURS = {
     "": (0, 70, 170),
 }
 _MIN_LABEL_PX = 12
+_OF_BOX, _OF_USUAL_BOX = 0.5, 0.4  # a label's size beside its box's long side, and the least of all
 _NO_GLYPH = "\U0010ffff"  # in no font: draws the empty box that a missing character would
 
 
@@ -58,46 +59,56 @@ def annotate_page(
 ) -> None:
     """Writes `page` as a PNG with the best reading beside each box, coloured by its verdict.
 
-    `rows` are those of this page; the file appears when whole. ValueError if the page cannot be
-    read or `out` does not end in .png.
+    `rows` are those of this page, which is drawn as it was read: upright, transparency over paper,
+    in 8 bits. The file appears when whole. ValueError if the page cannot be read or `out` does not
+    end in .png.
     """
     if out.suffix.lower() != ".png":
         raise ValueError(f"expected a file name that ends in .png for --annotate, got {out}")
-    if isinstance(page, Image.Image):
-        opening = contextlib.nullcontext(page)
-    else:
-        opening = open_image(page, str(getattr(page, "name", page)), MAX_PAGE_PIXELS)
-    with opening as opened:
-        upright = ImageOps.exif_transpose(opened)
-        canvas = upright.convert("RGB") if not upright.mode.startswith("I") else _deep(upright)
+    picture = load_picture(page, max_pixels=MAX_PAGE_PIXELS)
+    canvas = Image.fromarray(picture).convert("RGB")
     draw, font = ImageDraw.Draw(canvas), LabelFont(font_files)
-    for row in rows:
-        if row.box is None or row.rank not in (None, 1):
-            continue
-        left, top, width, height = row.box
-        colour = COLOURS["blank" if row.error else row.verdict]
-        line_px = max(1, round(min(canvas.size) / 800))
-        right, bottom = left + max(width, 1), top + max(height, 1)
-        draw.rectangle((left, top, right, bottom), outline=colour, width=line_px)
+    line_px = max(1, round(min(canvas.size) / 800))
+    boxed = [row for row in rows if row.box is not None and row.rank in (None, 1)]
+    for row in boxed:
+        left, top, right, bottom = _corners(row)
+        draw.rectangle((left, top, right, bottom), outline=_colour(row), width=line_px)
+    # Labels come last: the line of a neighbour would strike them out.
+    sides = [max(right - left, bottom - top) for left, top, right, bottom in map(_corners, boxed)]
+    least_px = max(_MIN_LABEL_PX, round(_OF_USUAL_BOX * statistics.median(sides or [0])))
+    for row, side in zip(boxed, sides, strict=True):
         if row.character is None:
             continue
-        size_px = max(_MIN_LABEL_PX, min(width, height) // 2)
+        left, top, right, bottom = _corners(row)
+        size_px = max(least_px, min(round(_OF_BOX * side), bottom - top))
         text, face = font.label(row.character, size_px)
-        reach = draw.textlength(text, font=face)
-        # Columns run from right to left: the gap at a box's right is the freer one.
-        x = right + 2 * line_px if right + reach + 2 * line_px <= canvas.width else left
+        reach, halo_px = math.ceil(draw.textlength(text, font=face)), 2 * line_px
+        x = _beside(left, right, reach, halo_px, canvas.width)
+        y = top - max(0, size_px - (bottom - top)) // 2
+        y = max(halo_px, min(y, canvas.height - size_px - halo_px))
         draw.text(
-            (x, top),
+            (x, y),
             text,
-            fill=colour,
+            fill=_colour(row),
             font=face,
-            stroke_width=2 * line_px,
+            stroke_width=halo_px,
             stroke_fill=(255, 255, 255),
         )
     with written_whole(out) as unfinished:
         canvas.save(unfinished, format="PNG")
 
 
-def _deep(image: Image.Image) -> Image.Image:
-    """A 16-bit page at 8 bits: Pillow's own conversion clips."""
-    return image.point(lambda value: value / 257).convert("L").convert("RGB")
+def _corners(row: Row) -> tuple[int, int, int, int]:
+    left, top, width, height = row.box or (0, 0, 0, 0)
+    return left, top, left + max(width, 1), top + max(height, 1)
+
+
+def _colour(row: Row) -> tuple[int, int, int]:
+    return COLOURS["blank" if row.error else row.verdict]
+
+
+def _beside(left: int, right: int, reach: int, gap_px: int, page_px: int) -> int:
+    """Where a label begins: columns run from right to left, so a box's right is the freer side."""
+    if right + gap_px + reach <= page_px:
+        return max(0, right + gap_px)
+    return max(0, min(left - gap_px - reach, page_px - reach))

@@ -39,11 +39,19 @@ def characters_of(expected: str, class_index: ClassIndex) -> Characters:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as err:
         raise ValueError(f"{path} is not UTF-8: save the list of characters as UTF-8") from err
+    return characters_in(text, class_index, str(path))
+
+
+def characters_in(text: str, class_index: ClassIndex, where: str) -> Characters:
+    """Those of a text of characters or U+XXXX, in any layout, which `where` names in errors.
+
+    ValueError if it holds nothing that the model knows.
+    """
     listed = frozenset(_listed(text))
     known = frozenset(character_of(codepoint) for codepoint in class_index.codepoints)
     if not listed & known:
         raise ValueError(
-            f"none of the {len(listed)} characters in {path} is among the model's {len(known)}"
+            f"none of the {len(listed)} characters in {where} is among the model's {len(known)}"
         )
     return Characters(listed & known, tuple(sorted(listed - known)))
 

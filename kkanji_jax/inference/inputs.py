@@ -7,13 +7,17 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.inference.documents import HEIF_SUFFIXES, PDF_SUFFIX, open_heif, pages_of_pdf
+
+if TYPE_CHECKING:
+    from kkanji_jax.pages.box import Canvas
 
 STANDARD_INPUT = "-"
 MAX_INPUT_BYTES = 200_000_000  # of standard input, which is held in memory
 MOST_LISTED = 500_000  # entries of one folder that are held in memory
+USER_AGENT = "kkanji_jax (reads single characters; one request at a time)"
 _PDF_PAGE = re.compile(r"(.+\.pdf)#([1-9]\d*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -21,7 +25,8 @@ class ImageInput(NamedTuple):
     """Something to read, or why there is nothing.
 
     `image` is read instead of the file, if given: an image, or a function that opens one, and that
-    raises ValueError or OSError.
+    raises ValueError or OSError. A page may have other `names` than its path, and a canvas of IIIF
+    on which boxes are told. A box may be in a `line` of text, on a page of `page_size` pixels.
     """
 
     path: str
@@ -29,6 +34,10 @@ class ImageInput(NamedTuple):
     id: str = ""
     box: tuple[int, int, int, int] | None = None  # left, top, width, height on the page
     image: Any = None
+    names: tuple[str, ...] = ()
+    canvas: "Canvas | None" = None
+    line: str = ""
+    page_size: tuple[int, int] | None = None  # width, height
 
     def source(self) -> Any:
         """What `load_image` takes; ValueError or OSError for a document that cannot be opened."""
@@ -47,16 +56,24 @@ def shown_path(path: str) -> str:
 
 
 def find_images(
-    paths: Iterable[str], passed_over: Counter[str] | None = None
+    paths: Iterable[str], passed_over: Counter[str] | None = None, base_url: str = ""
 ) -> Iterator[ImageInput]:
     """Every image of the paths, in their order; a path that yields none, with its error.
 
     Folders are searched to the bottom, in the order of names; links to folders are not followed,
     hidden files and files without an image's suffix are passed over. `passed_over` counts the
-    latter by suffix. `-` is one image on standard input; `x.pdf` is its pages, `x.pdf#3` one.
+    latter by suffix. `-` is one image on standard input; `x.pdf` is its pages, `x.pdf#3` one. An
+    address is an image or the pages of a IIIF manifest, a .json or .txt file one, or a list of
+    addresses, which may be relative to `base_url`.
     """
-    for item in find_files(paths, passed_over):
-        yield from images_in(item)
+    passed_over = Counter() if passed_over is None else passed_over
+    web = _Web(base_url)
+    for path in paths:
+        if path != STANDARD_INPUT and web.has(path):
+            yield from web.pages(path)
+            continue
+        for item in find_files([path], passed_over):
+            yield from images_in(item)
 
 
 def find_files(
@@ -117,6 +134,44 @@ def _standard_input() -> ImageInput:
     stream = io.BytesIO(content)
     stream.name = "standard input"  # pyright: ignore[reportAttributeAccessIssue]
     return ImageInput(STANDARD_INPUT, image=stream)
+
+
+class _Web:
+    """Pages at addresses, and in files of addresses."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._fetcher: Any = None
+
+    def has(self, path: str) -> bool:
+        """Whether a path is an address, or a file of addresses."""
+        from kkanji_jax.pages.iiif import LIST_SUFFIXES, is_address
+
+        return is_address(path) or (_suffix(path) in LIST_SUFFIXES and os.path.isfile(path))
+
+    def pages(self, path: str) -> Iterator[ImageInput]:
+        """The pages; what cannot be had, with its error."""
+        from kkanji_jax.files import cache_folder
+        from kkanji_jax.pages import iiif
+        from kkanji_jax.pages.fetch import Fetcher
+
+        if self._fetcher is None:
+            folder = cache_folder()
+            self._fetcher = Fetcher(folder and folder / "iiif", USER_AGENT)
+        try:
+            if iiif.is_address(path):
+                pages = iiif.pages_of_address(path, self._fetcher)
+            else:
+                with open(path, "rb") as file:
+                    content = file.read(MAX_INPUT_BYTES)
+                pages = iiif.pages_of_list(content, path, self._base_url, self._fetcher)
+            for page in pages:
+                image = None if page.error else iiif.opener(page, self._fetcher)
+                yield ImageInput(
+                    page.id, page.error, image=image, names=page.names, canvas=page.canvas
+                )
+        except (ValueError, OSError) as err:
+            yield ImageInput(path, " ".join(str(err).split()))
 
 
 def _suffix(path: str) -> str:

@@ -1,24 +1,26 @@
 """Scores on somebody's own labelled crops, which belong to no dataset."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kkanji_jax.cli import Report, say_nothing
-from kkanji_jax.data.class_index import character_of, codepoint_of, parse_codepoint
+from kkanji_jax.data.class_index import character_of, parse_codepoint
+from kkanji_jax.data.label_table import read_labels
 from kkanji_jax.evaluation.intervals import share
 from kkanji_jax.evaluation.tables import write_csv
 from kkanji_jax.files import write_json
+from kkanji_jax.glyphs.image_files import load_picture
+from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS, Box, cut_out
 from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path
 from kkanji_jax.inference.recogniser import ImageError, Recogniser
 
 TOP = 5
 BATCH_SIZE = 128
 SCORES, READINGS, CONFUSIONS = "images.json", "images.csv", "images_confusions.csv"
-_PATHS, _LABELS = ("path", "image", "file", "filename"), ("codepoint", "character", "label")
+CONFUSIONS_FIGURE = "images_confusions.png"
 
 
 class Labelled(NamedTuple):
@@ -42,8 +44,8 @@ class Answer(NamedTuple):
 def find_labelled(path: Path) -> list[Labelled]:
     """Images of a folder of folders named U+XXXX, or of a CSV file with `path` and `codepoint`.
 
-    The CSV file's label may also be the character, in a column `character` or `label`; its paths
-    are relative to it. ValueError names the folder or the line, and a path without any image.
+    The CSV file is as `data.label_table.read_labels` takes it; its paths are relative to it.
+    ValueError names the folder or the line, and a path without any image.
     """
     found = list(_in_folders(path) if path.is_dir() else _in_table(path))
     if not found:
@@ -61,24 +63,32 @@ def _in_folders(path: Path) -> Iterator[Labelled]:
 
 
 def _in_table(path: Path) -> Iterator[Labelled]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise ValueError(f"{path} is not UTF-8: save the table as UTF-8") from err
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    heading = rows.fieldnames or []
-    named = next((name for name in _PATHS if name in heading), None)
-    label = next((name for name in _LABELS if name in heading), None)
-    if named is None or label is None:
-        raise ValueError(f"{path}: expected a heading with path and codepoint, got {heading}")
-    for row in rows:
-        text = (row[label] or "").strip()
-        try:
-            codepoint = codepoint_of(text) if len(text) == 1 else parse_codepoint(text)
-        except ValueError as err:
-            raise ValueError(f"{path}, line {rows.line_num}: {err}") from err
-        file = path.parent / (row[named] or "")
-        yield Labelled(str(file), codepoint, None, "" if file.is_file() else "no such file")
+    page = _LastPage()
+    for label in read_labels(path):
+        file = str(path.parent / label.path)
+        found = list(find_images([file]))
+        if len(found) > 1:
+            yield Labelled(file, label.codepoint, None, f"has {len(found)} pages: name one")
+        elif label.box is None:
+            yield Labelled(found[0].path, label.codepoint, found[0].image, found[0].error)
+        else:
+            name = str(path.parent / label.name)
+            cut = partial(page.cut, found[0], label.box)
+            yield Labelled(name, label.codepoint, cut, found[0].error)
+
+
+class _LastPage:
+    """Cuts boxes out of pages; keeps the page that was opened last."""
+
+    def __init__(self) -> None:
+        self._path, self._picture = "", None
+
+    def cut(self, page: ImageInput, box: tuple[int, int, int, int]) -> Any:
+        """The box's pixels; ValueError or OSError if there are none."""
+        if self._picture is None or self._path != page.path:
+            self._picture = load_picture(page.source(), max_pixels=MAX_PAGE_PIXELS)
+            self._path = page.path
+        return cut_out(self._picture, Box(*box))
 
 
 def read_labelled(
@@ -87,17 +97,17 @@ def read_labelled(
     """What the model reads in each image; an image that cannot be read has its error."""
     answers: list[Answer] = []
     for start in range(0, len(labelled), BATCH_SIZE):
-        opened = [_opened(item) for item in labelled[start : start + BATCH_SIZE]]
+        batch = labelled[start : start + BATCH_SIZE]
+        opened = [_opened(item) for item in batch]
         sources = [item.image for item in opened if not item.error]
         readings = iter(recogniser.predict(sources, TOP, on_error="row"))
-        for item in opened:
-            read = item._replace(image=None)
-            reading = ImageError(item.error, 0, item.path) if item.error else next(readings)
+        for item, there in zip(batch, opened, strict=True):
+            reading = ImageError(there.error, 0, item.path) if there.error else next(readings)
             if isinstance(reading, ImageError):
-                answers.append(Answer(read, error=str(reading)))
+                answers.append(Answer(item, error=str(reading)))
             else:
                 names = tuple(candidate.codepoint for candidate in reading)
-                answers.append(Answer(read, names, reading.verdict))
+                answers.append(Answer(item, names, reading.verdict))
         report("images", len(answers), len(labelled))
     return answers
 
@@ -107,9 +117,14 @@ def _opened(item: Labelled) -> Labelled:
     if item.error:
         return item
     try:
-        return item._replace(image=ImageInput(item.path, image=item.image).source())
+        return item._replace(image=open_labelled(item))
     except (ValueError, OSError) as err:
         return item._replace(error=" ".join(str(err).split()))
+
+
+def open_labelled(item: Labelled) -> Any:
+    """What `load_picture` takes; ValueError or OSError for an image that cannot be opened."""
+    return ImageInput(item.path, image=item.image).source()
 
 
 def scores_of(answers: list[Answer], known: frozenset[str]) -> dict[str, Any]:

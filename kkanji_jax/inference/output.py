@@ -76,6 +76,13 @@ def write_rows(rows: Iterable[Row], file: Any, form: RowFormat) -> None:
     file.write(form.tail(is_first))
 
 
+def row_of_json(line: str) -> Row:
+    """A row of JSON Lines, without its variants and neighbours."""
+    content = json.loads(line)
+    content["box"] = None if content["box"] is None else tuple(content["box"])
+    return Row(**{**content, "variants": (), "neighbours": ()})
+
+
 def _csv_line(cells: Iterable[str]) -> str:
     return ",".join(map(_csv_cell, cells)) + "\n"
 

@@ -12,14 +12,14 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from kkanji_jax.files import naming_in_errors, write_json
+from kkanji_jax.files import naming_in_errors, write_json, written_whole
 from kkanji_jax.inference.inputs import ImageInput, shown_path
-from kkanji_jax.inference.output import RowFormat
+from kkanji_jax.inference.output import RowFormat, row_of_json
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.locks import HeldError, Lock, hold
 
@@ -73,13 +73,20 @@ class PartialRows:
 
     `identity` is all that decides about rows, by name: a partial file of another is refused with
     ValueError. If the block raises, finished images stay in the partial file, which is named on
-    standard error. `is_resumed` False begins anew.
+    standard error. `is_resumed` False begins anew. With `render`, which needs a `form` of JSON
+    Lines, `out` holds what that makes of all rows, image by image, and not the rows.
     """
 
     def __init__(
-        self, out: Path, form: RowFormat, identity: Mapping[str, Any], *, is_resumed: bool = True
+        self,
+        out: Path,
+        form: RowFormat,
+        identity: Mapping[str, Any],
+        *,
+        is_resumed: bool = True,
+        render: Callable[[Iterator[list[Row]]], Iterator[str]] | None = None,
     ) -> None:
-        self.out, self._form = out, form
+        self.out, self._form, self._render = out, form, render
         self._target = Path(os.path.realpath(out))
         self.path = self._target.with_name(self._target.name + ".partial")
         self._state_path = self._target.with_name(self._target.name + ".partial.json")
@@ -229,10 +236,22 @@ class PartialRows:
             _write_all(self._file, b"".join(self._pending))
             self._file.truncate(num_bytes)
             os.fsync(self._file.fileno())
-            if self._target.exists():
-                self.path.chmod(stat.S_IMODE(self._target.stat().st_mode))
-            self.path.replace(self._target)
+            if self._render is not None:
+                self._write_rendered(self._render)
+                self.path.unlink()
+            else:
+                if self._target.exists():
+                    self.path.chmod(stat.S_IMODE(self._target.stat().st_mode))
+                self.path.replace(self._target)
             self._state_path.unlink()
+
+    def _write_rendered(self, render: Callable[[Iterator[list[Row]]], Iterator[str]]) -> None:
+        with (
+            self.path.open(encoding="utf-8") as rows,
+            written_whole(self._target) as unfinished,
+            unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+        ):
+            file.writelines(render(images_of(map(row_of_json, rows))))
 
     def _keep(self, error: BaseException | None) -> None:
         """Keeps what is finished, as far as it can be written, and names it."""

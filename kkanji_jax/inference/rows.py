@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,8 +52,8 @@ class RowOptions(NamedTuple):
     on_steps: "Callable[[ImageInput, Steps], None] | None" = None  # told how each glyph was made
 
 
-class _Image(NamedTuple):
-    """An image as the network will see it, or why it cannot be read."""
+class DecodedImage(NamedTuple):
+    """An image as the network will see it, or why it cannot be read; made by `decode_image`."""
 
     found: ImageInput
     glyph: Any = None  # UInt8 [64 64]
@@ -73,7 +73,7 @@ def predict_rows(
     remaining = iter(found)
     decoder, network = (ThreadPoolExecutor(1, name) for name in ("decoder", "network"))
 
-    def start() -> "Future[tuple[list[_Image], Any]]":
+    def start() -> "Future[tuple[list[DecodedImage], Any]]":
         return network.submit(_outputs_of, recogniser, decoder.submit(_decode, remaining, options))
 
     try:
@@ -83,43 +83,43 @@ def predict_rows(
             if not images:
                 return
             under_way.append(start())
-            yield from _rows_of_batch(recogniser, images, outputs, options)
+            yield from rows_of_images(recogniser, images, outputs, options)
     finally:
         for pool in (decoder, network):
             pool.shutdown(cancel_futures=True)
 
 
-def _decode(remaining: Iterator[ImageInput], options: RowOptions) -> list[_Image]:
+def _decode(remaining: Iterator[ImageInput], options: RowOptions) -> list[DecodedImage]:
     """The next batch; empty when there is nothing left."""
-    return [prepared(item, options) for item in itertools.islice(remaining, BATCH_SIZE)]
+    return [decode_image(item, options) for item in itertools.islice(remaining, BATCH_SIZE)]
 
 
-def prepared(item: ImageInput, options: RowOptions) -> _Image:
-    """An image as the network will see it, or with its error."""
+def decode_image(item: ImageInput, options: RowOptions) -> DecodedImage:
+    """The glyph of an image; whatever is wrong with the image stands in `error`."""
     from kkanji_jax.glyphs.glyph_image import glyph_steps
     from kkanji_jax.glyphs.image_files import load_picture
     from kkanji_jax.inference.pages import PAGE, looks_like_page
     from kkanji_jax.inference.recogniser import Note
 
     if item.error:
-        return _Image(item, error=item.error)
+        return DecodedImage(item, error=item.error)
     try:
         picture = load_picture(item.source())
         if item.box is None and looks_like_page(picture):
-            return _Image(item._replace(image=None), error=PAGE)
+            return DecodedImage(item._replace(image=None), error=PAGE)
         steps = glyph_steps(picture, options.is_ink_bright)
         if options.on_steps is not None:
             options.on_steps(item, steps)
     except (ValueError, OSError) as err:
-        return _Image(item, error=" ".join(str(err).split()))
+        return DecodedImage(item, error=" ".join(str(err).split()))
     ink = "bright" if steps.is_ink_bright else "dark"
     note = Note(steps.trouble, steps.remarks)
-    return _Image(item._replace(image=None), steps.glyph, ink, note)
+    return DecodedImage(item._replace(image=None), steps.glyph, ink, note)
 
 
 def _outputs_of(
-    recogniser: "Recogniser", decoding: "Future[list[_Image]]"
-) -> tuple[list[_Image], Any]:
+    recogniser: "Recogniser", decoding: "Future[list[DecodedImage]]"
+) -> tuple[list[DecodedImage], Any]:
     """A batch with its glyphs, and the network's logits and features of them; None without any."""
     import numpy as np
 
@@ -131,9 +131,14 @@ def _outputs_of(
     return images, (stacked, *recogniser.outputs(stacked))
 
 
-def _rows_of_batch(
-    recogniser: "Recogniser", images: list[_Image], outputs: Any, options: RowOptions
+def rows_of_images(
+    recogniser: "Recogniser", images: Sequence[DecodedImage], outputs: Any, options: RowOptions
 ) -> Iterator[Row]:
+    """The rows of images in order.
+
+    `outputs` are the glyphs of those that can be read, [n 64 64], with the network's logits and
+    features of them; None if there are none.
+    """
     readings: Iterator[Any] = iter(())
     neighbours: Iterator[Any] = itertools.repeat(())
     if outputs is not None:

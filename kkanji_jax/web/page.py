@@ -17,15 +17,16 @@ import numpy as np
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.kanji_forms import forms
+from kkanji_jax.data.scripts import script_of
 from kkanji_jax.files import sha256_of
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.model.forward_pass import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
 from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
 from kkanji_jax.saved.arrays import places_in
-from kkanji_jax.web.lookalikes import write_lookalikes
 
 ASSETS = Path(__file__).with_name("assets")
 MODEL = "model.json"
+_SCRIPTS = {"kana": "a", "kanji": "i", "other": "o"}  # a letter a class; reading.js has them too
 
 
 def write_web(
@@ -49,11 +50,40 @@ def write_web(
         os.link(params, out / params.name)
     except OSError:
         shutil.copyfile(params, out / params.name)
+    content = model_content(
+        params=params,
+        dtype=dtype,
+        about=about,
+        model=model,
+        class_index=class_index,
+        train_counts=train_counts,
+        calibration=calibration,
+    )
+    if dataset:
+        from kkanji_jax.web.lookalikes import (
+            write_lookalikes,
+        )  # the rest needs no dataset's packages
+
+        content["lookalikes"] = write_lookalikes(out, dataset, class_index)
+    (out / MODEL).write_text(model_text(content), encoding="utf-8")
+
+
+def model_content(
+    *,
+    params: Path,
+    dtype: str,
+    about: Mapping[str, Any],
+    model: Mapping[str, Any],
+    class_index: ClassIndex,
+    train_counts: Mapping[str, int],
+    calibration: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What model.json holds, without examples of the characters."""
     arrays = {
         name: {"offset": place.offset, "shape": list(place.shape)}
         for name, place in places_in(params).items()
     }
-    content = {
+    return {
         "about": {name: about[name] for name in ("step", "weights", "package_version")}
         | {"variant": model["variant"]},
         "params_sha256": sha256_of(params),
@@ -62,13 +92,17 @@ def write_web(
         "arrays": arrays,
         **network_plan(model, {name: tuple(at["shape"]) for name, at in arrays.items()}),
         "codepoints": list(class_index.codepoints),
+        "scripts": "".join(_SCRIPTS[script_of(codepoint)] for codepoint in class_index.codepoints),
         "train_counts": [train_counts[codepoint] for codepoint in class_index.codepoints],
         "forms": _forms_of(class_index),
         "calibration": calibration,
-        "lookalikes": write_lookalikes(out, dataset, class_index) if dataset else None,
+        "lookalikes": None,
     }
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    (out / MODEL).write_text(text + "\n", encoding="utf-8")
+
+
+def model_text(content: Mapping[str, Any]) -> str:
+    """model.json as a text."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def network_plan(model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -23,7 +23,14 @@ ROOT = Path(__file__).resolve().parents[2]
 SUMMARIES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "RESULTS.md"
 VERSION = 1
 SPLITS = ("test", "val", "train")
-TABLES = ("floors", "ablations", "without_training", "page_crops", "photographs")
+TABLES = (
+    "floors",
+    "ablations",
+    "without_training",
+    "page_crops",
+    "photographs",
+    "page_text",
+)
 SCORES = (
     "top1",
     "top5",

@@ -78,7 +78,7 @@ def page(
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
     `tables` are what other scripts found, by kind and name: page_crops, floors (by
-    nearest_neighbour), ablations, without_training and photographs.
+    nearest_neighbour), ablations, without_training, photographs and page_text.
     """
     kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
     crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)
@@ -109,6 +109,9 @@ def page(
                 _photographs(name, row)
                 for name, summary in photographs.items()
                 for row in summary["rows"]
+            ],
+            "texts": [
+                _page_text(name, table) for name, table in tables.get("page_text", {}).items()
             ],
             "crops": [_crops(name, summary) for name, summary in crops.items()],
             "untested": {name: what for name, what in AXES.items() if name not in tested},
@@ -205,6 +208,19 @@ def _photographs(name: str, row: dict[str, Any]) -> dict[str, Any]:
         "accept": Score.of("right", row["verdicts"]["accept"]),
         "shown_books": ", ".join(row["books"]) if len(row["books"]) < 3 else len(row["books"]),
     }
+
+
+def _page_text(name: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """Whole pages as the model `name` reads them: characters, order, texts."""
+    rows = [
+        {
+            **row,
+            **{key: Score.of(key, row[key]) for key in ("best", "accepted", "accepted_right")},
+        }
+        for row in summary["characters"]
+    ]
+    kept = Score.of("neighbours kept", summary["order"]["pairs_kept"])
+    return {**summary, "name": name, "rows": rows, "kept": kept}
 
 
 def _crops(name: str, summary: dict[str, Any]) -> dict[str, Any]:

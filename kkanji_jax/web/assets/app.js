@@ -1,21 +1,30 @@
 // The page: its elements, and the messages to and from the worker.
 
+import { BoxList } from "./box_list.js";
+import { boxesIn, TableError, tableOfBoxes } from "./box_table.js";
 import { makePaper } from "./drawing.js";
 import { MAX_PIXELS } from "./glyph_image.js";
-import { Picture } from "./picture.js";
+import { Picture, pixelsOf } from "./picture.js";
 import { Results } from "./results.js";
 import { count, say, speak } from "./strings.js";
+import { TiffError } from "./tiff.js";
 
 const $ = (id) => document.getElementById(id);
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 let model = null; // what the worker said when it was ready
-let lastId = 0; // of what was last asked for: an answer to an older question is dropped
-let lastSaid = () => say("loading");
+let broken = null; // what to say where it cannot be
+let mode = "draw";
+let asked = 0; // how many questions the worker was asked, each by its number
+let current = 0; // the question whose answer is shown: an answer to an older one is not
+const waiting = new Map(); // question -> what to do with its answer
+let readings = 0; // of whole lists: a later one ends an earlier one
+const idle = () => (model ? say("loaded", { classes: count(model.classes) }) : say("loading"));
+let lastSaid = idle;
 
 document.documentElement.classList.add("is-running");
 
 const tell = (make) => {
-  lastSaid = make; // called again in another language
+  lastSaid = broken ?? make; // called again in another language
   $("status").textContent = lastSaid();
 };
 
@@ -26,6 +35,7 @@ const results = new Results(
     verdictName: $("verdict-name"),
     verdictMeans: $("verdict-means"),
     best: $("best"),
+    brief: $("brief"),
     glyph: $("glyph"),
     candidates: $("candidates"),
     copyTable: $("copy-table"),
@@ -34,16 +44,54 @@ const results = new Results(
   tell,
 );
 
-function ask(image) {
-  lastId += 1;
-  tell(() => say(model ? "reading" : "loading"));
-  worker.postMessage({ id: lastId, image }, [image.data.buffer]);
+/** Has the worker read pixels; `then` is called with its answer. Returns the question's number. */
+function post(image, then) {
+  asked += 1;
+  waiting.set(asked, then);
+  const ink = $("ink").value;
+  const inkIsBright = mode === "draw" || ink === "auto" ? null : ink === "bright";
+  const which = $("characters").value;
+  const characters = which === "listed" ? $("listed").value : which;
+  worker.postMessage({ id: asked, image, inkIsBright, characters }, [image.data.buffer]);
+  return asked;
 }
 
-function forget() {
-  lastId += 1;
+/** Has pixels read, and their answer shown unless another picture or box comes before it. */
+function ask(image, then = () => {}) {
+  tell(() => say(model ? "reading" : "loading"));
+  const own = post(image, (answer) => {
+    then(answer);
+    if (own === current) show(answer);
+  });
+  current = own;
+}
+
+function show(answer) {
+  if (answer.noneKnown) {
+    results.hide();
+    tell(() => say("noneKnown"));
+    return;
+  }
+  results.show(answer);
+  tellLacking(answer.lacking);
+  const { dataset } = document.documentElement;
+  dataset.milliseconds = answer.milliseconds.toFixed(1);
+  dataset.answers = String(Number(dataset.answers ?? 0) + 1);
+}
+
+function tellLacking(lacking) {
+  const shown = lacking.slice(0, 40).map((codepoint) => {
+    return `${String.fromCodePoint(parseInt(codepoint.slice(2), 16))} ${codepoint}`;
+  });
+  $("lacking").hidden = lacking.length === 0;
+  $("lacking").textContent = say("lacking", { n: count(lacking.length), characters: shown.join(" ") });
+}
+
+/** Shows no answer, and none that comes to what was asked before. */
+function forget(make = idle) {
+  current = 0;
   results.hide();
-  tell(() => (model ? say("loaded", { classes: count(model.classes) }) : say("loading")));
+  tell(make);
 }
 
 const paper = makePaper($("paper"), { undo: $("undo"), clear: $("clear") }, () => {
@@ -51,21 +99,59 @@ const paper = makePaper($("paper"), { undo: $("undo"), clear: $("clear") }, () =
   else ask(paper.pixels());
 });
 
+const list = new BoxList({ list: $("boxes"), marks: $("marks") }, choose, () => {
+  const isEmpty = list.entries.length === 0;
+  $("boxes-none").hidden = !isEmpty;
+  $("download").disabled = isEmpty;
+});
+
 const picture = new Picture(
   { viewer: $("viewer"), sheet: $("sheet"), scan: $("scan"), frame: $("box"), numbers: $("numbers") },
-  ask,
-  (width, height) => {
-    const most = count(MAX_PIXELS);
-    tell(() => say("tooLarge", { width: count(width), height: count(height), most }));
+  {
+    read: (image, box) => {
+      if (!box) {
+        ask(image);
+        return;
+      }
+      const entry = list.entryOf(box);
+      list.render();
+      ask(image, (answer) => answer.reading && list.take(entry, box, answer));
+    },
+    refuse: (width, height) => {
+      const most = count(MAX_PIXELS);
+      forget(() => say("tooLarge", { width: count(width), height: count(height), most }));
+    },
+    begin: () => {
+      list.current = null;
+    },
   },
 );
 
-function setMode(mode) {
+const dragNow = () => {
+  const { width, height } = picture.size;
+  return say("dragNow", { width: count(width), height: count(height) });
+};
+
+function setMode(chosen) {
+  if (chosen === mode) return;
+  mode = chosen;
   for (const button of document.querySelectorAll("[data-mode]")) {
     button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
   }
   $("draw").hidden = mode !== "draw";
   $("picture").hidden = mode !== "picture";
+  picture.refit();
+  readAgain();
+}
+
+/** The answer to what is in view now: it is read again, or there is none. */
+function readAgain() {
+  forget();
+  if (mode === "draw") {
+    if (!paper.isEmpty()) ask(paper.pixels());
+  } else if (picture.bitmap && !picture.readAgain()) {
+    tell(dragNow);
+  }
 }
 
 async function open(file) {
@@ -73,23 +159,111 @@ async function open(file) {
     tell(() => say("noPicture"));
     return;
   }
-  setMode("picture");
-  forget();
-  let isOneCharacter;
-  try {
-    isOneCharacter = await picture.show(file);
-  } catch {
-    tell(() => say("notAnImage", { name: file.name || file.type || "?" }));
+  if (/\.csv$/i.test(file.name) || file.type === "text/csv") {
+    await importBoxes(file);
     return;
   }
+  setMode("picture");
+  forget(() => say("opening"));
+  try {
+    if (!(await picture.show(file))) return; // a later one was opened
+  } catch (error) {
+    const name = file.name || file.type || "?";
+    const isTiff = error instanceof TiffError;
+    tell(() => (isTiff ? say("notThisTiff", { name, detail: error.message }) : say("notAnImage", { name })));
+    return;
+  }
+  list.clear(picture.size);
   $("invitation").hidden = true;
   $("reader").hidden = false;
   picture.setZoom(1);
-  if (isOneCharacter) picture.readWhole();
-  else {
-    const { width, height } = picture.size;
-    tell(() => say("dragNow", { width: count(width), height: count(height) }));
+  if (picture.isOneCharacter) picture.wasRead = "whole";
+  if (mode === "picture") readAgain();
+}
+
+function choose(entry) {
+  picture.box = entry.box;
+  picture.wasRead = "box";
+  list.current = entry;
+  list.render();
+  picture.drawBox();
+  picture.showBox();
+  if (entry.answer) {
+    current = 0;
+    show(entry.answer);
+  } else {
+    picture.readBox();
   }
+}
+
+async function importBoxes(file) {
+  if (!picture.bitmap) {
+    tell(() => say("pictureFirst"));
+    return;
+  }
+  let found;
+  try {
+    found = boxesIn(await file.text(), picture.name);
+  } catch (error) {
+    if (!(error instanceof TableError)) throw error;
+    tell(() => say(/^\d/.test(error.message) ? "badLine" : "notBoxes", { name: file.name, line: error.message }));
+    return;
+  }
+  const inside = found.boxes.map(({ box, id }) => ({ box: picture.within(box), id }));
+  const kept = inside.filter(({ box }) => box && box.width * box.height <= MAX_PIXELS);
+  picture.clearBox();
+  for (const { box, id } of kept) {
+    list.current = null;
+    list.entryOf(box, id).id = id;
+  }
+  list.current = null;
+  list.render();
+  const n = count(kept.length);
+  const left = count(found.numOthers + inside.length - kept.length);
+  forget(() => say("imported", { n, left }));
+  readAll(list.entries.filter(({ answer }) => !answer));
+}
+
+/** Reads boxes one after the other, with a bar of progress, while their picture is there. */
+function readAll(entries) {
+  const { bitmap } = picture;
+  const bar = $("progress");
+  const own = ++readings;
+  const next = (done) => {
+    if (own !== readings) return;
+    bar.hidden = model !== null && done >= entries.length;
+    if (model) bar.value = done / Math.max(1, entries.length);
+    bar.setAttribute("aria-label", say(model ? "readingBoxes" : "loading"));
+    const entry = entries[done];
+    if (!entry || picture.bitmap !== bitmap) {
+      bar.hidden = model !== null;
+      return;
+    }
+    const { box } = entry;
+    post(pixelsOf(bitmap, box), (answer) => {
+      if (answer.reading) list.take(entry, box, answer);
+      next(done + 1);
+    });
+  };
+  next(0);
+}
+
+/** Other options: what is in view is read again, and all boxes of the list. */
+function readAnew() {
+  $("listed-row").hidden = $("characters").value !== "listed";
+  for (const entry of list.entries) entry.answer = null;
+  list.render();
+  readAgain();
+  readAll(list.entries.filter((entry) => entry !== list.current));
+}
+
+function download() {
+  const table = tableOfBoxes(list.entries, picture.name);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([table], { type: "text/csv" }));
+  link.download = `${picture.name.replace(/\.[^.]*$/, "") || "picture"}-boxes.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 worker.addEventListener("message", ({ data }) => {
@@ -100,17 +274,21 @@ worker.addEventListener("message", ({ data }) => {
     $("progress").hidden = true;
     document.documentElement.classList.add("is-ready");
     describe();
-    if (lastId === 0) forget();
+    tell(lastSaid);
   } else if (data.failed) {
     $("progress").hidden = true;
-    tell(() => say(data.failed, { detail: data.detail }));
-  } else if (data.id === lastId) {
-    results.show(data);
-    document.documentElement.dataset.milliseconds = data.milliseconds.toFixed(1);
-    document.documentElement.dataset.answers = String(data.id);
+    broken = () => say(data.failed, { detail: data.detail });
+    tell(broken);
+  } else {
+    const then = waiting.get(data.id);
+    waiting.delete(data.id);
+    then(data);
   }
 });
-worker.addEventListener("error", () => tell(() => say("notLoaded", { detail: "worker.js" })));
+worker.addEventListener("error", () => {
+  broken = () => say("notLoaded", { detail: "worker.js" });
+  tell(broken);
+});
 
 function describe() {
   if (!model) return;
@@ -127,6 +305,7 @@ function speakAll(language) {
   speak(language);
   describe();
   results.render();
+  list.render();
   $("status").textContent = lastSaid();
 }
 
@@ -146,9 +325,23 @@ $("zoom-in").addEventListener("click", picture.enlarge);
 $("zoom-out").addEventListener("click", picture.reduce);
 $("zoom-fit").addEventListener("click", () => picture.setZoom(1));
 $("whole").addEventListener("click", () => picture.readWhole());
-addEventListener("resize", () => picture.bitmap && picture.setZoom(picture.zoom));
+$("ink").addEventListener("change", readAnew);
+$("characters").addEventListener("change", () => {
+  if ($("characters").value !== "listed" || $("listed").value.trim()) readAnew();
+  else {
+    $("listed-row").hidden = false;
+    $("listed").focus();
+  }
+});
+$("listed").addEventListener("change", readAnew);
+$("download").addEventListener("click", download);
+$("import").addEventListener("click", () => $("table").click());
+$("table").addEventListener("change", ({ target }) => {
+  if (target.files.length) importBoxes(target.files[0]);
+  target.value = "";
+});
 
-const pictureIn = (transfer) =>
+const fileIn = (transfer) =>
   [...(transfer?.files ?? [])].find(({ type }) => type.startsWith("image/")) ?? transfer?.files?.[0];
 let depth = 0; // dragenter and dragleave of children: over the page while above 0
 addEventListener("dragenter", () => document.body.classList.toggle("is-dragging", (depth += 1) > 0));
@@ -158,10 +351,10 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   document.body.classList.remove("is-dragging");
-  open(pictureIn(event.dataTransfer));
+  open(fileIn(event.dataTransfer));
 });
 addEventListener("paste", (event) => {
-  const file = pictureIn(event.clipboardData);
+  const file = fileIn(event.clipboardData);
   if (file) {
     event.preventDefault();
     open(file);

@@ -8,6 +8,7 @@ import {
   cutShare,
   holdsSeveral,
   inkOf,
+  meetsOneSideAlone,
   strokeWidth,
   withoutNeighbours,
   withoutStrays,
@@ -122,21 +123,24 @@ function paperColour({ red, green, luma: grey, width, height }) {
   };
 }
 
-/** {glyph, trouble, remarks} of a canvas's pixels, as Python's glyph_steps has them. */
-export function glyphOf(image) {
+/**
+ * {glyph, trouble, remarks} of a canvas's pixels, as Python's glyph_steps has them. `inkIsBright` says
+ * what it would else find out.
+ */
+export function glyphOf(image, { inkIsBright = null } = {}) {
   const seen = picture(image);
   const grey = greyOfPicture(seen);
-  const made = stepsOf(grey);
+  const made = stepsOf(grey, inkIsBright);
   if (!made.trouble || grey.data.every((value, i) => value === seen.luma[i])) return made;
-  const red = stepsOf({ ...grey, data: seen.luma });
+  const red = stepsOf({ ...grey, data: seen.luma }, inkIsBright);
   return red.trouble ? made : { ...red, remarks: [REMARKS.redInk, ...red.remarks] };
 }
 
 /** The published look of a grey picture; zeros where it has no ink. */
 export const normaliseGlyph = (grey) => stepsOf(grey).glyph;
 
-function stepsOf(grey) {
-  const published = publishedOf(grey);
+function stepsOf(grey, inkIsBright = null) {
+  const published = publishedOf(grey, inkIsBright);
   if (published !== null) {
     const isWhole = published.width === GLYPH_PX;
     const glyph = isWhole ? published : resize(published, GLYPH_PX, GLYPH_PX, BICUBIC);
@@ -144,7 +148,7 @@ function stepsOf(grey) {
   }
   const small = toWorkSize(withoutRoughness(grey));
   const edges = foreignEdges(small);
-  const isBright = isInkBright(small, edges);
+  const isBright = inkIsBright ?? isInkBright(small, edges);
   const longest = Math.max(grey.width, grey.height);
   const hasFew = longest <= FEW_PX;
   const remarks = hasFew ? [REMARKS.fewPixels] : [];
@@ -160,7 +164,7 @@ function stepsOf(grey) {
   if (lines?.hasBand || covers(edges, small, isBright)) remarks.push(REMARKS.darkBand);
   if (holdsSeveral(own)) remarks.push(REMARKS.severalCharacters);
   const inner = edges === null ? own : crop(own, innerBox(edges));
-  if (cutShare(inner) >= MIN_CUT) remarks.push(REMARKS.cutOff);
+  if (cutShare(inner) >= MIN_CUT || meetsOneSideAlone(inner)) remarks.push(REMARKS.cutOff);
   return { glyph: thickened(fitSquare(crop(own, inkBox(own)))), trouble: "", remarks };
 }
 
@@ -230,11 +234,11 @@ function isWorthNaming({ data, width, height }) {
 }
 
 /** The picture, or its negative, if that is a published glyph already; else null. */
-function publishedOf(grey) {
+function publishedOf(grey, inkIsBright) {
   const side = grey.width;
   if (side !== grey.height || (side !== GLYPH_PX && side !== SMALL_PX)) return null;
-  if (isPublishedForm(grey)) return grey;
-  if (median(border(grey)) < 255 - BLACK_TO) return null;
+  if (inkIsBright !== false && isPublishedForm(grey)) return grey;
+  if (inkIsBright || median(border(grey)) < 255 - BLACK_TO) return null;
   return isPublishedForm(negative(grey)) ? negative(grey) : null;
 }
 
@@ -451,7 +455,7 @@ function findInk(grey, edges, grainPx) {
   const contrast = inkMean - paperMean;
   if (contrast < 255 * MIN_CONTRAST) return BLANK;
   const isSoft = contrast / within < MIN_SEPARATION;
-  if (isSoft && contrast < 255 * MIN_SOFT_CONTRAST) return BLANK;
+  if (isSoft && grainPx > 0 && contrast < 255 * MIN_SOFT_CONTRAST) return BLANK;
   const isInk = { ...grey, data: ink.map((value) => (value > (paperMean + inkMean) / 2 ? 1 : 0)) };
   const strokePx = strokeWidth(isInk);
   if (strokePx > MAX_STROKE_PX) return UNCLEAR;

@@ -18,6 +18,8 @@ const SIDE_PX = 2;
 const GAP_PX = 2;
 const SEVERAL_LENGTH = 1.7;
 const SEVERAL_GAP = 0.03;
+const LONE_SHARE = 0.03;
+const LONE_ROOM = 0.02;
 const SEVERAL_SHARE = 0.25;
 const SEVERAL_EXTENT = 0.6;
 
@@ -244,6 +246,24 @@ export function cutShare(soft) {
     met(0, Math.min(SIDE_PX, width), false) / (bottom - top),
     met(Math.max(0, width - SIDE_PX), width, false) / (bottom - top),
   );
+}
+
+/** Whether ink touches one side of the picture, and lies well apart from the opposite one. */
+export function meetsOneSideAlone(soft) {
+  const isInk = inkOf(soft);
+  const { area, top, bottom, left, right } = extentOf(isInk);
+  if (!area) return false;
+  const { width, height } = isInk;
+  const rooms = [top, height - bottom, left, width - right];
+  if (rooms.filter((room) => room === 0).length !== 1) return false;
+  const side = rooms.indexOf(0);
+  const isLevel = side < 2;
+  const length = isLevel ? height : width;
+  const [from, to] = side % 2 ? [Math.max(0, length - SIDE_PX), length] : [0, Math.min(SIDE_PX, length)];
+  const counts = countsOf(strip(isInk, from, to, isLevel), !isLevel);
+  const met = counts.reduce((sum, count) => sum + (count > 0), 0);
+  const span = isLevel ? right - left : bottom - top;
+  return met >= LONE_SHARE * span && rooms[side ^ 1] >= LONE_ROOM * length;
 }
 
 /** Whether the picture plainly shows more than one character, apart from each other. */

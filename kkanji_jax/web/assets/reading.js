@@ -17,17 +17,45 @@ function standardised(logits, largest) {
   return squares > 0 ? (largest - mean) / Math.sqrt(squares / logits.length) : 0;
 }
 
+export const SCRIPTS = { a: "kana", i: "kanji" }; // the letters of model.scripts
+
+/**
+ * The classes that an answer may be: `ids`, null for all of them, and the characters that the model
+ * lacks. `characters` is "all", "kana", "kanji", or any text of characters and U+XXXX.
+ */
+export function allowedIds(characters, model) {
+  if (characters === "all") return { ids: null, lacking: [] };
+  const all = model.codepoints.map((_, id) => id);
+  if (Object.values(SCRIPTS).includes(characters)) {
+    return { ids: all.filter((id) => SCRIPTS[model.scripts[id]] === characters), lacking: [] };
+  }
+  const named = characters.match(/U\+[0-9A-F]{4,6}/g) ?? [];
+  const rest = [...characters.replace(/U\+[0-9A-F]{4,6}/g, "")].filter((c) => c.trim());
+  const codepoint = (c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  const wanted = new Set([...named, ...rest.map(codepoint)]);
+  const ids = all.filter((id) => wanted.has(model.codepoints[id]));
+  const known = new Set(ids.map((id) => model.codepoints[id]));
+  return { ids, lacking: [...wanted].filter((c) => !known.has(c)).sort() };
+}
+
 /**
  * The best candidates, how far to rely on the first, and what is remarkable of the picture. What is
- * in `trouble`, blank or unclear, has no candidates; what has `remarks` is not accepted.
+ * in `trouble`, blank or unclear, has no candidates; what has `remarks` is not accepted. With `ids`
+ * the answer is one of these classes; if that changes the first candidate, it is unknown.
  */
-export function readingOf(logits, model, trouble = "", remarks = []) {
+export function readingOf(logits, model, trouble = "", remarks = [], ids = null) {
   if (trouble) return { candidates: [], verdict: trouble, remarks, accuracy: null, n: null };
   const { version, temperature = 1, verdicts = null } = model.calibration ?? {};
   const best = logits.reduce((most, value) => Math.max(most, value), -Infinity);
-  const weights = Float64Array.from(logits, (value) => Math.exp((value - best) / temperature));
-  const total = weights.reduce((sum, value) => sum + value, 0);
-  const order = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
+  const allWeights = Float64Array.from(logits, (value) => Math.exp((value - best) / temperature));
+  const topProbability = 1 / allWeights.reduce((sum, value) => sum + value, 0);
+  const allowed = ids ? [...ids] : Array.from(logits.keys());
+  const order = allowed.sort((a, b) => logits[b] - logits[a] || a - b);
+  const first = logits[order[0]]; // of those allowed: far below the best, all weights would vanish
+  const weights = ids
+    ? Float64Array.from(logits, (value) => Math.exp((value - first) / temperature))
+    : allWeights;
+  const total = order.reduce((sum, classId) => sum + weights[classId], 0);
   const candidates = order.slice(0, TOP_K).map((classId, i) => {
     const codepoint = model.codepoints[classId];
     const character = String.fromCodePoint(parseInt(codepoint.slice(2), 16));
@@ -40,10 +68,10 @@ export function readingOf(logits, model, trouble = "", remarks = []) {
   let verdict = "";
   if (verdicts) {
     const { accept, unknown } = verdicts;
-    const { probability } = candidates[0];
-    const known = version === 1 ? standardised(logits, best) : probability;
-    const isSure = accept.threshold !== null && probability >= accept.threshold;
+    const known = version === 1 ? standardised(logits, best) : topProbability;
+    const isSure = accept.threshold !== null && topProbability >= accept.threshold;
     verdict = known < unknown.threshold ? "unknown" : isSure ? "accept" : "ask";
+    if (order[0] !== logits.indexOf(best)) verdict = "unknown"; // the model would have said another
   }
   if (verdict === "accept" && remarks.length) verdict = "ask";
   const stated = verdicts?.[verdict];

@@ -68,6 +68,7 @@ export class Results {
   hide() {
     this.answer = null;
     this.result.hidden = true;
+    this.brief.hidden = true;
   }
 
   async copied(text) {
@@ -87,6 +88,9 @@ export class Results {
     this.renderVerdict(reading);
     this.best.textContent = isEmpty ? "" : reading.candidates[0].character;
     this.best.dataset.verdict = reading.verdict;
+    this.brief.hidden = isEmpty;
+    this.brief.textContent = this.best.textContent;
+    this.brief.setAttribute("aria-label", say("details", { character: this.best.textContent }));
     const pixels = new ImageData(64, 64);
     glyph.forEach((value, i) => pixels.data.set([value, value, value, 255], 4 * i));
     this.glyph.getContext("2d").putImageData(pixels, 0, 0);

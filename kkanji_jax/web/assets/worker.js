@@ -1,10 +1,14 @@
-// Reads pictures off the page's own thread. In: {id, image}, pixels as getImageData gives them.
-// Out: {progress}, {ready}, {id, glyph, reading, milliseconds}, or {failed, detail}: what strings.js calls it.
+// Reads pictures off the page's own thread.
+//
+// In: {id, image, inkIsBright, characters}: pixels as getImageData gives them; null or whether the ink
+// is brighter than the paper; "all", a script, or a text of the characters that it may be.
+// Out: {progress}, {ready}, {id, glyph, reading, lacking, milliseconds}, {id, noneKnown} where the
+// model knows none of the characters, or {failed, detail}: what strings.js calls it.
 
 import { glyphOf } from "./glyph_image.js";
 import { compiled, NoWebAssembly } from "./kernels.js";
 import { Network } from "./network.js";
-import { readingOf } from "./reading.js";
+import { allowedIds, readingOf } from "./reading.js";
 
 async function fetched(name) {
   const answer = await fetch(new URL(name, import.meta.url));
@@ -57,10 +61,16 @@ loaded.then(
   },
 );
 
-addEventListener("message", async ({ data: { id, image } }) => {
+addEventListener("message", async ({ data: { id, image, inkIsBright, characters } }) => {
   const { model, network } = await loaded;
   const start = performance.now();
-  const { glyph, trouble, remarks } = glyphOf(image);
-  const reading = readingOf(trouble ? null : network.run(glyph.data), model, trouble, remarks);
-  postMessage({ id, glyph: glyph.data, reading, milliseconds: performance.now() - start });
+  const { ids, lacking } = allowedIds(characters, model);
+  if (ids?.length === 0) {
+    postMessage({ id, noneKnown: true });
+    return;
+  }
+  const { glyph, trouble, remarks } = glyphOf(image, { inkIsBright });
+  const logits = trouble ? null : network.run(glyph.data);
+  const reading = readingOf(logits, model, trouble, remarks, ids);
+  postMessage({ id, glyph: glyph.data, reading, lacking, milliseconds: performance.now() - start });
 });

@@ -15,8 +15,9 @@ import pytest
 from kkanji_jax.cluster import stores
 from kkanji_jax.cluster.partitions import partitions_of
 from kkanji_jax.cluster.units import Unit, images_of, list_pages, list_units
-from kkanji_jax.inference.boxes import crops_of, read_boxes
+from kkanji_jax.inference.boxes import crops_of
 from kkanji_jax.inference.inputs import entries_in_order, find_images
+from kkanji_jax.pages.box_files import read_boxes
 
 from .conftest import draw_png, write_tar
 

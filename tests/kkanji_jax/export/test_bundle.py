@@ -17,7 +17,7 @@ from kkanji_jax.export.__main__ import main
 from kkanji_jax.files import write_sums
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import flatten, nest, read_bundle
-from kkanji_jax.saved.trained import load_trained
+from kkanji_jax.saved.trained import PRETRAINED, load_trained
 
 FILES = {"params.npz", "config.json", "index.json", "train_counts.json", "model_card.md"}
 
@@ -79,6 +79,15 @@ def test_the_same_run_gives_the_same_bytes(tiny_run, bundle: Path, tmp_path: Pat
     assert main(["--model", str(tiny_run.workdir), "--out", str(again)]) == 0
     for path in bundle.iterdir():
         assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_without_a_model_the_packages_own_is_exported(tmp_path: Path):
+    assert main(["--out", str(tmp_path / "own"), "--no-onnx"]) == 0
+    own, packaged = read_bundle(tmp_path / "own"), read_bundle(PRETRAINED)
+    assert own.about["step"] == packaged.about["step"]
+    assert own.model_card == packaged.model_card
+    for name, array in packaged.variables.items():
+        np.testing.assert_array_equal(own.variables[name], array)
 
 
 def test_a_bundle_of_a_bundle_holds_the_same_weights(bundle: Path, tmp_path: Path):

@@ -1,7 +1,10 @@
 """Any image becomes the glyph that the network knows, and a glyph that is one stays as it is."""
 
 import io
+import os
 import tarfile
+import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from kkanji_jax.glyphs.glyph_image import (
     is_published_form,
     normalise_glyph,
 )
-from kkanji_jax.glyphs.image_files import MAX_PIXELS, load_image
+from kkanji_jax.glyphs.image_files import MAX_PIXELS, load_image, open_image
 
 INK, PAPER = (52, 44, 40), (226, 208, 172)
 
@@ -292,3 +295,32 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(name: str, tmp_path
     path.write_bytes(damaged_files()[name])
     with pytest.raises(ValueError, match=f"expected .*{name}"):
         load_image(path)
+
+
+def test_a_file_is_opened_without_touching_the_filters_that_all_threads_share(tmp_path: Path):
+    class Stream(io.BytesIO):
+        def read(self, *args):
+            seen.append(warnings.filters)
+            return super().read(*args)
+
+    stream, seen, filters = io.BytesIO(), [], warnings.filters
+    brushed(100).save(stream, "PNG")
+    with open_image(Stream(stream.getvalue()), "a stream"):
+        assert seen and all(found is filters for found in seen)
+
+
+def test_a_page_larger_than_pillow_thinks_safe_is_opened_without_a_warning():
+    with open_image(io.BytesIO(b"P5 10000 9500 255\n"), "page.pgm", 100_000_000) as page:
+        assert page.size == (10000, 9500)
+    with pytest.raises(ValueError, match=r"at most 90000000 pixels, page.pgm has 10000 x 9500"):
+        open_image(io.BytesIO(b"P5 10000 9500 255\n"), "page.pgm", 90_000_000)
+
+
+def test_a_file_that_can_be_read_only_once_is_an_image_too(tmp_path: Path):
+    pipe, stream = tmp_path / "pipe.png", io.BytesIO()
+    brushed(100).save(stream, "PNG")
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(stream.getvalue(),))
+    writer.start()
+    np.testing.assert_array_equal(load_image(pipe), load_image(brushed(100)))
+    writer.join()

@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 
 from kkanji_jax.inference import boxes as boxes_lib
-from kkanji_jax.inference.boxes import Box, BoxesByPage, crops_of, read_boxes
+from kkanji_jax.inference.boxes import Box, BoxesByPage, crops_of
 from kkanji_jax.inference.inputs import ImageInput
+from kkanji_jax.inference.output import RowFormat, write_rows
+from kkanji_jax.inference.rows import Row
+from kkanji_jax.pages.box_files import read_boxes
 
 WRITTEN = {
     "x,y,w,h\n10,20,30,40\n": [Box(10, 20, 30, 40)],
@@ -57,6 +60,22 @@ def test_every_way_of_writing_boxes_is_understood(text: str, tmp_path: Path):
     assert read_boxes(tmp_path / "boxes.csv") == WRITTEN[text]
 
 
+def test_rows_of_predict_are_boxes_again_one_for_all_candidates(tmp_path: Path):
+    rows = [
+        Row("scans/p1.jpg", rank, "春", "U+6625", 0.5, "ask", id="=a", box=(3, 4, 50, 60))
+        for rank in (1, 2, 3)
+    ]
+    rows.append(Row("scans/p1.jpg", verdict="blank", id="b", box=(-2, 0, 9, 9)))
+    out = tmp_path / "rows.csv"
+    with out.open("w", encoding="utf-8") as file:
+        write_rows(rows, file, RowFormat("csv"))
+    expected = [Box(3, 4, 50, 60, "=a", "scans/p1.jpg"), Box(-2, 0, 9, 9, "b", "scans/p1.jpg")]
+    assert read_boxes(out) == expected
+    out.write_text("path,rank,box\np1,1,3 4 50\n")
+    with pytest.raises(ValueError, match="line 2: expected a number for h"):
+        read_boxes(out)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -70,7 +89,8 @@ def test_every_way_of_writing_boxes_is_understood(text: str, tmp_path: Path):
         (b"id,x,y,w,h\n\xa0\xfd,1,2,3,4\n\x82", "is neither UTF-8 nor CP932"),
         (b'x,y,w,h\n"1,234",2,3,4\n', "line 2: expected a number for x, got '1,234'"),
         (b"{", "is no JSON"),
-        (b"{}", "has no list of annotations"),
+        (b"{}", "is JSON with nothing in it, of no program known here"),
+        (b'{"annotations": 7}', "has no list of annotations"),
         (b'[{"bbox": [1, 2, 3]}]', "annotation 0: expected a bbox of [x, y, width, height]"),
         (b'[{"bbox": [1, 2, 3, "x"]}]', "annotation 0: expected a number for h, got 'x'"),
         (b"[7]", "annotation 0: expected an object with bbox"),

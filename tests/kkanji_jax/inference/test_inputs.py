@@ -164,3 +164,25 @@ def test_text_on_standard_input_is_no_image(monkeypatch):
     (found,) = find_images(["-"])
     with pytest.raises(ValueError, match="cannot read standard input"):
         glyph_image(found.image)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged files
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "GIF", "AVIF"])
+def test_whatever_is_wrong_with_a_file_is_a_value_error(form: str):
+    drawn = Image.new("L", (60, 70), 220)
+    drawn.paste(30, (10, 20, 50, 28))
+    stream = io.BytesIO()
+    drawn.save(stream, form)
+    refused = 0
+    for seed in range(60):
+        rng, content = np.random.default_rng(seed), bytearray(stream.getvalue())
+        if seed % 2:
+            content = content[: int(rng.integers(1, len(content)))]
+        else:
+            for place in rng.integers(0, min(len(content), 400), 6).tolist():
+                content[place] = int(rng.integers(256))
+        try:
+            load_image(io.BytesIO(bytes(content)))
+        except (ValueError, OSError):
+            refused += 1
+    assert refused > 10

@@ -5,9 +5,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kkanji_jax.evaluate import main
+from kkanji_jax.glyphs.glyph_image import glyph_image
+from kkanji_jax.inference.labelled import Answer, Labelled
+from kkanji_jax.plots import own_confusions
+from kkanji_jax.plots.fonts import find_font
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,39 @@ def test_folders_and_a_table_give_the_same_scores(tiny_run, crops: Path, tmp_pat
     table = crops / "labels.csv"
     table.write_text("\n".join(sorted(lines, reverse=True)), encoding="utf-8")
     assert score(tiny_run, table, tmp_path / "again") == scores
+
+
+def test_confusions_are_drawn_with_the_images_that_were_misread(tiny_run, crops, tmp_path: Path):
+    """The drawing holds the misread glyph itself, in the column of what was misread."""
+    score(tiny_run, crops, tmp_path / "out")
+    readings = rows_in(tmp_path / "out/images.csv")
+    wrong = [r for r in readings if r["candidate_1"] and r["candidate_1"] != r["codepoint"]]
+    figure = own_confusions.draw(answers_of(readings), find_font())
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    told = f"{wrong[0]['codepoint']} → {wrong[0]['candidate_1']}"
+    assert any(text.startswith(told) for text in texts) and "misread" in texts
+    drawn = [255 - np.asarray(image.get_array()) for image in figure.axes[0].images]
+    for row in wrong:
+        assert any((glyph == glyph_image(row["path"])).all() for glyph in drawn)
+    with Image.open(tmp_path / "out/images_confusions.png") as saved:
+        assert saved.height > 300 and np.asarray(saved.convert("L")).min() < 60
+
+
+def answers_of(readings: list[dict[str, str]]) -> list[Answer]:
+    return [
+        Answer(
+            Labelled(row["path"], row["codepoint"]),
+            tuple(filter(None, (row[f"candidate_{rank}"] for rank in range(1, 6)))),
+            row["verdict"],
+            row["error"],
+        )
+        for row in readings
+    ]
+
+
+def test_nothing_misread_is_drawn_as_nothing(tiny_run):
+    figure = own_confusions.draw([Answer(Labelled("a", "U+6625"), ("U+6625",))], find_font())
+    assert "nothing to show" in [text.get_text() for text in figure.axes[0].texts]
 
 
 @pytest.mark.parametrize(

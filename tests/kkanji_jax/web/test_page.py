@@ -139,6 +139,27 @@ def test_the_page_prepares_pictures_as_python_does(node: Node, rng: np.random.Ge
         assert (ours["trouble"], tuple(ours["remarks"])) == (made.trouble, made.remarks)
 
 
+@pytest.mark.parametrize("is_ink_bright", [True, False])
+def test_the_page_takes_the_inks_tone_as_it_is_told(node: Node, rng, is_ink_bright: bool):
+    pictures = [*photographs(rng, 12), *odd_pictures(rng)]
+    told = node(
+        'import { glyphOf } from "./glyph_image.js";'
+        + READ_IMAGES
+        + f"const options = {{ inkIsBright: {json.dumps(is_ink_bright)} }};"
+        "const made = images.map((image) => glyphOf(image, options));"
+        "const answer = made.map((m) => ({ trouble: m.trouble, data: [...m.glyph.data] }));",
+        pictures,
+    )
+    num_changed = 0
+    for picture, theirs in zip(pictures, told, strict=True):
+        loaded = load_picture(Image.fromarray(picture))
+        own = glyph_steps(loaded, is_ink_bright)
+        assert theirs["trouble"] == own.trouble
+        assert np.abs(np.array(theirs["data"]).reshape(64, 64) - own.glyph).max() <= 2
+        num_changed += (own.glyph != glyph_steps(loaded).glyph).any()
+    assert num_changed >= 3  # else nothing was told
+
+
 def between(values: np.ndarray, share: float) -> float:
     """A threshold with `share` of the values below it, as far from any as can be there."""
     ordered = np.sort(values)
@@ -207,6 +228,52 @@ def test_the_page_says_what_predict_says(node: Node, tiny_run, exported: Path):
             assert abs(candidate["probability"] - own.probability) < 1e-4
 
 
+def test_an_answer_among_some_characters_is_that_of_predict(node: Node, tiny_run, exported: Path):
+    files = sorted(tiny_run.source.rglob("*.png"))[::9]
+    for asked, restriction in (
+        ("夏 U+51AC犬", "夏冬犬"),
+        ("kanji", "春夏秋冬山川"),
+        ("川", "川"),
+    ):
+        told = node(
+            'import { glyphOf } from "./glyph_image.js";'
+            'import { compiled } from "./kernels.js"; import { Network } from "./network.js";'
+            'import { allowedIds, readingOf } from "./reading.js";'
+            + READ_IMAGES
+            + 'const plan = JSON.parse(fs.readFileSync(model + "/model.json"));'
+            'const file = fs.readFileSync(model + "/params.npz");'
+            "const weights = file.buffer.slice(file.byteOffset, file.byteOffset + file.length);"
+            'const kernels = await compiled(fs.readFileSync(folder + "/kernels.wasm"));'
+            "const network = new Network(plan, weights, kernels);"
+            f"const {{ ids, lacking }} = allowedIds({json.dumps(asked)}, plan);"
+            "const answer = { lacking, readings: images.map((image) => {"
+            "const { glyph, trouble, remarks } = glyphOf(image);"
+            "return readingOf(network.run(glyph.data), plan, trouble, remarks, ids); }) };",
+            [np.asarray(Image.open(path).convert("RGBA")) for path in files],
+            model=exported / "web",
+        )
+        assert told["lacking"] == (["U+72AC"] if "犬" in asked else [])
+        recogniser = load(exported, backend="onnx")
+        expected = recogniser.predict([*files], top_k=6, characters=restriction)
+        for theirs, ours in zip(told["readings"], expected, strict=True):
+            assert theirs["verdict"] == ours.verdict
+            for candidate, own in zip(theirs["candidates"], ours, strict=True):
+                assert candidate["codepoint"] == own.codepoint
+                assert abs(candidate["probability"] - own.probability) < 1e-4
+    assert {reading.verdict for reading in expected} >= {"unknown"}
+
+
+def test_kana_are_asked_for_and_a_list_of_strangers_is_no_answer(node: Node):
+    model = {"codepoints": ["U+3042", "U+6625"], "scripts": "ai"}  # kana, kanji
+    told = node(
+        'import { allowedIds } from "./reading.js";'
+        f"const tiny = {json.dumps(model)};"
+        'const answer = ["all", "kana", "kanji", "犬", ""].map((c) => allowedIds(c, tiny));'
+    )
+    assert [each["ids"] for each in told] == [None, [0], [1], [], []]
+    assert told[3]["lacking"] == ["U+72AC"]
+
+
 def test_the_page_is_part_of_the_bundle_and_its_weights_are_on_disk_once(exported: Path):
     assert read_bundle(exported).calibration
     listed = (exported / "SHA256SUMS").read_text()
@@ -236,6 +303,12 @@ def test_it_names_no_address_but_those_it_cites_and_allows_only_its_own_files():
     assert policy[1].count("unsafe") == 1
     attribution = "“KMNIST Dataset” (created by CODH), adapted from “Kuzushiji Dataset”"
     assert attribution in html
+
+
+def test_the_page_without_its_weights_stays_small():
+    sizes = {path.name: path.stat().st_size for path in web.ASSETS.iterdir()}
+    assert sum(sizes.values()) <= 200_000, sizes
+    assert max(sizes.values()) <= 30_000, sizes
 
 
 def test_both_languages_say_everything(node: Node):

@@ -4,6 +4,7 @@ Chromium is needed (a CHROMIUM or one on the path); AXE_CORE names axe-core's ax
 """
 
 import base64
+import csv
 import io
 import json
 import os
@@ -16,9 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from kkanji_jax import predict
 from kkanji_jax.export.__main__ import main
-from kkanji_jax.glyphs.glyph_image import glyph_image
+from kkanji_jax.glyphs.glyph_image import glyph_image, glyph_steps
+from kkanji_jax.glyphs.image_files import load_picture
 from kkanji_jax.inference.recogniser import Recogniser, load
+from kkanji_jax.inference.rows import Row
 from kkanji_jax.saved.trained import PRETRAINED
 
 pytestmark = pytest.mark.slow
@@ -26,7 +30,17 @@ pytestmark = pytest.mark.slow
 READY = "document.documentElement?.classList.contains('is-ready')"
 ANSWERS = "Number(document.documentElement.dataset.answers ?? 0)"
 CANDIDATES = "[...document.querySelectorAll('.candidate')].map((e) => ({ ...e.dataset }))"
-MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+MIME = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "CSV": "text/csv",
+}
+STATUS = "document.getElementById('status').textContent"
+CHOICES = "[...document.querySelectorAll('.choose')].map((e) => [e.dataset.box, e.textContent])"
+at_desk = pytest.mark.parametrize("page", [1440], indirect=True)
+on_phone = pytest.mark.parametrize("page", [390], indirect=True)
 
 
 class Site(NamedTuple):
@@ -80,16 +94,16 @@ def photograph(rng: np.random.Generator, width: int, height: int) -> Image.Image
     return paper.filter(ImageFilter.GaussianBlur(0.8))
 
 
-def hand_over(page, event: str, content: bytes, form: str = "PNG") -> None:
+def hand_over(page, event: str, content: bytes, form: str = "PNG", name: str = "crop") -> None:
     """Drops or pastes a file as the browser would."""
-    name, field = (
+    kind, field = (
         ("DragEvent", "dataTransfer") if event == "drop" else ("ClipboardEvent", "clipboardData")
     )
     page.ask(
         f"(() => {{ const bytes = Uint8Array.from(atob({base64.b64encode(content).decode()!r}),"
         "(c) => c.charCodeAt(0)); const transfer = new DataTransfer();"
-        f"transfer.items.add(new File([bytes], 'crop', {{type: {MIME[form]!r}}}));"
-        f"document.querySelector('main').dispatchEvent(new {name}({event!r},"
+        f"transfer.items.add(new File([bytes], {name!r}, {{type: {MIME[form]!r}}}));"
+        f"document.querySelector('main').dispatchEvent(new {kind}({event!r},"
         f"{{{field}: transfer, bubbles: true, cancelable: true}})); }})()"
     )
 
@@ -304,3 +318,264 @@ def test_a_drawn_line_is_the_character_for_one(open_page, serve, tmp_path: Path)
     told = answer_after(page, lambda: page.drag(points))
     assert "U+4E00" in [codepoint for codepoint, _ in told]
     page.close()
+
+
+def open_page_of(page, scan: Image.Image, name: str = "page.png") -> dict[str, float]:
+    """Drops a page, and gives the place of its sheet in the window, and `scale`."""
+    hand_over(page, "drop", file_of(scan), name=name)
+    page.wait_for("document.getElementById('sheet').clientWidth > 0")
+    page.wait_for(f"{STATUS}.includes('Drag a box')")
+    sheet = page.place_of("#sheet")
+    return {**sheet, "scale": sheet["width"] / scan.width}
+
+
+def choose(page, field: str, value: str) -> None:
+    """Sets a control as a hand would."""
+    page.ask(
+        f"(() => {{ const e = document.getElementById({field!r}); e.value = {value!r};"
+        "e.dispatchEvent(new Event('change')); })()"
+    )
+
+
+@at_desk
+def test_a_picture_that_is_slow_to_open_never_replaces_a_later_one(page, site: Site, rng):
+    page.ask(
+        "(() => { const real = window.createImageBitmap; let number = 0;"
+        "window.createImageBitmap = async (...a) => { const own = number++;"
+        "const made = await real(...a);"
+        "if (own === 0) await new Promise((done) => setTimeout(done, 1500));"
+        "window.numOpened = number; window.lastOpened = own; return made; } })()"
+    )
+    slow, quick = photograph(rng, 300, 200), photograph(rng, 180, 240)
+    hand_over(page, "drop", file_of(slow))
+    told = answer_after(page, lambda: hand_over(page, "drop", file_of(quick)))
+    assert_same(told, site, quick)
+    page.wait_for("window.numOpened === 2 && window.lastOpened === 0")  # the slow one, at last
+    page.ask("new Promise((done) => setTimeout(done, 400))")
+    assert page.ask("document.getElementById('scan').naturalWidth") == 180
+    shown = [(each["codepoint"], float(each["probability"])) for each in page.ask(CANDIDATES)]
+    assert shown == told and page.ask(ANSWERS) == 1
+
+
+@at_desk
+def test_each_mode_shows_the_answer_to_what_it_shows(page, site: Site, rng):
+    image = photograph(rng, 180, 240)
+    hand_over(page, "drop", file_of(image))
+    page.ask("document.querySelector('[data-mode=draw]').click()")  # before it is opened
+    page.ask("new Promise((done) => setTimeout(done, 1500))")
+    assert page.ask(ANSWERS) == 0 and page.ask("document.getElementById('result').hidden")
+
+    to_picture = "document.querySelector('[data-mode=picture]').click()"
+    told = answer_after(page, lambda: page.ask(to_picture))
+    assert_same(told, site, image)
+    page.ask("document.querySelector('[data-mode=draw]').click()")
+    assert page.ask("document.getElementById('result').hidden")  # the paper is empty
+    place = page.place_of("#paper")
+    middle, half = place["x"] + place["width"] / 2, place["height"] / 2
+    stroke = [(middle, place["y"] + 0.4 * half), (middle, place["y"] + 1.6 * half)]
+    drawn = answer_after(page, lambda: page.drag(stroke))
+    assert drawn != told
+    assert answer_after(page, lambda: page.ask(to_picture)) == told
+    to_paper = "document.querySelector('[data-mode=draw]').click()"
+    assert answer_after(page, lambda: page.ask(to_paper)) == drawn
+
+
+@at_desk
+def test_a_window_resized_while_the_picture_is_hidden_shows_it_whole(page, rng):
+    scan = photograph(rng, 900, 700)
+    open_page_of(page, scan)
+    page.ask("document.querySelector('[data-mode=draw]').click()")
+    size = {"width": 700, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    page.send("Emulation.setDeviceMetricsOverride", **size)
+    page.ask("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
+    page.ask("document.querySelector('[data-mode=picture]').click()")
+    sheet, viewer = page.place_of("#sheet"), page.place_of("#viewer")
+    assert 300 < sheet["width"] <= viewer["width"] and sheet["height"] <= viewer["height"]
+    assert abs(sheet["width"] / sheet["height"] - 900 / 700) < 0.01
+    scale = sheet["width"] / 900
+    corners = [
+        (sheet["x"] + x * scale, sheet["y"] + y * scale) for x, y in ((200, 100), (500, 600))
+    ]
+    answer_after(page, lambda: page.drag(corners))
+    ((box, _),) = page.ask(CHOICES)
+    assert np.abs(np.array([*map(int, box.split())]) - (200, 100, 300, 500)).max() <= 1 / scale + 1
+
+
+def test_a_tap_that_jitters_draws_no_box_and_keeps_the_one_there(page, rng):
+    sheet = open_page_of(page, photograph(rng, 3000, 2400))
+    assert sheet["scale"] < 0.4  # a pixel of the screen is several of the page
+    x, y = sheet["x"] + 60, sheet["y"] + 50
+    answer_after(page, lambda: page.drag([(x, y), (x + 40, y + 60)]))
+    before = page.ask(CHOICES)
+    for jitter in ([(x + 90, y + 9), (x + 91, y + 10)], [(x, y), (x + 2, y - 2)], [(x, y)]):
+        page.drag(jitter)
+    touched = [{"x": x + 80, "y": y + 80}, {"x": x + 84, "y": y + 85}]
+    for kind, spots in (("touchStart", touched[:1]), ("touchMove", touched[1:]), ("touchEnd", [])):
+        page.send("Input.dispatchTouchEvent", type=kind, touchPoints=spots)
+    page.ask("new Promise((done) => setTimeout(done, 500))")
+    assert page.ask(CHOICES) == before and page.ask(ANSWERS) == 1
+    left = page.ask("Number(document.getElementById('numbers').left.value)")
+    assert left == int(before[0][0].split()[0])
+
+
+@on_phone
+def test_two_fingers_enlarge_the_page_about_their_middle(page, rng):
+    sheet = open_page_of(page, photograph(rng, 900, 1300))
+    middle = (sheet["x"] + sheet["width"] * 0.6, sheet["y"] + sheet["height"] * 0.4)
+
+    def fingers(kind: str, apart: float) -> None:
+        spots = [{"x": middle[0] + way * apart, "y": middle[1], "id": way} for way in (0, 1)]
+        spots[0]["x"] -= apart
+        page.send("Input.dispatchTouchEvent", type=kind, touchPoints=spots)
+
+    fingers("touchStart", 20)
+    for apart in (30, 45, 60):
+        fingers("touchMove", apart)
+    page.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    now = page.ask(
+        "(() => { const r = document.getElementById('sheet').getBoundingClientRect();"
+        "return { x: r.x, y: r.y, width: r.width, height: r.height }; })()"
+    )
+    assert 2.5 < now["width"] / sheet["width"] < 3.5
+    under = [
+        (middle[0] - now["x"]) / now["width"],
+        (middle[1] - now["y"]) / now["height"],
+    ]
+    np.testing.assert_allclose(under, [0.6, 0.4], atol=0.03)
+    assert page.ask(CHOICES) == [] and page.ask(ANSWERS) == 0
+
+
+@at_desk
+def test_a_wheel_with_ctrl_enlarges_what_is_under_it(page, rng):
+    sheet = open_page_of(page, photograph(rng, 900, 1300))
+    x, y = sheet["x"] + sheet["width"] * 0.3, sheet["y"] + sheet["height"] * 0.7
+    page.send(
+        "Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=-70, modifiers=2
+    )
+    page.wait_for(f"document.getElementById('sheet').clientWidth > {1.5 * sheet['width']}")
+    now = page.ask("document.getElementById('sheet').getBoundingClientRect().toJSON()")
+    under = [(x - now["x"]) / now["width"], (y - now["y"]) / now["height"]]
+    np.testing.assert_allclose(under, [0.3, 0.7], atol=0.02)
+
+
+@at_desk
+def test_ink_and_characters_are_controls(page, site: Site, rng):
+    image = photograph(rng, 180, 240)
+    content = file_of(image)
+    free = answer_after(page, lambda: hand_over(page, "drop", content))
+    told = answer_after(page, lambda: choose(page, "ink", "bright"))
+    steps = glyph_steps(load_picture(io.BytesIO(content)), True)
+    logits, _ = site.recogniser.outputs(steps.glyph[None])
+    (expected,) = site.recogniser.readings_of(logits, steps.glyph[None], 5)
+    assert [codepoint for codepoint, _ in told] == [each.codepoint for each in expected]
+    assert told != free
+    assert answer_after(page, lambda: choose(page, "ink", "auto")) == free
+
+    page.ask("document.getElementById('characters').value = 'listed'")
+    told = answer_after(page, lambda: choose(page, "listed", "春 U+590F犬"))
+    (reading,) = site.recogniser.predict([io.BytesIO(content)], characters="春夏")
+    assert [codepoint for codepoint, _ in told] == [each.codepoint for each in reading]
+    shares = [each.probability for each in reading]
+    np.testing.assert_allclose([share for _, share in told], shares, atol=5e-3)
+    lacking = page.ask("document.getElementById('lacking').textContent")
+    assert "犬 U+72AC" in lacking and "春" not in lacking
+    choose(page, "listed", "犬")
+    page.wait_for(f"{STATUS}.includes('knows none')")
+    assert page.ask("document.getElementById('result').hidden")
+    assert answer_after(page, lambda: choose(page, "characters", "all")) == free
+
+
+@at_desk
+def test_a_tiff_is_read_as_predict_reads_it_or_refused_in_one_line(page, site: Site, rng):
+    image = photograph(rng, 180, 240)
+    for options in ({"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}):
+        content = file_of(image, "TIFF", **options)
+        told = answer_after(page, lambda content=content: hand_over(page, "drop", content, "TIFF"))
+        assert_same(told, site, io.BytesIO(content))
+        page.wait_for("document.getElementById('scan').naturalWidth === 180")
+    jpeg = file_of(image, "TIFF", compression="jpeg")
+    hand_over(page, "drop", jpeg, "TIFF", name="old.tif")
+    page.wait_for(
+        f"{STATUS}.includes('old.tif is a TIFF that cannot be read here (compression JPEG)')"
+    )
+
+
+@at_desk
+def test_boxes_go_to_csv_to_predict_and_back(page, site: Site, bundle: Path, rng, tmp_path: Path):
+    scan = photograph(rng, 900, 700)
+    for left, top in ((40, 30), (400, 60), (600, 400)):
+        scan.paste(photograph(rng, 160, 200), (left, top))
+    scan.save(tmp_path / "page.png")
+    open_page_of(page, scan)
+    given = "id,x,y,w,h,image\n=1+1,40,30,160,200,page.png\nb,400,60,160,200,page\n"
+    given += "c,-20,390,200,200,\nd,0,0,9,9,other.png\ne,2000,0,9,9,\n"
+    hand_over(page, "drop", given.encode(), "CSV", name="boxes.csv")
+    page.wait_for(f"{CHOICES}.length === 3 && !{CHOICES}.some(([, t]) => t.includes('not read'))")
+    assert "3 boxes" in page.ask(STATUS) and "2 left out" in page.ask(STATUS)
+    assert page.ask("document.querySelectorAll('.mark').length") == 3
+    assert page.ask("document.getElementById('progress').hidden")
+
+    page.browser.send(
+        "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "got")
+    )
+    page.ask("document.getElementById('download').click()")
+    saved = tmp_path / "got" / "page-boxes.csv"
+    while not saved.exists():
+        page.ask("new Promise((done) => setTimeout(done, 50))")
+    content = saved.read_text(encoding="utf-8")
+    assert content.startswith("\ufeff" + ",".join(Row._fields) + "\n")
+    with saved.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["'=1+1", "b", "c"]  # no formula
+    assert [row["box"] for row in rows] == ["40 30 160 200", "400 60 160 200", "0 390 180 200"]
+
+    flags = ["--boxes", str(saved), "--model", str(bundle), "--backend", "onnx", "--top-k", "2"]
+    out = tmp_path / "again.csv"
+    argv = [str(tmp_path / "page.png"), *flags, "--format", "csv", "--bom", "--out", str(out)]
+    assert predict.main(argv) == 0
+    with out.open(encoding="utf-8-sig", newline="") as file:
+        again = [row for row in csv.DictReader(file) if row["rank"] in ("", "1")]
+    for mine, theirs in zip(rows, again, strict=True):
+        for name in ("id", "box", "character", "codepoint", "verdict", "variants", "remark"):
+            assert mine[name] == theirs[name], name
+        shares = [float(row["probability"] or 0) for row in (mine, theirs)]
+        assert abs(shares[0] - shares[1]) < 5e-3
+    assert sum(bool(row["probability"]) for row in rows) >= 2
+
+    open_page_of(page, scan)
+    hand_over(page, "drop", out.read_bytes(), "CSV", name="again.csv")
+    page.wait_for(f"{CHOICES}.length === 3 && !{CHOICES}.some(([, t]) => t.includes('not read'))")
+    told = answer_after(page, lambda: page.ask("document.querySelectorAll('.choose')[1].click()"))
+    assert_same(told, site, scan.crop((400, 60, 560, 260)))
+    page.ask("document.querySelector('.remove').click()")
+    assert [box for box, _ in page.ask(CHOICES)] == ["400 60 160 200", "0 390 180 200"]
+    assert page.ask("document.activeElement.classList.contains('choose')")
+
+    for text, expected in (
+        ("a,b\n1,2\n", "There are no boxes in x.csv"),
+        ("x,y,w,h\n1,2,3,?\n", "line 2"),
+    ):
+        hand_over(page, "drop", text.encode(), "CSV", name="x.csv")
+        page.wait_for(f"{STATUS}.includes({expected!r})")
+
+
+@on_phone
+def test_on_a_phone_progress_and_answer_are_in_view(page, open_page, site: Site, rng):
+    seen = (
+        "['status', 'progress', 'brief'].map((id) => document.getElementById(id))"
+        ".filter((e) => !e.hidden).map((e) => [e.id, e.getBoundingClientRect()])"
+        ".map(([id, r]) => [id, r.top >= 0 && r.bottom <= innerHeight && r.height > 3])"
+    )
+    loading = open_page(site.address, 390)
+    loading.wait_for("document.getElementById('progress')?.value < 1")
+    assert ["progress", True] in loading.ask(seen)
+    loading.close()
+    sheet = open_page_of(page, photograph(rng, 900, 1300))
+    right, bottom = sheet["x"] + sheet["width"], sheet["y"] + sheet["height"]
+    corners = [(sheet["x"] + 9, sheet["y"] + 9), (right - 9, bottom - 9)]
+    answer_after(page, lambda: page.drag(corners))
+    assert page.ask(seen) == [["status", True], ["brief", True]]
+    best = page.ask(CANDIDATES)[0]["codepoint"]
+    assert page.ask("document.getElementById('brief').textContent") == chr(int(best[2:], 16))
+    page.ask("document.getElementById('brief').click()")
+    page.wait_for("document.getElementById('answer-title').getBoundingClientRect().top < 700")

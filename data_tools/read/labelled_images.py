@@ -1,0 +1,67 @@
+"""Images, and boxes on pages, that a table labels: labels.csv in a folder of sources."""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from data_tools.read.decoding import Finding, Unread
+from kkanji_jax.cli import Report
+from kkanji_jax.data.label_table import LABELS, Label
+from kkanji_jax.glyphs.image_files import load_picture
+
+MAX_PAGE_PIXELS = 100_000_000  # as `predict --boxes` has it
+
+
+def iterate_labelled(
+    source: str, folder: Path, labels: Sequence[Label], report: Report
+) -> Iterator[Unread | Finding]:
+    """The images of a table in `folder`, in the order of its lines; boxes are cut out of pages.
+
+    Ids are `<source>/U+XXXX/<path>`, with `#x,y,w,h` for a box. One page is in memory at a time.
+    """
+    opened, picture = "", None
+    for number, label in enumerate(labels):
+        report(f"reading {source}/{LABELS}", number, len(labels))
+        file = folder / label.path
+        sample_id = f"{source}/{label.codepoint}/{label.name}"
+        where = f"{source}/{LABELS}, line {label.line}"
+        if problem := _problem_of(file, label):
+            yield Finding("unreadable", where, problem)
+        elif label.box is None:
+            yield Unread(sample_id, label.codepoint, str(file), sample_id)
+        else:
+            try:
+                if picture is None or opened != label.path:
+                    opened = label.path
+                    picture = load_picture(file, max_pixels=MAX_PAGE_PIXELS)
+                yield Unread(sample_id, label.codepoint, _png_of(picture, label.box), sample_id)
+            except (ValueError, OSError) as err:
+                picture = None
+                yield Finding("unreadable", where, " ".join(str(err).split()))
+    if labels:
+        report(f"reading {source}/{LABELS}", len(labels), len(labels))
+
+
+def _problem_of(file: Path, label: Label) -> str | None:
+    if not label.path.isprintable():
+        return "has a name that is no plain text"
+    if file.is_file():
+        return None
+    if ".pdf#" in label.path.lower():
+        return f"{label.path} is a page of a PDF file, which build does not read: save it as PNG"
+    return f"no file {label.path}: paths are relative to the table"
+
+
+def _png_of(picture: UInt8[np.ndarray, "h w *c"], box: tuple[int, int, int, int]) -> bytes:
+    """The part of a page in a box, cut at its edge; ValueError if there is none."""
+    left, top, width, height = box
+    crop = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    if not crop.size:
+        raise ValueError(f"the box {box} is empty, or outside the page {picture.shape[1::-1]}")
+    content = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(crop)).save(content, "PNG", compress_level=1)
+    return content.getvalue()

@@ -1,0 +1,81 @@
+"""Labels of images in a table: CSV with a path and a character, and perhaps a box on a page."""
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+from kkanji_jax.data.class_index import codepoint_of, parse_codepoint
+
+LABELS = "labels.csv"  # the name by which a table is found in a folder
+_PATHS, _LABELS = ("path", "image", "file", "filename"), ("codepoint", "character", "label")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+BoxPlace = tuple[int, int, int, int]
+
+
+class Label(NamedTuple):
+    """What one line says: an image, or a box on one (left, top, width, height), and its character.
+
+    `path` is as it is written, relative to the table.
+    """
+
+    path: str
+    codepoint: str
+    box: BoxPlace | None
+    line: int
+
+    @property
+    def name(self) -> str:
+        """The path, and the box after a `#`."""
+        return self.path + ("" if self.box is None else "#" + ",".join(map(str, self.box)))
+
+
+def read_labels(table: Path) -> list[Label]:
+    """The lines of a CSV file with the columns `path` and `codepoint`, and perhaps `box`.
+
+    The label may also be a character, in a column `character` or `label`; `box` is four numbers, x
+    y w h. Lines without a label are left out. A `'` before what a spreadsheet would take for a
+    formula is no part of a cell. ValueError names the table and the line, and refuses a line whose
+    image or box another line has.
+    """
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise ValueError(f"{table} is not UTF-8: save the table as UTF-8") from err
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    heading = rows.fieldnames or []
+    named = next((name for name in _PATHS if name in heading), None)
+    label = next((name for name in _LABELS if name in heading), None)
+    if named is None or label is None:
+        raise ValueError(f"{table}: expected a heading with path and codepoint, got {heading}")
+    labels: list[Label] = []
+    lines: dict[tuple[str, BoxPlace | None], int] = {}
+    try:
+        for row in rows:
+            written = (row[label] or "").strip()
+            if not written:
+                continue
+            codepoint = codepoint_of(written) if len(written) == 1 else parse_codepoint(written)
+            path, box = _plain(row[named] or ""), _box_of(_plain(row.get("box") or ""))
+            first = lines.setdefault((path, box), rows.line_num)
+            if first != rows.line_num:
+                raise ValueError(f"{path} is labelled in line {first} already: keep one of the two")
+            labels.append(Label(path, codepoint, box, rows.line_num))
+    except (ValueError, csv.Error) as err:
+        raise ValueError(f"{table}, line {rows.line_num}: {err}") from err
+    return labels
+
+
+def _plain(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
+
+
+def _box_of(cell: str) -> BoxPlace | None:
+    if not cell.strip():
+        return None
+    try:
+        left, top, width, height = map(int, cell.split())
+    except ValueError as err:
+        raise ValueError(f"expected a box of four numbers, x y w h, got {cell!r}") from err
+    return left, top, width, height

@@ -1,0 +1,149 @@
+"""Boxes in Web Annotations on the canvases or images of IIIF.
+
+IIIF Presentation 3 (https://iiif.io/api/presentation/3.0/): AnnotationPage with items, whose target
+is `canvas#xywh=x,y,w,h` or a SpecificResource of source and FragmentSelector, as the W3C's Web
+Annotation Data Model has it (https://www.w3.org/TR/annotation-model/). IIIF Presentation 2.1
+(https://iiif.io/api/presentation/2.1/): sc:AnnotationList with resources, whose `on` is such a URL
+or {full, selector}; the selector may be an oa:Choice with its fragment as the default. Also a bare
+list of annotations, an annotation alone, and a manifest or canvas that has annotations in it.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from kkanji_jax.pages.box import Box, number_of, trouble_of
+
+_XYWH = re.compile(r"xywh=(?:pixel:)?([^,&]+),([^,&]+),([^,&]+),([^,&]+)(?:&.*)?")
+_HOLDERS = ("items", "resources", "annotations", "otherContent", "sequences", "canvases", "first")
+_ANNOTATIONS = ("Annotation", "oa:Annotation")
+_TRANSCRIPTIONS = ("supplementing", "sc:painting", "oa:transcribing", "transcribing")
+_TAG = re.compile(r"<[^>]*>")
+
+
+def type_of(thing: Any) -> str:
+    """The type of a JSON-LD object of any version; empty without one."""
+    named = thing.get("type", thing.get("@type", "")) if isinstance(thing, dict) else ""
+    if isinstance(named, list):
+        named = next((each for each in named if isinstance(each, str)), "")
+    return named if isinstance(named, str) else ""
+
+
+def id_of(thing: Any) -> str:
+    """The id of a JSON-LD object, or the string that stands for one; empty without one."""
+    if isinstance(thing, str):
+        return thing
+    named = thing.get("id", thing.get("@id", "")) if isinstance(thing, dict) else ""
+    return named if isinstance(named, str) else ""
+
+
+def is_annotated(content: Any) -> bool:
+    """Whether JSON is of a type that has or holds annotations."""
+    if isinstance(content, list):
+        return any(type_of(each) in _ANNOTATIONS for each in content)
+    named = type_of(content).removeprefix("sc:").removeprefix("oa:")
+    return named in (
+        *("AnnotationPage", "AnnotationList", "AnnotationCollection", "Annotation"),
+        *("Layer", "Manifest", "Canvas", "Collection"),
+    )
+
+
+def boxes_of_annotations(content: Any, path: str | os.PathLike) -> list[Box]:
+    """A box for each target with a region, in the file's order; ValueError names the annotation.
+
+    Annotations of a whole canvas are no boxes. One that transcribes several characters is a line.
+    """
+    boxes = []
+    number = 0
+    for number, annotation in enumerate(_annotations_in(content)):
+        try:
+            boxes += _boxes_of(annotation)
+        except ValueError as err:
+            raise ValueError(f"{path}, annotation {number}: {err}") from err
+    if not boxes and (outside := next(_outside(content), None)):
+        raise ValueError(
+            f"{path} has no annotations in it: save its list {outside} to a file, and give that one"
+        )
+    return boxes
+
+
+def _annotations_in(thing: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(thing, list):
+        for each in thing:
+            yield from _annotations_in(each)
+    elif type_of(thing) in _ANNOTATIONS:
+        yield thing
+    elif isinstance(thing, dict):
+        for name in _HOLDERS:
+            yield from _annotations_in(thing.get(name))
+
+
+def _outside(thing: Any) -> Iterator[str]:
+    """The ids of annotation lists that are named and not embedded."""
+    if isinstance(thing, list):
+        for each in thing:
+            yield from _outside(each)
+    elif isinstance(thing, dict):
+        is_list = type_of(thing) in ("AnnotationPage", "sc:AnnotationList")
+        if is_list and not {"items", "resources"} & thing.keys():
+            yield id_of(thing)
+        for name in _HOLDERS:
+            yield from _outside(thing.get(name))
+
+
+def _boxes_of(annotation: dict[str, Any]) -> list[Box]:
+    targets = annotation.get("target", annotation.get("on", []))
+    boxes = []
+    for target in targets if isinstance(targets, list) else [targets]:
+        image, fragments = _fragments(target)
+        if not fragments:
+            continue
+        region = next((found for each in fragments if (found := _XYWH.search(each))), None)
+        if region is None:
+            raise ValueError(
+                f"expected a region of xywh=x,y,width,height in pixels, got {fragments[0]!r:.60}"
+            )
+        cells = dict(zip("xywh", region.groups(), strict=True))
+        left, top, width, height = (number_of(cells, key) for key in "xywh")
+        text = _transcribed(annotation)
+        trouble = "" if text is None else trouble_of("a line of text", text)
+        boxes.append(Box(left, top, width, height, id_of(annotation), image, trouble=trouble))
+    return boxes
+
+
+def _fragments(target: Any) -> tuple[str, list[str]]:
+    """What a target is on, and the regions that it names: fragments, or the value of a selector."""
+    source = target
+    selectors: list[Any] = []
+    if isinstance(target, dict):
+        source = target.get("source", target.get("full", id_of(target)))
+        named = target.get("selector", [])
+        selectors = named if isinstance(named, list) else [named]
+    image, _, fragment = id_of(source).partition("#")
+    found = [fragment] if fragment else []
+    for selector in selectors:
+        if isinstance(selector, dict):
+            choices = [selector, selector.get("default"), selector.get("item")]
+            found += [
+                choice["value"]
+                for choice in choices
+                if isinstance(choice, dict) and isinstance(choice.get("value"), str)
+            ]
+    return image, found
+
+
+def _transcribed(annotation: dict[str, Any]) -> str | None:
+    """The text that an annotation gives to its region; None where it says something else of it."""
+    bodies = annotation.get("body", annotation.get("resource", []))
+    bodies = bodies if isinstance(bodies, list) else [bodies]
+    motivations = annotation.get("motivation", [])
+    motivations = motivations if isinstance(motivations, list) else [motivations]
+    for body in bodies:
+        purpose = body.get("purpose") if isinstance(body, dict) else None
+        if not any(each in _TRANSCRIPTIONS for each in [purpose, *motivations]):
+            continue
+        text = body.get("value", body.get("chars")) if isinstance(body, dict) else None
+        if isinstance(text, str) and text.strip():
+            return _TAG.sub("", text) if body.get("format") == "text/html" else text
+    return None

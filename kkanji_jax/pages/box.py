@@ -1,0 +1,94 @@
+"""A box on a page, and how the numbers of files become one."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
+
+# What a box that holds a line is answered with. No part of this project finds characters in a line.
+LINE = "this box is {what}, not one character: give boxes of single characters"
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels from the upright page's top left corner.
+
+    `id` is whatever the file says of it; `image` names its page, and is empty if the file does not.
+    `line` names the line of text that the box is in, where the file groups characters into lines
+    and tells their order; `trouble` says why it cannot be read, as a line of several characters.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    id: str = ""
+    image: str = ""
+    line: str = ""
+    trouble: str = ""
+
+
+class Canvas(NamedTuple):
+    """A canvas of IIIF, in whose units boxes are told that name it; its picture may be larger."""
+
+    id: str
+    width: float
+    height: float
+
+    def in_pixels(self, box: Box, width: int, height: int) -> Box:
+        """A box on the canvas, on its picture of `width` x `height` pixels."""
+        across, down = width / self.width, height / self.height
+        left, top = round(box.left * across), round(box.top * down)
+        return box._replace(
+            left=left,
+            top=top,
+            width=round((box.left + box.width) * across) - left,
+            height=round((box.top + box.height) * down) - top,
+        )
+
+
+def file_name_of(address: str) -> str:
+    """The name of an image as a file of boxes tells it: of a path its last part, an address whole.
+
+    Paths in PAGE and TEI are those of the machine that wrote them.
+    """
+    if address.startswith(("http://", "https://")):
+        return address
+    return unquote(address).replace("\\", "/").rpartition("/")[2]
+
+
+def trouble_of(what: str, text: str | None) -> str:
+    """What is wrong with a box of `what` (`a line`), whose text is as given; None: unknown.
+
+    A line of one character is a character, and nothing is wrong with it.
+    """
+    if text is not None and len(text.strip()) == 1:
+        return ""
+    count = f" of {len(text.strip())} characters" if text and text.strip() else ""
+    return LINE.format(what=what + count)
+
+
+def number_of(cells: Mapping[str, str], key: str) -> int:
+    """A number of a table or an attribute, to the pixel; ValueError for what is none."""
+    text = cells.get(key, "")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"expected a number for {key}, got {text!r}")
+    return round(value)
+
+
+def around(points: Sequence[tuple[float, float]]) -> tuple[int, int, int, int]:
+    """The rectangle around points: left, top, width, height; ValueError without any."""
+    if not points:
+        raise ValueError("expected points of an outline, got none")
+    if not all(math.isfinite(value) for point in points for value in point):
+        raise ValueError("expected numbers for the points of an outline")
+    x, y = ([point[axis] for point in points] for axis in (0, 1))
+    left, top = round(min(x)), round(min(y))
+    return left, top, round(max(x)) - left, round(max(y)) - top
+
+
+class WrittenNumber(str):
+    """A number of JSON as it is written: an id of 1.0 or of thirty digits stays what it is."""

@@ -1,0 +1,100 @@
+"""Boxes in tables: CSV with a heading, CODH's coordinates, Kaggle's strings, and our own rows.
+
+CODH's coordinate files have the columns Unicode,Image,X,Y,Block ID,Char ID,Width,Height
+(https://codh.rois.ac.jp/char-shape/). The Kuzushiji Recognition competition's train.csv has
+image_id,labels, where labels are `U+306F 1231 3465 133 53 ...`: code point, left, top, width and
+height (https://www.kaggle.com/competitions/kuzushiji-recognition/data).
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from kkanji_jax.pages.box import Box, number_of
+
+# A column's name in lower case -> what it is. `char id` is of CODH's coordinate files, `labels` of
+# Kaggle's.
+_COLUMNS = {
+    **{name: name for name in ("x", "y", "w", "h", "id", "image", "x1", "y1", "x2", "y2", "line")},
+    "xmin": "x1",
+    "ymin": "y1",
+    "xmax": "x2",
+    "ymax": "y2",
+    "width": "w",
+    "height": "h",
+    "path": "image",
+    "image_id": "image",
+    "file": "image",
+    "filename": "image",
+    "char id": "id",
+    "labels": "labels",
+    "box": "box",  # of `predict` itself and of the web page, with a row for each candidate
+    "rank": "rank",
+}
+_NUMBERS = frozenset(("x", "y", "w", "h", "x1", "y1", "x2", "y2"))
+_KAGGLE = re.compile(r"\s*(?:U\+[0-9A-F]{4,6}(?:\s+-?\d+){4}\s*)+")
+_DELIMITERS = ",;\t"
+WANTED = (
+    "expected a CSV file with a heading of x,y,w,h (or x1,y1,x2,y2 or xmin,ymin,xmax,ymax), and "
+    "perhaps id and image, a line of U+XXXX x y w h U+XXXX x y w h ..., or JSON of COCO, "
+    "Koten-OCR or IIIF annotations, or XML of Koten-OCR, PAGE or TEI"
+)
+
+
+def is_kaggle_string(text: str) -> bool:
+    """Whether a file is Kaggle's labels of one page, without anything else."""
+    return _KAGGLE.fullmatch(text) is not None
+
+
+def boxes_of_string(text: str, image: str = "") -> Iterator[Box]:
+    """The boxes of Kaggle's labels, with the code points as ids."""
+    words = text.split()
+    for start in range(0, len(words), 5):
+        left, top, width, height = map(int, words[start + 1 : start + 5])
+        yield Box(left, top, width, height, words[start], image)
+
+
+def boxes_of_table(text: str, path: str | os.PathLike) -> list[Box]:
+    """The boxes of a table, in its order; ValueError names the line."""
+    first = next(iter(text.splitlines()), "")
+    delimiter = max(_DELIMITERS, key=first.count)
+    # Kaggle's labels of a page are one cell; the module's limit is 131,072 characters.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    boxes: list[Box] = []
+    try:
+        heading = [_COLUMNS.get(name.strip().lower(), "") for name in next(rows, [])]
+        for line in rows:
+            if not any(line):
+                continue
+            cells = {name: cell for name, cell in zip(heading, line, strict=False) if name}
+            if delimiter != ",":  # where it is not, the comma is the decimal one
+                cells |= {k: v.replace(",", ".") for k, v in cells.items() if k in _NUMBERS}
+            boxes += _of_cells(cells, heading)
+    except (ValueError, csv.Error) as err:
+        raise ValueError(f"{path}, line {rows.line_num}: {err}") from err
+    return boxes
+
+
+def _of_cells(cells: dict[str, str], heading: Sequence[str]) -> list[Box]:
+    image, name = cells.get("image", ""), cells.get("id", "")
+    if "labels" in heading:
+        labels = cells.get("labels", "")
+        if labels.strip() and not is_kaggle_string(labels):
+            raise ValueError(f"expected U+XXXX x y w h ..., got {labels[:40]!r}")
+        return list(boxes_of_string(labels, image))
+    if {"x", "y", "w", "h"} <= set(heading):
+        left, top, width, height = (number_of(cells, key) for key in "xywh")
+    elif {"x1", "y1", "x2", "y2"} <= set(heading):
+        left, top, right, bottom = (number_of(cells, key) for key in ("x1", "y1", "x2", "y2"))
+        width, height = right - left, bottom - top
+    elif "box" in heading:
+        if cells.get("rank", "") not in ("", "1"):
+            return []  # another candidate of the same box
+        place = dict(zip("xywh", cells.get("box", "").split(), strict=False))
+        left, top, width, height = (number_of(place, key) for key in "xywh")
+    else:
+        raise ValueError(WANTED)
+    return [Box(left, top, width, height, name, image, cells.get("line", ""))]

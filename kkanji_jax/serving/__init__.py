@@ -1,0 +1,1 @@
+"""Readings over HTTP: requests in, the rows of predict out."""

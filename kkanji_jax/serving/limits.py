@@ -1,0 +1,65 @@
+"""What one request, and all of them together, may ask of a server; and what it says where not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a server. Bytes are those of bodies as they are sent, pixels those of images.
+
+    `max_queue` counts images that were accepted and are not answered; one request never has more
+    than `max_images`. Boxes count as images, and their pixels as a request's.
+    """
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 4096 * 4096  # of one image that is not a page with boxes
+    max_request_pixels: int = 40_000_000  # an A3 spread at 600 dpi has 35 million
+    max_images: int = 256
+    max_queue: int = 512
+    max_held_bytes: int = 400_000_000  # bodies of all requests under way
+    body_timeout_s: float = 30.0
+    stop_timeout_s: float = 30.0  # for the answers that are under way
+    batch_size: int = 64  # images that go through the network together
+    batch_wait_ms: float = 3.0  # for the images of requests that are being decoded
+
+    def validate(self) -> None:
+        """ValueError, with the name of the flag, for a limit that cannot be kept."""
+        from kkanji_jax.glyphs.image_files import MAX_PIXELS
+        from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS
+
+        for field in fields(self):
+            value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            least = 0 if field.name == "batch_wait_ms" else 1
+            if not least <= value < float("inf"):
+                raise ValueError(f"expected a {flag} of at least {least}, got {value}")
+        for flag, value, most in (
+            ("--max-pixels", self.max_pixels, MAX_PIXELS),
+            ("--max-request-pixels", self.max_request_pixels, MAX_PAGE_PIXELS),
+        ):
+            if value > most:
+                raise ValueError(f"expected a {flag} of at most {most:,}, got {value:,}")
+        if self.max_queue < self.max_images:
+            raise ValueError(
+                f"expected a --max-queue of at least --max-images, {self.max_images}, got "
+                f"{self.max_queue}: a whole request has to fit"
+            )
+        if self.max_held_bytes < self.max_bytes:
+            raise ValueError(
+                f"expected a --max-held-bytes of at least --max-bytes, {self.max_bytes:,}, got "
+                f"{self.max_held_bytes:,}: a whole request has to fit"
+            )
+
+
+class Refusal(ValueError):
+    """A request that is not answered with rows: an HTTP status, and one line that says why."""
+
+    def __init__(self, status: int, line: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, line)
+        self.status, self.line = status, " ".join(line.split())
+        self.headers = dict(headers or {})
+
+
+def too_busy(what: str) -> Refusal:
+    """The refusal of a request that might be accepted a moment later."""
+    return Refusal(429, f"too busy: {what}; try again in a second", {"Retry-After": "1"})

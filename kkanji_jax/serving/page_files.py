@@ -1,0 +1,43 @@
+"""The page of `kkanji_jax.web`, as a server gives it: its assets, and a bundle's weights."""
+
+from pathlib import Path
+
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from kkanji_jax.saved.bundle import PARAMS, WEB, is_bundle, read_bundle
+from kkanji_jax.web.page import ASSETS, MODEL, model_content, model_text
+
+NO_PAGE = (
+    "The page reads a bundle, and this server reads a run. Export the run "
+    "(python -m kkanji_jax.export --model RUN --out BUNDLE) and serve the bundle.\n"
+)
+
+
+def page_routes(model: Path) -> list[BaseRoute]:
+    """Paths of the page of a bundle at /; of a run, a line that says how to get one.
+
+    A bundle that was exported with a page has its own, and its examples of characters. The last
+    takes every path that is left.
+    """
+    if not is_bundle(model):
+        return [Route("/", lambda request: PlainTextResponse(NO_PAGE))]
+    if (model / WEB).is_dir():
+        return [Mount("/", StaticFiles(directory=model / WEB, html=True))]
+    bundle = read_bundle(model)
+    content = model_content(
+        params=model / PARAMS,
+        dtype=bundle.about["dtype"],
+        about=bundle.about,
+        model=bundle.config["model"],
+        class_index=bundle.class_index,
+        train_counts=bundle.train_counts,
+        calibration=bundle.calibration,
+    )
+    text = model_text(content).encode()
+    return [
+        Route(f"/{MODEL}", lambda request: Response(text, media_type="application/json")),
+        Route(f"/{PARAMS}", lambda request: FileResponse(model / PARAMS)),
+        Mount("/", StaticFiles(directory=ASSETS, html=True)),
+    ]

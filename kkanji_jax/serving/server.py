@@ -1,0 +1,133 @@
+"""The process that listens: a socket, uvicorn, and how it ends."""
+
+import logging
+import signal
+import socket
+import threading
+import time
+import warnings
+from asyncio import TimerHandle
+from collections.abc import Callable
+from types import FrameType
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from kkanji_jax.serving.limits import Limits
+
+HEAD_TIMEOUT_S = 10.0
+# Longer than clients and proxies keep an idle connection (60 s in nginx): it is theirs to close,
+# or a request that they send at that moment is lost.
+KEEP_ALIVE_S = 75
+MAX_HEAD_BYTES = 65_536  # a list of 3,000 characters in the query string has 27,000
+BACKLOG = 512
+
+
+class TimedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, of which no client holds a connection without a request for long.
+
+    A request's head has to be there HEAD_TIMEOUT_S after the connection, or after its own first
+    byte; so has the rest of a body that was refused before its end.
+    """
+
+    _began_s: float | None = None  # when bytes came that belong to no request under way
+
+    def connection_made(self, transport: object) -> None:  # pyright: ignore
+        """Begins to count."""
+        super().connection_made(transport)  # pyright: ignore
+        self._began_s = time.monotonic()
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what came; stops counting when a request has begun."""
+        if self._began_s is None:
+            self._began_s = time.monotonic()
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._began_s = None
+        elif self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            is_between = self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+            self._arm(is_between)
+
+    def on_response_complete(self) -> None:
+        """The next request counts anew."""
+        self._began_s = None
+        super().on_response_complete()
+
+    def _arm(self, is_between: bool = False) -> None:
+        if is_between:  # the last byte of a body that nobody waited for has come
+            self._began_s, remaining_s = None, float(self.timeout_keep_alive)
+        else:
+            assert self._began_s is not None
+            remaining_s = max(self._began_s + HEAD_TIMEOUT_S - time.monotonic(), 0)
+        task: TimerHandle = self.loop.call_later(remaining_s, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = task
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 is any that is free. OSError names the address."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)  # pyright: ignore
+    except OSError as err:
+        raise OSError(err.errno, err.strerror or str(err), f"{host} port {port}") from err
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a socket listens."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
+    """A server of the application that logs errors and nothing else."""
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=TimedProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(limits.stop_timeout_s)),
+    )
+    return uvicorn.Server(config)
+
+
+def silence_parsers() -> None:
+    """What is wrong with files and forms stands in answers, and not in this process's log."""
+    for name in ("PIL", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def serve_until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serves until SIGTERM or Ctrl-C, or until `server.should_exit`; then answers what was begun.
+
+    A second Ctrl-C does not wait for the answers.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+    if is_main:
+        # uvicorn raises the signals that it has heeded once more at its end, for those whose turn
+        # it is then: to be stopped so is no failure.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, _heeded)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        listener.close()
+
+
+def _heeded(number: int, frame: FrameType | None) -> None:
+    """Nothing is left to do."""

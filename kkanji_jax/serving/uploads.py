@@ -1,0 +1,255 @@
+"""The images in the body of a request: one as it is, several as files of a form, or JSON."""
+
+import base64
+import binascii
+import io
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, NamedTuple
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from kkanji_jax.glyphs.image_files import open_image
+from kkanji_jax.inference.boxes import Box, crops_of
+from kkanji_jax.inference.inputs import STANDARD_INPUT, ImageInput
+from kkanji_jax.serving.limits import Limits, Refusal
+
+FORM, JSON, BYTES = "multipart/form-data", "application/json", "application/octet-stream"
+FARTHEST_PX = 1e9  # of a box from the page's corner
+Pixels = Annotated[float, Field(ge=-FARTHEST_PX, le=FARTHEST_PX, allow_inf_nan=False)]
+
+
+class PostedBox(BaseModel):
+    """A rectangle on a page, in pixels from the upright page's top left corner."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    x: Pixels
+    y: Pixels
+    w: Pixels
+    h: Pixels
+    id: Annotated[str, Field(description="Comes back in the rows as it is.")] = ""
+
+
+class PostedImage(BaseModel):
+    """An image of one character, or with `boxes` a page of which the boxes are read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: Annotated[
+        str | None,
+        Field(description="What the rows call it. Left out: `1`, `2`, ... by its place."),
+    ] = None
+    content: Annotated[str, Field(description="The file's bytes in base64.")]
+    boxes: list[PostedBox] | None = None
+
+
+class PostedImages(BaseModel):
+    """The body of a request in JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: Annotated[list[PostedImage], Field(min_length=1)]
+
+
+class Upload(NamedTuple):
+    """One file of a request: an image, or a page if it has boxes."""
+
+    path: str
+    content: bytes
+    boxes: tuple[Box, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return "the body" if self.path == STANDARD_INPUT else self.path
+
+    def inputs(self) -> Iterator[ImageInput]:
+        """What predict finds in such a file: the image, or the page's crops."""
+        page = ImageInput(self.path, image=self._stream())
+        return iter((page,)) if self.boxes is None else crops_of((page,), self.boxes)
+
+    def measured(self) -> tuple[int, int] | None:
+        """Width and height as the file declares them; None if it is none that can be read.
+
+        Refusal where it declares more than any image may have.
+        """
+        try:
+            with open_image(self._stream(), self.name) as opened:
+                return opened.size
+        except (ValueError, OSError) as err:
+            if isinstance(err.__cause__, Image.DecompressionBombError):
+                raise Refusal(413, str(err)) from err
+            return None  # the row of this image, or the answer, will say what is wrong
+
+    def _stream(self) -> io.BytesIO:
+        stream = io.BytesIO(self.content)
+        stream.name = self.name  # pyright: ignore[reportAttributeAccessIssue]
+        return stream
+
+
+def uploads_of(body: bytes, content_type: str, limits: Limits) -> list[Upload]:
+    """The files of a body that is not larger than allowed, at least one.
+
+    Refusal 400 for a body that is not what `content_type` says, 415 for one of another type, 422
+    for JSON that lacks something, 413 for too many images or pixels. Files that are no images pass.
+    """
+    if not body:
+        raise Refusal(400, "the request has no body: post an image")
+    kind, told = parse_options_header(content_type)
+    name = kind.decode("latin-1")
+    if not name or name == BYTES or name.startswith("image/"):
+        uploads = [Upload(STANDARD_INPUT, body)]
+    elif name == FORM:
+        uploads = _of_form(body, told.get(b"boundary", b""), limits)
+    elif name == JSON:
+        uploads = _of_json(body)
+    else:
+        raise Refusal(
+            415,
+            f"expected a Content-Type of image/..., {BYTES}, {FORM} or {JSON}, got {name[:100]}; "
+            "with curl: -F file=@crop.jpg",
+        )
+    check(uploads, limits)
+    return uploads
+
+
+def check(uploads: Sequence[Upload], limits: Limits) -> None:
+    """Refusal 413 if there are more images or pixels than allowed, before any is decoded."""
+    num_images = sum(1 if one.boxes is None else len(one.boxes) for one in uploads)
+    if num_images > limits.max_images:
+        raise Refusal(
+            413,
+            f"expected at most {limits.max_images} images or boxes in a request, got {num_images}: "
+            "post them apart",
+        )
+    num_pixels = num_box_pixels = 0
+    for upload in uploads:
+        width, height = upload.measured() or (0, 0)
+        if upload.boxes is None and width * height > limits.max_pixels:
+            raise Refusal(
+                413,
+                f"expected at most {limits.max_pixels} pixels, {upload.name} has "
+                f"{width} x {height}",
+            )
+        num_pixels += width * height
+        for box in upload.boxes or ():
+            # The part of the box that is on the page, which may lie on its side as yet.
+            num_box_pixels += min(max(box.width, 0) * max(box.height, 0), width * height)
+    for what, total in (("images", num_pixels), ("boxes", num_box_pixels)):
+        if total > limits.max_request_pixels:
+            raise Refusal(
+                413,
+                f"expected at most {limits.max_request_pixels} pixels in the {what} of a request, "
+                f"got {total}: make them smaller, or post them apart",
+            )
+
+
+def one_line(err: ValidationError) -> str:
+    """What is wrong first, and where, without what was sent."""
+    first, *others = err.errors(include_url=False, include_context=False, include_input=False)
+    return validation_line(first, len(others))
+
+
+def validation_line(first: Any, num_others: int) -> str:
+    """One line of the first error that pydantic tells, and how many more there are."""
+    where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body"))
+    more = f" (and {num_others} more)" if num_others else ""
+    return f"{where}: {first['msg']}{more}" if where else f"{first['msg']}{more}"
+
+
+def _of_json(body: bytes) -> list[Upload]:
+    try:
+        posted = PostedImages.model_validate_json(body)
+    except ValidationError as err:
+        is_json = all(one["type"] != "json_invalid" for one in err.errors(include_input=False))
+        raise Refusal(422 if is_json else 400, one_line(err)) from err
+    uploads = []
+    for number, image in enumerate(posted.images):
+        where = f"images.{number}.content"
+        try:
+            content = base64.b64decode("".join(image.content.split()), validate=True)
+        except (binascii.Error, ValueError) as err:
+            raise Refusal(422, f"{where}: expected base64, {err}") from err
+        if not content:
+            raise Refusal(422, f"{where}: it is empty")
+        boxes = None
+        if image.boxes is not None:
+            sides = ((one, map(round, (one.x, one.y, one.w, one.h))) for one in image.boxes)
+            boxes = tuple(Box(*places, id=one.id) for one, places in sides)
+        path = str(number + 1) if image.path is None else image.path
+        uploads.append(Upload(path, content, boxes))
+    return uploads
+
+
+class _Form:
+    """The files of a form, as its parser meets them; more than `max_files` are a Refusal."""
+
+    def __init__(self, max_files: int) -> None:
+        self.uploads: list[Upload] = []
+        self.is_whole = False
+        self._max_files = max_files
+        self._name = self._value = self._disposition = b""
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._begin,
+            "on_part_data": lambda data, start, end: self._parts.append(data[start:end]),
+            "on_part_end": self._end,
+            "on_header_field": self._take_name,
+            "on_header_value": self._take_value,
+            "on_header_end": self._end_header,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        self._name = self._value = self._disposition = b""
+        self._parts = []
+
+    def _take_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _take_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._name = self._value = b""
+
+    def _end(self) -> None:
+        _, told = parse_options_header(self._disposition)
+        field = told.get(b"name", b"").decode("utf-8", "backslashreplace")
+        if b"filename" not in told:
+            raise Refusal(422, f"expected files in the form, {field[:100]!r} is none")
+        if len(self.uploads) == self._max_files:
+            raise Refusal(
+                413, f"expected at most {self._max_files} images in a request: post them apart"
+            )
+        path = told[b"filename"].decode("utf-8", "backslashreplace")
+        self.uploads.append(Upload(path, b"".join(self._parts)))
+        self._parts = []
+
+    def _finish(self) -> None:
+        self.is_whole = True
+
+
+def _of_form(body: bytes, boundary: bytes, limits: Limits) -> list[Upload]:
+    if not boundary:
+        raise Refusal(400, f"{FORM} without a boundary in its Content-Type")
+    form = _Form(limits.max_images)
+    try:
+        parser = MultipartParser(boundary, form.callbacks())
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as err:
+        raise Refusal(400, f"the form is damaged: {err}") from err
+    if not form.is_whole:
+        raise Refusal(400, "the form is damaged: it ends before its last boundary")
+    if not form.uploads:
+        raise Refusal(422, "the form has no file: post at least one image")
+    return form.uploads

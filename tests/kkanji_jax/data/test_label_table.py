@@ -1,0 +1,46 @@
+"""A table of labels is read as it was meant, or refused with its line."""
+
+from pathlib import Path
+
+import pytest
+
+from kkanji_jax.data.label_table import Label, read_labels
+
+
+def read(tmp_path: Path, text: str) -> list[Label]:
+    table = tmp_path / "labels.csv"
+    table.write_text(text, encoding="utf-8")
+    return read_labels(table)
+
+
+def test_paths_boxes_and_characters_are_read(tmp_path: Path):
+    text = "\ufeffpath,box,character,note\np1.jpg,3 4 50 60,春,x\n"
+    text += "p1.jpg,'-2 0 9 9,U+590F,\n'=a.png,,夏,\n"
+    assert read(tmp_path, text) == [
+        Label("p1.jpg", "U+6625", (3, 4, 50, 60), 2),
+        Label("p1.jpg", "U+590F", (-2, 0, 9, 9), 3),
+        Label("=a.png", "U+590F", None, 4),
+    ]
+    assert [label.name for label in read(tmp_path, text)][::2] == ["p1.jpg#3,4,50,60", "=a.png"]
+
+
+def test_a_line_without_a_label_is_no_label(tmp_path: Path):
+    assert [each.line for each in read(tmp_path, "path,codepoint\na,\nb,U+6625\nc, \n")] == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "path,box,label\na,1 2 3,春\n",
+            "line 2: expected a box of four numbers, x y w h, got '1 2 3'",
+        ),
+        ("path,label\na,春\nb,春\na,夏\n", "line 4: a is labelled in line 2 already"),
+        ("path,label\na,春夏\n", "line 2: a code point is written"),
+        ("what,label\na,春\n", "expected a heading with path and codepoint"),
+    ],
+)
+def test_what_is_no_label_is_told_with_its_line(tmp_path: Path, text: str, expected: str):
+    with pytest.raises(ValueError, match="labels.csv") as told:
+        read(tmp_path, text)
+    assert expected in str(told.value)

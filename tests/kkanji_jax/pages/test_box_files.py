@@ -1,0 +1,303 @@
+"""Files of boxes as other programs write them: small ones of the real shape, written by us."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kkanji_jax.pages.box import Box, Canvas
+from kkanji_jax.pages.box_files import read_boxes
+
+LINE = "this box is {}, not one character: give boxes of single characters"
+CANVAS = "https://example.org/iiif/book1/canvas/p1"
+
+# ndlkotenocr-lite, src/ocr.py
+KOTEN_LITE = {
+    "contents": [
+        [
+            {
+                "boundingBox": [[3717, 738], [3717, 1270], [3902, 738], [3902, 1270]],
+                "id": 0,
+                "isVertical": "true",
+                "text": "春はあけぼの",
+                "isTextline": "true",
+                "confidence": 0.364,
+            },
+            {
+                "boundingBox": [[1971, 1910], [1971, 2048], [2061, 1910], [2061, 2048]],
+                "id": 6,
+                "isVertical": "true",
+                "text": "田",
+                "isTextline": "true",
+                "confidence": 0.32,
+            },
+        ]
+    ],
+    "imginfo": {
+        "img_width": 5120,
+        "img_height": 3680,
+        "img_path": "../scans/p1.png",
+        "img_name": "p1.png",
+    },
+}
+KOTEN_BOXES = [
+    Box(3717, 738, 185, 532, "0", "p1.png", trouble=LINE.format("a line of text of 6 characters")),
+    Box(1971, 1910, 90, 138, "6", "p1.png"),
+]
+# ndlkotenocr_cli, cli/core/inference.py: with add_info and without
+KOTEN_CLI = {"contents": KOTEN_LITE["contents"][0], "imginfo": {"img_width": 1, "img_height": 1}}
+UNNAMED = [box._replace(image="") for box in KOTEN_BOXES]
+
+KOTEN_XML = """<OCRDATASET>
+<PAGE IMAGENAME="p1.png" WIDTH="5120" HEIGHT="3680">
+  <TEXTBLOCK CONF="0.9"><SHAPE><POLYGON POINTS="1,1,2,1,2,2" /></SHAPE>
+  <LINE TYPE="本文" X="3717" Y="738" WIDTH="185" HEIGHT="532" CONF="0.364" ORDER="0"
+   STRING="春はあけぼの" />
+  </TEXTBLOCK>
+  <LINE TYPE="本文" X="1971" Y="1910" WIDTH="90" HEIGHT="138" CONF="0.320" ORDER="6" STRING="田" />
+  <BLOCK TYPE="図版" X="1" Y="1" WIDTH="9" HEIGHT="9" CONF="0.9"></BLOCK>
+  </PAGE>
+</OCRDATASET>"""
+
+# ndlkotenocr-lite, src/tools/ndlkoten2tei.py
+KOTEN_TEI = """<?xml version="1.0" encoding="UTF-8"?>
+<TEI xmlns="http://www.tei-c.org/ns/1.0"><teiHeader/>
+ <facsimile><surface><graphic url="../my%20scans/p1.png" width="5120px" height="3680px" />
+  <zone xml:id="L0000_000" ulx="3717" uly="738" lrx="3902" lry="1270" />
+  <zone xml:id="L0000_006" ulx="1971" uly="1910" lrx="2061" lry="2048" /></surface></facsimile>
+ <text><body><p>
+  <pb n="p1.png" facs="#p1.png" />
+  <lb n="0" facs="#L0000_000" />春はあけぼの
+  <lb n="6" facs="#L0000_006" />田</p></body></text></TEI>"""
+
+PAGE_XML = """<?xml version="1.0" encoding="UTF-8"?>
+<PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15">
+ <Metadata><Creator>x</Creator></Metadata>
+ <Page imageFilename="images\\p1.jpg" imageWidth="900" imageHeight="900">
+  <ReadingOrder><OrderedGroup id="g"><RegionRefIndexed index="1" regionRef="left"/>
+   <RegionRefIndexed index="0" regionRef="right"/></OrderedGroup></ReadingOrder>
+  <TextRegion id="left"><Coords points="0,0 90,0 90,900 0,900"/>
+   <TextLine id="l2"><Coords points="10,10 60,10 60,300"/>
+    <TextEquiv><Unicode>あけぼの</Unicode></TextEquiv></TextLine></TextRegion>
+  <TextRegion id="right"><Coords points="100,0 190,0 190,900 100,900"/>
+   <TextLine id="l1"><Coords points="100,0 190,0 190,900"/>
+    <Word id="w1"><Coords points="100,0 190,0 190,200"/>
+     <Glyph id="g1"><Coords points="100,0 190,2 188,80 101,81"/>
+      <TextEquiv conf="0.9"><Unicode>春</Unicode></TextEquiv></Glyph>
+     <Glyph id="g2"><Coords points="100,90 190,90 190,180"/></Glyph></Word>
+    <Word id="w2"><Coords points="100,200 180.4,200 180.4,290"/>
+     <TextEquiv index="1"><Unicode>けり</Unicode></TextEquiv>
+     <TextEquiv index="0"><Unicode>鳧</Unicode></TextEquiv></Word>
+   </TextLine></TextRegion>
+ </Page></PcGts>"""
+PAGE_BOXES = [
+    Box(100, 0, 90, 81, "g1", "p1.jpg", "l1"),
+    Box(100, 90, 90, 90, "g2", "p1.jpg", "l1"),
+    Box(100, 200, 80, 90, "w2", "p1.jpg", "l1"),
+    Box(10, 10, 50, 290, "l2", "p1.jpg", "l2", LINE.format("a line of text of 4 characters")),
+]
+OLD_PAGE_XML = """<PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2010-03-19">
+<Page imageFilename="p1.tif" imageWidth="9" imageHeight="9"><TextRegion id="r1"><Coords>
+<Point x="1" y="2"/><Point x="11" y="2"/><Point x="11" y="22"/></Coords></TextRegion></Page>
+</PcGts>"""
+
+ANNOTATION_PAGE = {
+    "@context": "http://iiif.io/api/presentation/3/context.json",
+    "id": "https://example.org/anno/p1",
+    "type": "AnnotationPage",
+    "items": [
+        {
+            "id": "https://example.org/anno/1",
+            "type": "Annotation",
+            "motivation": "supplementing",
+            "body": {"type": "TextualBody", "value": "春", "format": "text/plain"},
+            "target": f"{CANVAS}#xywh=265,661,126,123",
+        },
+        {
+            "id": "https://example.org/anno/2",
+            "type": "Annotation",
+            "motivation": ["supplementing"],
+            "body": [{"type": "TextualBody", "value": "<p>はあけ</p>", "format": "text/html"}],
+            "target": {
+                "type": "SpecificResource",
+                "source": {"id": CANVAS, "type": "Canvas"},
+                "selector": {
+                    "type": "FragmentSelector",
+                    "conformsTo": "http://www.w3.org/TR/media-frags/",
+                    "value": "xywh=pixel:1.5,2,30,40",
+                },
+            },
+        },
+        {
+            "id": "https://example.org/anno/3",
+            "type": "Annotation",
+            "motivation": "commenting",
+            "body": {"type": "TextualBody", "value": "is this a す?"},
+            "target": {"type": "Canvas", "id": f"{CANVAS}#xywh=5,6,7,8"},
+        },
+        {"id": "whole", "type": "Annotation", "motivation": "commenting", "target": CANVAS},
+    ],
+}
+ANNOTATED = [
+    Box(265, 661, 126, 123, "https://example.org/anno/1", CANVAS),
+    Box(
+        *(2, 2, 30, 40, "https://example.org/anno/2", CANVAS),
+        trouble=LINE.format("a line of text of 3 characters"),
+    ),
+    Box(5, 6, 7, 8, "https://example.org/anno/3", CANVAS),
+]
+ANNOTATION_LIST = {
+    "@context": "http://iiif.io/api/presentation/2/context.json",
+    "@id": "https://example.org/list/p1",
+    "@type": "sc:AnnotationList",
+    "resources": [
+        {
+            "@id": "a",
+            "@type": "oa:Annotation",
+            "motivation": "sc:painting",
+            "resource": {"@type": "cnt:ContentAsText", "format": "text/plain", "chars": "春"},
+            "on": f"{CANVAS}#xywh=1894,120,236,438",
+        },
+        {
+            "@type": "oa:Annotation",
+            "motivation": ["oa:commenting"],
+            "resource": [{"@type": "dctypes:Text", "chars": "<p>?</p>", "format": "text/html"}],
+            "on": [
+                {
+                    "@type": "oa:SpecificResource",
+                    "full": CANVAS,
+                    "selector": {
+                        "@type": "oa:Choice",
+                        "default": {"@type": "oa:FragmentSelector", "value": "xywh=1,2,3,4"},
+                        "item": {"@type": "oa:SvgSelector", "value": "<svg/>"},
+                    },
+                }
+            ],
+        },
+    ],
+}
+LISTED = [Box(1894, 120, 236, 438, "a", CANVAS), Box(1, 2, 3, 4, "", CANVAS)]
+
+READ: dict[str, tuple[Any, list[Box]]] = {
+    "Koten-OCR lite": (KOTEN_LITE, KOTEN_BOXES),
+    "Koten-OCR with add_info": (KOTEN_CLI, UNNAMED),
+    "Koten-OCR without it": ([KOTEN_CLI["contents"]], UNNAMED),
+    "Koten-OCR's XML": (KOTEN_XML, KOTEN_BOXES),
+    "Koten-OCR's TEI": (
+        KOTEN_TEI,
+        [
+            box._replace(id=name)
+            for box, name in zip(KOTEN_BOXES, ("L0000_000", "L0000_006"), strict=True)
+        ],
+    ),
+    "PAGE": (PAGE_XML, PAGE_BOXES),
+    "PAGE without an order": (
+        PAGE_XML.replace('<RegionRefIndexed index="1" regionRef="left"/>', ""),
+        [box._replace(line="") for box in [PAGE_BOXES[3], *PAGE_BOXES[:3]]],
+    ),
+    "PAGE of 2010": (
+        OLD_PAGE_XML,
+        [Box(1, 2, 10, 20, "r1", "p1.tif", trouble=LINE.format("a region of text"))],
+    ),
+    "IIIF 3": (ANNOTATION_PAGE, ANNOTATED),
+    "IIIF 3, in a manifest": (
+        {
+            "id": "m",
+            "type": "Manifest",
+            "items": [{"id": CANVAS, "type": "Canvas", "annotations": [ANNOTATION_PAGE]}],
+        },
+        ANNOTATED,
+    ),
+    "IIIF 2": (ANNOTATION_LIST, LISTED),
+    "bare annotations": (ANNOTATION_LIST["resources"], LISTED),
+    "CSV with lines": (
+        "x,y,w,h,line\n1,2,3,4,a\n5,6,7,8,b\n",
+        [Box(1, 2, 3, 4, line="a"), Box(5, 6, 7, 8, line="b")],
+    ),
+}
+
+
+def _written(content: Any, folder: Path) -> Path:
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    (folder / "boxes").write_text(text, encoding="utf-8")
+    return folder / "boxes"
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_other_programs_write_is_read_by_its_content(name: str, tmp_path: Path):
+    content, expected = READ[name]
+    assert read_boxes(_written(content, tmp_path)) == expected
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "ALTO": ("<alto><Layout/></alto>", "is XML of <alto>, expected OCRDATASET"),
+    "broken XML": ("<PcGts><Page></PcGts>", "it is no XML: mismatched tag: line 1"),
+    "entities": (
+        '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]><OCRDATASET>&b;</OCRDATASET>',
+        "it has a document type",
+    ),
+    "a file by an entity": (
+        '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><OCRDATASET>&a;</OCRDATASET>',
+        "it has a document type",
+    ),
+    "JSON of another program": (
+        {"shapes": [], "version": 5},
+        "is JSON with shapes, version, of no",
+    ),
+    "a line without a width": (
+        KOTEN_XML.replace('WIDTH="90"', ""),
+        "line 1 of page p1.png: expected a number for WIDTH",
+    ),
+    "two numbers for a polygon": (
+        PAGE_XML.replace("100,90 190,90", "100 90"),
+        "Glyph g2: expected points as x,y x,y",
+    ),
+    "no outline": (
+        PAGE_XML.replace('<Coords points="100,90 190,90 190,180"/>', ""),
+        "Glyph g2: expected points of an outline",
+    ),
+    "a zone without corners": (KOTEN_TEI.replace('lry="1270"', ""), "zone L0000_000: expected a"),
+    "boundingBox of words": (
+        {"contents": [{"boundingBox": "1 2 3 4", "text": "春"}]},
+        "line 0: expected a boundingBox of points",
+    ),
+    "per cent": (
+        {"type": "Annotation", "target": f"{CANVAS}#xywh=percent:1,2,3,4"},
+        "annotation 0: expected a number for x, got 'percent:1'",
+    ),
+    "an outline in SVG": (
+        {
+            "type": "Annotation",
+            "target": {"source": CANVAS, "selector": {"type": "SvgSelector", "value": "<svg/>"}},
+        },
+        "annotation 0: expected a region of xywh=x,y,width,height in pixels",
+    ),
+    "annotations elsewhere": (
+        {
+            "type": "Manifest",
+            "items": [{"type": "Canvas", "annotations": [{"id": "L1", "type": "AnnotationPage"}]}],
+        },
+        "has no annotations in it: save its list L1",
+    ),
+    "no boxes": ({"type": "AnnotationPage", "items": []}, "no boxes in"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_used_is_said_in_one_line(name: str, tmp_path: Path):
+    content, expected = REFUSED[name]
+    with pytest.raises(ValueError) as told:
+        read_boxes(_written(content, tmp_path))
+    assert expected in str(told.value)
+    assert str(tmp_path / "boxes") in str(told.value) and "\n" not in str(told.value)
+
+
+def test_deep_json_is_refused_and_not_a_crash(tmp_path: Path):
+    with pytest.raises(ValueError, match="is no JSON"):
+        read_boxes(_written("[" * 100_000, tmp_path))
+
+
+def test_a_box_on_a_canvas_lies_on_the_same_place_of_its_picture():
+    canvas = Canvas("c", 1000, 500)
+    assert canvas.in_pixels(Box(10, 20, 30, 40, "a"), 2000, 1500) == Box(20, 60, 60, 120, "a")
