@@ -15,6 +15,8 @@ from data_tools.write.assemble import Outcome, assemble, assemble_slice, parse_s
 from kkanji_jax import cli
 from kkanji_jax.augment.policy import POLICIES
 
+RAY = "ray"  # of --engine: what works, rather than what augments
+
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
@@ -76,10 +78,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add(
         "--engine",
-        choices=ENGINES,
+        choices=(*ENGINES, RAY),
         default="device",
-        help="what augments them: the JAX code of training, or albumentations",
+        help="what augments them: the JAX code of training, or albumentations; ray: the former, "
+        "and all work is done by the nodes of a Ray cluster (docs/scaling.md)",
     )
+    add("--address", metavar="A", help="of a Ray cluster (default: RAY_ADDRESS, or this machine)")
     add(
         "--pool-official",
         action="append",
@@ -151,11 +155,19 @@ def build(args: argparse.Namespace) -> None:
         min_images=args.min_images,
         per_class=args.per_class,
         policy=args.policy,
-        engine=args.engine,
+        engine="device" if args.engine == RAY else args.engine,
         pool_official=tuple(sorted(set(args.pool_official))),
         skip_bad=args.skip_bad,
         seed=args.seed,
     )
+    source, out, workers = args.source, args.out, args.workers
+    if args.engine == RAY:
+        if args.shards:
+            raise ValueError("--engine ray writes all shards: leave out --shards")
+        from data_tools.ray_workers import RayWorkers
+
+        source, out = source.absolute(), out.absolute()  # a node has a working folder of its own
+        workers = RayWorkers(args.address, args.workers)
     with cli.Progress() as progress:
         if args.shards:
             made = assemble_slice(
@@ -174,11 +186,11 @@ def build(args: argparse.Namespace) -> None:
             )
             return
         outcome = assemble(
-            args.source,
-            args.out,
+            source,
+            out,
             options,
             finish=args.finish,
-            workers=args.workers,
+            workers=workers,
             report=progress,
             say=_say,
         )

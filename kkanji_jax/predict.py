@@ -10,6 +10,7 @@ unclear where ink and paper cannot be told apart.
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -52,14 +53,15 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="image, folder of images, -, or IIIF: address of an image or manifest, file of such",
+        help="image, folder of images, -, or IIIF: address of an image or manifest, file of such; "
+        "with --engine ray also *.tar, *.parquet, s3://, gs://",
     )
     add("--model", metavar="M", help="folder of a run, or a bundle (default: the package's)")
     add(
         "--backend",
         choices=("jax", "onnx"),
-        default="jax",
-        help="onnx is the quicker one on a CPU, and needs onnxruntime",
+        help="onnx is the quicker one on a CPU, and needs onnxruntime (default: jax; with --engine "
+        "ray onnx, or jax on GPUs)",
     )
     add("--weights", choices=("ema", "raw"), help="default: ema where the run kept an average")
     add("--top-k", type=int, default=5, metavar="K", help="candidates an image")
@@ -119,6 +121,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--out", type=Path, metavar="FILE", help="default: standard output")
     add("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")
+    add(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: on a cluster, to a folder of Parquet files --out (docs/scaling.md)",
+    )
+    add("--address", metavar="A", help="of a Ray cluster (default: RAY_ADDRESS, or this machine)")
+    add("--workers", type=int, metavar="N", help="on the cluster (default: all it has room for)")
+    add("--cpus", type=int, default=1, metavar="N", help="of a cluster for each worker")
+    add("--per-gpu", type=int, default=0, metavar="N", help="workers that share a cluster's GPU")
+    add("--partition", type=int, default=4096, metavar="N", help="images in a file of a cluster")
     return parser
 
 
@@ -216,7 +229,7 @@ def _identity(
     index = options.index
     told = {
         "model": recogniser.digest,
-        "--backend": args.backend,
+        "--backend": args.backend or "jax",
         "--top-k": args.top_k,
         "--chars": None if options.characters is None else "".join(sorted(options.characters)),
         "--min-probability": args.min_probability,
@@ -236,6 +249,8 @@ def predict(args: argparse.Namespace) -> int:
     """Writes the rows; returns how many images could not be read."""
     _check(args)
     passed_over: Counter[str] = Counter()
+    if args.engine == "ray":
+        return _predict_on_cluster(args, passed_over)
     found = find_images(args.paths, passed_over, args.base_url)
     begin = list(itertools.islice(found, 2))
     if len(begin) == 1 and begin[0].error:
@@ -251,7 +266,7 @@ def predict(args: argparse.Namespace) -> int:
 
     from kkanji_jax.inference.recogniser import load
 
-    recogniser = load(args.model, weights=args.weights, backend=args.backend)
+    recogniser = load(args.model, weights=args.weights, backend=args.backend or "jax")
     options, sheet = _row_options(args, recogniser), None
     if args.show_steps:
         from kkanji_jax.inference.steps_sheet import StepsSheet
@@ -312,6 +327,46 @@ def predict(args: argparse.Namespace) -> int:
     return watch.tally.num_errors
 
 
+def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> int:
+    """`predict` with --engine ray."""
+    if args.out is None:
+        raise ValueError("--engine ray writes a folder of Parquet files: give --out DIR")
+    if args.format in TRANSCRIPTS:
+        raise ValueError(f"--engine ray writes rows: leave out --format {args.format}")
+    for flag in ("annotate", "show_steps", "bom"):
+        if getattr(args, flag):
+            raise ValueError(f"--{flag.replace('_', '-')} is not for --engine ray: leave it out")
+    for flag, least in (("workers", 1), ("cpus", 1), ("per_gpu", 0)):
+        value = getattr(args, flag)
+        if value is not None and value < least:
+            raise ValueError(f"expected a --{flag.replace('_', '-')} of {least} or more")
+    from kkanji_jax.cluster.reading import Request, read_archive
+    from kkanji_jax.cluster.work import load_same
+    from kkanji_jax.cluster.workers import Resources
+    from kkanji_jax.inference.recogniser import load
+    from kkanji_jax.pages.box_files import read_boxes
+
+    args.backend = args.backend or ("jax" if args.per_gpu else "onnx")
+    model = os.path.abspath(args.model) if args.model else None
+    recogniser = load(model, weights=args.weights, backend=args.backend)
+    options = _row_options(args, recogniser)
+    identity = _identity(args, recogniser, options)
+    request = Request(
+        args.paths,
+        args.out,
+        {name: value for name, value in identity.items() if name not in ("--format", "--bom")},
+        functools.partial(load_same, model, args.weights, args.backend, recogniser.digest),
+        options,
+        read_boxes(args.boxes) if args.boxes else None,
+        args.partition,
+    )
+    resources = Resources(args.address, args.workers, args.cpus, args.per_gpu)
+    with _terminable(), cli.Progress() as progress:
+        tally = read_archive(request, resources, passed_over, progress)
+    _tell(tally, passed_over)
+    return tally.num_errors
+
+
 def _about(recogniser: "Recogniser") -> dict[str, str]:
     """Who reads, as a transcript tells it; ValueError for a model without verdicts."""
     if recogniser.accuracy_of("accept") is None:
@@ -362,7 +417,6 @@ def _tell(tally: Tally, passed_over: Counter[str]) -> None:
     for count, what in (
         (tally.num_errors, "could not be read"),
         (tally.num_blank, "have no ink"),
-        (tally.num_unclear, "are unclear: their ink and paper cannot be told apart"),
         (tally.num_unclear, "are unclear: their ink and paper cannot be told apart"),
         (tally.num_several, "seem to hold several characters: cut them apart, or use --boxes"),
     ):

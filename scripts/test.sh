@@ -12,7 +12,7 @@ marks="not slow and not gpu"
 extras="dev,bench"
 for argument in "$@"; do
     case "$argument" in
-        --slow) marks="not gpu"; extras="$extras,wasm" ;;
+        --slow) marks="not gpu"; extras="$extras,wasm,ray" ;;
         *) echo "usage: bash scripts/test.sh [--slow]" >&2; exit 2 ;;
     esac
 done

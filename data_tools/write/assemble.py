@@ -198,13 +198,17 @@ def _start(
     return options, planned, is_there
 
 
+def _as_workers(workers: int | Workers) -> Workers:
+    return Workers(workers) if isinstance(workers, int) else workers
+
+
 def assemble(
     source: Path,
     out: Path,
     options: Options,
     *,
     finish: bool = False,
-    workers: int = 1,
+    workers: int | Workers = 1,
     report: Report = say_nothing,
     say: Say = lambda line: None,
 ) -> Outcome:
@@ -212,9 +216,10 @@ def assemble(
 
     With `finish` all shards must exist, and only the rest is written. The files depend on the
     source and the options, not on `workers`. Refuses bad input before anything is written, and an
-    `out` that holds anything else. `say` is called with lines to print.
+    `out` that holds anything else. `say` is called with lines to print. `workers` are their number,
+    or workers of another kind, which end with the build.
     """
-    with Workers(workers) as pool:
+    with _as_workers(workers) as pool:
         options, planned, is_there = _start(source, out, options, pool, report, say)
         if is_there:
             return Outcome(load_manifest(out), planned.audit, 0, is_new=False)
@@ -246,7 +251,7 @@ def assemble_slice(
     options: Options,
     chosen: tuple[int, int],
     *,
-    workers: int = 1,
+    workers: int | Workers = 1,
     report: Report = say_nothing,
     say: Say = lambda line: None,
 ) -> SliceOutcome:
@@ -255,7 +260,7 @@ def assemble_slice(
     Shards are counted over all splits. Numbers beyond the last shard are no error, so that a
     cluster's job array may be too long. `assemble` with `finish` completes the dataset.
     """
-    with Workers(workers) as pool:
+    with _as_workers(workers) as pool:
         options, planned, is_there = _start(source, out, options, pool, report, say)
         prepared = _prepare(options, planned)
         spans = prepared.spans[chosen[0] : chosen[1]]

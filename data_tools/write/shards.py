@@ -1,6 +1,7 @@
 """Writes examples as shards: ArrayRecord files whose bytes depend only on the examples."""
 
 import hashlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -107,7 +108,8 @@ def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
     path = out / work.file
-    unfinished = build_state.unfinished_path(path, owner)
+    # On a cluster, a task that is done again must not meet the one that was given up.
+    unfinished = build_state.unfinished_path(path, f"{secrets.token_hex(8)}.{owner}")
     records_sha256, num_records = hashlib.sha256(), 0
     with build_state.naming_in_errors(path):
         writer = ArrayRecordWriter(str(unfinished), WRITER_OPTIONS)

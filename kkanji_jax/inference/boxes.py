@@ -73,40 +73,47 @@ def cut_out(picture: UInt8[np.ndarray, "h w *c"], box: Box) -> UInt8[np.ndarray,
 def crops_of(pages: Iterable[ImageInput], boxes: Sequence[Box]) -> Iterator[ImageInput]:
     """Each page's boxes as images, page after page; what cannot be cut out, with its error.
 
-    A box that reaches over the page's edge is cut there; one wholly outside is an error. Boxes of
-    pages that did not come are errors, at the end. One page is in memory at a time.
+    Boxes of pages that did not come are errors, at the end. One page is in memory at a time.
+    """
+    by_page = BoxesByPage(boxes)
+    for page in pages:
+        # Also where the page has an error: its boxes have none of their own.
+        own = by_page.of(page.path, page.names)
+        yield from crops_of_page(page, own)
+    for box, error in by_page.unmet():
+        yield ImageInput(box.image, error, box.id, (box.left, box.top, box.width, box.height))
+
+
+def crops_of_page(page: ImageInput, own: Sequence[Box]) -> Iterator[ImageInput]:
+    """A page's boxes as images; one error where the page cannot be read, or has no box.
+
+    A box that reaches over the page's edge is cut there; one wholly outside is an error.
     """
     from kkanji_jax.glyphs.image_files import load_picture
 
-    by_page = BoxesByPage(boxes)
-    for page in pages:
-        if page.error:
-            by_page.of(page.path, page.names)  # its boxes have no error of their own
-            yield page
-            continue
-        own = by_page.of(page.path, page.names)
-        if not own:
-            yield ImageInput(page.path, "the file of boxes has none for this page")
-            continue
-        try:
-            picture = load_picture(page.source(), max_pixels=MAX_PAGE_PIXELS)
-        except (ValueError, OSError) as err:
-            yield ImageInput(page.path, " ".join(str(err).split()))
-            continue
-        height, width = picture.shape[:2]
-        for box in own:
-            if page.canvas is not None and box.image == page.canvas.id:
-                box = page.canvas.in_pixels(box, width, height)
-            place = (box.left, box.top, box.width, box.height)
-            image = None
-            error = box.trouble
-            if not error:
-                try:
-                    image = cut_out(picture, box)
-                except ValueError as err:
-                    error = str(err)
-            yield ImageInput(
-                page.path, error, box.id, place, image, line=box.line, page_size=(width, height)
-            )
-    for box, error in by_page.unmet():
-        yield ImageInput(box.image, error, box.id, (box.left, box.top, box.width, box.height))
+    if page.error:
+        yield page
+        return
+    if not own:
+        yield ImageInput(page.path, "the file of boxes has none for this page")
+        return
+    try:
+        picture = load_picture(page.source(), max_pixels=MAX_PAGE_PIXELS)
+    except (ValueError, OSError) as err:
+        yield ImageInput(page.path, " ".join(str(err).split()))
+        return
+    height, width = picture.shape[:2]
+    for box in own:
+        if page.canvas is not None and box.image == page.canvas.id:
+            box = page.canvas.in_pixels(box, width, height)
+        place = (box.left, box.top, box.width, box.height)
+        image = None
+        error = box.trouble
+        if not error:
+            try:
+                image = cut_out(picture, box)
+            except ValueError as err:
+                error = str(err)
+        yield ImageInput(
+            page.path, error, box.id, place, image, line=box.line, page_size=(width, height)
+        )

@@ -1,11 +1,12 @@
 """What there is to read: files, folders, pages of PDF files, standard input."""
 
+import heapq
 import io
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.inference.documents import HEIF_SUFFIXES, PDF_SUFFIX, open_heif, pages_of_pdf
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 MAX_INPUT_BYTES = 200_000_000  # of standard input, which is held in memory
+MOST_LISTED = 500_000  # entries of one folder that are held in memory
 USER_AGENT = "kkanji_jax (reads single characters; one request at a time)"
 _PDF_PAGE = re.compile(r"(.+\.pdf)#([1-9]\d*)", re.IGNORECASE | re.DOTALL)
 
@@ -67,12 +69,30 @@ def find_images(
     passed_over = Counter() if passed_over is None else passed_over
     web = _Web(base_url)
     for path in paths:
+        if path != STANDARD_INPUT and web.has(path):
+            yield from web.pages(path)
+            continue
+        for item in find_files([path], passed_over):
+            yield from images_in(item)
+
+
+def find_files(
+    paths: Iterable[str],
+    passed_over: Counter[str] | None = None,
+    *,
+    is_wanted: "Callable[[str], bool] | None" = None,
+) -> Iterator[ImageInput]:
+    """What `find_images` finds before it opens anything: a PDF file is one item, as is any other.
+
+    `is_wanted` tells by its name whether a file in a folder is read (default: `is_image_name`).
+    """
+    passed_over = Counter() if passed_over is None else passed_over
+    is_wanted = is_wanted or is_image_name
+    for path in paths:
         if path == STANDARD_INPUT:
             yield _standard_input()
-        elif web.has(path):
-            yield from web.pages(path)
         elif os.path.isdir(path):
-            inside = _walk(path, passed_over)
+            inside = _walk(path, passed_over, is_wanted)
             first = next(inside, None)
             if first is None:
                 told = f" (but {told_counts(passed_over)})" if passed_over else ""
@@ -80,13 +100,22 @@ def find_images(
                 continue
             yield first
             yield from inside
-        elif os.path.isfile(path):
-            yield from _images_of(path)
-        elif (page := _PDF_PAGE.fullmatch(path)) and os.path.isfile(page[1]):
-            yield from pages_of(page[1], int(page[2]))
+        elif os.path.isfile(path) or ((pdf := pdf_of(path)) and os.path.isfile(pdf)):
+            yield ImageInput(path)
         else:
             is_there = os.path.lexists(path)
             yield ImageInput(path, "neither a file nor a folder" if is_there else "no such file")
+
+
+def images_in(item: ImageInput) -> Iterator[ImageInput]:
+    """The images of a file that `find_files` found: those of a PDF are its pages."""
+    page = None if item.error or item.image is not None else _PDF_PAGE.fullmatch(item.path)
+    if item.error or item.image is not None:
+        yield item
+    elif page and not os.path.lexists(item.path):
+        yield from pages_of(page[1], int(page[2]))
+    else:
+        yield from _images_of(item.path)
 
 
 def told_counts(counts: Counter[str]) -> str:
@@ -186,24 +215,44 @@ def pdf_of(path: str) -> str | None:
     return page[1] if page else None
 
 
-def _walk(folder: str, passed_over: Counter[str]) -> Iterator[ImageInput]:
-    try:
+def entries_in_order(folder: str, most: int = MOST_LISTED) -> "Iterator[os.DirEntry[str]]":
+    """The entries of a folder in the order of their names, `most` of them in memory at a time.
+
+    A folder of more is listed again for each `most`. OSError if it cannot be listed.
+    """
+    last = ""
+    while True:
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as err:
-        yield ImageInput(folder, f"cannot list this folder: {err.strerror}")
-        return
-    for entry in entries:
+            later = (entry for entry in listing if entry.name > last)
+            block = heapq.nsmallest(most, later, key=lambda entry: entry.name)
+        yield from block
+        if len(block) < most:
+            return
+        last = block[-1].name
+
+
+def _walk(
+    folder: str, passed_over: Counter[str], is_wanted: Callable[[str], bool]
+) -> Iterator[ImageInput]:
+    entries = entries_in_order(folder)
+    while True:
+        try:
+            entry = next(entries, None)
+        except OSError as err:
+            yield ImageInput(folder, f"cannot list this folder: {err.strerror}")
+            return
+        if entry is None:
+            return
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, passed_over)
+            yield from _walk(entry.path, passed_over, is_wanted)
         elif entry.is_dir():
             passed_over["links to folders"] += 1
-        elif not is_image_name(entry.name):
+        elif not is_wanted(entry.name):
             passed_over[_suffix(entry.name) or "without a suffix"] += 1
         elif entry.is_file():
-            yield from _images_of(entry.path)
+            yield ImageInput(entry.path)
         else:
             is_link = entry.is_symlink() and not os.path.exists(entry.path)
             yield ImageInput(entry.path, "a link to nothing" if is_link else "not a file")

@@ -1,6 +1,7 @@
 """The network run by ONNX Runtime: no compilation, and JAX need not be installed."""
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,13 @@ class OnnxBackend:
 
 
 def _num_cores() -> int:
-    """The cores that this process may use."""
+    """The cores that this process may use; OMP_NUM_THREADS, as a cluster sets it, if it is less."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(told) if told.isascii() and told.isdigit() and int(told) else sys.maxsize
+    return min(most, _num_allowed())
+
+
+def _num_allowed() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

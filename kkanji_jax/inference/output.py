@@ -54,7 +54,7 @@ class RowFormat(NamedTuple):
         if self.name == "csv":
             cells = map(str, _cells(row))
             return _csv_line(map(_no_formula, cells) if self.is_for_excel else cells)
-        text = json.dumps(_object(row), ensure_ascii=False)
+        text = json.dumps(object_of(row), ensure_ascii=False)
         if self.name == "jsonl":
             return f"{text}\n"
         return f"[\n{text}" if is_first else f",\n{text}"
@@ -109,7 +109,8 @@ def _cells(row: Row) -> list[Any]:
     return ["" if cell is None else cell for cell in cells]
 
 
-def _object(row: Row) -> dict[str, Any]:
+def object_of(row: Row) -> dict[str, Any]:
+    """A row as JSON has it."""
     content = row._asdict()
     content["variants"] = [
         {"character": form.character, "codepoint": form.codepoint, "relation": form.relation}

@@ -1,0 +1,72 @@
+"""The workers of a build on a Ray cluster: the same functions of the same items, as Ray's tasks."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from data_tools.workers import Item, Result, Workers
+from kkanji_jax.ray_cluster import connected
+
+RETRIES = 5  # of a task whose worker or node dies
+
+
+class RayWorkers(Workers):
+    """As many tasks at a time as the cluster has CPUs, each on one; a context.
+
+    A task is a function of what it is given, so one whose worker dies is done again elsewhere.
+    `address` is that of `ray_cluster.connected`; `num_cpus` are those of a cluster started here.
+    Every node must see the folders that are read and written, under the same paths.
+    """
+
+    def __init__(self, address: str | None = None, num_cpus: int | None = None) -> None:
+        super().__init__(1)  # no processes of its own
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(connected(address, num_cpus))
+        import ray  # pyright: ignore[reportMissingImports]
+
+        self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
+
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        most: int,
+        in_order: bool = True,
+    ) -> Iterator[Result]:
+        """As `Workers.map`; OSError if a task's worker is killed more than RETRIES times."""
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
+
+        task: Any = ray.remote(_called).options(num_cpus=1, max_retries=RETRIES)
+        shared = ray.put(function)
+        start = partial(task.remote, shared)
+        pending: list[Any] = []
+
+        def take() -> Result:
+            first = pending[0] if in_order else ray.wait(pending, num_returns=1)[0][0]
+            pending.remove(first)
+            try:
+                return ray.get(first)
+            except RayTaskError as err:
+                raise err.cause from None
+            except RayError as err:
+                raise OSError(
+                    f"workers were killed {RETRIES + 1} times at one task, perhaps for memory: the "
+                    "same command again goes on where this one stopped"
+                ) from err
+
+        for item in items:
+            pending.append(start(item))
+            if len(pending) >= most:
+                yield take()
+        while pending:
+            yield take()
+
+
+def _called(function: Callable[[Item], Result], item: Item) -> Result:
+    return function(item)

@@ -1,0 +1,105 @@
+"""`predict --engine ray`: an archive of any size becomes a Parquet dataset of its rows."""
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kkanji_jax.cli import Report, say_nothing
+from kkanji_jax.cluster.partitions import PARTITION_IMAGES, Partition, partitions_of
+from kkanji_jax.cluster.rows_folder import RowsFolder
+from kkanji_jax.cluster.stores import is_uri
+from kkanji_jax.cluster.units import Unit, list_pages, list_units
+from kkanji_jax.cluster.work import Attempt, Job
+from kkanji_jax.cluster.workers import Resources, read_all
+from kkanji_jax.inference.inputs import STANDARD_INPUT
+from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.ray_cluster import connected
+
+if TYPE_CHECKING:
+    from kkanji_jax.inference.recogniser import Recogniser
+    from kkanji_jax.pages.box import Box
+
+
+class Request(NamedTuple):
+    """What is to be read, and how; `boxes` are those of pages, None for single characters."""
+
+    sources: Sequence[str]
+    out: Path
+    identity: Mapping[str, str]  # all that decides about rows, besides the sources
+    load: "Callable[[], Recogniser]"
+    options: RowOptions
+    boxes: "Sequence[Box] | None" = None
+    partition_images: int = PARTITION_IMAGES
+
+
+def read_archive(
+    request: Request,
+    resources: Resources,
+    passed_over: Counter[str],
+    report: Report = say_nothing,
+) -> Tally:
+    """Reads all that is not read yet, and writes the manifest; the tally is of everything.
+
+    The same request for the same folder goes on from the partitions that are there. ValueError for
+    a request that cannot be met, OSError if rows cannot be written.
+    """
+    _check(request)
+    identity = {
+        **request.identity,
+        "sources": "\n".join(request.sources),
+        "--partition": str(request.partition_images),
+    }
+    out = request.out.absolute()
+    job = Job(out, request.load, request.options, os.getcwd())
+    with RowsFolder(out, identity) as folder:
+        partitions = partitions_of(_units(request, passed_over), request.partition_images)
+        counted = _Counted(partitions)
+        missing = (Attempt(each) for each in counted if not folder.has(each))
+        first = next(missing, None)
+        if first is not None:
+            cpus = (resources.num_workers or 0) * resources.cpus
+            with connected(resources.address, cpus or None):
+                report("images", folder.tally.num_images, None)
+                for written in read_all(itertools.chain([first], missing), job, resources):
+                    folder.add(written)
+                    report("images", folder.tally.num_images, None)
+        folder.finish(counted.num_seen, passed_over)
+        return folder.tally
+
+
+def _units(request: Request, passed_over: Counter[str]) -> Iterator[Unit]:
+    if request.boxes is None:
+        return list_units(request.sources, passed_over)
+    return list_pages(request.sources, request.boxes, passed_over)
+
+
+class _Counted:
+    """Partitions as they pass."""
+
+    def __init__(self, partitions: Iterator[Partition]) -> None:
+        self._partitions, self.num_seen = partitions, 0
+
+    def __iter__(self) -> Iterator[Partition]:
+        for partition in self._partitions:
+            self.num_seen += 1
+            yield partition
+
+
+def _check(request: Request) -> None:
+    if request.partition_images < 1:
+        raise ValueError(f"expected a --partition of at least 1, got {request.partition_images}")
+    out = Path(os.path.realpath(request.out))
+    for source in request.sources:
+        if source == STANDARD_INPUT:
+            raise ValueError("--engine ray reads files, not standard input")
+        if is_uri(source):
+            continue
+        read = Path(os.path.realpath(source))
+        if out == read or (read.is_dir() and read in out.parents):
+            raise ValueError(
+                f"--out {request.out} lies in {source}, which is read: name a place outside"
+            )

@@ -1,0 +1,204 @@
+"""DIR, where the rows of an archive are gathered: who writes it, what is done, the manifest.
+
+`_request.json` says what is asked for, and `_progress.jsonl` has a line for each finished file of
+rows. When all are there, `_manifest.json` takes their place. Readers of Parquet datasets pass over
+names with an underscore, so DIR can be opened as one at any time.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kkanji_jax.cluster.partitions import Partition
+from kkanji_jax.cluster.rows_file import Written
+from kkanji_jax.cluster.work import WORKING
+from kkanji_jax.files import is_foreign, naming_in_errors, write_json
+from kkanji_jax.inference.partial import Tally
+from kkanji_jax.locks import HeldError, hold
+
+VERSION = 1
+REQUEST, PROGRESS, MANIFEST, LOCK = "_request.json", "_progress.jsonl", "_manifest.json", "_lock"
+
+
+class RowsFolder:
+    """The folder of rows, held by one process; a context.
+
+    `identity` is all that decides about rows, by the name that a message gives it. ValueError if
+    the folder holds rows of another request, or files of others, or if another process holds it.
+    """
+
+    def __init__(self, out: Path, identity: Mapping[str, str]) -> None:
+        self.out = out
+        self._identity = dict(identity)
+        self._done: dict[int, Written] = {}
+
+    def __enter__(self) -> "RowsFolder":
+        with naming_in_errors(self.out):
+            self._require_own()
+            self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock = hold(self.out / LOCK)
+        except HeldError as err:
+            raise ValueError(
+                f"another process is writing {self.out}: wait for it, or give another --out"
+            ) from err
+        with contextlib.ExitStack() as until_begun:
+            until_begun.callback(self._lock.close)
+            with naming_in_errors(self.out):
+                self._begin()
+            until_begun.pop_all()  # the lock stays
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.close()
+        self._sweep()
+        if isinstance(error, KeyboardInterrupt) and self._done:
+            print(
+                f"the rows of {self.tally.num_images:,} images are in {self.out}: the same command "
+                "goes on from there",
+                file=sys.stderr,
+            )
+        self._lock.close()
+
+    def _require_own(self) -> None:
+        if not self.out.exists():
+            return
+        if not self.out.is_dir():
+            raise ValueError(f"--out wants a folder, {self.out} is a file")
+        names = {path.name for path in self.out.iterdir() if not is_foreign(path.name)}
+        if names - {LOCK} and not names & {REQUEST, MANIFEST}:
+            raise ValueError(
+                f"{self.out} is not empty and holds no rows of predict: give another --out"
+            )
+
+    def _begin(self) -> None:
+        manifest, request = self.out / MANIFEST, self.out / REQUEST
+        lines: list[dict[str, Any]] = []
+        begun: Path | None = next((path for path in (manifest, request) if path.exists()), None)
+        if begun is not None:
+            try:
+                content = json.loads(begun.read_text(encoding="utf-8"))
+                if content["version"] != VERSION:
+                    raise ValueError(f"version {content['version']}, expected {VERSION}")
+                self._require_same(content["identity"])
+                lines = content.get("files", [])
+            except (KeyError, TypeError, json.JSONDecodeError) as err:
+                raise ValueError(
+                    f"{begun} is damaged ({err}): remove {self.out} to begin anew"
+                ) from err
+        self._sweep()
+        if not lines:
+            lines = self._read_progress()
+        for line in lines:
+            written = Written(**{**line, "tally": Tally(**line["tally"])})
+            path = self.out / written.file
+            # What was removed or cut short since is read again.
+            if path.is_file() and path.stat().st_size == written.bytes:
+                self._done[written.number] = written
+        write_json(request, {"version": VERSION, "identity": self._identity})
+        with (self.out / f".{PROGRESS}.new").open("w", encoding="utf-8") as file:
+            file.writelines(_line(written) for written in self._done.values())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, self.out / PROGRESS)
+        manifest.unlink(missing_ok=True)
+        self._progress = (self.out / PROGRESS).open("a", encoding="utf-8")
+
+    def _require_same(self, identity: Mapping[str, str]) -> None:
+        others = sorted(
+            name
+            for name in identity.keys() | self._identity.keys()
+            if identity.get(name) != self._identity.get(name)
+        )
+        if others:
+            raise ValueError(
+                f"{self.out} holds rows of another {', '.join(others)}: give the command that "
+                "began it, or another --out"
+            )
+
+    def _read_progress(self) -> list[dict[str, Any]]:
+        try:
+            text = (self.out / PROGRESS).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        # A kill may leave half a line, whose file is then read again.
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in whole]
+
+    def has(self, partition: Partition) -> bool:
+        """Whether its rows are there; ValueError if those are of other images."""
+        written = self._done.get(partition.number)
+        if written is None:
+            return False
+        if written.digest != partition.digest:
+            raise ValueError(
+                f"the images are not those of {self.out} any more: some came or went in what "
+                f"{written.file} was read from, or before; give another --out"
+            )
+        return True
+
+    def add(self, written: Written) -> None:
+        """A file of rows is finished."""
+        self._done[written.number] = written
+        with naming_in_errors(self.out / PROGRESS):
+            self._progress.write(_line(written))
+            self._progress.flush()
+            os.fsync(self._progress.fileno())
+
+    @property
+    def tally(self) -> Tally:
+        """Of all finished files, those of earlier runs among them."""
+        return Tally(*map(sum, zip(*(each.tally for each in self._done.values()), strict=True)))
+
+    @property
+    def num_done(self) -> int:
+        """Files of rows that are finished."""
+        return len(self._done)
+
+    def finish(self, num_partitions: int, passed_over: Mapping[str, int]) -> None:
+        """All partitions are done: writes the manifest. ValueError if there were more before."""
+        if len(self._done) > num_partitions:
+            raise ValueError(
+                f"the images are not those of {self.out} any more: there were "
+                f"{len(self._done):,} partitions, and are {num_partitions:,}; give another --out"
+            )
+        files = [_recorded(self._done[number]) for number in sorted(self._done)]
+        write_json(
+            self.out / MANIFEST,
+            {
+                "version": VERSION,
+                "identity": self._identity,
+                "num_images": self.tally.num_images,
+                "num_rows": sum(each["num_rows"] for each in files),
+                "num_errors": self.tally.num_errors,
+                "passed_over": dict(passed_over),
+                "files": files,
+            },
+        )
+        (self.out / REQUEST).unlink(missing_ok=True)
+        (self.out / PROGRESS).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Removes what killed workers left: nobody else writes here."""
+        for left in self.out.glob(".part-*.unfinished"):
+            left.unlink(missing_ok=True)
+        shutil.rmtree(self.out / WORKING, ignore_errors=True)
+
+
+def _recorded(written: Written) -> dict[str, Any]:
+    return {**written._asdict(), "tally": written.tally._asdict()}
+
+
+def _line(written: Written) -> str:
+    return json.dumps(_recorded(written)) + "\n"

@@ -1,0 +1,113 @@
+"""What a worker does: one partition in, one file of rows out. Knows nothing of Ray."""
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kkanji_jax.cluster.partitions import Partition
+from kkanji_jax.cluster.rows_file import Written, write_partition
+from kkanji_jax.cluster.units import images_of
+from kkanji_jax.files import naming_in_errors
+from kkanji_jax.inference.inputs import ImageInput
+from kkanji_jax.inference.rows import RowOptions, decode_image, predict_rows
+
+if TYPE_CHECKING:
+    from kkanji_jax.inference.recogniser import Recogniser
+
+WORKING = "_working"  # the folder of marks, in that of the rows
+
+
+class Job(NamedTuple):
+    """What all partitions have in common.
+
+    `load` makes the recogniser, in the worker; `folder` is where relative paths begin.
+    """
+
+    out: Path
+    load: "Callable[[], Recogniser]"
+    options: RowOptions
+    folder: str
+
+
+class Attempt(NamedTuple):
+    """A partition to be done.
+
+    `excluded` are images that are not to be opened, by their place in it, with the reason. A
+    careful attempt opens each image alone first, and marks it, so that one that ends the worker is
+    known.
+    """
+
+    partition: Partition
+    excluded: Mapping[int, str] = {}
+    is_careful: bool = False
+
+
+def read_partition(recogniser: "Recogniser", job: Job, attempt: Attempt) -> Written:
+    """Reads the images of a partition and writes its rows; the same ones as `predict` has.
+
+    OSError when the rows cannot be written.
+    """
+    partition = attempt.partition
+    with contextlib.ExitStack() as stack:
+        found: Iterator[ImageInput] = _without(images_of(partition.units), attempt.excluded)
+        if attempt.is_careful:
+            found = _tried(found, mark_of(job.out, partition), job.options, stack)
+        rows = stack.enter_context(contextlib.closing(predict_rows(recogniser, found, job.options)))
+        written = write_partition(
+            job.out / partition.file, rows, number=partition.number, digest=partition.digest
+        )
+    mark_of(job.out, partition).unlink(missing_ok=True)
+    return written
+
+
+def load_same(model: str | None, weights: str | None, backend: str, digest: str) -> "Recogniser":
+    """The recogniser that the command loaded; ValueError if this node has another of its name."""
+    from kkanji_jax.inference.recogniser import load
+
+    recogniser = load(model, weights=weights, backend=backend)
+    if recogniser.digest != digest:
+        raise ValueError(
+            f"a worker has another model as {model or 'the one of the package'}: put it on storage "
+            "that all nodes share, or install the same version everywhere"
+        )
+    return recogniser
+
+
+def mark_of(out: Path, partition: Partition) -> Path:
+    """The file in which a careful attempt tells which image it is at."""
+    return out / WORKING / partition.file
+
+
+def marked_image(mark: Path) -> int | None:
+    """The place of the image that an attempt came to; None if it told none."""
+    try:
+        return int(mark.read_text(encoding="ascii") or "-1")
+    except FileNotFoundError:
+        return None
+
+
+def _without(found: Iterable[ImageInput], excluded: Mapping[int, str]) -> Iterator[ImageInput]:
+    for place, item in enumerate(found):
+        if place in excluded:
+            item = item._replace(image=None, error=excluded[place])
+        yield item
+
+
+def _tried(
+    found: Iterable[ImageInput], mark: Path, options: RowOptions, stack: contextlib.ExitStack
+) -> Iterator[ImageInput]:
+    """Each image after it was prepared once, alone: what fails does so at its own mark."""
+    with naming_in_errors(mark):
+        mark.parent.mkdir(exist_ok=True)
+        descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    stack.callback(os.close, descriptor)
+    for place, item in enumerate(found):
+        with naming_in_errors(mark):
+            os.pwrite(descriptor, b"%020d" % place, 0)
+        decode_image(item, options)
+        if isinstance(item.image, io.BytesIO):
+            item.image.seek(0)
+        yield item

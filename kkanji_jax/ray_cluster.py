@@ -1,0 +1,63 @@
+"""A connection to a Ray cluster, or one that is started on this machine and ends with its use."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+NOT_INSTALLED = 'ray is not installed: pip install "kkanji_jax[ray]"'
+ADDRESS = "RAY_ADDRESS"
+OBJECT_STORE_BYTES = 200_000_000  # of a cluster started here
+
+
+@contextlib.contextmanager
+def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
+    """Connected to the cluster at `address`, or at RAY_ADDRESS; else to one of this machine alone.
+
+    `num_cpus` is what the latter has, by default all cores. No usage statistics are sent, unless
+    RAY_USAGE_STATS_ENABLED says so. ValueError if Ray is not installed, or if no cluster answers.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as err:
+        raise ValueError(NOT_INSTALLED) from err
+    address = address or os.environ.get(ADDRESS)
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        options = {
+            "address": "local",
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    with _own_signals():
+        try:
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, TimeoutError) as err:
+            told = " ".join(str(err).split())
+            raise ValueError(
+                f"cannot reach a Ray cluster at {address}: {told}; if it wants a token, set "
+                "RAY_AUTH_MODE=token, as where it was started"
+            ) from err
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray answers SIGTERM by ending the process at once: the answer from before is put back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

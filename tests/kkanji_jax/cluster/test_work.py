@@ -1,0 +1,235 @@
+"""One partition in, one file of rows out; and the folder of such files: without any cluster."""
+
+import errno
+import functools
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kkanji_jax.cluster import rows_file
+from kkanji_jax.cluster.partitions import Partition, partitions_of
+from kkanji_jax.cluster.rows_file import Written
+from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
+from kkanji_jax.cluster.units import list_units
+from kkanji_jax.cluster.work import (
+    Attempt,
+    Job,
+    load_same,
+    mark_of,
+    marked_image,
+    read_partition,
+)
+from kkanji_jax.inference import recogniser
+from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.rows import RowOptions
+
+from .conftest import rows_in, rows_of_predict
+
+IDENTITY = {"model": "m", "--top-k": "5"}
+
+
+@functools.cache
+def loaded() -> recogniser.Recogniser:
+    return recogniser.load(backend="onnx")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    (tmp_path / "out").mkdir()
+    return Job(tmp_path / "out", loaded, RowOptions(), os.getcwd())
+
+
+def partitions_in(archive: Path, num_images: int) -> list[Partition]:
+    return list(partitions_of(list_units([str(archive)], Counter()), num_images))
+
+
+def finished(job: Job, partition: Partition) -> Written:
+    return read_partition(loaded(), job, Attempt(partition))
+
+
+def test_partitions_have_the_rows_of_predict(archive: Path, job: Job, tmp_path: Path):
+    made = [finished(job, partition) for partition in partitions_in(archive, 128)]
+    expected = rows_of_predict(archive, out=tmp_path / "rows.jsonl")
+    assert rows_in(job.out) == expected
+    assert sum(each.tally.num_images for each in made) == 301
+    assert sum(each.tally.num_errors for each in made) == 1
+    assert sum(each.num_rows for each in made) == len(expected)
+
+
+def test_row_groups_change_no_row(archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch):
+    (partition,) = partitions_in(archive, 1000)
+    finished(job, partition)
+    expected = rows_in(job.out)
+    monkeypatch.setattr(rows_file, "ROWS_AT_ONCE", 13)
+    finished(job, partition)
+    assert rows_in(job.out) == expected
+
+
+def test_a_partition_done_again_has_the_same_bytes(archive: Path, job: Job):
+    partition = partitions_in(archive, 128)[1]
+    first = finished(job, partition)
+    assert finished(job, partition) == first
+    assert read_partition(loaded(), job, Attempt(partition, {}, is_careful=True)) == first
+    assert sorted(path.name for path in job.out.iterdir() if path.is_file()) == [partition.file]
+
+
+def test_an_excluded_image_is_a_row_with_its_error_and_is_not_opened(
+    archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+):
+    from kkanji_jax.glyphs import image_files
+
+    partition = partitions_in(archive, 128)[0]
+    finished(job, partition)
+    before = {row["path"]: row for row in rows_in(job.out) if row["rank"] in (None, 1)}
+    avoided, load_picture = partition.units[7].path, image_files.load_picture
+
+    def load(source, **options):
+        assert source != avoided
+        return load_picture(source, **options)
+
+    monkeypatch.setattr(image_files, "load_picture", load)
+    written = read_partition(loaded(), job, Attempt(partition, {7: "ended 2 workers: killed"}))
+    after = {row["path"]: row for row in rows_in(job.out) if row["rank"] in (None, 1)}
+    assert after[avoided]["error"] == "ended 2 workers: killed"
+    assert after[avoided]["character"] is None
+    assert {**after, avoided: None} == {**before, avoided: None}
+    assert written.tally.num_errors == 2  # a damaged one is there too
+
+
+def test_a_careful_attempt_tells_which_image_it_is_at(
+    archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+):
+    from kkanji_jax.glyphs import image_files
+
+    partition = partitions_in(archive, 128)[0]
+    poison, load_picture = partition.units[77].path, image_files.load_picture
+
+    class Killed(BaseException):
+        pass
+
+    def load(source, **options):
+        if source == poison:
+            raise Killed
+        return load_picture(source, **options)
+
+    monkeypatch.setattr(image_files, "load_picture", load)
+    assert marked_image(mark_of(job.out, partition)) is None
+    with pytest.raises(Killed):
+        read_partition(loaded(), job, Attempt(partition, {}, is_careful=True))
+    assert marked_image(mark_of(job.out, partition)) == 77
+    assert not (job.out / partition.file).exists()
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(
+    archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    partition = partitions_in(archive, 128)[0]
+    with pytest.raises(OSError, match="cannot write .*part-00000000.parquet: No space left"):
+        finished(job, partition)
+    assert list(job.out.iterdir()) == []
+
+
+def test_another_model_of_the_same_name_is_refused():
+    with pytest.raises(ValueError, match="a worker has another model"):
+        load_same(None, None, "onnx", "0" * 64)
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def answered(out: Path, partitions: list[Partition], job: Job, identity=IDENTITY) -> list[int]:
+    """Reads what is missing; the numbers of what was read."""
+    read = []
+    with RowsFolder(out, identity) as folder:
+        for partition in partitions:
+            if not folder.has(partition):
+                folder.add(finished(job, partition))
+                read.append(partition.number)
+        folder.finish(len(partitions), {})
+    return read
+
+
+def test_what_is_finished_is_not_read_again(archive: Path, job: Job, capsys):
+    partitions = partitions_in(archive, 64)
+    with pytest.raises(KeyboardInterrupt), RowsFolder(job.out, IDENTITY) as folder:
+        for partition in partitions[:2]:
+            folder.add(finished(job, partition))
+        raise KeyboardInterrupt
+    assert "the rows of 128 images are in" in capsys.readouterr().err
+    assert answered(job.out, partitions, job) == [2, 3, 4]
+    rows, content = rows_in(job.out), (job.out / MANIFEST).read_text()
+    assert len({row["path"] for row in rows}) == 301
+    assert answered(job.out, partitions, job) == []
+    assert (job.out / MANIFEST).read_text() == content
+    manifest = json.loads(content)
+    assert (manifest["num_images"], manifest["num_errors"]) == (301, 1)
+    assert manifest["num_rows"] == len(rows)
+    assert {path.name for path in job.out.iterdir()} == {
+        MANIFEST,
+        LOCK,
+        *(partition.file for partition in partitions),
+    }
+
+
+def test_half_a_line_of_progress_and_a_file_that_is_gone_are_read_again(archive: Path, job: Job):
+    partitions = partitions_in(archive, 64)
+    with RowsFolder(job.out, IDENTITY) as folder:
+        for partition in partitions[:4]:
+            folder.add(finished(job, partition))
+    progress = job.out / PROGRESS
+    progress.write_text(progress.read_text()[:-40])
+    (job.out / partitions[1].file).unlink()
+    (job.out / partitions[2].file).write_bytes(b"short")
+    assert answered(job.out, partitions, job) == [1, 2, 3, 4]
+
+
+def test_a_changed_request_is_refused_by_name(archive: Path, job: Job):
+    partitions = partitions_in(archive, 64)
+    answered(job.out, partitions, job)
+    content = (job.out / MANIFEST).read_text()
+    with pytest.raises(ValueError, match="holds rows of another --top-k: give the command"):
+        answered(job.out, partitions, job, {**IDENTITY, "--top-k": "3"})
+    assert (job.out / MANIFEST).read_text() == content
+
+
+def test_other_images_are_refused_wherever_they_came(archive: Path, job: Job):
+    partitions = partitions_in(archive, 64)
+    answered(job.out, partitions, job)
+    for other in (partitions_in(archive / "inner", 64), partitions[:-1]):
+        with pytest.raises(ValueError, match="the images are not those of"):
+            answered(job.out, other, job)
+    assert answered(job.out, partitions, job) == []
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no rows"):
+        RowsFolder(tmp_path / "out", IDENTITY).__enter__()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path: Path):
+    with RowsFolder(tmp_path / "out", IDENTITY):
+        with pytest.raises(ValueError, match="another process is writing"):
+            RowsFolder(tmp_path / "out", IDENTITY).__enter__()
+
+
+def test_what_killed_workers_left_is_swept(tmp_path: Path):
+    out = tmp_path / "out"
+    with RowsFolder(out, IDENTITY):
+        (out / ".part-00000000.parquet.0123456789abcdef.unfinished").write_bytes(b"half")
+        (out / "_working").mkdir()
+    assert {path.name for path in out.iterdir()} == {REQUEST, PROGRESS, LOCK}
+
+
+def test_nothing_read_is_an_empty_answer(tmp_path: Path):
+    with RowsFolder(tmp_path / "out", IDENTITY) as folder:
+        assert folder.tally == Tally()
