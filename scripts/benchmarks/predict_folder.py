@@ -120,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.worker:
-        run_worker(*args.worker, args.glyphs)
+        checkout, step = args.worker
+        run_worker(checkout, step, args.glyphs)
         return 0
     backends = args.backends.split(",")
     checkouts = {"ours": turns.ROOT}

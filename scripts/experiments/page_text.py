@@ -124,7 +124,8 @@ def order_of(scores: Sequence[PageScore]) -> dict[str, Any]:
         after = dict(itertools.pairwise(orders))
         kept += sum(after[a] == b for a, b in itertools.pairwise(sorted(orders)) if a in after)
         total += len(orders) - 1
-        taus.append(float(kendalltau(range(len(orders)), orders).statistic))
+        tau: Any = kendalltau(range(len(orders)), orders)  # a class that no type checker knows
+        taus.append(float(tau.statistic))
     return {
         "pages": len(taus),
         "pairs_kept": intervals.share(kept, total),

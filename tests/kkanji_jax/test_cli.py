@@ -156,7 +156,7 @@ def inputs(
     (folder / "mirror" / "k49" / "k49_classmap.csv").write_text("a,b,c\n")
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     Image.fromarray(noise).save(folder / "one.png")
-    is_slow_run = "not slow" not in request.config.getoption("-m", default="")
+    is_slow_run = "not slow" not in (request.config.getoption("-m", default="") or "")
     run = request.getfixturevalue("evaluated_run") if is_slow_run else folder
     return Inputs(tiny_source, tiny_dataset, run, folder / "mirror", folder / "one.png")
 

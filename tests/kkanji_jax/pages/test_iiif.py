@@ -58,7 +58,8 @@ class _Site(BaseHTTPRequestHandler):
         _Site.asked[self.path] += 1
         _Site.times_s.append(time.monotonic())
         count = _Site.asked[self.path]
-        address = f"http://127.0.0.1:{self.server.server_address[1]}"
+        _, port, *_ = self.connection.getsockname()
+        address = f"http://127.0.0.1:{port}"
         place = self.path.split("/")[1]
         if self.path in MANIFESTS:
             text = json.dumps(MANIFESTS[self.path]).replace("{site}", address)
@@ -118,7 +119,11 @@ def _service(name: str, version: int) -> dict[str, Any]:
 
 
 def _canvas_3(name: str, **body: Any) -> dict[str, Any]:
-    painted = {"type": "Annotation", "motivation": "painting", "target": f"canvas/{name}"}
+    painted: dict[str, Any] = {
+        "type": "Annotation",
+        "motivation": "painting",
+        "target": f"canvas/{name}",
+    }
     painted["body"] = {"id": f"{{site}}/ok/{name}/full/max/0/default.jpg", "type": "Image", **body}
     return {
         "id": f"{{site}}/canvas/{name}",

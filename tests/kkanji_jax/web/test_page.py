@@ -112,7 +112,8 @@ def soiled(rng: np.random.Generator, n: int) -> list[np.ndarray]:
             for place in (3, height - int(rng.integers(2, 6))):
                 pen.line((0, place, width, place), (60, 52, 46), 3)
         elif kind == 8:
-            image.thumbnail((int(rng.integers(8, 12)),) * 2)
+            side = int(rng.integers(8, 12))
+            image.thumbnail((side, side))
         else:
             image = Image.new("RGB", (90, 90), (220, 205, 170))
             ImageDraw.Draw(image).rectangle((20, 30, 70, 44), (200, 60, 45))
