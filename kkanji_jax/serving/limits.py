@@ -14,7 +14,7 @@ class Limits:
 
     max_bytes: int = 20_000_000
     max_pixels: int = 4096 * 4096  # of one image that is not a page with boxes
-    max_request_pixels: int = 40_000_000  # an A3 spread at 600 dpi has 35 million
+    max_request_pixels: int = 40_000_000  # an A4 page at 600 dpi has 35 million
     max_images: int = 256
     max_queue: int = 512
     max_held_bytes: int = 400_000_000  # bodies of all requests under way
