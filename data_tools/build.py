@@ -21,8 +21,8 @@ RAY = "ray"  # of --engine: what works, rather than what augments
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         "data_tools.build",
-        "Builds a DATASET from a folder of CODH's files. The same command again goes on with\n"
-        "a build that was stopped.",
+        "Builds a DATASET from a folder of CODH's files, or of your own. The same command again\n"
+        "resumes a build that was stopped.",
         "--source data/source --out data/kuzushiji --min-images 2",
     )
     add = parser.add_argument
@@ -54,8 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
             metavar="BOOK,...",
             type=parse_books,
             default=(),
-            help=f"books whose images are {name}; then all other images that tell their book are "
-            "train, and the rest goes by the protocol honest",
+            help=f"books whose images are {name}; all other images of known books are then train, "
+            "and the rest are split as by --protocol honest (default: none)",
         )
     add("--leave-out", type=Path, metavar="CSV", help="sample_id[,reason] of images to drop")
     add(
@@ -81,9 +81,13 @@ def make_parser() -> argparse.ArgumentParser:
         choices=(*ENGINES, RAY),
         default="device",
         help="what augments them: the JAX code of training, or albumentations; ray: the former, "
-        "and all work is done by the nodes of a Ray cluster (docs/scaling.md)",
+        "on the nodes of a Ray cluster, which do all other work too (docs/scaling.md)",
     )
-    add("--address", metavar="A", help="of a Ray cluster (default: RAY_ADDRESS, or this machine)")
+    add(
+        "--address",
+        metavar="A",
+        help="address of the Ray cluster (default: RAY_ADDRESS, or this machine)",
+    )
     add(
         "--pool-official",
         action="append",

@@ -1,11 +1,12 @@
 """Reads images of single characters: `python -m kkanji_jax.predict PATH... [--model M]`.
 
 PATH is an image, a folder (all images in it and below, sorted), or - for one image on standard
-input; with --boxes, a whole page. One row per candidate, best first. What cannot be read is a row
-with its error, and the exit status is then 1. The columns are documented in docs/predict.md.
+input; with --boxes, a whole page. There is one row per candidate, best first. An image that cannot
+be read gives a row with an error, and the exit status is then 1. The columns are documented in
+docs/predict.md.
 
-verdict: accept, ask or unknown where the model is calibrated; blank for an image without ink;
-unclear where ink and paper cannot be told apart.
+verdict: accept, ask or unknown if the model is calibrated; blank for an image without ink; unclear
+if ink and paper cannot be told apart.
 """
 
 import argparse
@@ -53,18 +54,18 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="image, folder of images, -, or IIIF: address of an image or manifest, file of such; "
-        "with --engine ray also *.tar, *.parquet, s3://, gs://",
+        help="image, folder of images, PDF, -, IIIF address, or .txt or .json file with a list of "
+        "IIIF addresses; with --engine ray also .tar, .parquet, s3://, gs://",
     )
     add("--model", metavar="M", help="folder of a run, or a bundle (default: the package's)")
     add(
         "--backend",
         choices=("jax", "onnx"),
-        help="onnx is the quicker one on a CPU, and needs onnxruntime (default: jax; with --engine "
-        "ray onnx, or jax on GPUs)",
+        help="onnx starts faster on a CPU, and needs onnxruntime (default: jax; with --engine ray: "
+        "onnx, or jax on GPUs)",
     )
     add("--weights", choices=("ema", "raw"), help="default: ema where the run kept an average")
-    add("--top-k", type=int, default=5, metavar="K", help="candidates an image")
+    add("--top-k", type=int, default=5, metavar="K", help="candidates per image")
     add(
         "--chars",
         metavar="WHICH",
@@ -82,24 +83,27 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="also the N training images that look most alike, by sample id",
+        help="also give the N most similar training images, by sample id",
     )
-    add("--dataset", type=Path, help="where --neighbours finds them, for the first time")
+    add("--dataset", type=Path, help="dataset that --neighbours needs the first time")
     add(
         "--boxes",
         type=Path,
         metavar="FILE",
-        help="PATH is a page: read its boxes, of CSV, COCO, Koten-OCR, PAGE, TEI or IIIF",
+        help="PATH is a page: read the boxes in this CSV, COCO, Koten-OCR, PAGE, TEI or IIIF file",
     )
     add(
-        "--base-url", default="", metavar="URL", help="what relative addresses of a list begin with"
+        "--base-url",
+        default="",
+        metavar="URL",
+        help="base of relative addresses in a list (default: none)",
     )
-    add("--annotate", type=Path, metavar="OUT.png", help="the page with its boxes and readings")
+    add("--annotate", type=Path, metavar="OUT.png", help="draw the page with boxes and readings")
     add(
         "--review",
         type=Path,
         metavar="OUT.html",
-        help="a page on which to correct readings; its labels are a source of evaluate and build",
+        help="write a page on which to correct readings; evaluate and build take its labels",
     )
     add(
         "--invert",
@@ -111,27 +115,33 @@ def _parser() -> argparse.ArgumentParser:
         "--show-steps",
         type=Path,
         metavar="OUT.png",
-        help="how each image became what the network sees; the first 40",
+        help="draw how each of the first 40 images became a glyph",
     )
     add(
         "--format",
         choices=(*FORMATS, *TRANSCRIPTS),
         default="text",
-        help="of the rows; transcript and tei: the pages' text in reading order, with --boxes",
+        help="format of the rows; with --boxes also transcript and tei: the text of the pages in "
+        "reading order",
     )
-    add("--out", type=Path, metavar="FILE", help="default: standard output")
-    add("--bom", action="store_true", help="mark CSV as UTF-8, as Excel wants it")
+    add("--out", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    add("--bom", action="store_true", help="mark CSV as UTF-8, for Excel")
     add(
         "--engine",
         choices=("local", "ray"),
         default="local",
-        help="ray: on a cluster, to a folder of Parquet files --out (docs/scaling.md)",
+        help="ray: read on a Ray cluster, and write Parquet files to the folder --out "
+        "(docs/scaling.md)",
     )
-    add("--address", metavar="A", help="of a Ray cluster (default: RAY_ADDRESS, or this machine)")
-    add("--workers", type=int, metavar="N", help="on the cluster (default: all it has room for)")
-    add("--cpus", type=int, default=1, metavar="N", help="of a cluster for each worker")
-    add("--per-gpu", type=int, default=0, metavar="N", help="workers that share a cluster's GPU")
-    add("--partition", type=int, default=4096, metavar="N", help="images in a file of a cluster")
+    add(
+        "--address",
+        metavar="A",
+        help="address of the Ray cluster (default: RAY_ADDRESS, or this machine)",
+    )
+    add("--workers", type=int, metavar="N", help="Ray workers (default: as many as fit)")
+    add("--cpus", type=int, default=1, metavar="N", help="CPUs for each Ray worker")
+    add("--per-gpu", type=int, default=0, metavar="N", help="Ray workers that share a GPU")
+    add("--partition", type=int, default=4096, metavar="N", help="images in a Parquet file")
     return parser
 
 

@@ -1,8 +1,9 @@
 """Reads characters over HTTP: `python -m kkanji_jax.serve [--model M]`.
 
-POST /predict takes one image, several in a form, or JSON with images in base64 and boxes on pages,
-and answers with the rows of kkanji_jax.predict. /docs describes it, / is the page that reads in the
-browser, /health and /metrics are for machines. SIGTERM and Ctrl-C let it finish what it was asked.
+POST /predict takes one image, several images in a form, or JSON with images in base64 and boxes on
+pages, and answers with the rows of kkanji_jax.predict. /docs describes the interface, / is the web
+page, /health and /metrics are for monitoring. SIGTERM and Ctrl-C stop the server after the last
+answer.
 """
 
 import argparse
@@ -17,16 +18,16 @@ from kkanji_jax.serving.limits import Limits
 
 NOT_INSTALLED = 'pip install "kkanji_jax[serve]"'
 HELP = {
-    "max_bytes": "of a request's body (413)",
-    "max_pixels": "of an image (413)",
-    "max_request_pixels": "of all images, or of all boxes, of a request (413)",
-    "max_images": "images or boxes of a request (413)",
-    "max_queue": "images that wait, of all requests (429)",
-    "max_held_bytes": "of all bodies in memory (429)",
-    "body_timeout_s": "for a body to come (408)",
-    "stop_timeout_s": "for the last answers, when it is stopped",
-    "batch_size": "images that go through the network together",
-    "batch_wait_ms": "for other requests' images to join a batch",
+    "max_bytes": "bytes of a request's body (413)",
+    "max_pixels": "pixels of an image without boxes (413)",
+    "max_request_pixels": "pixels of all images, or of all boxes, of a request (413)",
+    "max_images": "images and boxes in a request (413)",
+    "max_queue": "images of all requests that are not answered yet (429)",
+    "max_held_bytes": "bytes of all request bodies in memory (429)",
+    "body_timeout_s": "seconds for a body to arrive (408)",
+    "stop_timeout_s": "seconds for the last answers, when the server is stopped",
+    "batch_size": "most images in a batch of the network",
+    "batch_wait_ms": "milliseconds that a batch waits for images of other requests",
 }
 
 
@@ -35,17 +36,24 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", metavar="M", help="folder of a run, or a bundle (default: the package's)")
     add("--weights", choices=("ema", "raw"), help="default: ema where the run kept an average")
-    add("--backend", choices=("onnx", "jax"), default="onnx", help="what runs the network")
-    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every one")
-    add("--port", type=int, default=8000, help="0 is any that is free")
+    add(
+        "--backend",
+        choices=("onnx", "jax"),
+        default="onnx",
+        help="runs the network; jax also on a GPU",
+    )
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all")
+    add("--port", type=int, default=8000, help="port to listen on; 0: any free one")
     add(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="scripts of this origin may ask, as https://example.org; again for another",
+        help="allow scripts of this origin, as https://example.org; may be repeated",
     )
-    bounds = parser.add_argument_group("limits")
+    bounds = parser.add_argument_group(
+        "limits", "In brackets: the HTTP status of a request that exceeds the limit."
+    )
     for field in fields(Limits):
         if field.name in HELP:
             flag = f"--{field.name.replace('_', '-')}"
@@ -61,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def serve(args: argparse.Namespace) -> None:
-    """Listens until it is stopped."""
+    """Serves until it is stopped."""
     limits = Limits(**{name: getattr(args, name) for name in HELP})
     limits.validate()
     if not 0 <= args.port <= 65535:

@@ -1,1 +1,1 @@
-"""Whole pages: files of boxes from other programs, the order of reading, IIIF."""
+"""Whole pages: files of boxes from other programs, the reading order, IIIF."""

@@ -129,12 +129,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--address", metavar="A", help="of the cluster (default: RAY_ADDRESS, or this machine)")
-    add("--workers", type=int, default=1, metavar="N", help="processes, one a node")
-    add("--cpus", type=int, default=1, metavar="N", help="of each")
-    add("--gpus", type=int, default=0, metavar="N", help="of each")
-    add("--max-failures", type=int, default=3, metavar="N", help="restarts, -1 for any number")
-    add("arguments", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS", help="of kkanji_jax.train")
+    add(
+        "--address",
+        metavar="A",
+        help="address of the cluster (default: RAY_ADDRESS, or this machine)",
+    )
+    add("--workers", type=int, default=1, metavar="N", help="processes, one per node (default: 1)")
+    add("--cpus", type=int, default=1, metavar="N", help="CPUs of each process (default: 1)")
+    add("--gpus", type=int, default=0, metavar="N", help="GPUs of each process (default: 0)")
+    add(
+        "--max-failures",
+        type=int,
+        default=3,
+        metavar="N",
+        help="most restarts, -1: no limit (default: 3)",
+    )
+    add(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        metavar="-- ARGUMENTS",
+        help="arguments of kkanji_jax.train",
+    )
     args = parser.parse_args(argv)
     args.arguments = [word for word in args.arguments if word != "--"]
     return cli.answer(lambda: fit(args))
