@@ -26,9 +26,9 @@ ABOUT = (
     "posted is kept or logged."
 )
 PREDICT = (
-    "Each file is an image of one character, or in JSON a page with boxes. Rows come in the order "
-    "of the files. A file among several, or a box, that cannot be read is a row with `error`; a "
-    "file that was posted alone is status 422."
+    "Each file is an image of one character, or in JSON a page with boxes. The rows are in the "
+    "order of the files. If one of several files, or a box, cannot be read, its row has an "
+    "`error`. If the only file cannot be read, the status is 422."
 )
 EXAMPLE_ROW = {
     "path": "page.jpg",
@@ -53,7 +53,7 @@ ROW_SCHEMA = {
         "path": {"type": "string", "description": "The file's name; `-` for a body of one image."},
         "rank": {"type": ["integer", "null"], "description": "1 is the best candidate."},
         "character": {"type": ["string", "null"]},
-        "codepoint": {"type": ["string", "null"], "description": "As U+4E91."},
+        "codepoint": {"type": ["string", "null"], "description": "Its code point, as U+4E91."},
         "probability": {"type": ["number", "null"], "description": "In [0, 1]."},
         "verdict": {
             "type": "string",
@@ -64,24 +64,24 @@ ROW_SCHEMA = {
             ),
         },
         "error": {"type": "string", "description": "Why the image could not be read."},
-        "id": {"type": "string", "description": "The box's, as it was posted."},
+        "id": {"type": "string", "description": "The `id` of the box, unchanged."},
         "box": {
             "type": ["array", "null"],
             "items": {"type": "integer"},
             "description": "x, y, w, h in pixels of the upright page.",
         },
-        "variants": {"type": "array", "description": "Other forms, as 国 and 國."},
+        "variants": {"type": "array", "description": "Other forms, as 國 of 国."},
         "neighbours": {"type": "array", "description": "Always empty here."},
-        "ink": {"type": "string", "description": "`dark` or `bright`, beside its paper."},
+        "ink": {"type": "string", "description": "`dark` or `bright`, relative to the paper."},
         "remark": {"type": "string", "description": "What may make the answer unreliable."},
     },
 }
 ERRORS = {
     400: "The body is empty, or is not what its Content-Type says.",
-    408: "The body did not come in time.",
+    408: "The body did not arrive in time.",
     413: "Too many bytes, pixels, images or boxes.",
-    415: "A Content-Type that is not read.",
-    422: "An option or field is missing, unknown or out of range; or the only file is no image.",
+    415: "The Content-Type or the encoding is not supported.",
+    422: "An option or field is missing, unknown or out of range; or the only file cannot be read.",
     429: "Too many images are waiting: try again after the seconds in Retry-After.",
     503: "The model is being loaded.",
 }
@@ -194,7 +194,9 @@ def _responses() -> dict[int | str, dict[str, Any]]:
     content: dict[str, Any] = {MEDIA_TYPES["json"]: {"schema": rows, "example": [EXAMPLE_ROW]}}
     for kind in ("jsonl", "csv", "text"):
         content[MEDIA_TYPES[kind].partition(";")[0]] = {"schema": {"type": "string"}}
-    headers = {LACKING: {"schema": {"type": "string"}, "description": "Code points, by spaces."}}
+    headers = {
+        LACKING: {"schema": {"type": "string"}, "description": "Code points, separated by spaces."}
+    }
     good = {"description": "The rows.", "content": content, "headers": headers}
     bad = {"application/json": {"schema": ERROR_SCHEMA}}
     told: dict[int | str, dict[str, Any]] = {200: good}

@@ -21,7 +21,7 @@ class RequestOptions(BaseModel):
 
     top_k: Annotated[
         int,
-        Field(alias="top-k", ge=1, le=MAX_TOP_K, description="Candidates an image.", examples=[3]),
+        Field(alias="top-k", ge=1, le=MAX_TOP_K, description="Candidates per image.", examples=[3]),
     ] = 5
     chars: Annotated[
         str | None,
@@ -42,19 +42,19 @@ class RequestOptions(BaseModel):
             le=1,
             allow_inf_nan=False,
             description=(
-                "Leave out candidates below it; an image without any left is one row with the "
-                "verdict `unknown`."
+                "Leave out less probable candidates; an image without any left is one row with "
+                "the verdict `unknown`."
             ),
             examples=[0.05],
         ),
     ] = 0.0
     invert: Annotated[
         Literal["auto", "yes", "no"],
-        Field(description="`yes`: the ink is brighter than the paper. `auto`: found per image."),
+        Field(description="`yes`: the ink is brighter than the paper. `auto`: decided per image."),
     ] = "auto"
     format: Annotated[
         Literal["json", "jsonl", "csv", "text"],
-        Field(description="Of the rows: one JSON array, a JSON object a line, CSV, or text."),
+        Field(description="One JSON array, one JSON object per line, CSV, or text."),
     ] = "json"
 
 
