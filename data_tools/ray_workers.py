@@ -1,4 +1,4 @@
-"""The workers of a build on a Ray cluster: the same functions of the same items, as Ray's tasks."""
+"""The workers of a build on a Ray cluster: the same functions and items, as Ray tasks."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -12,11 +12,11 @@ RETRIES = 5  # of a task whose worker or node dies
 
 
 class RayWorkers(Workers):
-    """As many tasks at a time as the cluster has CPUs, each on one; a context.
+    """A context in which as many tasks run at a time as the cluster has CPUs, each on one CPU.
 
-    A task is a function of what it is given, so one whose worker dies is done again elsewhere.
-    `address` is that of `ray_cluster.connected`; `num_cpus` are those of a cluster started here.
-    Every node must see the folders that are read and written, under the same paths.
+    The result of a task depends only on its arguments, so a task whose worker dies runs again
+    elsewhere. `address` and `num_cpus` are those of `ray_cluster.connected`. Every node must see
+    the folders that are read and written, under the same paths.
     """
 
     def __init__(self, address: str | None = None, num_cpus: int | None = None) -> None:

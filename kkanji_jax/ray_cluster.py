@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster, or one that is started on this machine and ends with its use."""
+"""A connection to a Ray cluster, or to one that is started on this machine for one use."""
 
 import contextlib
 import logging
@@ -15,10 +15,10 @@ OBJECT_STORE_BYTES = 200_000_000  # of a cluster started here
 
 @contextlib.contextmanager
 def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
-    """Connected to the cluster at `address`, or at RAY_ADDRESS; else to one of this machine alone.
+    """Connected to the cluster at `address`, or at RAY_ADDRESS; else to a new one on this machine.
 
-    `num_cpus` is what the latter has, by default all cores. No usage statistics are sent, unless
-    RAY_USAGE_STATS_ENABLED says so. ValueError if Ray is not installed, or if no cluster answers.
+    A new cluster has `num_cpus` CPUs, by default all cores. It sends no usage statistics unless
+    RAY_USAGE_STATS_ENABLED is 1. ValueError if Ray is not installed, or if no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -52,7 +52,7 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray answers SIGTERM by ending the process at once: the answer from before is put back."""
+    """Puts back the handler of SIGTERM: Ray's own ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

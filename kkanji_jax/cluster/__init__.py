@@ -1,1 +1,1 @@
-"""Reading an archive on a Ray cluster: what is read, in which parts, what is written of each."""
+"""Reading an archive on a Ray cluster: the listing, its partitions, and their files of rows."""

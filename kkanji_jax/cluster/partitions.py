@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from kkanji_jax.cluster.units import Unit
 
-PARTITION_IMAGES = 4096  # of 128 that go through the network together
+PARTITION_IMAGES = 4096  # the network reads 128 of them at a time
 
 
 class Partition(NamedTuple):
-    """Units in a row, about PARTITION_IMAGES images; `number` counts partitions from 0."""
+    """Consecutive units, about PARTITION_IMAGES images; `number` counts partitions from 0."""
 
     number: int
     units: tuple[Unit, ...]

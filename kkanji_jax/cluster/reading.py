@@ -42,10 +42,10 @@ def read_archive(
     passed_over: Counter[str],
     report: Report = say_nothing,
 ) -> Tally:
-    """Reads all that is not read yet, and writes the manifest; the tally is of everything.
+    """Reads all partitions that are not read yet, and writes the manifest; the tally of all.
 
-    The same request for the same folder goes on from the partitions that are there. ValueError for
-    a request that cannot be met, OSError if rows cannot be written.
+    The same request for the same folder resumes after the finished partitions. ValueError for a
+    request that cannot be met, OSError if rows cannot be written.
     """
     _check(request)
     identity = {
@@ -78,7 +78,7 @@ def _units(request: Request, passed_over: Counter[str]) -> Iterator[Unit]:
 
 
 class _Counted:
-    """Partitions as they pass."""
+    """Counts partitions as they pass."""
 
     def __init__(self, partitions: Iterator[Partition]) -> None:
         self._partitions, self.num_seen = partitions, 0

@@ -1,4 +1,4 @@
-"""The rows of one partition as a Parquet file, which appears when it is whole."""
+"""The rows of one partition as a Parquet file, which appears when it is complete."""
 
 import os
 import secrets
@@ -27,7 +27,7 @@ class Written(NamedTuple):
 
 
 def schema() -> Any:
-    """The columns: those of JSON, in the same form."""
+    """The columns, which are those of JSON."""
     import pyarrow as pa
 
     text = pa.string()
@@ -97,5 +97,5 @@ def _table(rows: list[Row]) -> Any:
 
 
 def _plain(texts: list[str | None]) -> list[str | None]:
-    """Bytes that are not UTF-8 as escapes, as every other format has them."""
+    """The text with bytes that are not UTF-8 as escapes, as in all other formats."""
     return [t if t is None else t.encode("utf-8", "backslashreplace").decode() for t in texts]

@@ -1,8 +1,8 @@
-"""DIR, where the rows of an archive are gathered: who writes it, what is done, the manifest.
+"""The output folder of an archive: its lock, its finished files, its manifest.
 
-`_request.json` says what is asked for, and `_progress.jsonl` has a line for each finished file of
-rows. When all are there, `_manifest.json` takes their place. Readers of Parquet datasets pass over
-names with an underscore, so DIR can be opened as one at any time.
+`_request.json` has the request, and `_progress.jsonl` has a line for each finished file of rows.
+At the end `_manifest.json` replaces both. Readers of Parquet datasets ignore names that begin with
+an underscore, so the folder can be opened as a dataset at any time.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ REQUEST, PROGRESS, MANIFEST, LOCK = "_request.json", "_progress.jsonl", "_manife
 class RowsFolder:
     """The folder of rows, held by one process; a context.
 
-    `identity` is all that decides about rows, by the name that a message gives it. ValueError if
-    the folder holds rows of another request, or files of others, or if another process holds it.
+    `identity` has everything that the rows depend on, by the name used in messages. ValueError if
+    the folder has rows of another request, or other files, or if another process writes it.
     """
 
     def __init__(self, out: Path, identity: Mapping[str, str]) -> None:
@@ -103,7 +103,7 @@ class RowsFolder:
         for line in lines:
             written = Written(**{**line, "tally": Tally(**line["tally"])})
             path = self.out / written.file
-            # What was removed or cut short since is read again.
+            # Files that were removed or truncated since are read again.
             if path.is_file() and path.stat().st_size == written.bytes:
                 self._done[written.number] = written
         write_json(request, {"version": VERSION, "identity": self._identity})
@@ -137,7 +137,7 @@ class RowsFolder:
         return [json.loads(line) for line in whole]
 
     def has(self, partition: Partition) -> bool:
-        """Whether its rows are there; ValueError if those are of other images."""
+        """Whether its rows are finished; ValueError if they are of other images."""
         written = self._done.get(partition.number)
         if written is None:
             return False
@@ -149,7 +149,7 @@ class RowsFolder:
         return True
 
     def add(self, written: Written) -> None:
-        """A file of rows is finished."""
+        """Records a finished file of rows."""
         self._done[written.number] = written
         with naming_in_errors(self.out / PROGRESS):
             self._progress.write(_line(written))
@@ -158,12 +158,12 @@ class RowsFolder:
 
     @property
     def tally(self) -> Tally:
-        """Of all finished files, those of earlier runs among them."""
+        """The tally of all finished files, also those of earlier runs."""
         return Tally(*map(sum, zip(*(each.tally for each in self._done.values()), strict=True)))
 
     @property
     def num_done(self) -> int:
-        """Files of rows that are finished."""
+        """Number of finished files of rows."""
         return len(self._done)
 
     def finish(self, num_partitions: int, passed_over: Mapping[str, int]) -> None:

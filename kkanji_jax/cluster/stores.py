@@ -1,4 +1,4 @@
-"""Where files lie: on disks that every node sees, or in an object store that pyarrow reaches."""
+"""Where files are: on disks that every node sees, or in an object store that pyarrow can read."""
 
 import heapq
 import io
@@ -29,7 +29,7 @@ def is_uri(path: str) -> bool:
 def entries(folder: str) -> Iterator[Entry]:
     """What a folder holds, in the order of names; hidden files and links to folders left out.
 
-    OSError, or ValueError where there is no such store, if it cannot be listed.
+    OSError if it cannot be listed, ValueError for an unknown kind of store.
     """
     if is_uri(folder):
         yield from _remote_entries(folder)
@@ -54,7 +54,7 @@ def _remote_entries(folder: str) -> Iterator[Entry]:
 
 
 def kind_of(uri: str) -> str:
-    """`file`, `folder` or `nothing`: what is at an address of a store."""
+    """`file`, `folder` or `nothing`: what is at an address in a store."""
     from pyarrow import fs
 
     system, path = _resolve(uri)
@@ -63,7 +63,7 @@ def kind_of(uri: str) -> str:
 
 
 def open_file(path: str) -> Any:
-    """A stream of bytes that can seek; OSError or ValueError if it cannot be opened."""
+    """A seekable stream of bytes; OSError or ValueError if it cannot be opened."""
     if not is_uri(path):
         return open(path, "rb")
     system, inside = _resolve(path)
@@ -71,13 +71,13 @@ def open_file(path: str) -> Any:
 
 
 def read_file(uri: str) -> io.BytesIO:
-    """The content of a file in a store, under its address as a name."""
+    """The content of a file in a store; the stream's name is the address."""
     with open_file(uri) as file:
         return named(file.read(), uri)
 
 
 def named(content: bytes, name: str) -> io.BytesIO:
-    """Bytes that tell where they are from when they cannot be read."""
+    """Bytes as a stream whose name error messages can use."""
     stream = io.BytesIO(content)
     stream.name = name  # pyright: ignore[reportAttributeAccessIssue]
     return stream
@@ -99,7 +99,7 @@ def _resolve(uri: str) -> tuple[Any, str]:
 
 @lru_cache(maxsize=32)
 def _system(scheme: str, bucket: str) -> Any:
-    """The file system of a store; credentials come from where the store's own tools have them."""
+    """The file system of a store; credentials are found where the store's own tools find them."""
     try:
         from pyarrow import ArrowInvalid, fs
     except ModuleNotFoundError as err:

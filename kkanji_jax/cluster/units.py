@@ -1,8 +1,8 @@
-"""What there is to read, listed as it is asked for: a listing of any length is never in memory.
+"""The files to read, listed as they are needed: the whole listing is never in memory.
 
 A unit is a file: an image, a PDF, a tar of images (WebDataset's), or a row group of a Parquet file.
-A worker makes images of it. Folders are searched as `predict` does, and hold tars and Parquet files
-too.
+A worker opens it as images. Folders are searched as in `predict`, and may hold tars and Parquet
+files too.
 """
 
 import os
@@ -28,7 +28,7 @@ from kkanji_jax.inference.inputs import (
 from kkanji_jax.pages.box import Box
 
 TAR, PARQUET = ".tar", ".parquet"
-TAR_IMAGES = 4096  # about as many as a tar is taken to hold
+TAR_IMAGES = 4096  # the assumed number of images in a tar
 IMAGE_COLUMNS = ("image", "img", "bytes", "content", "png", "jpg", "jpeg", "webp")
 ID_COLUMNS = ("id", "sample_id", "__key__", "key", "name", "filename")
 ROWS_AT_ONCE = 64  # of a Parquet file
@@ -45,7 +45,7 @@ class RowGroup(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """Something a worker opens, or why there is nothing; `num_images` is how many it may hold.
+    """A file for a worker to open, or an error; `num_images` is how many it may hold.
 
     `boxes` are those of a page; None for an image of one character. `id` and `box` are of an error.
     """
@@ -63,7 +63,7 @@ class Unit(NamedTuple):
 
 
 def list_units(sources: Iterable[str], passed_over: Counter[str]) -> Iterator[Unit]:
-    """The units of images of one character, in an order that the sources alone decide."""
+    """The units of images of one character; their order depends on the sources only."""
     for path in _files(sources, passed_over):
         if path.error:
             yield Unit(path.path, path.error)
@@ -93,7 +93,7 @@ def list_pages(
 
 
 def is_read(name: str) -> bool:
-    """Whether a file of this name is read where a folder is."""
+    """Whether a file of this name in a folder is read."""
     return is_image_name(name) or name.lower().endswith((TAR, PARQUET))
 
 
@@ -142,7 +142,7 @@ def _walk_store(folder: str, passed_over: Counter[str]) -> Iterator[ImageInput]:
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    """The paths that a pattern names, in the order of names: * ? [] in a name, ** for folders."""
+    """The paths that match a pattern, in the order of names: * ? [] in a name, ** for folders."""
     first = _MAGIC.search(pattern)
     assert first is not None
     cut = pattern.rfind("/", 0, first.start()) + 1
@@ -201,7 +201,7 @@ def _row_groups(path: str) -> Iterator[Unit]:
 
 
 def images_of(units: Iterable[Unit]) -> Iterator[ImageInput]:
-    """Every image of the units, in their order; what cannot be opened, with its error.
+    """Every image of the units, in their order; one that cannot be opened has an error.
 
     Files of a store are fetched by several threads, at most READ_AHEAD in advance.
     """

@@ -1,4 +1,4 @@
-"""What a worker does: one partition in, one file of rows out. Knows nothing of Ray."""
+"""What a worker does: one partition in, one file of rows out. This module does not use Ray."""
 
 import contextlib
 import io
@@ -33,11 +33,11 @@ class Job(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A partition to be done.
+    """A partition to be read.
 
-    `excluded` are images that are not to be opened, by their place in it, with the reason. A
-    careful attempt opens each image alone first, and marks it, so that one that ends the worker is
-    known.
+    `excluded` are images that must not be opened, by their place in it, with the reason. A careful
+    attempt first opens each image alone, and records its place in a file, so that an image that
+    kills the worker can be identified.
     """
 
     partition: Partition
@@ -46,7 +46,7 @@ class Attempt(NamedTuple):
 
 
 def read_partition(recogniser: "Recogniser", job: Job, attempt: Attempt) -> Written:
-    """Reads the images of a partition and writes its rows; the same ones as `predict` has.
+    """Reads the images of a partition and writes the same rows as `predict`.
 
     OSError when the rows cannot be written.
     """
@@ -64,7 +64,7 @@ def read_partition(recogniser: "Recogniser", job: Job, attempt: Attempt) -> Writ
 
 
 def load_same(model: str | None, weights: str | None, backend: str, digest: str) -> "Recogniser":
-    """The recogniser that the command loaded; ValueError if this node has another of its name."""
+    """The recogniser that the command loaded; ValueError if this node has another one."""
     from kkanji_jax.inference.recogniser import load
 
     recogniser = load(model, weights=weights, backend=backend)
@@ -77,12 +77,12 @@ def load_same(model: str | None, weights: str | None, backend: str, digest: str)
 
 
 def mark_of(out: Path, partition: Partition) -> Path:
-    """The file in which a careful attempt tells which image it is at."""
+    """The file in which a careful attempt records the image that it is opening."""
     return out / WORKING / partition.file
 
 
 def marked_image(mark: Path) -> int | None:
-    """The place of the image that an attempt came to; None if it told none."""
+    """The place of the last image that an attempt recorded; None if it recorded none."""
     try:
         return int(mark.read_text(encoding="ascii") or "-1")
     except FileNotFoundError:
@@ -99,7 +99,7 @@ def _without(found: Iterable[ImageInput], excluded: Mapping[int, str]) -> Iterat
 def _tried(
     found: Iterable[ImageInput], mark: Path, options: RowOptions, stack: contextlib.ExitStack
 ) -> Iterator[ImageInput]:
-    """Each image after it was prepared once, alone: what fails does so at its own mark."""
+    """Each image after it was prepared once, alone, so that a crash is at its own mark."""
     with naming_in_errors(mark):
         mark.parent.mkdir(exist_ok=True)
         descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)

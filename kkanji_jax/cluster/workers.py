@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster, each with one recogniser: the only file here that knows of Ray."""
+"""Workers on a Ray cluster, each with one recogniser: the only module here that uses Ray."""
 
 import itertools
 import os
@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.work import Attempt, Job, mark_of, marked_image, read_partition
 
-LOOK_EVERY_S = 10.0  # at the cluster's size, and whether work goes on
-DEATHS_OF_AN_IMAGE = 2  # after as many it is a row with an error
-UNEXPLAINED_DEATHS = 4  # of one partition, at different images or before any: then the job ends
-FAILED_STARTS = 4  # in a row: then the job ends
+LOOK_EVERY_S = 10.0  # at least this often, the size of the cluster is checked
+DEATHS_OF_AN_IMAGE = 2  # after this many dead workers, an image is a row with an error
+UNEXPLAINED_DEATHS = 4  # at one partition and at no single image: after more, the job ends
+FAILED_STARTS = 4  # in a row: after more, the job ends
 NO_MEMORY = "not enough memory"
 SHARE_OF_GPU = 0.9  # of its memory, for all workers on it
 
 
 class Resources(NamedTuple):
-    """What of which cluster is used; None: a cluster of this machine alone, all of its workers.
+    """The part of a cluster to use; None: a new cluster on this machine, as many workers as fit.
 
-    `per_gpu` workers share one GPU; 0: workers are on CPUs, `cpus` of them each.
+    `per_gpu` workers share one GPU; 0: no GPU. Each worker has `cpus` CPUs.
     """
 
     address: str | None = None
@@ -41,10 +41,10 @@ class Reader:
             os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
 
     def begin(self) -> None:
-        """Tells that it is there."""
+        """Returns when the actor has started."""
 
     def read(self, attempt: Attempt) -> Written:
-        """The rows of a partition, written."""
+        """Reads a partition and writes its rows."""
         if self._recogniser is None:
             try:
                 os.chdir(self._job.folder)
@@ -58,7 +58,7 @@ class Reader:
 
 
 class _Deaths:
-    """How often workers died of one partition, and at which image."""
+    """How often workers died at one partition, and at which images."""
 
     def __init__(self) -> None:
         self.num_unexplained = 0
@@ -66,7 +66,7 @@ class _Deaths:
         self.excluded: dict[int, str] = {}
 
     def add(self, place: int | None, reason: str) -> None:
-        """One more, at this image if it is known."""
+        """Counts one more, at this image if it is known."""
         self.num_unexplained += 1
         if place is None:
             return
@@ -79,9 +79,9 @@ class _Deaths:
 def read_all(attempts: Iterable[Attempt], job: Job, resources: Resources) -> Iterator[Written]:
     """Files of rows as they are finished; each attempt is made until it is.
 
-    A worker that dies is replaced, and its partition done again, carefully. An image that ends
-    workers becomes a row with an error. ValueError if workers keep dying of a partition for no
-    image's sake; ValueError or OSError of a worker as it raised it.
+    A worker that dies is replaced, and its partition is read again, carefully. An image that kills
+    workers becomes a row with an error. ValueError if workers keep dying at a partition and no
+    single image is the cause; a ValueError or OSError of a worker is raised unchanged.
     """
     import ray  # pyright: ignore[reportMissingImports]
     from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
@@ -143,7 +143,7 @@ def _reason_of(err: BaseException) -> str:
     from ray.exceptions import NodeDiedError, OutOfMemoryError  # pyright: ignore[reportMissingImports]
 
     text = " ".join(str(err).split())
-    # What Ray says of any killed process names the kernel's OOM killer as one possible cause.
+    # Ray's message for every killed process mentions the OOM killer; this text means memory.
     if isinstance(err, OutOfMemoryError) or "running low on memory" in text:
         return NO_MEMORY
     if isinstance(err, NodeDiedError) or "node died" in text or "node has died" in text:
@@ -159,7 +159,7 @@ class _Pool:
 
         self._resources = resources
         self.idle: list[Any] = []
-        self.starting: dict[Any, Any] = {}  # what tells that it has started -> the actor
+        self.starting: dict[Any, Any] = {}  # reference to the result of begin -> the actor
         needs: dict[str, float] = {"num_cpus": resources.cpus}
         if resources.per_gpu:
             needs["num_gpus"] = 1 / resources.per_gpu
@@ -180,7 +180,7 @@ class _Pool:
         return room
 
     def resize(self, num_busy: int) -> None:
-        """Starts actors where there is room for more; one at least, which may wait for a node."""
+        """Starts as many actors as there is room for, at least one; that may wait for a node."""
         room = self._room()
         most = max(1, min(room, self._resources.num_workers or room))
         for _ in range(most - num_busy - len(self.idle) - len(self.starting)):
@@ -188,7 +188,7 @@ class _Pool:
             self.starting[worker.begin.remote()] = worker
 
     def welcome(self, reference: Any) -> None:
-        """An actor has started, or has failed to; ValueError if several in a row have failed."""
+        """Takes an actor that has started or failed to start; ValueError after several failures."""
         import ray  # pyright: ignore[reportMissingImports]
         from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
@@ -207,7 +207,7 @@ class _Pool:
             self.idle.append(worker)
 
     def look(self) -> None:
-        """Tells once if the cluster has no room for any worker."""
+        """Says once on standard error if the cluster has no room for any worker."""
         if not self._is_told and not self._room():
             wanted = f"{self._resources.cpus} CPUs"
             if self._resources.per_gpu:
@@ -216,7 +216,7 @@ class _Pool:
             self._is_told = True
 
     def close(self) -> None:
-        """Ends idle actors; those at work end with the connection."""
+        """Ends idle actors; busy ones end with the connection."""
         import ray  # pyright: ignore[reportMissingImports]
 
         for worker in (*self.idle, *self.starting.values()):

@@ -1,7 +1,7 @@
-"""Pages that were read: their columns in the order of reading, and what was read in each box.
+"""Pages that were read: their columns in reading order, and what was read in each box.
 
-Columns and their order are those of the file of boxes where it tells them, and
-`kkanji_jax.pages.order`'s else.
+Columns and their order are those of the file of boxes if it has them, and otherwise those of
+`kkanji_jax.pages.order`.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kkanji_jax.inference.inputs import ImageInput, shown_path
 from kkanji_jax.inference.rows import Row
 
-GETA = "〓"  # a printer's, for a type that is missing
+GETA = "〓"  # the geta mark, which printers set for a missing type
 
 
 class ReadBox(NamedTuple):
@@ -32,9 +32,9 @@ class ReadBox(NamedTuple):
 
 
 class ReadPage(NamedTuple):
-    """The columns of a page in the order of reading; why there are none is told in `error`.
+    """The columns of a page in reading order; if there are none, `error` says why.
 
-    A page is not given that only the file of boxes names.
+    `is_given` is False for a page that only the file of boxes names.
     """
 
     path: str
@@ -45,7 +45,7 @@ class ReadPage(NamedTuple):
 
 
 class PagesOfRows:
-    """Remembers what boxes there are as they pass, and makes pages of the rows read in them."""
+    """Remembers the boxes as they pass, and makes pages from the rows read in them."""
 
     def __init__(self) -> None:
         self._items: list[ImageInput] = []

@@ -18,7 +18,7 @@ MAX_TOLD = 20  # kinds of errors
 
 
 def text_of_pages(pages: Iterable[ReadPage]) -> Iterator[str]:
-    """A line for each column; a form feed alone on a line between pages."""
+    """A line for each column; between pages, a line with a form feed."""
     for number, page in enumerate(pages):
         if number:
             yield f"{PAGE_BREAK}\n"
@@ -27,7 +27,7 @@ def text_of_pages(pages: Iterable[ReadPage]) -> Iterator[str]:
 
 
 def troubles_of(pages: Iterable[ReadPage]) -> Counter[str]:
-    """What could not be read, which a text does not tell, by page and reason."""
+    """What could not be read, by page and reason; the text shows only 〓."""
     told: Counter[str] = Counter()
     for page in pages:
         if page.error:

@@ -39,7 +39,7 @@ def id_of(thing: Any) -> str:
 
 
 def is_annotated(content: Any) -> bool:
-    """Whether JSON is of a type that has or holds annotations."""
+    """Whether the JSON is of a type that is or may hold annotations."""
     if isinstance(content, list):
         return any(type_of(each) in _ANNOTATIONS for each in content)
     named = type_of(content).removeprefix("sc:").removeprefix("oa:")
@@ -52,7 +52,7 @@ def is_annotated(content: Any) -> bool:
 def boxes_of_annotations(content: Any, path: str | os.PathLike) -> list[Box]:
     """A box for each target with a region, in the file's order; ValueError names the annotation.
 
-    Annotations of a whole canvas are no boxes. One that transcribes several characters is a line.
+    Annotations of a whole canvas are left out. One that transcribes several characters is a line.
     """
     boxes = []
     number = 0
@@ -80,7 +80,7 @@ def _annotations_in(thing: Any) -> Iterator[dict[str, Any]]:
 
 
 def _outside(thing: Any) -> Iterator[str]:
-    """The ids of annotation lists that are named and not embedded."""
+    """The ids of annotation lists that are referred to, not embedded."""
     if isinstance(thing, list):
         for each in thing:
             yield from _outside(each)
@@ -113,7 +113,7 @@ def _boxes_of(annotation: dict[str, Any]) -> list[Box]:
 
 
 def _fragments(target: Any) -> tuple[str, list[str]]:
-    """What a target is on, and the regions that it names: fragments, or the value of a selector."""
+    """The canvas or image of a target, and its regions: fragments, or the value of a selector."""
     source = target
     selectors: list[Any] = []
     if isinstance(target, dict):
@@ -134,7 +134,7 @@ def _fragments(target: Any) -> tuple[str, list[str]]:
 
 
 def _transcribed(annotation: dict[str, Any]) -> str | None:
-    """The text that an annotation gives to its region; None where it says something else of it."""
+    """The text that an annotation gives for its region; None if it is not a transcription."""
     bodies = annotation.get("body", annotation.get("resource", []))
     bodies = bodies if isinstance(bodies, list) else [bodies]
     motivations = annotation.get("motivation", [])

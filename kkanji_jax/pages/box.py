@@ -1,20 +1,20 @@
-"""A box on a page, and how the numbers of files become one."""
+"""A box on a page, and how it is made from the numbers in files."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
-# What a box that holds a line is answered with. No part of this project finds characters in a line.
+# The error of a box that holds a line. No part of this project finds characters in a line.
 LINE = "this box is {what}, not one character: give boxes of single characters"
 
 
 class Box(NamedTuple):
     """A rectangle in pixels from the upright page's top left corner.
 
-    `id` is whatever the file says of it; `image` names its page, and is empty if the file does not.
-    `line` names the line of text that the box is in, where the file groups characters into lines
-    and tells their order; `trouble` says why it cannot be read, as a line of several characters.
+    `id` is as the file has it; `image` names its page, and is empty if the file does not.
+    `line` names the line of text that the box is in, if the file groups characters into lines
+    and gives their order; `trouble` says why it cannot be read, as a line of several characters.
     """
 
     left: int
@@ -28,7 +28,7 @@ class Box(NamedTuple):
 
 
 class Canvas(NamedTuple):
-    """A canvas of IIIF, in whose units boxes are told that name it; its picture may be larger."""
+    """A canvas of IIIF. Boxes that name it are in its units; its picture may be larger."""
 
     id: str
     width: float
@@ -47,7 +47,7 @@ class Canvas(NamedTuple):
 
 
 def file_name_of(address: str) -> str:
-    """The name of an image as a file of boxes tells it: of a path its last part, an address whole.
+    """The name of an image in a file of boxes: the last part of a path, or a whole address.
 
     Paths in PAGE and TEI are those of the machine that wrote them.
     """
@@ -57,7 +57,7 @@ def file_name_of(address: str) -> str:
 
 
 def trouble_of(what: str, text: str | None) -> str:
-    """What is wrong with a box of `what` (`a line`), whose text is as given; None: unknown.
+    """Why a box of `what` (`a line`) cannot be read; a `text` of None is unknown.
 
     A line of one character is a character, and nothing is wrong with it.
     """
@@ -68,7 +68,7 @@ def trouble_of(what: str, text: str | None) -> str:
 
 
 def number_of(cells: Mapping[str, str], key: str) -> int:
-    """A number of a table or an attribute, to the pixel; ValueError for what is none."""
+    """A number from a table or an attribute, rounded to a pixel; ValueError if it is none."""
     text = cells.get(key, "")
     try:
         value = float(text)

@@ -1,4 +1,4 @@
-"""Files of boxes, in any of the formats read here, told apart by what is in them."""
+"""Files of boxes in any of the supported formats, recognised by their content."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _OF_ROOT = {
 
 
 def read_boxes(path: str | os.PathLike) -> list[Box]:
-    """The boxes of a file, in its order; ValueError names the file and the line, or its like.
+    """The boxes of a file, in its order; ValueError names the file and the line or element.
 
     Tables (tables.py), JSON of COCO, Koten-OCR and IIIF's annotations, XML of Koten-OCR, PAGE and
     TEI. UTF-8, UTF-16 with its mark, or CP932. Ids are as they are written, to the byte.

@@ -1,4 +1,4 @@
-"""Files over HTTP, politely: one at a time, with pauses, retries and a cache on this machine.
+"""Files over HTTP: one request at a time, with pauses, retries and a cache on this machine.
 
 A server that is busy or broken for a moment (429, 500, 502, 503, 504, a timeout, a connection that
 breaks, a body that is cut short) is asked again up to MAX_ATTEMPTS times, after 1, 2, 4 and 8
@@ -37,7 +37,7 @@ class Fetched(NamedTuple):
 
 
 class _AgainError(Exception):
-    """An attempt failed in a way that may pass; `wait_s` is what the server asks for."""
+    """An attempt failed, and another may succeed; `wait_s` is what the server asks for."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -55,7 +55,7 @@ class Fetcher:
     def get(self, url: str) -> Fetched:
         """What `url` holds now.
 
-        ValueError in one line for what cannot be had: its status, or what is wrong with it.
+        ValueError, in one line, if it cannot be fetched: the status, or what is wrong.
         """
         for attempt in range(MAX_ATTEMPTS):
             try:
@@ -107,7 +107,7 @@ class Fetcher:
         self._next_s[server] = time.time() + MIN_INTERVAL_S
 
     def _check(self, url: str, response: Any) -> None:
-        """Whether the status says that the body is what was asked for."""
+        """Raises unless the status says that the body is what was asked for."""
         status = f"{response.status_code} {response.reason_phrase}".strip()
         if response.status_code in _BUSY:
             raise _AgainError(status, self._asked_wait_s(response.headers.get("retry-after")))
@@ -130,7 +130,7 @@ class Fetcher:
         return Fetched(str(response.url), kind, bytes(content))
 
     def _asked_wait_s(self, retry_after: str | None) -> float | None:
-        """Seconds of a Retry-After, which may be a date; None without one that can be read."""
+        """Seconds of a Retry-After, which may be a date; None without a valid one."""
         if not retry_after:
             return None
         if retry_after.strip().isdecimal():

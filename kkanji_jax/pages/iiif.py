@@ -26,7 +26,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".jp2", ".webp", ".gif")
 
 
 class IiifPage(NamedTuple):
-    """One image: its id as it is given, its other names, how to get it, or why it cannot be had."""
+    """One image: its id as given, its other names, its address, or why it cannot be fetched."""
 
     id: str
     names: tuple[str, ...] = ()
@@ -41,9 +41,9 @@ def is_address(path: str) -> bool:
 
 
 def pages_of_address(url: str, fetcher: Fetcher) -> Iterator[IiifPage]:
-    """The image at an address, or all of a manifest; what cannot be had is a page with its error.
+    """The image at an address, or all of a manifest; a page that cannot be fetched has an error.
 
-    The base address of an image, its info.json, and any image's address are one image.
+    An image's base address, its info.json and any address of the Image API give one image.
     """
     if _IMAGE.search(url) or url.lower().endswith(_SUFFIXES):
         yield _page_at(url, url)
@@ -63,8 +63,8 @@ def pages_of_address(url: str, fetcher: Fetcher) -> Iterator[IiifPage]:
 def pages_of_list(content: bytes, path: str, base_url: str, fetcher: Fetcher) -> Iterator[IiifPage]:
     """The pages of a file: a manifest, an info.json, or a list of addresses.
 
-    A list is JSON, or text with one address a line, where # begins a remark; each line is as what
-    `pages_of_address` takes, or relative to `base_url`. Ids are as they are written.
+    A list is JSON, or text with one address per line, where lines that begin with # are comments.
+    An address is one that `pages_of_address` takes, or relative to `base_url`. Ids are unchanged.
     """
     text = _text(content, path)
     if text.lstrip()[:1] in ("{", "["):
@@ -95,7 +95,7 @@ def pages_of_list(content: bytes, path: str, base_url: str, fetcher: Fetcher) ->
 
 
 def open_page(page: IiifPage, fetcher: Fetcher) -> io.BytesIO:
-    """The image of a page, from the cache or its server; ValueError for what is no image."""
+    """The image of a page, from the cache or its server; ValueError if it is not an image."""
     answer = fetcher.kept(page.url)
     if answer is None:
         answer = fetcher.get(page.url)
@@ -111,7 +111,7 @@ def _stream(url: str, answer: Fetched) -> io.BytesIO:
 
 
 def _check(url: str, answer: Fetched) -> None:
-    """ValueError for what is no whole image: it would stay in the cache."""
+    """ValueError unless the answer is a whole image: others must not enter the cache."""
     if not answer.content:
         raise ValueError(f"{url}: an empty answer")
     if answer.kind.startswith("text/") or answer.kind.endswith(("json", "xml")):

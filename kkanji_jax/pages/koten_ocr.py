@@ -26,7 +26,7 @@ WHAT = "a line of text"
 
 
 def is_koten_ocr(content: Any) -> bool:
-    """Whether JSON is of one of these programs."""
+    """Whether the JSON was written by one of these programs."""
     if isinstance(content, dict):
         return "contents" in content
     return next(_lines_in(content), None) is not None

@@ -1,14 +1,14 @@
-"""The order in which the characters of a page are read: columns from right to left, down each.
+"""The reading order of the characters on a page: columns from right to left, each downwards.
 
 What is handled: columns that lean or bend slightly, together or each by itself; columns that begin
 lower or end higher than others, and gaps inside a column; two pages side by side, the right one
 first; registers one above the other (on each page by itself); notes in two narrow columns inside
 one (warichu), right half first; a column of small characters beside another (furigana), which
-becomes a line of its own before the column at whose right it stands.
+becomes a line of its own before the column to its left.
 
 What is not: horizontal text, text in circles or scattered over a picture, columns that lean by more
 than about 15 degrees. An empty band across a whole page is taken for the border of two registers,
-even where it is the pause between two halves of poems.
+even if it separates the two halves of poems.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ MIN_REGISTER_GAP = 1.2  # blank across a page between two registers
 MIN_REGISTER_COLUMNS = 3  # in each register
 MAX_REGISTERS = 12
 MIN_GUTTER = 2.5  # blank from top to bottom between two pages
-SMALL_WIDTH, SMALL_HEIGHT = 0.6, 0.8  # a reading aid, or of half a note in two columns
+SMALL_WIDTH, SMALL_HEIGHT = 0.6, 0.8  # of reading aids, and of notes in two columns
 MAX_SMALL_SIDESTEP = 0.5  # between a small character and a usual one in one column
 MAX_SLANT = 0.27  # sideways over down: 15 degrees
 _SIDE_WEIGHT = 2.0  # a step aside costs as much as twice the step down
@@ -53,7 +53,7 @@ class _Layout(NamedTuple):
 def columns_of(boxes: Sequence[tuple[int, int, int, int]]) -> list[list[int]]:
     """The numbers of the boxes (left, top, width, height) of one page, column by column.
 
-    Columns and the boxes in each are in the order of reading; every box is in exactly one column.
+    Columns and the boxes in each are in reading order; every box is in exactly one column.
     """
     if not boxes:
         return []
@@ -166,7 +166,7 @@ def _columns(layout: _Layout, inside: Int[np.ndarray, " m"]) -> list[list[int]]:
 def _column_to_join(
     layout: _Layout, column_of: Int[np.ndarray, " n"], chain: list[int]
 ) -> int | None:
-    """The column that `chain` goes on, or inside of which it lies; None for none of those yet.
+    """The column that `chain` continues or lies inside of; None if it begins a new one.
 
     Where both stand at one height, they must be small: the halves of a note in two columns.
     """

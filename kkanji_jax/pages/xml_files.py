@@ -1,4 +1,4 @@
-"""XML of others: parsed without a document type, and so without entities."""
+"""XML from other programs, parsed without a document type, and so without entities."""
 
 import xml.etree.ElementTree as ET
 from typing import Any, NoReturn
@@ -8,8 +8,8 @@ from xml.parsers import expat
 def parse_xml(text: str) -> ET.Element:
     """The root element; names are `{namespace}name`. ValueError for what is no XML, with the line.
 
-    A document type declaration is refused: with it entities would come, which can fill the memory
-    or name files of this machine.
+    A document type declaration is refused: its entities could fill the memory, or read files of
+    this machine.
     """
     builder = ET.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")

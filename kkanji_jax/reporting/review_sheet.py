@@ -1,4 +1,4 @@
-"""A page on which a reader confirms and corrects readings: one HTML file that needs no other.
+"""A page on which a person confirms and corrects readings: one self-contained HTML file.
 
 Its corrections are saved as a table of labels, which `evaluate --images` and `data_tools.build`
 take (`data.label_table`).
@@ -75,8 +75,8 @@ class ReviewSheet:
             self._items[-1]["candidates"].append([row.character, round(row.probability or 0, 4)])
 
     def save(self) -> None:
-        """Writes the file; it appears when whole."""
-        # A script's text must not end the script, whatever is in a path.
+        """Writes the file, which appears when it is complete."""
+        # A path with </script> in it must not end the script element.
         data = json.dumps(self._items, ensure_ascii=False, separators=(",", ":"))
         context = {
             "data": data.replace("<", "\\u003c"),
@@ -100,7 +100,7 @@ def _thumb_of(grey: UInt8[np.ndarray, "h w"]) -> str:
 
 
 def _relative(path: str, out: Path) -> str:
-    """A path as the table beside the sheet names it; the address of an image stays what it is."""
+    """A path relative to the sheet's folder, for the table beside it; an address is unchanged."""
     if path.startswith(("http://", "https://")):
         return path
     folder = os.path.dirname(os.path.realpath(out))

@@ -1,1 +1,1 @@
-"""Readings over HTTP: requests in, the rows of predict out."""
+"""The HTTP server: requests in, the rows of predict out."""

@@ -1,4 +1,4 @@
-"""The HTTP interface: paths, what they take and give, and how it is described in OpenAPI."""
+"""The HTTP interface: its paths, their requests and answers, and their OpenAPI description."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -109,7 +109,7 @@ class Api:
         return Response(answer.content, media_type=answer.media_type, headers=headers)
 
     async def only_post(self) -> Response:
-        """What other methods are told: the page would take them for a file that is not there."""
+        """405 for other methods; without it the route of the page would answer them with 404."""
         raise HTTPException(405, headers={"Allow": "POST"})
 
     async def health(self) -> Response:
@@ -137,7 +137,7 @@ def make_app(
 ) -> FastAPI:
     """The application: POST /predict, /health, /metrics, /docs, /openapi.json, and the page at /.
 
-    `about` is what /health tells beside the status. Scripts of `allow_origins` may ask, no others.
+    `about` is what /health returns beside the status. Only scripts of `allow_origins` may ask.
     """
 
     @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Glyphs of several requests through the network together, in the event loop of the server."""
+"""Batches: glyphs of several requests go through the network together."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ Outputs = tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]
 
 
 class _Entry(NamedTuple):
-    """One request's glyphs, and where it waits for what the network says of them."""
+    """One request's glyphs, and the future of their outputs."""
 
     glyphs: UInt8[np.ndarray, "n 64 64"]
     answer: "asyncio.Future[Outputs]"
@@ -27,9 +27,9 @@ class Batcher:
     """Runs `network` in one thread, on the glyphs of all requests that wait for it.
 
     A batch begins when the network is free. It holds whole requests, in the order in which they
-    came, up to `batch_size` glyphs (one larger request goes alone). While requests are on their way
-    (`coming`), it waits for them for up to `wait_s` from its first; without any it does not wait.
-    `on_batch` is told the glyphs of each batch and the seconds that it took.
+    came, up to `batch_size` glyphs (one larger request goes alone). If other requests are being
+    decoded (`coming`), it waits for them for at most `wait_s` after its first request arrived.
+    `on_batch` is called with the number of glyphs of each batch and the seconds that it took.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Batcher:
 
     @contextlib.contextmanager
     def coming(self) -> Iterator[None]:
-        """A request is on its way to `outputs`, within the block."""
+        """Within the block, a request is being decoded and will call `outputs`."""
         self._num_coming += 1
         try:
             yield
@@ -58,14 +58,14 @@ class Batcher:
             self._news.set()
 
     async def outputs(self, glyphs: UInt8[np.ndarray, "n 64 64"]) -> Outputs:
-        """What the network says of one request's glyphs; raises what it raises."""
+        """The network's outputs for one request's glyphs; raises what the network raises."""
         answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         self._entries.append(_Entry(glyphs, answer, time.monotonic()))
         self._news.set()
         return await answer
 
     async def run(self) -> None:
-        """Serves for ever; to be cancelled when all have their answers."""
+        """Runs batches until it is cancelled, after the last answer."""
         try:
             while True:
                 batch = await self._next_batch()

@@ -1,4 +1,4 @@
-"""The page at /docs: the OpenAPI description for people, without anything from elsewhere."""
+"""The page at /docs: the OpenAPI description as HTML, which loads nothing from other hosts."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from kkanji_jax.serving.limits import Limits
 
 
 def docs_page(openapi: Mapping[str, Any], limits: Limits) -> str:
-    """HTML of an application's OpenAPI description and of what it allows."""
+    """HTML of an application's OpenAPI description and of its limits."""
     return _template().render(
         info=openapi["info"],
         operations=[
@@ -52,7 +52,7 @@ def _types(schema: Mapping[str, Any]) -> str:
 
 
 def _marked(text: str) -> Any:
-    """Text whose `code` is marked so."""
+    """HTML of a text, with `code` in code elements."""
     from markupsafe import Markup, escape
 
     parts = str(text).split("`")

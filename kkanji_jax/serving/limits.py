@@ -1,4 +1,4 @@
-"""What one request, and all of them together, may ask of a server; and what it says where not."""
+"""Limits on one request and on all requests together, and the refusal of those beyond them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 class Limits:
     """Bounds of a server. Bytes are those of bodies as they are sent, pixels those of images.
 
-    `max_queue` counts images that were accepted and are not answered; one request never has more
-    than `max_images`. Boxes count as images, and their pixels as a request's.
+    `max_queue` counts images that are accepted but not yet answered; one request never has more
+    than `max_images`. Boxes count as images, and their pixels count in `max_request_pixels`.
     """
 
     max_bytes: int = 20_000_000
@@ -24,7 +24,7 @@ class Limits:
     batch_wait_ms: float = 3.0  # for the images of requests that are being decoded
 
     def validate(self) -> None:
-        """ValueError, with the name of the flag, for a limit that cannot be kept."""
+        """ValueError, with the name of the flag, for a limit out of range, or against another."""
         from kkanji_jax.glyphs.image_files import MAX_PIXELS
         from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS
 

@@ -1,4 +1,4 @@
-"""What a server counts of its work, in the text format that Prometheus reads; no content."""
+"""Counts and times of a server's work, in the text format of Prometheus; no content of requests."""
 
 import bisect
 from collections import Counter
@@ -9,7 +9,7 @@ BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
 class Histogram:
-    """How many observations were up to each bound, and their sum."""
+    """Cumulative counts of observations up to each bound, and their sum."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
@@ -33,7 +33,7 @@ class Histogram:
 
 
 class Metrics:
-    """Counts since the start, and how much is under way now. To be used by one thread."""
+    """Counts since the start, and current amounts. For use by one thread."""
 
     def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()  # 499: the client went away in mid-request

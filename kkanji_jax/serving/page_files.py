@@ -1,4 +1,4 @@
-"""The page of `kkanji_jax.web`, as a server gives it: its assets, and a bundle's weights."""
+"""The routes of the web page (`kkanji_jax.web`): its assets, and a bundle's weights."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ NO_PAGE = (
 
 
 def page_routes(model: Path) -> list[BaseRoute]:
-    """Paths of the page of a bundle at /; of a run, a line that says how to get one.
+    """Routes of the page at / for a bundle; for a run, a line that says how to export one.
 
-    A bundle that was exported with a page has its own, and its examples of characters. The last
-    takes every path that is left.
+    If the bundle was exported with a page, that page is served, with its examples of characters.
+    The last route takes all remaining paths.
     """
     if not is_bundle(model):
         return [Route("/", lambda request: PlainTextResponse(NO_PAGE))]

@@ -1,4 +1,4 @@
-"""The process that listens: a socket, uvicorn, and how it ends."""
+"""The server process: its socket, uvicorn, and how it stops."""
 
 import logging
 import signal
@@ -18,15 +18,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kkanji_jax.serving.limits import Limits
 
 HEAD_TIMEOUT_S = 10.0
-# Longer than clients and proxies keep an idle connection (60 s in nginx): it is theirs to close,
-# or a request that they send at that moment is lost.
+# Longer than clients and proxies keep an idle connection (60 s in nginx), so that they close it. If
+# the server closed it first, a request sent at that moment would be lost.
 KEEP_ALIVE_S = 75
 MAX_HEAD_BYTES = 65_536  # a list of 3,000 characters in the query string has 27,000
 BACKLOG = 512
 
 
 class TimedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, of which no client holds a connection without a request for long.
+    """uvicorn's HTTP/1.1 with a limit on how long a connection may be without a request.
 
     A request's head has to be there HEAD_TIMEOUT_S after the connection, or after its own first
     byte; so has the rest of a body that was refused before its end.
@@ -35,13 +35,13 @@ class TimedProtocol(H11Protocol):
     _began_s: float | None = None  # when bytes came that belong to no request under way
 
     def connection_made(self, transport: object) -> None:  # pyright: ignore
-        """Begins to count."""
+        """Starts the time limit."""
         super().connection_made(transport)  # pyright: ignore
         self._began_s = time.monotonic()
         self._arm()
 
     def data_received(self, data: bytes) -> None:
-        """Takes what came; stops counting when a request has begun."""
+        """Receives data; ends the time limit when a request has begun."""
         if self._began_s is None:
             self._began_s = time.monotonic()
         super().data_received(data)
@@ -52,7 +52,7 @@ class TimedProtocol(H11Protocol):
             self._arm(is_between)
 
     def on_response_complete(self) -> None:
-        """The next request counts anew."""
+        """The next request has a time limit of its own."""
         self._began_s = None
         super().on_response_complete()
 
@@ -103,7 +103,7 @@ def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
 
 
 def silence_parsers() -> None:
-    """What is wrong with files and forms stands in answers, and not in this process's log."""
+    """Turns off the logs of parsers: faults of files and forms are in the answers."""
     for name in ("PIL", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -117,8 +117,8 @@ def serve_until_stopped(server: uvicorn.Server, listener: socket.socket) -> None
     is_main = threading.current_thread() is threading.main_thread()
     before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
     if is_main:
-        # uvicorn raises the signals that it has heeded once more at its end, for those whose turn
-        # it is then: to be stopped so is no failure.
+        # At its end uvicorn raises the signals that it has handled once more, for the handlers from
+        # before. Being stopped is not a failure, so these are ignored.
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, _heeded)
     try:
@@ -130,4 +130,4 @@ def serve_until_stopped(server: uvicorn.Server, listener: socket.socket) -> None
 
 
 def _heeded(number: int, frame: FrameType | None) -> None:
-    """Nothing is left to do."""
+    """Ignores a signal that uvicorn has already acted on."""

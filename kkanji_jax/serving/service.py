@@ -50,8 +50,8 @@ class Service:
 
     `load` is called in a thread when `running` is entered; until it has returned,
     requests are refused with 503. If it raises, that is `failure`, and `on_failure` is called.
-    Files are decoded in as many threads as there are cores; the network has a thread of its own,
-    and so have the short pieces of work, which would else wait behind long ones.
+    Files are decoded in as many threads as there are cores. The network has a thread of its own.
+    Short tasks have one too, so that they do not wait behind long ones.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Loads the model and answers; at the end of the block all answers must be out."""
+        """Loads the model and answers; the block must not end before the last answer is sent."""
         self._decoders = ThreadPoolExecutor(_num_cores(), "decoder")
         self._quick = ThreadPoolExecutor(1, "quick")
         self._batcher = Batcher(

@@ -63,18 +63,18 @@ class Upload(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """Its name in error messages."""
         return "the body" if self.path == STANDARD_INPUT else self.path
 
     def inputs(self) -> Iterator[ImageInput]:
-        """What predict finds in such a file: the image, or the page's crops."""
+        """What predict reads in such a file: the image, or the crops of the page."""
         page = ImageInput(self.path, image=self._stream())
         return iter((page,)) if self.boxes is None else crops_of((page,), self.boxes)
 
     def measured(self) -> tuple[int, int] | None:
-        """Width and height as the file declares them; None if it is none that can be read.
+        """Width and height as the file declares them; None for a file that cannot be read.
 
-        Refusal where it declares more than any image may have.
+        Refusal 413 if it declares more pixels than any image may have.
         """
         try:
             with open_image(self._stream(), self.name) as opened:
@@ -94,7 +94,8 @@ def uploads_of(body: bytes, content_type: str, limits: Limits) -> list[Upload]:
     """The files of a body that is not larger than allowed, at least one.
 
     Refusal 400 for a body that is not what `content_type` says, 415 for one of another type, 422
-    for JSON that lacks something, 413 for too many images or pixels. Files that are no images pass.
+    for JSON that lacks something, 413 for too many images or pixels. A file that is not an
+    image is no Refusal.
     """
     if not body:
         raise Refusal(400, "the request has no body: post an image")
@@ -136,7 +137,7 @@ def check(uploads: Sequence[Upload], limits: Limits) -> None:
             )
         num_pixels += width * height
         for box in upload.boxes or ():
-            # The part of the box that is on the page, which may lie on its side as yet.
+            # At most the page: it may lie on its side, so its edges are not known yet.
             num_box_pixels += min(max(box.width, 0) * max(box.height, 0), width * height)
     for what, total in (("images", num_pixels), ("boxes", num_box_pixels)):
         if total > limits.max_request_pixels:
@@ -148,13 +149,13 @@ def check(uploads: Sequence[Upload], limits: Limits) -> None:
 
 
 def one_line(err: ValidationError) -> str:
-    """What is wrong first, and where, without what was sent."""
+    """The first error and its place, without what was sent."""
     first, *others = err.errors(include_url=False, include_context=False, include_input=False)
     return validation_line(first, len(others))
 
 
 def validation_line(first: Any, num_others: int) -> str:
-    """One line of the first error that pydantic tells, and how many more there are."""
+    """One line with pydantic's first error, and the number of other errors."""
     where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body"))
     more = f" (and {num_others} more)" if num_others else ""
     return f"{where}: {first['msg']}{more}" if where else f"{first['msg']}{more}"
