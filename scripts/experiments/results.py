@@ -30,6 +30,7 @@ TABLES = (
     "page_crops",
     "photographs",
     "page_text",
+    "glyph_kinds",
 )
 SCORES = (
     "top1",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from kkanji_jax.evaluation.intervals import share
 from kkanji_jax.reporting.evaluation_view import EvaluationView, Score
 from kkanji_jax.reporting.rendering import render
 
@@ -78,7 +79,8 @@ def page(
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
     `tables` are what other scripts found, by kind and name: page_crops, floors (by
-    nearest_neighbour), ablations, without_training, photographs and page_text.
+    nearest_neighbour), ablations, without_training, photographs, page_text and glyph_kinds (there
+    `before` is what the others are compared with).
     """
     kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
     crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)
@@ -113,6 +115,7 @@ def page(
             "texts": [
                 _page_text(name, table) for name, table in tables.get("page_text", {}).items()
             ],
+            "kinds": _glyph_kinds(tables.get("glyph_kinds", {})),
             "crops": [_crops(name, summary) for name, summary in crops.items()],
             "untested": {name: what for name, what in AXES.items() if name not in tested},
         },
@@ -221,6 +224,29 @@ def _page_text(name: str, summary: dict[str, Any]) -> dict[str, Any]:
     ]
     kept = Score.of("neighbours kept", summary["order"]["pairs_kept"])
     return {**summary, "name": name, "rows": rows, "kept": kept}
+
+
+def _glyph_kinds(found: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Perturbed images: for each model but `before`, a row for each kind, beside `before`'s."""
+
+    def shares(counts: dict[str, Any] | None) -> dict[str, Score] | None:
+        names = ("right", "wrong_accepts")
+        return counts and {name: Score.of(name, share(counts[name], counts["n"])) for name in names}
+
+    before = found.get("before", {"kinds": {}, "n": 0})
+    return [
+        {
+            "name": name,
+            "n": summary["n"],
+            "n_before": before["n"],
+            "rows": [
+                {"kind": kind, "now": shares(counts), "before": shares(before["kinds"].get(kind))}
+                for kind, counts in summary["kinds"].items()
+            ],
+        }
+        for name, summary in found.items()
+        if name != "before"
+    ]
 
 
 def _crops(name: str, summary: dict[str, Any]) -> dict[str, Any]:
