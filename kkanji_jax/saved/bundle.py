@@ -7,7 +7,7 @@ train_counts.json  training images of each code point
 calibration.json   temperature and verdicts, where the run has them
 model_card.md      what it is, what it scores, and what nobody has measured
 model.onnx         optional; its weights are those in params.npz
-web/               optional; a page that reads characters in a browser, see export/web.py
+web/               optional; a page that reads characters in a browser, see kkanji_jax/web
 SHA256SUMS         of all of them
 """
 
