@@ -13,12 +13,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kkanji_jax.glyphs.image_files import open_image
-from kkanji_jax.inference.boxes import Box, crops_of
+from kkanji_jax.inference.boxes import crops_of
 from kkanji_jax.inference.inputs import STANDARD_INPUT, ImageInput
+from kkanji_jax.pages.box import FARTHEST_PX, Box
 from kkanji_jax.serving.limits import Limits, Refusal
 
 FORM, JSON, BYTES = "multipart/form-data", "application/json", "application/octet-stream"
-FARTHEST_PX = 1e9  # of a box from the page's corner
 Pixels = Annotated[float, Field(ge=-FARTHEST_PX, le=FARTHEST_PX, allow_inf_nan=False)]
 
 
