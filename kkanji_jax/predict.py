@@ -241,8 +241,13 @@ def _identity(
         "--format": args.format,
         "--bom": args.bom,
         "version of kkanji_jax": __version__,
+        "working folder": os.getcwd() if any(map(_is_relative, args.paths)) else None,
     }
     return {name: str(value) for name, value in told.items()}
+
+
+def _is_relative(path: str) -> bool:
+    return path != STANDARD_INPUT and "://" not in path and not os.path.isabs(path)
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -333,7 +338,7 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
         raise ValueError("--engine ray writes a folder of Parquet files: give --out DIR")
     if args.format in TRANSCRIPTS:
         raise ValueError(f"--engine ray writes rows: leave out --format {args.format}")
-    for flag in ("annotate", "show_steps", "bom"):
+    for flag in ("annotate", "review", "show_steps", "base_url", "bom"):
         if getattr(args, flag):
             raise ValueError(f"--{flag.replace('_', '-')} is not for --engine ray: leave it out")
     for flag, least in (("workers", 1), ("cpus", 1), ("per_gpu", 0)):
