@@ -156,7 +156,8 @@ class Fetcher:
         try:
             about = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
             content = place.read_bytes()
-            os.utime(place)
+            with contextlib.suppress(PermissionError):  # another user's, in a cache that is shared
+                os.utime(place)
         except (FileNotFoundError, ValueError):
             return None
         if about["asked"] != url or about["bytes"] != len(content):

@@ -165,7 +165,8 @@ class Service:
         chunks: list[bytes] = []
         try:
             await self._receive(request, chunks)
-            yield b"".join(chunks)
+            chunks[:] = [b"".join(chunks)]  # in memory once, as it is counted
+            yield chunks[0]
         finally:
             self.metrics.num_held_bytes -= sum(map(len, chunks))
 

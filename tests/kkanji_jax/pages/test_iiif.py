@@ -500,3 +500,16 @@ def test_an_image_that_pillow_refuses_by_an_oserror_is_one_error_among_others(tm
     pages = list(iiif.pages_of_list(content, "list.txt", "", Site(None, "test")))
     assert [page.id for page in pages] == ["http://a/1", "http://a/2"]
     assert all(f"{page.id}: Unsupported BMP header" in page.error for page in pages)
+
+
+def test_what_another_user_keeps_in_a_shared_cache_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    fetcher = fetch.Fetcher(tmp_path, "test")
+    kept = fetch.Fetched("http://a/1", "image/jpeg", JPEG)
+    fetcher.keep("http://a/1", kept)
+    monkeypatch.setattr(fetch.os, "utime", refuse)
+    assert fetcher.kept("http://a/1") == kept
