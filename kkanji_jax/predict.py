@@ -10,7 +10,6 @@ unclear where ink and paper cannot be told apart.
 
 import argparse
 import contextlib
-import functools
 import hashlib
 import itertools
 import os
@@ -360,7 +359,7 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
         args.paths,
         args.out,
         {name: value for name, value in identity.items() if name not in ("--format", "--bom")},
-        functools.partial(load_same, model, args.weights, args.backend, recogniser.digest),
+        partial(load_same, model, args.weights, args.backend, recogniser.digest),
         options,
         read_boxes(args.boxes) if args.boxes else None,
         args.partition,

@@ -215,7 +215,7 @@ def test_rows_are_not_written_where_a_source_would_find_them(
     rows = tmp_path / "out" / "part-00000000.parquet"
     assert may_find(f"{tmp_path}{source}", rows) is is_found
     assert may_find(f"file://{tmp_path}{source}", rows) is is_found
-    request = Request([f"{tmp_path}{source}"], tmp_path / "out", {}, lambda: None, RowOptions())
+    request = Request([f"{tmp_path}{source}"], tmp_path / "out", {}, pytest.fail, RowOptions())
     if is_found:
         with pytest.raises(ValueError, match="lies in"):
             read_archive(request, Resources(), Counter())
