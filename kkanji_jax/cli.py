@@ -84,15 +84,17 @@ def answer(work: Callable[[], int | None], *, interrupted: str = "interrupted") 
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
-        return INTERRUPTED
+        status = INTERRUPTED
     except BrokenPipeError:
-        _forget(sys.stdout)
-        return 1
+        status = 1
     except FAILURES as err:
         if TRACEBACK in os.environ:
             raise
         print(f"error: {describe(err)}", file=sys.stderr)
-        return 1
+        status = 1
+    else:
+        return status
+    _flush_or_forget(sys.stdout)
     return status
 
 
@@ -117,11 +119,14 @@ def describe(err: BaseException) -> str:
     return " ".join(text.split()) or type(err).__name__
 
 
-def _forget(stream: Any) -> None:
-    """Discards output buffered for a closed reader, which would raise at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+def _flush_or_forget(stream: Any) -> None:
+    """Discards output that cannot be written: Python would try at exit, and make the status 120."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class _Told(io.RawIOBase):

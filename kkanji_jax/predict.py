@@ -11,7 +11,6 @@ if ink and paper cannot be told apart.
 
 import argparse
 import contextlib
-import functools
 import hashlib
 import itertools
 import os
@@ -251,8 +250,13 @@ def _identity(
         "--format": args.format,
         "--bom": args.bom,
         "version of kkanji_jax": __version__,
+        "working folder": os.getcwd() if any(map(_is_relative, args.paths)) else None,
     }
     return {name: str(value) for name, value in told.items()}
+
+
+def _is_relative(path: str) -> bool:
+    return path != STANDARD_INPUT and "://" not in path and not os.path.isabs(path)
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -343,7 +347,7 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
         raise ValueError("--engine ray writes a folder of Parquet files: give --out DIR")
     if args.format in TRANSCRIPTS:
         raise ValueError(f"--engine ray writes rows: leave out --format {args.format}")
-    for flag in ("annotate", "show_steps", "bom"):
+    for flag in ("annotate", "review", "show_steps", "base_url", "bom"):
         if getattr(args, flag):
             raise ValueError(f"--{flag.replace('_', '-')} is not for --engine ray: leave it out")
     for flag, least in (("workers", 1), ("cpus", 1), ("per_gpu", 0)):
@@ -365,7 +369,7 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
         args.paths,
         args.out,
         {name: value for name, value in identity.items() if name not in ("--format", "--bom")},
-        functools.partial(load_same, model, args.weights, args.backend, recogniser.digest),
+        partial(load_same, model, args.weights, args.backend, recogniser.digest),
         options,
         read_boxes(args.boxes) if args.boxes else None,
         args.partition,

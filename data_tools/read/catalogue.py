@@ -210,7 +210,8 @@ def combine(
     for source, path in layout.image_folders.items():
         table = path / LABELS
         labels = read_labels(table) if table.is_file() else []
-        used |= {Path(label.path).parts[0] for label in labels if label.path and path == folder}
+        if path == folder:
+            used |= {part for label in labels for part in Path(label.path).parts[:1]}
         is_mixed = path == folder or table.is_file()
         class_folders = [p for p in sorted(path.iterdir()) if not is_mixed or is_class_folder(p)]
         # Where a table and a folder's name speak of one image, the table does.

@@ -11,7 +11,7 @@ from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.cluster.partitions import PARTITION_IMAGES, Partition, partitions_of
 from kkanji_jax.cluster.rows_folder import RowsFolder
 from kkanji_jax.cluster.stores import is_uri
-from kkanji_jax.cluster.units import Unit, list_pages, list_units
+from kkanji_jax.cluster.units import Unit, list_pages, list_units, may_find
 from kkanji_jax.cluster.work import Attempt, Job
 from kkanji_jax.cluster.workers import Resources, read_all
 from kkanji_jax.inference.inputs import STANDARD_INPUT
@@ -92,14 +92,13 @@ class _Counted:
 def _check(request: Request) -> None:
     if request.partition_images < 1:
         raise ValueError(f"expected a --partition of at least 1, got {request.partition_images}")
-    out = Path(os.path.realpath(request.out))
+    # A file of rows, which a pattern may name where it does not name the folder.
+    rows = Path(os.path.realpath(request.out), Partition(0, ()).file)
     for source in request.sources:
         if source == STANDARD_INPUT:
             raise ValueError("--engine ray reads files, not standard input")
-        if is_uri(source):
-            continue
-        read = Path(os.path.realpath(source))
-        if out == read or (read.is_dir() and read in out.parents):
+        is_local = not is_uri(source) or source.startswith("file://")
+        if is_local and may_find(source, rows):
             raise ValueError(
                 f"--out {request.out} lies in {source}, which is read: name a place outside"
             )

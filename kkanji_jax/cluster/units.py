@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kkanji_jax.cluster import stores
@@ -99,8 +100,7 @@ def is_read(name: str) -> bool:
 
 def _files(sources: Iterable[str], passed_over: Counter[str]) -> Iterator[ImageInput]:
     for source in sources:
-        is_pattern = _MAGIC.search(source) and not os.path.lexists(source)
-        if not is_pattern:
+        if not is_pattern(source):
             yield from _files_at(source, passed_over)
             continue
         is_met = False
@@ -121,12 +121,13 @@ def _files_at(path: str, passed_over: Counter[str]) -> Iterator[ImageInput]:
     elif kind == "nothing":
         yield ImageInput(path, "no such file")
     else:
-        is_empty = True
+        is_empty, before = True, passed_over.copy()
         for found in _walk_store(path, passed_over):
             is_empty = False
             yield found
         if is_empty:
-            told = f" (but {told_counts(passed_over)})" if passed_over else ""
+            own = passed_over - before
+            told = f" (but {told_counts(own)})" if own else ""
             yield ImageInput(path, f"no images in this folder{told}")
 
 
@@ -141,12 +142,49 @@ def _walk_store(folder: str, passed_over: Counter[str]) -> Iterator[ImageInput]:
             passed_over[os.path.splitext(entry.name)[1].lower() or "without a suffix"] += 1
 
 
-def _matches(pattern: str) -> Iterator[str]:
-    """The paths that match a pattern, in the order of names: * ? [] in a name, ** for folders."""
+def may_find(source: str, path: Path) -> bool:
+    """Whether a local source, which may be a pattern, has `path` in what it finds, or in folders.
+
+    `path` need not be there. Links count as what they point to.
+    """
+    source = source.removeprefix("file://")
+    if not is_pattern(source):
+        read = Path(os.path.realpath(source))
+        return read == path or read in path.parents
+    folder, parts = _cut(source)
+    try:
+        names = path.relative_to(os.path.realpath(folder)).parts
+    except ValueError:
+        return False
+    return _is_met(names, parts)
+
+
+def _is_met(names: Sequence[str], parts: Sequence[str]) -> bool:
+    if not parts:
+        return True  # in a folder that the pattern names, or that folder
+    if not names:
+        return False
+    if parts[0] == "**":
+        return _is_met(names, parts[1:]) or _is_met(names[1:], parts)
+    return fnmatchcase(names[0], parts[0]) and _is_met(names[1:], parts[1:])
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a source is no file or folder itself, and has * ? or [ in it."""
+    return _MAGIC.search(source) is not None and not os.path.lexists(source)
+
+
+def _cut(pattern: str) -> tuple[str, list[str]]:
+    """The folder in which a pattern begins, and the pattern of each name from there on."""
     first = _MAGIC.search(pattern)
     assert first is not None
     cut = pattern.rfind("/", 0, first.start()) + 1
-    return _matches_in(pattern[:cut], pattern[cut:].split("/"))
+    return pattern[:cut], pattern[cut:].split("/")
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """The paths that a pattern names, in the order of names: * ? [] in a name, ** for folders."""
+    return _matches_in(*_cut(pattern))
 
 
 def _matches_in(folder: str, parts: Sequence[str]) -> Iterator[str]:

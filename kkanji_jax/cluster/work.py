@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -54,7 +55,9 @@ def read_partition(recogniser: "Recogniser", job: Job, attempt: Attempt) -> Writ
     with contextlib.ExitStack() as stack:
         found: Iterator[ImageInput] = _without(images_of(partition.units), attempt.excluded)
         if attempt.is_careful:
-            found = _tried(found, mark_of(job.out, partition), job.options, stack)
+            # Entered before the rows: it stays open until nothing reads any more.
+            mark = stack.enter_context(_opened_mark(mark_of(job.out, partition)))
+            found = _tried(found, mark, job.options)
         rows = stack.enter_context(contextlib.closing(predict_rows(recogniser, found, job.options)))
         written = write_partition(
             job.out / partition.file, rows, number=partition.number, digest=partition.digest
@@ -84,9 +87,10 @@ def mark_of(out: Path, partition: Partition) -> Path:
 def marked_image(mark: Path) -> int | None:
     """The place of the last image that an attempt recorded; None if it recorded none."""
     try:
-        return int(mark.read_text(encoding="ascii") or "-1")
+        told = mark.read_text(encoding="ascii")
     except FileNotFoundError:
         return None
+    return int(told) if told else None
 
 
 def _without(found: Iterable[ImageInput], excluded: Mapping[int, str]) -> Iterator[ImageInput]:
@@ -96,17 +100,39 @@ def _without(found: Iterable[ImageInput], excluded: Mapping[int, str]) -> Iterat
         yield item
 
 
-def _tried(
-    found: Iterable[ImageInput], mark: Path, options: RowOptions, stack: contextlib.ExitStack
-) -> Iterator[ImageInput]:
-    """Each image after it was prepared once, alone, so that a crash is at its own mark."""
-    with naming_in_errors(mark):
-        mark.parent.mkdir(exist_ok=True)
-        descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    stack.callback(os.close, descriptor)
-    for place, item in enumerate(found):
-        with naming_in_errors(mark):
-            os.pwrite(descriptor, b"%020d" % place, 0)
+class _Mark(NamedTuple):
+    """An open file that tells which image an attempt is at."""
+
+    path: Path
+    descriptor: int
+
+    def set(self, place: int) -> None:
+        with naming_in_errors(self.path):
+            os.pwrite(self.descriptor, b"%020d" % place, 0)
+
+
+@contextlib.contextmanager
+def _opened_mark(path: Path) -> Iterator[_Mark]:
+    with naming_in_errors(path):
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        yield _Mark(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _tried(found: Iterable[ImageInput], mark: _Mark, options: RowOptions) -> Iterator[ImageInput]:
+    """Each image after it was prepared once, alone: what fails does so at its own mark.
+
+    An image is marked before its bytes are asked for, which may be what fails.
+    """
+    remaining = iter(found)
+    for place in itertools.count():
+        mark.set(place)
+        item = next(remaining, None)
+        if item is None:
+            return
         decode_image(item, options)
         if isinstance(item.image, io.BytesIO):
             item.image.seek(0)

@@ -68,7 +68,8 @@ class _Deaths:
     def add(self, place: int | None, reason: str) -> None:
         """Counts one more, at this image if it is known."""
         self.num_unexplained += 1
-        if place is None:
+        # What an image's error does not prevent is not the image's decoding.
+        if place is None or place in self.excluded:
             return
         self.at[place] += 1
         if self.at[place] >= DEATHS_OF_AN_IMAGE:

@@ -53,11 +53,11 @@ def read_labels(table: Path) -> list[Label]:
     lines: dict[tuple[str, BoxPlace | None], int] = {}
     try:
         for row in rows:
-            written = (row[label] or "").strip()
+            written = unquoted((row[label] or "").strip())
             if not written:
                 continue
             codepoint = codepoint_of(written) if len(written) == 1 else parse_codepoint(written)
-            path, box = _plain(row[named] or ""), _box_of(_plain(row.get("box") or ""))
+            path, box = unquoted(row[named] or ""), _box_of(unquoted(row.get("box") or ""))
             first = lines.setdefault((path, box), rows.line_num)
             if first != rows.line_num:
                 raise ValueError(f"{path} is labelled in line {first} already: keep one of the two")
@@ -67,7 +67,8 @@ def read_labels(table: Path) -> list[Label]:
     return labels
 
 
-def _plain(cell: str) -> str:
+def unquoted(cell: str) -> str:
+    """A cell without the `'` before what a spreadsheet would take for a formula."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
 
 

@@ -92,10 +92,12 @@ def find_files(
         if path == STANDARD_INPUT:
             yield _standard_input()
         elif os.path.isdir(path):
+            before = passed_over.copy()
             inside = _walk(path, passed_over, is_wanted)
             first = next(inside, None)
             if first is None:
-                told = f" (but {told_counts(passed_over)})" if passed_over else ""
+                own = passed_over - before
+                told = f" (but {told_counts(own)})" if own else ""
                 yield ImageInput(path, f"no images in this folder{told}")
                 continue
             yield first
@@ -163,7 +165,9 @@ class _Web:
                 pages = iiif.pages_of_address(path, self._fetcher)
             else:
                 with open(path, "rb") as file:
-                    content = file.read(MAX_INPUT_BYTES)
+                    content = file.read(MAX_INPUT_BYTES + 1)
+                if len(content) > MAX_INPUT_BYTES:
+                    raise ValueError(f"expected at most {MAX_INPUT_BYTES:,} bytes: cut it in parts")
                 pages = iiif.pages_of_list(content, path, self._base_url, self._fetcher)
             for page in pages:
                 image = None if page.error else iiif.opener(page, self._fetcher)

@@ -8,6 +8,8 @@ from urllib.parse import unquote
 # The error of a box that holds a line. No part of this project finds characters in a line.
 LINE = "this box is {what}, not one character: give boxes of single characters"
 
+FARTHEST_PX = 1_000_000_000  # from the page's corner, or of a side: what is more is no pixels
+
 
 class Box(NamedTuple):
     """A rectangle in pixels from the upright page's top left corner.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kkanji_jax.pages.annotations import boxes_of_annotations, is_annotated
-from kkanji_jax.pages.box import Box, WrittenNumber
+from kkanji_jax.pages.box import FARTHEST_PX, Box, WrittenNumber
 from kkanji_jax.pages.coco import boxes_of_coco
 from kkanji_jax.pages.koten_ocr import boxes_of_koten_json, boxes_of_koten_xml, is_koten_ocr
 from kkanji_jax.pages.page_xml import boxes_of_page_xml
@@ -40,6 +40,11 @@ def read_boxes(path: str | os.PathLike) -> list[Box]:
         boxes = boxes_of_table(text, path)
     if not boxes:
         raise ValueError(f"no boxes in {path}: {WANTED}")
+    for number, box in enumerate(boxes):
+        if max(map(abs, box[:4])) > FARTHEST_PX:
+            raise ValueError(
+                f"{path}, box {number}: expected at most {FARTHEST_PX:,} pixels, got {box[:4]}"
+            )
     return boxes
 
 

@@ -6,6 +6,7 @@ seconds or as long as its Retry-After says. The cache is `iiif/` in `kkanji_jax.
 the files that were not used for longest are removed when it holds more than MAX_CACHE_BYTES.
 """
 
+import contextlib
 import email.utils
 import hashlib
 import json
@@ -75,8 +76,8 @@ class Fetcher:
 
     def _once(self, url: str) -> Fetched:
         httpx = _httpx(url)
-        self._pause(httpx.URL(url).host)
         try:
+            self._pause(httpx.URL(url).host)
             if self._trusted is None:
                 self._trusted = httpx.create_ssl_context()  # slow: once
             with (
@@ -155,7 +156,8 @@ class Fetcher:
         try:
             about = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
             content = place.read_bytes()
-            os.utime(place)
+            with contextlib.suppress(PermissionError):  # another user's, in a cache that is shared
+                os.utime(place)
         except (FileNotFoundError, ValueError):
             return None
         if about["asked"] != url or about["bytes"] != len(content):
@@ -194,8 +196,9 @@ def _shrink(folder: Path, max_bytes: int) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.endswith(".json") and not entry.name.startswith("."):
-                status = entry.stat()
-                files.append((status.st_mtime, status.st_size, entry.path))
+                with contextlib.suppress(FileNotFoundError):  # another process makes room too
+                    status = entry.stat()
+                    files.append((status.st_mtime, status.st_size, entry.path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= max_bytes:

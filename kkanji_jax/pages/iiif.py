@@ -58,6 +58,8 @@ def pages_of_address(url: str, fetcher: Fetcher) -> Iterator[IiifPage]:
             yield _page_at(url, url)
     except ValueError as err:
         yield IiifPage(url, error=str(err))
+    except OSError as err:  # of Pillow, or of the cache; in a list, the other addresses still come
+        yield IiifPage(url, error=f"{url}: {' '.join(str(err).split())}")
 
 
 def pages_of_list(content: bytes, path: str, base_url: str, fetcher: Fetcher) -> Iterator[IiifPage]:
@@ -160,9 +162,10 @@ def _pages_of_json(content: Any, where: str, base: str) -> Iterator[IiifPage]:
         for number, canvas in enumerate(canvases, 1):
             yield _page_of_canvas(canvas, f"{where}#{number}", base)
     elif named == "Collection":
-        members = content.get("items", content.get("manifests", content.get("members", [])))
-        first = next((id_of(each) for each in members if id_of(each)), "")
-        raise ValueError(f"{where}: a collection, expected one of its manifests, as {first}")
+        members = content.get("items", content.get("manifests", content.get("members")))
+        first = next((id_of(each) for each in _listed(members) if id_of(each)), "")
+        as_first = f", as {first}" if first else ""
+        raise ValueError(f"{where}: a collection, expected one of its manifests{as_first}")
     elif isinstance(content, dict) and {"width", "height"} <= content.keys() and id_of(content):
         yield _page_at(where, _whole(content))
     else:
@@ -193,19 +196,28 @@ def _images_of(canvas: Any) -> Iterator[dict[str, Any]]:
     """The images painted on a canvas, by its version's structure; of a choice, the default."""
     if not isinstance(canvas, dict):
         return
-    for annotation in canvas.get("images", ()):  # version 2
+    for annotation in _objects(canvas.get("images")):  # version 2
         yield from _chosen(annotation.get("resource"))
-    for page in canvas.get("items", ()):
-        for annotation in page.get("items", ()):
+    for page in _objects(canvas.get("items")):
+        for annotation in _objects(page.get("items")):
             if annotation.get("motivation", "painting") in ("painting", ["painting"]):
                 yield from _chosen(annotation.get("body"))
+
+
+def _listed(content: Any) -> list[Any]:
+    """A list of JSON; empty where something else stands in its place."""
+    return content if isinstance(content, list) else []
+
+
+def _objects(content: Any) -> list[dict[str, Any]]:
+    return [each for each in _listed(content) if isinstance(each, dict)]
 
 
 def _chosen(body: Any) -> Iterator[dict[str, Any]]:
     if isinstance(body, list):
         body = next(iter(body), None)
     if isinstance(body, dict) and type_of(body) in ("oa:Choice", "Choice"):
-        body = body.get("default") or next(iter(body.get("items", ())), None)
+        body = body.get("default") or next(iter(_listed(body.get("items"))), None)
     if isinstance(body, dict) and type_of(body) in ("dctypes:Image", "Image", ""):
         yield body
 

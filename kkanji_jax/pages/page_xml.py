@@ -11,7 +11,7 @@ import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
-from kkanji_jax.pages.box import Box, around, file_name_of, trouble_of
+from kkanji_jax.pages.box import Box, around, file_name_of, number_of, trouble_of
 from kkanji_jax.pages.xml_files import children, local_name
 
 _GROUPS = ("OrderedGroup", "OrderedGroupIndexed", "UnorderedGroup", "UnorderedGroupIndexed")
@@ -29,7 +29,10 @@ def boxes_of_page_xml(root: ET.Element, path: str | os.PathLike) -> list[Box]:
         image = file_name_of(page.get("imageFilename", ""))
         regions = [element for element in page.iter() if local_name(element) == "TextRegion"]
         regions = [region for region in regions if not children(region, "TextRegion")]
-        ordered = _in_reading_order(page, regions)
+        try:
+            ordered = _in_reading_order(page, regions)
+        except ValueError as err:
+            raise ValueError(f"{path}, ReadingOrder of {image}: {err}") from err
         for region in ordered or regions:
             for part, line in _parts(region, ""):
                 boxes.append(_box(part, image, line if ordered else "", path))
@@ -58,7 +61,7 @@ def _references(group: ET.Element) -> list[str] | None:
     if local_name(group) in _GROUPS and (name := group.get("regionRef")):
         found.append(name)
     members = [member for member in group if member.get("regionRef") or len(member)]
-    for member in sorted(members, key=lambda member: int(member.get("index", "0"))):
+    for member in sorted(members, key=_index_of):
         if local_name(member) in _GROUPS:
             inner = _references(member)
             if inner is None:
@@ -67,6 +70,10 @@ def _references(group: ET.Element) -> list[str] | None:
         else:
             found.append(member.get("regionRef", ""))
     return found
+
+
+def _index_of(element: ET.Element) -> int:
+    return number_of({"index": element.get("index", "0")}, "index")
 
 
 def _parts(element: ET.Element, line: str) -> Iterator[tuple[ET.Element, str]]:
@@ -85,9 +92,9 @@ def _box(element: ET.Element, image: str, line: str, path: str | os.PathLike) ->
     name, kind = element.get("id", ""), local_name(element)
     try:
         place = around(_points(element))
+        trouble = "" if kind == "Glyph" else trouble_of(_WHAT[kind], _text(element))
     except ValueError as err:
         raise ValueError(f"{path}, {kind} {name}: {err}") from err
-    trouble = "" if kind == "Glyph" else trouble_of(_WHAT[kind], _text(element))
     return Box(*place, name, image, line, trouble)
 
 
@@ -105,10 +112,7 @@ def _points(element: ET.Element) -> list[tuple[float, float]]:
 
 def _text(element: ET.Element) -> str | None:
     """The best of its texts: the one of the lowest index."""
-    equivalents = sorted(
-        children(element, "TextEquiv"), key=lambda each: float(each.get("index", "0"))
-    )
-    for equivalent in equivalents:
+    for equivalent in sorted(children(element, "TextEquiv"), key=_index_of):
         for unicode in children(equivalent, "Unicode"):
             return unicode.text or ""
     return None

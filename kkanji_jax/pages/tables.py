@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
+from kkanji_jax.data.label_table import unquoted
 from kkanji_jax.pages.box import Box, number_of
 
 # A column's name in lower case -> what it is. `char id` is of CODH's coordinate files, `labels` of
@@ -69,7 +70,8 @@ def boxes_of_table(text: str, path: str | os.PathLike) -> list[Box]:
         for line in rows:
             if not any(line):
                 continue
-            cells = {name: cell for name, cell in zip(heading, line, strict=False) if name}
+            named = zip(heading, line, strict=False)
+            cells = {name: unquoted(cell) for name, cell in named if name}
             if delimiter != ",":  # where it is not, the comma is the decimal one
                 cells |= {k: v.replace(",", ".") for k, v in cells.items() if k in _NUMBERS}
             boxes += _of_cells(cells, heading)

@@ -29,7 +29,7 @@ def boxes_of_tei(root: ET.Element, path: str | os.PathLike) -> list[Box]:
         name = local_name(element)
         if name == "lb":
             line = zone
-        elif name == "c":
+        elif name == "c" and zone:
             lines_of_characters[zone] = line or "1"
         if name not in ("zone", "surface") and line:
             own = "" if name in _BREAKS else element.text or ""

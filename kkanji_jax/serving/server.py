@@ -91,6 +91,7 @@ def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
         http=TimedProtocol,
         ws="none",
         lifespan="on",
+        log_config=None,  # uvicorn's own closes the handlers of other libraries
         log_level="error",
         access_log=False,
         server_header=False,

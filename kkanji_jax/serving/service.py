@@ -135,7 +135,7 @@ class Service:
             told = request.headers.get("content-type", "")
             in_pool = asyncio.get_running_loop().run_in_executor
             uploads = await in_pool(self._quick, uploads_of, body, told, self.limits)
-            num_images = sum(1 if one.boxes is None else len(one.boxes) for one in uploads)
+            num_images = sum(one.num_images for one in uploads)
             self._require_room(num_images)
             self.metrics.num_queued += num_images
             try:
@@ -165,7 +165,8 @@ class Service:
         chunks: list[bytes] = []
         try:
             await self._receive(request, chunks)
-            yield b"".join(chunks)
+            chunks[:] = [b"".join(chunks)]  # in memory once, as it is counted
+            yield chunks[0]
         finally:
             self.metrics.num_held_bytes -= sum(map(len, chunks))
 

@@ -3,21 +3,22 @@
 import base64
 import binascii
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kkanji_jax.glyphs.image_files import open_image
-from kkanji_jax.inference.boxes import Box, crops_of
+from kkanji_jax.inference.boxes import crops_of
 from kkanji_jax.inference.inputs import STANDARD_INPUT, ImageInput
+from kkanji_jax.pages.box import FARTHEST_PX, Box
 from kkanji_jax.serving.limits import Limits, Refusal
 
 FORM, JSON, BYTES = "multipart/form-data", "application/json", "application/octet-stream"
-FARTHEST_PX = 1e9  # of a box from the page's corner
 Pixels = Annotated[float, Field(ge=-FARTHEST_PX, le=FARTHEST_PX, allow_inf_nan=False)]
 
 
@@ -71,17 +72,18 @@ class Upload(NamedTuple):
         page = ImageInput(self.path, image=self._stream())
         return iter((page,)) if self.boxes is None else crops_of((page,), self.boxes)
 
-    def measured(self) -> tuple[int, int] | None:
-        """Width and height as the file declares them; None for a file that cannot be read.
+    @property
+    def num_images(self) -> int:
+        """How many rows of rank 1 it has; a page without boxes has one, with an error."""
+        return max(len(self.boxes or ()), 1)
 
-        Refusal 413 if it declares more pixels than any image may have.
-        """
+    def measured(self) -> tuple[int, int] | None:
+        """Width and height as the file declares them; None if it is none that can be read."""
         try:
-            with open_image(self._stream(), self.name) as opened:
+            # Of any size: `check` says how many pixels are too many.
+            with open_image(self._stream(), self.name, sys.maxsize) as opened:
                 return opened.size
-        except (ValueError, OSError) as err:
-            if isinstance(err.__cause__, Image.DecompressionBombError):
-                raise Refusal(413, str(err)) from err
+        except (ValueError, OSError):
             return None  # the row of this image, or the answer, will say what is wrong
 
     def _stream(self) -> io.BytesIO:
@@ -106,7 +108,7 @@ def uploads_of(body: bytes, content_type: str, limits: Limits) -> list[Upload]:
     elif name == FORM:
         uploads = _of_form(body, told.get(b"boundary", b""), limits)
     elif name == JSON:
-        uploads = _of_json(body)
+        uploads = _of_json(body, limits)
     else:
         raise Refusal(
             415,
@@ -119,13 +121,7 @@ def uploads_of(body: bytes, content_type: str, limits: Limits) -> list[Upload]:
 
 def check(uploads: Sequence[Upload], limits: Limits) -> None:
     """Refusal 413 if there are more images or pixels than allowed, before any is decoded."""
-    num_images = sum(1 if one.boxes is None else len(one.boxes) for one in uploads)
-    if num_images > limits.max_images:
-        raise Refusal(
-            413,
-            f"expected at most {limits.max_images} images or boxes in a request, got {num_images}: "
-            "post them apart",
-        )
+    _require_few(sum(one.num_images for one in uploads), limits)
     num_pixels = num_box_pixels = 0
     for upload in uploads:
         width, height = upload.measured() or (0, 0)
@@ -148,6 +144,15 @@ def check(uploads: Sequence[Upload], limits: Limits) -> None:
             )
 
 
+def _require_few(num_images: int, limits: Limits) -> None:
+    if num_images > limits.max_images:
+        raise Refusal(
+            413,
+            f"expected at most {limits.max_images} images or boxes in a request, got {num_images}: "
+            "post them apart",
+        )
+
+
 def one_line(err: ValidationError) -> str:
     """The first error and its place, without what was sent."""
     first, *others = err.errors(include_url=False, include_context=False, include_input=False)
@@ -161,12 +166,16 @@ def validation_line(first: Any, num_others: int) -> str:
     return f"{where}: {first['msg']}{more}" if where else f"{first['msg']}{more}"
 
 
-def _of_json(body: bytes) -> list[Upload]:
+def _of_json(body: bytes, limits: Limits) -> list[Upload]:
     try:
-        posted = PostedImages.model_validate_json(body)
+        content = from_json(body)
+    except ValueError as err:
+        raise Refusal(400, f"Invalid JSON: {err}") from err
+    _check_counts(content, limits)
+    try:
+        posted = PostedImages.model_validate(content)
     except ValidationError as err:
-        is_json = all(one["type"] != "json_invalid" for one in err.errors(include_input=False))
-        raise Refusal(422 if is_json else 400, one_line(err)) from err
+        raise Refusal(422, one_line(err)) from err
     uploads = []
     for number, image in enumerate(posted.images):
         where = f"images.{number}.content"
@@ -183,6 +192,38 @@ def _of_json(body: bytes) -> list[Upload]:
         path = str(number + 1) if image.path is None else image.path
         uploads.append(Upload(path, content, boxes))
     return uploads
+
+
+def _check_counts(content: Any, limits: Limits) -> None:
+    """Refusal of more images, boxes or fields than there may be.
+
+    Validation keeps an error for each of them, and those of one body fill gigabytes.
+    """
+    images = _listed(_fields_of(content, "", PostedImages).get("images"))
+    _require_few(len(images), limits)
+    boxes_of = [
+        _listed(_fields_of(image, f"images.{number}.", PostedImage).get("boxes"))
+        for number, image in enumerate(images)
+    ]
+    _require_few(sum(max(len(boxes), 1) for boxes in boxes_of), limits)
+    for number, boxes in enumerate(boxes_of):
+        for place, box in enumerate(boxes):
+            _fields_of(box, f"images.{number}.boxes.{place}.", PostedBox)
+
+
+def _listed(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else []  # validation says what else it is
+
+
+def _fields_of(content: Any, where: str, model: type[BaseModel]) -> dict[str, Any]:
+    """An object of JSON; Refusal for anything else, or for a field that `model` has not."""
+    if not isinstance(content, dict):
+        raise Refusal(422, f"{where.rstrip('.') or 'the body'}: expected a JSON object")
+    for name in content:
+        if name not in model.model_fields:
+            known = ", ".join(model.model_fields)
+            raise Refusal(422, f"{where}{name[:100]}: there is no such field, expected {known}")
+    return content
 
 
 class _Form:

@@ -458,6 +458,21 @@ def test_ctrl_c_ends_a_process_with_one_line(environment: dict[str, str]):
     assert (process.returncode, errors) == (130, "interrupted\n")
 
 
+@pytest.mark.parametrize("raised", ["ValueError('bad')", "KeyboardInterrupt"])
+def test_a_failure_keeps_its_status_where_what_was_printed_cannot_be_written(
+    raised: str, environment: dict[str, str]
+):
+    code = f"""
+from kkanji_jax import cli
+def work():
+    print("a line that is still in the buffer")
+    raise {raised}
+cli.run(lambda: cli.answer(work), is_product=True)
+"""
+    expected = 130 if raised == "KeyboardInterrupt" else 1
+    assert full_log([sys.executable, "-c", code], environment) == Ended(expected)
+
+
 def test_a_full_standard_output_is_told_at_the_end(environment: dict[str, str], tmp_path: Path):
     line = [sys.executable, "-c", OWN, str(tmp_path)]
     with open("/dev/full", "wb") as full:

@@ -121,6 +121,19 @@ def test_a_path_that_is_not_there_is_a_row_among_others(tiny_run, pictures: Path
 
 
 @pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--review", "r.html"), ("--annotate", "a.png"), ("--base-url", "https://example.org")],
+)
+def test_what_a_cluster_does_not_do_is_refused_and_not_left_out(
+    flag: str, value: str, tmp_path: Path, capsys
+):
+    boxes = ["--boxes", "b.csv"] if flag == "--annotate" else []
+    out = ["--engine", "ray", "--out", str(tmp_path / "out")]
+    assert main(["page.png", flag, value, *boxes, *out]) == 1
+    assert f"{flag} is not for --engine ray: leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("path", "model", "expected"),
     [
         ("nowhere.png", "run", "nowhere.png: no such file"),

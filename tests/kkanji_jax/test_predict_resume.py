@@ -8,9 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+
+from kkanji_jax import predict
+from kkanji_jax.inference.rows import RowOptions
 
 # The door without JAX. A network that is slow, so that there is a middle to be stopped in.
 SLOW = """
@@ -230,3 +234,19 @@ def test_other_places_are_written(arguments: str, place: Path, capsys):
 
     assert main([*arguments.split(), "--model", "nowhere"]) == 1
     assert "no model at nowhere" in capsys.readouterr().err
+
+
+def test_a_relative_path_is_of_the_folder_in_which_the_command_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else the images of two folders would be in one file of rows, if their names are alike."""
+
+    def identity(path: str, folder: str) -> dict[str, str]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        args = predict._parser().parse_args([path])
+        return predict._identity(args, SimpleNamespace(digest="d"), RowOptions())  # pyright: ignore
+
+    assert identity("scans", "a") == identity("scans", "a") != identity("scans", "b")
+    for path in ("-", "https://example.org/m.json", str(tmp_path / "scans")):
+        assert identity(path, "a") == identity(path, "b")

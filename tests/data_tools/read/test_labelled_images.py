@@ -75,6 +75,7 @@ def test_what_cannot_be_cut_out_is_listed_with_its_line(source, page: Image.Imag
         "scans/p1.png,900 40 110 110,U+6625",
         "gone.png,,U+6625",
         "book.pdf#2,1 2 3 4,U+6625",
+        ".,,U+6625",
     )
     with pytest.raises(BadFilesError) as told:
         combine(source.folder)
@@ -85,9 +86,10 @@ def test_what_cannot_be_cut_out_is_listed_with_its_line(source, page: Image.Imag
     assert (
         "line 4: no file gone.png" in problems
         and "line 5: book.pdf#2 is a page of a PDF" in problems
+        and "line 6: no file ." in problems
     )
     found = combine(source.folder, skip_bad=True)
-    assert len(found.originals) == 1 and len(found.findings) == 3
+    assert len(found.originals) == 1 and len(found.findings) == 4
 
 
 def test_a_table_of_another_kind_is_refused(source):

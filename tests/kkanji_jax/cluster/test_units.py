@@ -14,9 +14,12 @@ import pytest
 
 from kkanji_jax.cluster import stores
 from kkanji_jax.cluster.partitions import partitions_of
-from kkanji_jax.cluster.units import Unit, images_of, list_pages, list_units
+from kkanji_jax.cluster.reading import Request, read_archive
+from kkanji_jax.cluster.units import Unit, images_of, list_pages, list_units, may_find
+from kkanji_jax.cluster.workers import Resources
 from kkanji_jax.inference.boxes import crops_of
 from kkanji_jax.inference.inputs import entries_in_order, find_images
+from kkanji_jax.inference.rows import RowOptions
 from kkanji_jax.pages.box_files import read_boxes
 
 from .conftest import draw_png, write_tar
@@ -186,3 +189,37 @@ def test_files_of_a_store_are_fetched_a_bounded_number_ahead(monkeypatch: pytest
     assert [next(images).path for _ in range(3)] == [f"s3://bucket/{n}.png" for n in range(3)]
     assert 3 <= len(fetched) <= 66
     images.close()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("source", "is_found"),
+    [
+        ("", True),
+        ("/out", True),
+        ("/*", True),
+        ("/o?t", True),
+        ("/**", True),
+        ("/**/*.parquet", True),
+        ("/out/part-*", True),
+        ("/*/*/*.parquet", False),
+        ("/*.tar", False),
+        ("/crops", False),
+        ("/crops/**", False),
+        ("/ou", False),
+    ],
+)
+def test_rows_are_not_written_where_a_source_would_find_them(
+    source: str, is_found: bool, tmp_path: Path
+):
+    (tmp_path / "out").mkdir()
+    rows = tmp_path / "out" / "part-00000000.parquet"
+    assert may_find(f"{tmp_path}{source}", rows) is is_found
+    assert may_find(f"file://{tmp_path}{source}", rows) is is_found
+    request = Request([f"{tmp_path}{source}"], tmp_path / "out", {}, pytest.fail, RowOptions())
+    if is_found:
+        with pytest.raises(ValueError, match="lies in"):
+            read_archive(request, Resources(), Counter())
+    # What the listing finds is what was foreseen.
+    rows.write_bytes(b"")
+    listed = {unit.path for unit in list_units([f"{tmp_path}{source}"], Counter())}
+    assert (str(rows) in listed) is is_found

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kkanji_jax.cluster import rows_file
+from kkanji_jax.cluster import rows_file, work
 from kkanji_jax.cluster.partitions import Partition, partitions_of
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
-from kkanji_jax.cluster.units import list_units
+from kkanji_jax.cluster.units import images_of, list_units
 from kkanji_jax.cluster.work import (
     Attempt,
     Job,
@@ -22,6 +22,7 @@ from kkanji_jax.cluster.work import (
     marked_image,
     read_partition,
 )
+from kkanji_jax.cluster.workers import _after_death
 from kkanji_jax.inference import recogniser
 from kkanji_jax.inference.partial import Tally
 from kkanji_jax.inference.rows import RowOptions
@@ -121,6 +122,40 @@ def test_a_careful_attempt_tells_which_image_it_is_at(
         read_partition(loaded(), job, Attempt(partition, {}, is_careful=True))
     assert marked_image(mark_of(job.out, partition)) == 77
     assert not (job.out / partition.file).exists()
+
+
+def test_what_fails_before_an_image_is_there_fails_at_its_mark(
+    archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+):
+    class Killed(BaseException):
+        pass
+
+    def fetched(units):
+        for place, image in enumerate(images_of(units)):
+            if place == 3:
+                raise Killed
+            yield image
+
+    partition = partitions_in(archive, 128)[0]
+    monkeypatch.setattr(work, "images_of", fetched)
+    with pytest.raises(Killed):
+        read_partition(loaded(), job, Attempt(partition, {}, is_careful=True))
+    assert marked_image(mark_of(job.out, partition)) == 3
+
+
+@pytest.mark.parametrize("told", ["", "00000000000000000003"])
+def test_a_worker_that_dies_whatever_is_excluded_is_not_started_for_ever(
+    told: str, archive: Path, job: Job
+):
+    (partition, *_) = partitions_in(archive, 128)
+    mark = mark_of(job.out, partition)
+    mark.parent.mkdir()
+    mark.write_text(told)
+    attempt, deaths = Attempt(partition, {}, is_careful=True), {}
+    with pytest.raises(ValueError, match="5 workers died at .*give workers more memory"):
+        for _ in range(20):
+            attempt = _after_death(job, attempt, deaths, "its process was killed")
+    assert set(attempt.excluded) == ({3} if told else set())
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(

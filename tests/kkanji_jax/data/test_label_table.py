@@ -24,6 +24,11 @@ def test_paths_boxes_and_characters_are_read(tmp_path: Path):
     assert [label.name for label in read(tmp_path, text)][::2] == ["p1.jpg#3,4,50,60", "=a.png"]
 
 
+def test_a_label_that_is_quoted_for_a_spreadsheet_is_the_character(tmp_path: Path):
+    (label,) = read(tmp_path, "path,character\na,'=\n")
+    assert label.codepoint == "U+003D"
+
+
 def test_a_line_without_a_label_is_no_label(tmp_path: Path):
     assert [each.line for each in read(tmp_path, "path,codepoint\na,\nb,U+6625\nc, \n")] == [3]
 

@@ -65,6 +65,9 @@ def test_what_a_folder_without_images_holds_is_counted(tmp_path: Path):
         (tmp_path / name).touch()
     (found,) = find_images([str(tmp_path)])
     assert found.error == "no images in this folder (but 2 .txt, 1 .docx, 1 without a suffix)"
+    (tmp_path / "inner").mkdir()
+    _, inner = find_images([str(tmp_path), str(tmp_path / "inner")])
+    assert inner.error == "no images in this folder"
 
 
 # --- HEIC and PDF -------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from kkanji_jax.inference.output import RowFormat
+from kkanji_jax.inference.rows import Row
 from kkanji_jax.pages.box import Box, Canvas
 from kkanji_jax.pages.box_files import read_boxes
 
@@ -301,3 +303,46 @@ def test_deep_json_is_refused_and_not_a_crash(tmp_path: Path):
 def test_a_box_on_a_canvas_lies_on_the_same_place_of_its_picture():
     canvas = Canvas("c", 1000, 500)
     assert canvas.in_pixels(Box(10, 20, 30, 40, "a"), 2000, 1500) == Box(20, 60, 60, 120, "a")
+
+
+def test_what_predict_and_the_review_sheet_quote_for_spreadsheets_is_read(tmp_path: Path):
+    row = Row("=p.png", 1, "春", "U+6625", 0.9, "accept", id="+1", box=(-3, 5, 10, 10))
+    form = RowFormat("csv", is_for_excel=True)
+    path = tmp_path / "rows.csv"
+    path.write_text(form.head() + form.text_of(row, True), encoding="utf-8")
+    assert "'-3" in path.read_text(encoding="utf-8")
+    assert read_boxes(path) == [Box(-3, 5, 10, 10, "+1", "=p.png")]
+
+
+def test_characters_without_zones_of_their_own_leave_their_line_a_line(tmp_path: Path):
+    tei = """<TEI><facsimile><surface><graphic url="p.png"/>
+    <zone xml:id="l1" ulx="1" uly="2" lrx="9" lry="90"/></surface></facsimile>
+    <text><lb facs="#l1"/><c>春</c><c>は</c></text></TEI>"""
+    (box,) = read_boxes(_written(tei, tmp_path))
+    assert box.trouble == LINE.format("a line of text of 2 characters")
+
+
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        (
+            '<ReadingOrder><OrderedGroup><R index="b" regionRef="r"/></OrderedGroup>'
+            "</ReadingOrder>",
+            "",
+        ),
+        ("", '<TextEquiv index="b"><Unicode>春</Unicode></TextEquiv>'),
+    ],
+)
+def test_an_index_that_is_no_number_is_told_with_its_file(order: str, text: str, tmp_path: Path):
+    outline = '<Coords points="0,0 9,9"/>'
+    page = f'<Page imageFilename="p.png">{order}<TextRegion id="r">{outline}{text}</TextRegion>'
+    path = _written(f"<PcGts>{page}</Page></PcGts>", tmp_path)
+    with pytest.raises(ValueError, match="expected a number for index, got 'b'") as told:
+        read_boxes(path)
+    assert str(path) in str(told.value)
+
+
+def test_a_box_too_far_for_any_picture_is_refused(tmp_path: Path):
+    assert read_boxes(_written("x,y,w,h\n1e9,0,5,5\n", tmp_path))[0].left == 10**9
+    with pytest.raises(ValueError, match="boxes.*, box 1: expected at most 1,000,000,000 pixels"):
+        read_boxes(_written("x,y,w,h\n0,0,5,5\n3e9,0,5,5\n", tmp_path))

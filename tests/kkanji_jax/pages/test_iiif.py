@@ -1,8 +1,10 @@
 """Pages over HTTP, from a server on the loopback that serves IIIF and errs in every known way."""
 
+import contextlib
 import email.utils
 import io
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -15,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kkanji_jax.inference import inputs
 from kkanji_jax.inference.boxes import crops_of
 from kkanji_jax.inference.inputs import ImageInput, find_images
-from kkanji_jax.pages import fetch
+from kkanji_jax.pages import fetch, iiif
 from kkanji_jax.pages.box import Box
 
 WIDTH, HEIGHT = 120, 90
@@ -267,6 +270,7 @@ def test_a_list_keeps_its_ids_and_may_be_relative_to_a_base(site: str, tmp_path:
         ("[1]", "expected a IIIF manifest or a list of addresses"),
         ('{"type": "Manifest", "items": []}', "a manifest without canvases"),
         ('{"a": 1}', "expected a IIIF manifest or an image's info.json"),
+        ('{"type": "Collection", "items": null}', "a collection, expected one of its manifests"),
     ],
 )
 def test_a_file_that_is_no_list_is_one_row_with_its_error(
@@ -436,3 +440,76 @@ def test_without_httpx_an_address_is_an_error_that_names_the_extra(
     monkeypatch.setitem(sys.modules, "httpx", None)
     (page,) = find_images(["https://example.org/manifest"])
     assert 'pip install "kkanji_jax[iiif]"' in page.error
+
+
+@pytest.mark.parametrize(
+    "items", [None, "http://a", ["http://a"], [{"items": 3}], [{"items": [7]}]]
+)
+def test_a_canvas_of_another_form_has_no_image_and_the_others_come(items: Any, tmp_path: Path):
+    good = {"items": [{"items": [{"body": {"type": "Image", "id": "http://a/1.jpg"}}]}]}
+    canvases = [{"id": "http://a/c1", "items": items}, {"id": "http://a/c2"} | good]
+    (tmp_path / "m.json").write_text(json.dumps({"type": "Manifest", "items": canvases}))
+    first, second = find_images([str(tmp_path / "m.json")])
+    assert (first.path, first.error) == ("http://a/c1", "this canvas has no image")
+    assert (second.path, second.error) == ("http://a/c2", "")
+
+
+def test_an_address_that_cannot_be_used_is_one_error_among_others(site: str, tmp_path: Path):
+    bad, good = "http://host:port/page", f"{site}/twice/full/max/0/default.jpg"
+    (tmp_path / "list.txt").write_text(f"{bad}\n{good}\n")
+    first, second = find_images([str(tmp_path / "list.txt")])
+    assert "Invalid port" in first.error and first.path == bad
+    assert second.path == good and not second.error
+
+
+def test_a_list_that_is_too_long_is_refused_and_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(inputs, "MAX_INPUT_BYTES", 20)
+    (tmp_path / "list.txt").write_text("http://a/1.jpg\nhttp://a/2.jpg\n")
+    (page,) = find_images([str(tmp_path / "list.txt")])
+    assert "expected at most 20 bytes" in page.error
+
+
+def test_a_file_that_another_process_removes_does_not_stop_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    scandir = fetch.os.scandir
+
+    @contextlib.contextmanager
+    def remove_one(folder: Path):
+        with scandir(folder) as entries:
+            listed = list(entries)
+        (tmp_path / "first").unlink()
+        yield listed
+
+    monkeypatch.setattr(fetch.os, "scandir", remove_one)
+    fetch._shrink(tmp_path, 50)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_image_that_pillow_refuses_by_an_oserror_is_one_error_among_others(tmp_path: Path):
+    class Site(fetch.Fetcher):
+        def get(self, url: str) -> fetch.Fetched:
+            head = b"BM" + bytes(12) + (99).to_bytes(4, "little")  # no header of BMP is 99 bytes
+            return fetch.Fetched(url, "image/bmp", head + bytes(200))
+
+    content = b"http://a/1\nhttp://a/2\n"
+    pages = list(iiif.pages_of_list(content, "list.txt", "", Site(None, "test")))
+    assert [page.id for page in pages] == ["http://a/1", "http://a/2"]
+    assert all(f"{page.id}: Unsupported BMP header" in page.error for page in pages)
+
+
+def test_what_another_user_keeps_in_a_shared_cache_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    fetcher = fetch.Fetcher(tmp_path, "test")
+    kept = fetch.Fetched("http://a/1", "image/jpeg", JPEG)
+    fetcher.keep("http://a/1", kept)
+    monkeypatch.setattr(fetch.os, "utime", refuse)
+    assert fetcher.kept("http://a/1") == kept

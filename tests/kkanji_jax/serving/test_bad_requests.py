@@ -55,7 +55,7 @@ CASES = {
     "no image": (422, "cannot read the body", b"hello", PNG, {}),
     "a truncated image": (422, "damaged", GOOD[: len(GOOD) // 2], PNG, {}),
     "a page": (422, "looks like a page", b"page", PNG, {}),
-    "a bomb": (413, "declares far more", declaring(40_000, 25_000), PNG, {}),
+    "a bomb": (413, "at most 16777216 pixels", declaring(40_000, 25_000), PNG, {}),
     "too many pixels": (413, "at most 16777216 pixels", declaring(5_000, 5_000), PNG, {}),
     "no pixels": (422, "the body", declaring(0, 0), PNG, {}),
     "another type": (415, "Content-Type", b"a=b", {"Content-Type": "text/plain"}, {}),
@@ -82,6 +82,22 @@ CASES = {
         413,
         "got 300",
         posted(boxes=[{"x": 0, "y": 0, "w": 9, "h": 9}] * 300),
+        JSON,
+        {},
+    ),
+    "too many pages": (
+        413,
+        "got 257",
+        json.dumps({"images": [{"content": base64_of(GOOD), "boxes": []}] * 257}).encode(),
+        JSON,
+        {},
+    ),
+    "a large page": (
+        413,
+        "at most 40000000 pixels in the images",
+        posted(
+            content=base64_of(declaring(9_000, 9_000)), boxes=[{"x": 0, "y": 0, "w": 9, "h": 9}]
+        ),
         JSON,
         {},
     ),

@@ -1,5 +1,6 @@
 """The command as people start and stop it."""
 
+import logging
 import re
 import signal
 import socket
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from kkanji_jax.serve import main
+from kkanji_jax.serving.limits import Limits
+from kkanji_jax.serving.server import make_server
 
 from .conftest import ServerProcess, encoded, picture
 
@@ -91,6 +95,19 @@ def test_without_the_extra_one_line_names_it():
     told = run(code=WITHOUT_EXTRA)
     assert told.returncode == 1 and told.stderr.count("\n") == 1
     assert 'pip install "kkanji_jax[serve]"' in told.stderr
+
+
+def test_the_log_of_the_server_leaves_the_handlers_of_other_libraries_open():
+    class Kept(logging.Handler):
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+            super().close()
+
+    handler = Kept()
+    make_server(FastAPI(), Limits())
+    assert not handler.is_closed
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(capsys: pytest.CaptureFixture[str]):
