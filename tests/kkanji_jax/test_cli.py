@@ -469,6 +469,7 @@ def work():
     raise {raised}
 cli.run(lambda: cli.answer(work), is_product=True)
 """
+    environment = {k: v for k, v in environment.items() if k != "PYTHONUNBUFFERED"}
     expected = 130 if raised == "KeyboardInterrupt" else 1
     assert full_log([sys.executable, "-c", code], environment) == Ended(expected)
 
