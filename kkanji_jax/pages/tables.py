@@ -71,7 +71,9 @@ def boxes_of_table(text: str, path: str | os.PathLike) -> list[Box]:
             if not any(line):
                 continue
             named = zip(heading, line, strict=False)
-            cells = {name: unquoted(cell) for name, cell in named if name}
+            # An id comes back as it is, but for what this project has quoted itself.
+            is_kept = "box" not in heading
+            cells = {k: c if k == "id" and is_kept else unquoted(c) for k, c in named if k}
             if delimiter != ",":  # where it is not, the comma is the decimal one
                 cells |= {k: v.replace(",", ".") for k, v in cells.items() if k in _NUMBERS}
             boxes += _of_cells(cells, heading)
