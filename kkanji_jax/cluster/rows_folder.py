@@ -19,7 +19,7 @@ from kkanji_jax.cluster.partitions import Partition
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.work import WORKING
 from kkanji_jax.files import is_foreign, naming_in_errors, write_json
-from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.partial import Tally, differing_names
 from kkanji_jax.locks import HeldError, hold
 
 VERSION = 1
@@ -116,11 +116,7 @@ class RowsFolder:
         self._progress = (self.out / PROGRESS).open("a", encoding="utf-8")
 
     def _require_same(self, identity: Mapping[str, str]) -> None:
-        others = sorted(
-            name
-            for name in identity.keys() | self._identity.keys()
-            if identity.get(name) != self._identity.get(name)
-        )
+        others = differing_names(identity, self._identity)
         if others:
             raise ValueError(
                 f"{self.out} holds rows of another {', '.join(others)}: give the command that "

@@ -68,6 +68,11 @@ def images_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield own
 
 
+def differing_names(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What two requests for the same rows differ in, by the names that messages use."""
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
 class PartialRows:
     """Rows on their way to `out`, a regular file; a context that ends with `out` whole.
 
@@ -146,11 +151,7 @@ class PartialRows:
             identity = state["identity"]
         except (ValueError, KeyError, TypeError) as err:
             raise ValueError(f"{self._state_path} is damaged ({err}): remove it, {anew}") from err
-        others = sorted(
-            name
-            for name in identity.keys() | self._identity.keys()
-            if identity.get(name) != self._identity.get(name)
-        )
+        others = differing_names(identity, self._identity)
         if others:
             raise ValueError(
                 f"{self.path} holds {held.tally.num_images:,} images read with another "

@@ -60,9 +60,8 @@ def write_web(
         calibration=calibration,
     )
     if dataset:
-        from kkanji_jax.web.lookalikes import (
-            write_lookalikes,
-        )  # the rest needs no dataset's packages
+        # Here, for the rest needs no dataset's packages.
+        from kkanji_jax.web.lookalikes import write_lookalikes
 
         content["lookalikes"] = write_lookalikes(out, dataset, class_index)
     (out / MODEL).write_text(model_text(content), encoding="utf-8")

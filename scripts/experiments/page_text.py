@@ -23,7 +23,7 @@ import numpy as np
 import summaries
 from photographs import role_of
 from scipy.stats import kendalltau
-from summaries import write_json
+from summaries import told, write_json
 
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.scripts import SCRIPTS, script_of
@@ -206,13 +206,6 @@ def summarise(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _told(score: dict[str, Any]) -> str:
-    if not score["n"]:
-        return "- (n = 0)"
-    low, high = score["ci95"]
-    return f"{100 * score['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] (n = {score['n']})"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -230,11 +223,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {err}", file=sys.stderr)
         return 1
     order, texts = summary["order"], summary["texts"]
-    print(f"order, {order['pages']} pages: neighbours kept {_told(order['pairs_kept'])}")
+    print(f"order, {order['pages']} pages: neighbours kept {told(order['pairs_kept'])}")
     for row in summary["characters"]:
         print(
-            f"{row['role']}, {row['script']}: best candidate {_told(row['best'])}; in the text "
-            f"{_told(row['accepted'])}, of these right {_told(row['accepted_right'])}"
+            f"{row['role']}, {row['script']}: best candidate {told(row['best'])}; in the text "
+            f"{told(row['accepted'])}, of these right {told(row['accepted_right'])}"
         )
     if texts["n"]:
         print(

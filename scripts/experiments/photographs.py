@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import summaries
-from summaries import write_json
+from summaries import told, write_json
 
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.scripts import SCRIPTS, script_of
@@ -143,13 +143,6 @@ def summarise(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _told(score: dict[str, Any]) -> str:
-    if not score["n"]:
-        return "- (n = 0)"
-    low, high = score["ci95"]
-    return f"{100 * score['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] (n = {score['n']})"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -169,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for row in summary["rows"]:
         print(
             f"{row['set']}, {row['role']}, {row['script']} ({row['num_known']} of {row['n']} in "
-            f"the index): {_told(row['top1'])}; accept {_told(row['verdicts']['accept'])}"
+            f"the index): {told(row['top1'])}; accept {told(row['verdicts']['accept'])}"
         )
     if args.add:
         write_json(SUMMARIES / f"{args.add}.json", summary)

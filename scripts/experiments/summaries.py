@@ -13,3 +13,11 @@ def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def told(score: dict[str, Any]) -> str:
+    """A share with its interval and n, for the screen."""
+    if not score["n"]:
+        return "- (n = 0)"
+    low, high = score["ci95"]
+    return f"{100 * score['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] (n = {score['n']})"
