@@ -32,6 +32,10 @@ FLAGS = (
 WITHIN_S = 90  # for any one thing to happen, on a machine that is busy with others
 
 
+class NavigatedError(RuntimeError):
+    """The page was left while it was asked: what it would have answered is gone with it."""
+
+
 class Browser:
     """One Chromium with a profile of its own."""
 
@@ -64,7 +68,9 @@ class Browser:
             answer = self._next()
             if answer.get("id") == own_id:
                 if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']}")
+                    message = answer["error"]["message"]
+                    is_left = "navigated" in message or "context was destroyed" in message
+                    raise (NavigatedError if is_left else RuntimeError)(f"{method}: {message}")
                 return answer["result"]
             self._take(answer)
 
@@ -145,14 +151,21 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str) -> None:
+        """Waits until it is true, in whatever page a navigation under way ends in."""
         end = time.monotonic() + WITHIN_S
-        while not self.ask(f"Boolean({expression})"):
+        while not self._is_true(expression):
             if time.monotonic() > end:
                 raise TimeoutError(
                     f"{expression} is still false; the page says "
                     f"{self.ask('document.body.innerText')!r}"
                 )
             time.sleep(0.05)
+
+    def _is_true(self, expression: str) -> bool:
+        try:
+            return self.ask(f"Boolean({expression})")
+        except NavigatedError:
+            return False
 
     def drag(self, points: list[tuple[float, float]]) -> None:
         """A stroke of the mouse through places in the window."""
