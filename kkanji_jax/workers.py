@@ -1,18 +1,33 @@
-"""The worker processes of a build."""
+"""Worker processes on this machine, and how many cores there are for them."""
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def num_cores() -> int:
+    """The cores that this process may use; OMP_NUM_THREADS, as a cluster sets it, if it is less."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(told) if told.isascii() and told.isdigit() and int(told) else sys.maxsize
+    return min(most, num_allowed_cores())
+
+
+def num_allowed_cores() -> int:
+    """The cores that the operating system lets this process use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _start_worker() -> None:
@@ -27,7 +42,7 @@ def _start_worker() -> None:
         threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Blocks Ctrl-C inside the context; a process started there never receives it.
 
@@ -39,15 +54,6 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _take(pending: deque[Future[Result]], *, in_order: bool) -> Result:
-    """The result of the first task submitted, or of the first finished; waits for it."""
-    if in_order:
-        return pending.popleft().result()
-    finished = wait(pending, return_when=FIRST_COMPLETED).done.pop()
-    pending.remove(finished)
-    return finished.result()
 
 
 class Workers:
@@ -85,20 +91,44 @@ class Workers:
         At most `most` items are taken ahead of the results, so that neither fills the memory.
         OSError if a worker is killed.
         """
-        if self._pool is None:
+        start = self._starter(function)
+        if start is None:
             yield from map(function, items)
             return
-        pending: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                with _interrupts_held():  # submitting is what starts the workers
-                    pending.append(self._pool.submit(function, item))
-                if len(pending) >= most:
-                    yield _take(pending, in_order=in_order)
-            while pending:
-                yield _take(pending, in_order=in_order)
-        except BrokenProcessPool as err:
-            raise OSError(
-                "a worker was killed, perhaps for memory: the same command again goes on where "
-                "this one stopped, --workers 1 needs the least memory"
-            ) from err
+        pending: deque[Any] = deque()
+        for item in items:
+            pending.append(start(item))
+            if len(pending) >= most:
+                yield self._take(pending, in_order=in_order)
+        while pending:
+            yield self._take(pending, in_order=in_order)
+
+    def _starter(self, function: Callable[[Item], Any]) -> Callable[[Item], Any] | None:
+        """What starts the work on an item, and returns a task for `_take`; None: do it here."""
+        pool = self._pool
+        if pool is None:
+            return None
+
+        def start(item: Item) -> Future[Any]:
+            with _killing_told(), _interrupts_held():  # submitting is what starts the workers
+                return pool.submit(function, item)
+
+        return start
+
+    def _take(self, pending: deque[Any], *, in_order: bool) -> Any:
+        """Removes the first task, or the first that is finished; waits for its result."""
+        task = pending[0] if in_order else wait(pending, return_when=FIRST_COMPLETED).done.pop()
+        pending.remove(task)
+        with _killing_told():
+            return task.result()
+
+
+@contextlib.contextmanager
+def _killing_told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as err:
+        raise OSError(
+            "a worker was killed, perhaps for memory: the same command again goes on where "
+            "this one stopped, --workers 1 needs the least memory"
+        ) from err
