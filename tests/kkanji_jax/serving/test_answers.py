@@ -285,4 +285,4 @@ def test_the_documented_limits_and_statuses_are_those_of_the_program():
     told = {name.replace("-", "_"): float(v.replace(",", "")) for name, v in found.items()}
     assert told == {name: getattr(Limits(), name) for name in HELP}
     statuses = {int(status) for status in re.findall(r"^\| (\d{3}) \|", text, re.MULTILINE)}
-    assert statuses == {*ERRORS, 500}
+    assert statuses == {*ERRORS}
