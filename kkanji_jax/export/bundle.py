@@ -21,23 +21,14 @@ def export_bundle(
     """
 
     def add_files(folder: Path) -> None:
-        params, model = folder / PARAMS, bundle.config["model"]
+        params = folder / PARAMS
         if with_onnx:
+            model = bundle.config["model"]
             _onnx().write_onnx(folder / ONNX, model, bundle.class_index, params, dtype)
         if with_web:
             from kkanji_jax.web.page import write_web
 
-            write_web(
-                folder / WEB,
-                params=params,
-                dtype=dtype,
-                about=bundle.about,
-                model=model,
-                class_index=bundle.class_index,
-                train_counts=bundle.train_counts,
-                calibration=bundle.calibration,
-                dataset=dataset,
-            )
+            write_web(folder / WEB, bundle, params=params, dtype=dtype, dataset=dataset)
 
     write_bundle(out, bundle, dtype, add_files)
 

@@ -83,6 +83,7 @@ ERRORS = {
     415: "The Content-Type or the encoding is not supported.",
     422: "An option or field is missing, unknown or out of range; or the only file cannot be read.",
     429: "Too many images are waiting: try again after the seconds in Retry-After.",
+    500: "The server failed; its log says more.",
     503: "The model is being loaded.",
 }
 ERROR_SCHEMA = {
