@@ -162,12 +162,13 @@ def rows_of_images(
         if options.index is not None:
             neighbours = iter(options.index.nearest(features, options.num_neighbours))
     for image in images:
-        item = image.found
-        empty = Row(shown_path(item.path), id=item.id, box=item.box, ink=image.ink)
-        if image.note is None:
-            yield empty._replace(error=image.error)
+        item, note = image.found, image.note
+        remark = "" if note is None else "; ".join(note.remarks)
+        path, ink = shown_path(item.path), image.ink
+        empty = Row(path, error=image.error, id=item.id, box=item.box, ink=ink, remark=remark)
+        if note is None:
+            yield empty
         else:
-            empty = empty._replace(remark="; ".join(image.note.remarks))
             yield from _rows_of(empty, next(readings), tuple(next(neighbours)), options)
 
 
