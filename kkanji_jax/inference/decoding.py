@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Generic, TypeVar
 
+from kkanji_jax.inference.documents import open_heif
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.workers import Workers
 
@@ -22,9 +23,8 @@ class Decoder(Generic[Decoded]):
     """Takes images from `found` and gives what `decode` makes of them, in order.
 
     With more than one worker, what comes after the first WORKERS_AFTER_S is decoded in so many
-    processes, to which `decode` is passed: at most two chunks for each are taken ahead. An image
-    that cannot be passed to another process, such as the page of a PDF file, is decoded in this
-    one. To be used by one thread at a time.
+    processes, to which `decode` is passed: at most two chunks for each are taken ahead. A page of
+    a PDF file or of IIIF is decoded in this process. To be used by one thread at a time.
     """
 
     def __init__(
@@ -35,7 +35,9 @@ class Decoder(Generic[Decoded]):
     ) -> None:
         self._remaining = iter(found)
         self._decode = decode
-        self._workers = Workers(num_workers)
+        self._num_workers = num_workers
+        # A pool begins with a process of its own, even before there is work for it.
+        self._workers: Workers | None = None
         self._decoded = self._in_order()
 
     def take(self, count: int) -> list[Decoded]:
@@ -44,11 +46,12 @@ class Decoder(Generic[Decoded]):
 
     def close(self) -> None:
         """Ends the workers, when they have done what they are at; nothing can be taken any more."""
-        self._workers.__exit__()
+        if self._workers is not None:
+            self._workers.__exit__()
 
     def _in_order(self) -> Iterator[Decoded]:
         spent_s = 0.0
-        while self._workers.count == 1 or spent_s < WORKERS_AFTER_S:
+        while self._num_workers == 1 or spent_s < WORKERS_AFTER_S:
             begun_s = time.thread_time()
             item = next(self._remaining, None)
             if item is None:
@@ -56,9 +59,10 @@ class Decoder(Generic[Decoded]):
             decoded = self._decode(item)
             spent_s += time.thread_time() - begun_s
             yield decoded
-        yield from self._by_workers()
+        self._workers = Workers(self._num_workers)
+        yield from self._by(self._workers)
 
-    def _by_workers(self) -> Iterator[Decoded]:
+    def _by(self, workers: Workers) -> Iterator[Decoded]:
         taken: deque[list[ImageInput]] = deque()
 
         def chunks() -> Iterator[list[ImageInput]]:
@@ -67,18 +71,23 @@ class Decoder(Generic[Decoded]):
                 yield [item for item in chunk if _can_be_passed(item)]
 
         work = partial(_decode_all, self._decode)
-        for made in self._workers.map(work, chunks(), most=2 * self._workers.count):
+        for made in workers.map(work, chunks(), most=2 * workers.count):
             passed = iter(made)
             for item in taken.popleft():
                 yield next(passed) if _can_be_passed(item) else self._decode(item)
 
 
 def _can_be_passed(item: ImageInput) -> bool:
-    """Whether another process can open the image: a file, an array, or a function of a file."""
+    """Whether another process can open the image: it is a file or an array.
+
+    Pages of PDF files are read from an open document, those of IIIF by one fetcher that waits
+    between requests.
+    """
     import numpy as np
 
     image = item.image
-    return not item.error and (image is None or isinstance(image, np.ndarray | partial))
+    is_photograph = isinstance(image, partial) and image.func is open_heif
+    return not item.error and (image is None or is_photograph or isinstance(image, np.ndarray))
 
 
 def _decode_all(
