@@ -164,7 +164,7 @@ def _steps_of(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None) -> Ste
 
 def _inner_box(edges: Bool[np.ndarray, "h w"]) -> tuple[slice, slice]:
     """Rows and columns between those that are an edge from end to end."""
-    rows, columns = ((~edges.all(axis=axis)).nonzero()[0] for axis in (1, 0))
+    rows, columns = (np.flatnonzero(~edges.all(axis=axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
@@ -227,7 +227,7 @@ def is_published_form(grey: UInt8[np.ndarray, "h w"]) -> bool:
     if not grey.any():
         return True
     is_ink = grey >= 128
-    rows, columns = (is_ink.any(axis=axis).nonzero()[0] for axis in (1, 0))
+    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
     if not rows.size or grey.max() < BRIGHT_FROM:
         return False
     length = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1

@@ -326,7 +326,7 @@ def _upright_lines(
     is_ink: Bool[np.ndarray, "h w"], outside: Bool[np.ndarray, "h w"] | None
 ) -> list[_Line]:
     height, width = is_ink.shape
-    rows = is_ink.any(axis=1).nonzero()[0]
+    rows = np.flatnonzero(is_ink.any(axis=1))
     if not rows.size:
         return []
     top, bottom = int(rows[0]), int(rows[-1]) + 1

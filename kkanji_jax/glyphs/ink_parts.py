@@ -191,7 +191,7 @@ def cleared(
     soft: UInt8[np.ndarray, "h w"], pixels: Bool[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w"]:
     """The same ink strengths without `pixels` and the grey rim round them."""
-    rows, columns = (pixels.any(axis=axis).nonzero()[0] for axis in (1, 0))
+    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return soft
     near = tuple(

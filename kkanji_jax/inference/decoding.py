@@ -12,8 +12,8 @@ from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.workers import Workers
 
 CHUNK_SIZE = 32  # images that a worker decodes at a time
-# CPU seconds of decoding in this process before workers start, which costs each of them about half
-# of that: a few images are not worth it.
+# CPU seconds of decoding in this process before workers start, which costs each of them 0.3: a few
+# images are not worth it.
 WORKERS_AFTER_S = 1.0
 
 Decoded = TypeVar("Decoded")
