@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 SCRIPTS = ("kanji", "kana")  # what --chars takes for a name, and not for a file
 MOST_NAMED = 40  # characters in one line
+MOST_WORKERS = 8  # unless more are asked for: each is a process with its own memory
 TERMINATED = 143  # 128 + SIGTERM, as shells have it
 
 
@@ -142,8 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         metavar="N",
-        help="processes that decode images, if there are many (default: one for each core); with "
-        "--engine ray: workers (default: as many as fit)",
+        help="processes that decode images, if there are many (default: one for each core, at most "
+        f"{MOST_WORKERS}); with --engine ray: workers (default: as many as fit)",
     )
     add("--cpus", type=int, default=1, metavar="N", help="CPUs for each Ray worker")
     add("--per-gpu", type=int, default=0, metavar="N", help="Ray workers that share a GPU")
@@ -306,7 +307,7 @@ def predict(args: argparse.Namespace) -> int:
     is_shown = bool(args.out) or not sys.stdout.isatty()
     drawn: list[Row] = []
     form = RowFormat(args.format, args.bom and args.format == "csv")
-    render, num_workers = None, args.workers or num_cores()
+    render, num_workers = None, args.workers or min(num_cores(), MOST_WORKERS)
     if args.format in TRANSCRIPTS:
         read, form = PagesOfRows(), RowFormat("jsonl")
         found = read.watched(found)

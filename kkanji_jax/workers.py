@@ -59,7 +59,8 @@ def _interrupts_held() -> Iterator[None]:
 class Workers:
     """`count` processes, each started when there is work for it; with 1, this process itself.
 
-    Leaving `with` ends them when all are idle; they cannot be used after that.
+    Leaving `with` ends them when all are idle; they cannot be used after that. OSError where the
+    system cannot have them.
     """
 
     def __init__(self, count: int) -> None:
@@ -69,7 +70,10 @@ class Workers:
         self._pool = None
         if count > 1:
             spawn = get_context("spawn")
-            self._pool = ProcessPoolExecutor(count, spawn, initializer=_start_worker)
+            try:
+                self._pool = ProcessPoolExecutor(count, spawn, initializer=_start_worker)
+            except (OSError, NotImplementedError) as err:  # without semaphores
+                raise OSError(f"this system has no worker processes ({err}): --workers 1") from err
 
     def __enter__(self) -> "Workers":
         return self

@@ -115,3 +115,16 @@ def test_a_killed_worker_is_an_error_that_says_so(tmp_path: Path, at_once: None)
     with pytest.raises(OSError, match="a worker was killed.*--workers 1"):
         decoder.take(100 * CHUNK_SIZE)
     decoder.close()
+
+
+def test_a_system_without_worker_processes_is_told_what_to_do(
+    tmp_path: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object, **settings: object) -> None:
+        raise NotImplementedError("no semaphores here")
+
+    monkeypatch.setattr("kkanji_jax.workers.ProcessPoolExecutor", refuse)
+    decoder = Decoder([ImageInput(str(tmp_path / "a.png"))], DECODE, 2)
+    with pytest.raises(OSError, match="no worker processes .no semaphores here.: --workers 1"):
+        decoder.take(1)
+    decoder.close()
