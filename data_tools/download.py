@@ -39,8 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         "data_tools.download",
         "Fetches CODH's files (444 MB) into a folder that data_tools.build reads. The same\n"
-        "command again goes on with a download that was stopped, and fetches nothing twice.",
-        "--dest data/source --only kkanji,k49",
+        "command resumes a download that was stopped, and fetches nothing twice.",
+        "--dest data/codh --only kkanji,k49",
     )
     add = parser.add_argument
     add("--dest", type=Path, required=True, metavar="DIR", help="folder to put the files into")
@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="a mirror laid out like CODH's server: http, https or file:///…",
     )
-    add("--retries", type=int, default=5, metavar="N", help="attempts after a failed one")
+    add("--retries", type=int, default=5, metavar="N", help="further attempts after a failed one")
     add(
         "--timeout",
         type=float,

@@ -34,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
         "--onnx",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="model.onnx, which --backend onnx reads without any other package (default: with it)",
+        help="with model.onnx; without it, --backend onnx also needs the onnx package "
+        "(default: with)",
     )
     parser.add_argument(
         "--self-contained",
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--web",
         action="store_true",
-        help="also web/, a page that recognises characters in the browser",
+        help="also write web/, a page that recognises characters in the browser",
     )
     parser.add_argument(
         "--dataset",

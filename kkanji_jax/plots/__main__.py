@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
         "--evaluation",
         choices=("last", "best"),
         default="last",
-        help="whose misclassifications are drawn",
+        help="the evaluation whose misclassifications are drawn",
     )
     parser.add_argument(
         "--dataset",
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("png", "svg", "pdf"),
         default=["png"],
         metavar="FORMAT",
-        help="of png, svg and pdf, one or several: `png svg` writes each figure twice "
+        help="one or several of png, svg and pdf: `png svg` writes each figure twice "
         "(default: png)",
     )
     return parser
