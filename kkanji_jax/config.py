@@ -33,7 +33,7 @@ class Field(NamedTuple):
 
     @property
     def range(self) -> str:
-        """The range in words, such as `0 or 0.01 to 10`; empty where any value will do."""
+        """The range in words, such as `0 or 0.01 to 10`; empty if any value is allowed."""
         if self.kind is bool:
             return "True or False"
         if self.choices:
@@ -245,9 +245,9 @@ def complete(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def paper_config(model_variant: str, run_variant: str) -> Config:
-    """Returns the run of configs/`model_variant`.py that is named full or smoke.
+    """The run of configs/`model_variant`.py that is named full or smoke.
 
-    full: bfloat16, ten steps a dispatch, for GPUs. smoke: one epoch of small batches at 32 px.
+    full: bfloat16, ten steps per dispatch, for GPUs. smoke: one epoch of small batches at 32 px.
     """
     config = default_config()
     config.model.variant = model_variant
@@ -311,7 +311,7 @@ _TOGETHER: tuple[tuple[str, str, Callable[[Config], bool]], ...] = (
 
 
 def validate(config: Config) -> None:
-    """Raises ValueError naming the first field that is invalid, or would ruin the run."""
+    """ValueError that names the first field whose value is invalid or would ruin the run."""
     for path, field in FIELDS.items():
         if (problem := field.problem_of(value_of(config, path))) is not None:
             raise ValueError(f"config: {path} {problem}")
