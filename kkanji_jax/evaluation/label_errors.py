@@ -11,7 +11,7 @@ MOST = 200
 
 
 class Suspect(NamedTuple):
-    """An example predicted as another class with more probability than that class's own have."""
+    """An example that is predicted as another class with more than its usual probability."""
 
     row: int
     true_id: int
