@@ -136,7 +136,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _without_machine(record: dict[str, Any]) -> dict[str, Any]:
-    """A config or record with each absolute path cut to its last part."""
+    """A config or record in which each absolute path is cut to its last part."""
     cut: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, dict):

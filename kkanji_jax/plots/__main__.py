@@ -57,7 +57,7 @@ def draw_all(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws; 0 when the figures are written, 1 with one line on stderr when they cannot be."""
+    """Draws the figures; 0, or 1 with one line on stderr if they cannot be drawn."""
     args = _parser().parse_args(argv)
     out = args.out or args.model / "plots"
     return cli.answer(
