@@ -81,7 +81,7 @@ def _check_space(expected: list[sources.Archive], dest: Path) -> None:
 
 
 def _advice(expected: list[sources.Archive], args: argparse.Namespace) -> str:
-    """What to do without the server."""
+    """What to do if no server answers."""
     missing = [each for each in expected if not (args.dest / each.name).exists()]
     return (
         f"what came is kept and the same command goes on; or give --base-url of a mirror "

@@ -1,4 +1,4 @@
-"""python -m data_tools.inspect: what a DATASET holds, in words, in sheets and in a figure."""
+"""python -m data_tools.inspect: the content of a DATASET, as text, sheets and a figure."""
 
 import argparse
 from collections.abc import Sequence
@@ -140,7 +140,7 @@ def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) 
 
 
 def _format_of(path: Path) -> str:
-    """The format of a picture by its name; PNG if the name has no suffix, as of a pipe."""
+    """The format of a picture by its name; PNG if the name has no suffix, as for a pipe."""
     name = path.suffix.lower()
     if name not in ("", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf"):
         raise ValueError(f"{path}: expected a picture's name, such as sheet.png, got {path.suffix}")

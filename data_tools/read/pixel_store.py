@@ -1,4 +1,4 @@
-"""A scratch file for pixels that need not be in memory, read back one image at a time."""
+"""A temporary file for pixels that need not be in memory, read back one image at a time."""
 
 import os
 import tempfile
@@ -29,7 +29,7 @@ class StoredPixels:
 
 
 class PixelStore:
-    """A scratch file in `folder`, or in TMPDIR.
+    """A temporary file in `folder`, or in TMPDIR.
 
     It has no name, so it disappears with the process, however that ends. It takes 784 bytes for
     each image of 28x28 and 4,096 for each of 64x64.
