@@ -77,17 +77,17 @@ def _check_space(expected: list[sources.Archive], dest: Path) -> None:
             missing += archive.num_bytes - (part.stat().st_size if part.exists() else 0)
     free = shutil.disk_usage(dest).free
     if missing > free:
-        raise OSError(f"{dest} wants {missing:,} bytes more and has {free:,} free: make room")
+        raise OSError(f"{dest} needs {missing:,} more bytes and has {free:,} free: make room")
 
 
 def _advice(expected: list[sources.Archive], args: argparse.Namespace) -> str:
     """What to do if no server answers."""
     missing = [each for each in expected if not (args.dest / each.name).exists()]
     return (
-        f"what came is kept and the same command goes on; or give --base-url of a mirror "
-        f"that has {missing[0].path} and so on; or get {', '.join(each.name for each in missing)} "
-        f"by hand, from {sources.PAGE_URL} or somebody's copy, put them into {args.dest} "
-        "under these names, and give the command again: it checks them"
+        f"what was received is kept, and the same command resumes; or name a mirror that has "
+        f"{missing[0].path} and so on with --base-url; or get "
+        f"{', '.join(each.name for each in missing)} from {sources.PAGE_URL} or a copy, put them "
+        f"into {args.dest} under these names, and give the command again: it checks them"
     )
 
 

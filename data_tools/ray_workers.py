@@ -57,7 +57,7 @@ class RayWorkers(Workers):
             except RayError as err:
                 raise OSError(
                     f"workers were killed {RETRIES + 1} times at one task, perhaps for memory: the "
-                    "same command again goes on where this one stopped"
+                    "same command resumes"
                 ) from err
 
         for item in items:

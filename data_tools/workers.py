@@ -99,6 +99,6 @@ class Workers:
                 yield _take(pending, in_order=in_order)
         except BrokenProcessPool as err:
             raise OSError(
-                "a worker was killed, perhaps for memory: the same command again goes on where "
-                "this one stopped, --workers 1 needs the least memory"
+                "a worker was killed, perhaps for memory: the same command resumes, and "
+                "--workers 1 needs the least memory"
             ) from err

@@ -73,7 +73,7 @@ def _score_images(args: argparse.Namespace) -> None:
     from kkanji_jax.inference.recogniser import load
 
     if args.unknown:
-        raise ValueError("--unknown goes with --dataset; --images counts unknown characters itself")
+        raise ValueError("--unknown needs --dataset; --images counts unknown characters itself")
     if args.weights == "both":
         raise ValueError("--images scores one set of weights: expected --weights ema or raw")
     found = labelled.find_labelled(args.images)

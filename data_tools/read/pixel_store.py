@@ -1,4 +1,4 @@
-"""A temporary file for pixels that need not be in memory, read back one image at a time."""
+"""A scratch file for pixels that need not be in memory, read back one image at a time."""
 
 import os
 import tempfile
@@ -29,7 +29,7 @@ class StoredPixels:
 
 
 class PixelStore:
-    """A temporary file in `folder`, or in TMPDIR.
+    """A scratch file in `folder`, or in TMPDIR.
 
     It has no name, so it disappears with the process, however that ends. It takes 784 bytes for
     each image of 28x28 and 4,096 for each of 64x64.
@@ -61,7 +61,7 @@ class PixelStore:
             return bytes(self._buffer[start : start + num_bytes])
         data = os.pread(self._descriptor, num_bytes, offset)
         if len(data) != num_bytes:
-            raise OSError(f"the scratch file of pixels in {self.folder} was cut by somebody")
+            raise OSError(f"the scratch file of pixels in {self.folder} was truncated meanwhile")
         return data
 
     def _flush(self) -> None:

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(args: argparse.Namespace) -> None:
     if args.dataset and not args.web:
-        raise ValueError("--dataset gives a page its examples: it wants --web beside it")
+        raise ValueError("--dataset gives the web page its examples: give --web too")
     if args.self_contained and not args.onnx:
         raise ValueError("--self-contained is an ONNX file: it cannot be had with --no-onnx")
     if args.self_contained and args.web:

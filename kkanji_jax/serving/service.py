@@ -189,7 +189,8 @@ class Service:
     def _too_long(self, told: str) -> Refusal:
         most = self.limits.max_bytes
         return Refusal(
-            413, f"expected at most {most} bytes, the request has {told}: post the images apart"
+            413,
+            f"expected at most {most} bytes, the request has {told}: post the images separately",
         )
 
     async def _read(

@@ -177,8 +177,8 @@ class MetricLog:
                 file.write(json.dumps(line) + "\n")
         except OSError as err:  # a failing write does not tell its file
             raise OSError(
-                f"cannot write {self._path}: {err.strerror}; mend this (the disk may be full), "
-                "then the same command goes on from the last checkpoint"
+                f"cannot write {self._path}: {err.strerror}; fix this (the disk may be full), "
+                "then the same command resumes from the last checkpoint"
             ) from err
 
     def close(self) -> None:
