@@ -194,6 +194,14 @@ READ: dict[str, tuple[Any, list[Box]]] = {
         ],
     ),
     "PAGE": (PAGE_XML, PAGE_BOXES),
+    "PAGE, a group in a group": (
+        PAGE_XML.replace(
+            '<RegionRefIndexed index="1" regionRef="left"/>',
+            '<OrderedGroupIndexed index="1"><RegionRefIndexed index="0" regionRef="left"/>'
+            "</OrderedGroupIndexed>",
+        ),
+        PAGE_BOXES,
+    ),
     "PAGE without an order": (
         PAGE_XML.replace('<RegionRefIndexed index="1" regionRef="left"/>', ""),
         [box._replace(line="") for box in [PAGE_BOXES[3], *PAGE_BOXES[:3]]],
