@@ -86,8 +86,9 @@ def _advice(expected: list[sources.Archive], args: argparse.Namespace) -> str:
     return (
         f"what was received is kept, and the same command resumes; or name a mirror that has "
         f"{missing[0].path} and so on with --base-url; or get "
-        f"{', '.join(each.name for each in missing)} from {sources.PAGE_URL} or a copy, put them "
-        f"into {args.dest} under these names, and give the command again: it checks them"
+        f"{', '.join(each.name for each in missing)} by hand, from {sources.PAGE_URL} or another "
+        f"copy, put them into {args.dest} under these names, and give the command again: it "
+        "checks them"
     )
 
 
