@@ -166,7 +166,7 @@ class _Network:
         return self.node("Conv", inputs, name, kernel_shape=(1, 1))
 
     def forward(self, model: Mapping[str, Any]) -> None:
-        """efficientnet.EfficientNet after steps.network_input: from `images` to `logits`."""
+        """efficientnet.EfficientNet after network.network_input: from `images` to `logits`."""
         variant, size = get_variant(model["variant"]), model["image_px"]
         self.constant("last_two", np.array([2, 3], np.int64))
         grey = self.node("Cast", ["images"], "grey", to=TensorProto.FLOAT)
