@@ -202,6 +202,14 @@ READ: dict[str, tuple[Any, list[Box]]] = {
         ),
         PAGE_BOXES,
     ),
+    "PAGE, an unordered group of one": (
+        PAGE_XML.replace(
+            '<RegionRefIndexed index="1" regionRef="left"/>',
+            '<UnorderedGroupIndexed index="1"><RegionRefIndexed index="0" regionRef="left"/>'
+            "</UnorderedGroupIndexed>",
+        ),
+        PAGE_BOXES,
+    ),
     "PAGE without an order": (
         PAGE_XML.replace('<RegionRefIndexed index="1" regionRef="left"/>', ""),
         [box._replace(line="") for box in [PAGE_BOXES[3], *PAGE_BOXES[:3]]],
