@@ -41,8 +41,9 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         told = action.help or ""
-        is_told = "%(default)" in told or "default" in told
-        if is_told or action.default in (None, False, [], argparse.SUPPRESS):
+        default = action.default
+        is_absent = default is None or default is False or default in ([], argparse.SUPPRESS)
+        if "default" in told or is_absent:
             return told
         return f"{told} (default: %(default)s)".lstrip()
 
