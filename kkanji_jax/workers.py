@@ -31,7 +31,7 @@ def num_allowed_cores() -> int:
 
 
 def _start_worker() -> None:
-    """Makes this worker end with its parent, however that ends."""
+    """Makes this worker end with its parent, however the parent ends."""
     parent = parent_process()
     if parent is not None:
 
@@ -59,7 +59,7 @@ def _interrupts_held() -> Iterator[None]:
 class Workers:
     """`count` processes, each started when there is work for it; with 1, this process itself.
 
-    Leaving `with` ends them when all are idle; they cannot be used after that. OSError where the
+    Leaving `with` ends them once all are idle; they cannot be used after that. OSError where the
     system cannot have them.
     """
 
@@ -90,7 +90,7 @@ class Workers:
         most: int,
         in_order: bool = True,
     ) -> Iterator[Result]:
-        """`function` of each of `items`, in their order or as they are finished.
+        """`function` of each of `items`, in their order or in that in which they finish.
 
         At most `most` items are taken ahead of the results, so that neither fills the memory.
         OSError if a worker is killed.
@@ -120,7 +120,7 @@ class Workers:
         return start
 
     def _take(self, pending: deque[Any], *, in_order: bool) -> Any:
-        """Removes the first task, or the first that is finished; waits for its result."""
+        """Waits for the first task submitted, or the first to finish; removes it, returns its result."""
         task = pending[0] if in_order else wait(pending, return_when=FIRST_COMPLETED).done.pop()
         pending.remove(task)
         with _killing_told():
@@ -133,6 +133,6 @@ def _killing_told() -> Iterator[None]:
         yield
     except BrokenProcessPool as err:
         raise OSError(
-            "a worker was killed, perhaps for memory: the same command again goes on where "
-            "this one stopped, --workers 1 needs the least memory"
+            "a worker was killed, perhaps for memory: the same command resumes, and "
+            "--workers 1 needs the least memory"
         ) from err
