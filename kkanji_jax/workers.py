@@ -120,7 +120,7 @@ class Workers:
         return start
 
     def _take(self, pending: deque[Any], *, in_order: bool) -> Any:
-        """Waits for the first task submitted, or the first to finish; removes it, returns its result."""
+        """Waits for the first task submitted, or the first to finish; returns its result."""
         task = pending[0] if in_order else wait(pending, return_when=FIRST_COMPLETED).done.pop()
         pending.remove(task)
         with _killing_told():
