@@ -47,6 +47,7 @@ def environment(num_devices: int, cache: Path) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "KKANJI_CACHE": str(cache),
         "PYTHONPATH": str(ROOT),
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process less to start, each time
     }
 
 
