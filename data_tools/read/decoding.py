@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_tools.read import formats
-from data_tools.workers import Workers
+from kkanji_jax.workers import Workers
 
 CHUNK_FILES, CHUNK_BYTES = 128, 2**20  # what a worker is given at a time, at most
 
@@ -41,7 +41,7 @@ class Decoded(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The rule by which a file is not an image, and why."""
+    """The rule that the file breaks, and how."""
 
     rule: str
     detail: str

@@ -13,15 +13,15 @@ from jaxtyping import Int32
 from data_tools.plan import shard_contents
 from data_tools.plan.shard_contents import WRITER_OPTIONS, Selection, Span
 from data_tools.read.catalogue import Original, stack_images
-from data_tools.workers import Workers
 from data_tools.write import build_state
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.records import Chunk, encode
 from kkanji_jax.files import sha256_of
+from kkanji_jax.workers import Workers
 
 
 class Work(NamedTuple):
-    """All that one shard is made from; a worker needs nothing else."""
+    """Everything from which one shard is made; a worker needs nothing else."""
 
     file: str
     split: str
@@ -102,8 +102,8 @@ def _iterate_records(work: Work) -> Iterator[bytes]:
 def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
     """Writes one shard, checks that it can be read, moves it into place, and marks it finished.
 
-    Its bytes depend on `work` alone. Returns its entry of the manifest. OSError when the disk is
-    full or cannot be written.
+    Its bytes depend on `work` alone. Returns its entry of the manifest. OSError if the disk is full
+    or cannot be written.
     """
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
