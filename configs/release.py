@@ -24,8 +24,8 @@ cpu_kana      49 minutes, beside other work: stopped after 1,240 of its steps.
 cpu_kana_end  24 minutes. 85 % of its weights and 15 % of cpu_long's (average_weights.py) are
               released: published images 91.4 % (n = 13,667), photographed kana of two held-out
               books 79.5 % (n = 679), photographed kanji 70.3 % (n = 269).
-cpu_fine      From the released weights, at 48 px with a stem of stride 1: beside other work, stopped
-              after 740 and, from their average, 2,460 more of its steps.
+cpu_fine      From the released weights, at 48 px with a stem of stride 1, beside other work:
+              stopped after 740 and, from their average, 2,460 more of its steps.
 cpu_fine_end  65 minutes. Published images 92.0 % (n = 13,667), photographed kana 82.8 %
               (n = 696), photographed kanji 75.1 % (n = 273). Not released yet.
 """
