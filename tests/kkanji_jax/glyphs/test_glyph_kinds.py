@@ -191,6 +191,28 @@ def test_remarks_tell_what_may_mislead():
     assert glyph_steps(load_picture(one)).remarks == ()
 
 
+@pytest.mark.parametrize(
+    "box, is_banded",
+    [
+        ((0, 10, 130, 55), True),  # across, near a side
+        ((0, 60, 130, 90), True),  # across the middle
+        ((15, 0, 50, 150), True),
+        ((10, 60, 120, 72), False),  # a stroke
+        ((20, 60, 110, 100), False),  # not across
+    ],
+)
+def test_a_band_broader_than_strokes_across_the_picture_is_remarked(box, is_banded: bool):
+    picture = written()
+    ImageDraw.Draw(picture).rectangle(box, (14, 12, 10))
+    assert (BAND in glyph_steps(load_picture(picture)).remarks) == is_banded
+
+
+def test_a_letterbox_and_a_black_mat_are_no_bands():
+    for border in ((0, 40), (40, 0), (30, 30)):
+        steps = glyph_steps(load_picture(ImageOps.expand(written(), border, (0, 0, 0))))
+        assert not steps.trouble and BAND not in steps.remarks, border
+
+
 @pytest.mark.parametrize("side", range(8, 17))
 def test_a_small_file_with_ink_is_never_blank(side: int):
     for size in ((side, side), (side // 2, side), (side, side // 2)):
