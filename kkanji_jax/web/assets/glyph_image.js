@@ -64,6 +64,10 @@ export const REMARKS = {
   darkBand: "a dark band",
   fewPixels: "few pixels",
   redInk: "red ink only",
+  turnedLeft: "read after turning it 90° to the left",
+  turnedOver: "read after turning it 180°",
+  turnedRight: "read after turning it 90° to the right",
+  mayBeTurned: "may lie on its side or upside down",
 };
 
 /** A canvas's pixels over paper: {red, green, luma}, each a Uint8Array, and the size. */
