@@ -541,16 +541,16 @@ def _small(image, rng, others):
     return small
 
 
-@kind("turned by 90")
 @kind("turned by 90" + ORIENTED)
+@kind("turned by 90")
 def _turned_90(image, rng, others):
     return image.transpose(
         Image.Transpose.ROTATE_90 if rng.random() < 0.5 else Image.Transpose.ROTATE_270
     )
 
 
-@kind("turned by 180")
 @kind("turned by 180" + ORIENTED)
+@kind("turned by 180")
 def _turned_180(image, rng, others):
     return image.transpose(Image.Transpose.ROTATE_180)
 
