@@ -195,15 +195,21 @@ def test_remarks_tell_what_may_mislead():
     "box, is_banded",
     [
         ((0, 10, 130, 55), True),  # across, near a side
-        ((0, 60, 130, 90), True),  # across the middle
-        ((15, 0, 50, 150), True),
+        ((0, 60, 130, 100), True),  # across the middle
+        ((40, 0, 90, 150), True),
         ((10, 60, 120, 72), False),  # a stroke
         ((20, 60, 110, 100), False),  # not across
     ],
 )
-def test_a_band_broader_than_strokes_across_the_picture_is_remarked(box, is_banded: bool):
+@pytest.mark.parametrize("tone, rim_px", [((14, 12, 10), 0), ((40, 40, 40), 3)])
+def test_a_band_broader_than_strokes_across_the_picture_is_remarked(
+    box, is_banded: bool, tone, rim_px: int
+):
     picture = written()
-    ImageDraw.Draw(picture).rectangle(box, (14, 12, 10))
+    pen = ImageDraw.Draw(picture)
+    if rim_px:
+        pen.rectangle((box[0], box[1] - rim_px, box[2], box[3] + rim_px), (120, 110, 90))
+    pen.rectangle(box, tone)
     assert (BAND in glyph_steps(load_picture(picture)).remarks) == is_banded
 
 
