@@ -1,4 +1,4 @@
-"""A bundle as `export` writes it: the format's own files, and model.onnx and web/ on top."""
+"""A bundle as `export` writes it: the format's own files, and optionally model.onnx and web/."""
 
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +15,9 @@ def export_bundle(
     with_web: bool = False,
     dataset: Path | None = None,
 ) -> None:
-    """Writes the folder `out`, which appears when whole; ValueError if something is there.
+    """Writes the folder `out`, which appears when it is complete; ValueError if something is there.
 
-    `dataset` gives the page its examples of each character.
+    If the page shows examples of each character, they come from `dataset`.
     """
 
     def add_files(folder: Path) -> None:
@@ -34,7 +34,7 @@ def export_bundle(
 
 
 def export_self_contained(out: Path, bundle: Bundle, dtype: str = "float16") -> None:
-    """Writes the file `out`, an ONNX model that needs no other; see `onnx.write_self_contained`."""
+    """Writes the file `out`, an ONNX model without other files; see `onnx.write_self_contained`."""
     _onnx().write_self_contained(out, bundle, dtype)
 
 

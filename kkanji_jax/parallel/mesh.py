@@ -13,7 +13,7 @@ GRADIENT_BYTES = 2**29  # more than the float32 gradients of B7
 
 
 def devices() -> list[Any]:
-    """JAX's devices; ValueError if there are none of the platform that JAX_PLATFORMS names."""
+    """JAX's devices; ValueError if the platform that JAX_PLATFORMS names has none."""
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as err:  # JAX asserts where it finds no platform at all

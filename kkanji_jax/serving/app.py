@@ -138,7 +138,8 @@ def make_app(
 ) -> FastAPI:
     """The application: POST /predict, /health, /metrics, /docs, /openapi.json, and the page at /.
 
-    `about` is what /health returns beside the status. Only scripts of `allow_origins` may ask.
+    `about` is what /health returns besides the status. Only scripts from `allow_origins` may read
+    the answers.
     """
 
     @contextlib.asynccontextmanager

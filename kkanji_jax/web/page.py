@@ -52,7 +52,7 @@ def write_web(
 
 
 def model_content(bundle: Bundle, params: Path, dtype: str) -> dict[str, Any]:
-    """What model.json holds, without examples of the characters."""
+    """The content of model.json, without examples of the characters."""
     model, codepoints = bundle.config["model"], bundle.class_index.codepoints
     arrays = {
         name: {"offset": place.offset, "shape": list(place.shape)}
@@ -81,7 +81,7 @@ def model_text(content: Mapping[str, Any]) -> str:
 
 
 def network_plan(model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """What a forward pass needs beside the weights; `shapes` are those of the weights."""
+    """What a forward pass needs besides the weights, whose shapes are `shapes`."""
     variant, blocks = get_variant(model["variant"]), []
     channels = shapes["params/stem_kernel"][3]
     for stage in STAGES:
