@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from kkanji_jax import predict as command
+from kkanji_jax.data.scripts import script_of
 from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.orientation import (
@@ -112,15 +113,19 @@ def test_an_unknown_orientation_is_refused(tiny_run, pictures):
 
 
 @pytest.mark.slow
-def test_photographed_characters_on_their_side_are_read_or_not_accepted():
-    """By the released model; those that it reads right as they stand."""
+def test_photographed_kanji_on_their_side_are_read_or_not_accepted():
+    """By the released model; kana on their side often look like other kana."""
     folder = os.environ.get("KKANJI_CROPS")
     if not folder:
         pytest.skip("KKANJI_CROPS names no folder of photographed crops")
     recogniser = load(backend="onnx")
-    images = [Image.open(path).convert("RGB") for path in sorted(Path(folder).rglob("*.jpg"))[:400]]
+    images = [Image.open(path).convert("RGB") for path in sorted(Path(folder).rglob("*.jpg"))[::3]]
     plain = recogniser.predict(images, 1)
-    sure = [(im, r) for im, r in zip(images, plain, strict=True) if r.verdict == "accept"]
+    sure = [
+        (image, reading)
+        for image, reading in zip(images, plain, strict=True)
+        if reading.verdict == "accept" and script_of(reading[0].codepoint) == "kanji"
+    ]
     assert len(sure) >= 60
     stood = recogniser.predict([image for image, _ in sure], 1, orient="auto")
     turned_though_upright = [r for r in stood if set(r.remarks) & set(TURNED[1:])]
