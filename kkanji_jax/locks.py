@@ -25,7 +25,11 @@ _warned: set[str] = set()
 
 
 class HeldError(ValueError):
-    """Another process holds the lock; the message names it, if it is known."""
+    """Another process holds the lock; `holder` says which, empty if that is not known."""
+
+    def __init__(self, holder: str = "") -> None:
+        super().__init__(holder or "another process holds it")
+        self.holder = holder
 
 
 class Holder(NamedTuple):
@@ -98,6 +102,17 @@ class Lock:
         self.close()
 
 
+def hold_or_refuse(
+    path: Path, told: str, *, remedy: str = "wait for it", shared: bool = False
+) -> Lock:
+    """As `hold`; if others hold the lock, ValueError: what is `told`, who holds it, the remedy."""
+    try:
+        return hold(path, shared=shared)
+    except HeldError as err:
+        holder = f" ({err.holder})" if err.holder else ""
+        raise ValueError(f"{told}{holder}: {remedy}") from err
+
+
 def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Lock:
     """Takes the lock of `path`, a folder or a file, which is created if it does not exist.
 
@@ -111,7 +126,7 @@ def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Lock:
         fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
     except BlockingIOError as err:
         os.close(descriptor)
-        raise HeldError("another process holds it") from err
+        raise HeldError from err
     except OSError as err:
         os.close(descriptor)
         if err.errno not in NO_FLOCK:
@@ -162,7 +177,7 @@ def _create(path: Path, *, shared: bool) -> Path:
         try:
             _write_new(mine)
         except FileExistsError as err:
-            raise HeldError(_living(alone) or "another process holds it") from err
+            raise HeldError(_living(alone) or "") from err
         others = [each for each in alone.parent.iterdir() if each.name.startswith(shared_prefix)]
     for other in others:
         if (holder := _living(other)) is not None:

@@ -17,7 +17,8 @@ OBJECT_STORE_BYTES = 200_000_000  # of a cluster started here
 def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
     """A connection to the cluster at `address` or RAY_ADDRESS; else to a new one on this machine.
 
-    A new cluster has `num_cpus` CPUs, by default all cores. It sends no usage statistics unless
+    A new cluster has `num_cpus` CPUs, by default all cores. Its workers have the priority of this
+    process, unless RAY_worker_niceness says otherwise. No usage statistics are sent unless
     RAY_USAGE_STATS_ENABLED is 1. ValueError if Ray is not installed, or if no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -29,6 +30,8 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
     address = address or os.environ.get(ADDRESS)
     options: dict[str, Any] = {"address": address}
     if address is None:
+        # Ray's default is 15: beside other programs, workers would hardly get on.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         options = {
             "address": "local",
             "num_cpus": num_cpus,
@@ -40,6 +43,8 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, TimeoutError) as err:
             told = " ".join(str(err).split())
+            if address is None:
+                raise ValueError(f"cannot start Ray on this machine: {told}") from err
             raise ValueError(
                 f"cannot reach a Ray cluster at {address}: {told}; if it wants a token, set "
                 "RAY_AUTH_MODE=token, as where it was started"

@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 from data_tools.fetch.sources import Archive, problem_of
 from kkanji_jax.cli import Report
-from kkanji_jax.locks import HeldError, Lock, hold
+from kkanji_jax.locks import Lock, hold_or_refuse
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0  # between tries; doubled each time
 _WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
@@ -60,10 +60,7 @@ def lock_folder(folder: Path) -> Lock:
 
     ValueError if another download holds the lock.
     """
-    try:
-        return hold(folder)
-    except HeldError as err:
-        raise ValueError(f"another process is fetching into {folder} ({err}): wait for it") from err
+    return hold_or_refuse(folder, f"another process is fetching into {folder}")
 
 
 def _read_validator(notes: Path, url: str) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 from kkanji_jax import files
 from kkanji_jax.data.manifest import BUILD_STATE_NAME, MANIFEST_NAME, load_manifest, read_manifest
 from kkanji_jax.files import sha256_of
-from kkanji_jax.locks import HeldError, hold
+from kkanji_jax.locks import HeldError, hold, hold_or_refuse
 
 
 @contextmanager
@@ -181,11 +181,8 @@ def building(
     """
     folder = out / BUILD_STATE_NAME
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        held = hold(folder / "lock", shared=is_slice)
-    except HeldError as err:
-        raise ValueError(f"another process is building {out} ({err}): wait for it") from err
-    with held:
+    told = f"another process is building {out}"
+    with hold_or_refuse(folder / "lock", told, shared=is_slice):
         with hold(folder / "claim", wait=True):  # for a moment only
             # Checked again: of two that began together, the other may have finished.
             check_out(out, fingerprint)

@@ -55,8 +55,12 @@ def read_archive(
     }
     out = request.out.absolute()
     job = Job(out, request.load, request.options, os.getcwd())
+    units = _units(request, passed_over)
+    begin = list(itertools.islice(units, 2))
+    if len(begin) == 1 and begin[0].error:  # as in `predict`: a mistake, and no archive
+        raise ValueError(f"{begin[0].path}: {begin[0].error}")
     with RowsFolder(out, identity) as folder:
-        partitions = partitions_of(_units(request, passed_over), request.partition_images)
+        partitions = partitions_of(itertools.chain(begin, units), request.partition_images)
         counted = _Counted(partitions)
         missing = (Attempt(each) for each in counted if not folder.has(each))
         first = next(missing, None)

@@ -19,8 +19,7 @@ from kkanji_jax.cluster.partitions import Partition
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.work import WORKING
 from kkanji_jax.files import is_foreign, naming_in_errors, write_json
-from kkanji_jax.inference.partial import Tally, differing_names
-from kkanji_jax.locks import HeldError, hold
+from kkanji_jax.inference.partial import Tally, differing_names, hold_rows
 
 VERSION = 1
 REQUEST, PROGRESS, MANIFEST, LOCK = "_request.json", "_progress.jsonl", "_manifest.json", "_lock"
@@ -37,17 +36,13 @@ class RowsFolder:
         self.out = out
         self._identity = dict(identity)
         self._done: dict[int, Written] = {}
+        self.tally = Tally()  # of all finished files, also those of earlier runs
 
     def __enter__(self) -> "RowsFolder":
         with naming_in_errors(self.out):
             self._require_own()
             self.out.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock = hold(self.out / LOCK)
-        except HeldError as err:
-            raise ValueError(
-                f"another process is writing {self.out}: wait for it, or give another --out"
-            ) from err
+        self._lock = hold_rows(self.out / LOCK, self.out)
         with contextlib.ExitStack() as until_begun:
             until_begun.callback(self._lock.close)
             with naming_in_errors(self.out):
@@ -105,7 +100,7 @@ class RowsFolder:
             path = self.out / written.file
             # Files that were removed or truncated since are read again.
             if path.is_file() and path.stat().st_size == written.bytes:
-                self._done[written.number] = written
+                self._count(written)
         write_json(request, {"version": VERSION, "identity": self._identity})
         with (self.out / f".{PROGRESS}.new").open("w", encoding="utf-8") as file:
             file.writelines(_line(written) for written in self._done.values())
@@ -146,21 +141,15 @@ class RowsFolder:
 
     def add(self, written: Written) -> None:
         """Records a finished file of rows."""
-        self._done[written.number] = written
+        self._count(written)
         with naming_in_errors(self.out / PROGRESS):
             self._progress.write(_line(written))
             self._progress.flush()
             os.fsync(self._progress.fileno())
 
-    @property
-    def tally(self) -> Tally:
-        """The tally of all finished files, also those of earlier runs."""
-        return Tally(*map(sum, zip(*(each.tally for each in self._done.values()), strict=True)))
-
-    @property
-    def num_done(self) -> int:
-        """Number of finished files of rows."""
-        return len(self._done)
+    def _count(self, written: Written) -> None:
+        self._done[written.number] = written
+        self.tally = self.tally.plus(written.tally)
 
     def finish(self, num_partitions: int, passed_over: Mapping[str, int]) -> None:
         """All partitions are done: writes the manifest. ValueError if there were more before."""

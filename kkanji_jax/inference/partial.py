@@ -21,7 +21,7 @@ from kkanji_jax.files import naming_in_errors, write_json, written_whole
 from kkanji_jax.inference.inputs import ImageInput, shown_path
 from kkanji_jax.inference.output import RowFormat, row_of_json
 from kkanji_jax.inference.rows import Row
-from kkanji_jax.locks import HeldError, Lock, hold
+from kkanji_jax.locks import Lock, hold_or_refuse
 
 VERSION = 1
 SEVERAL = "several characters"  # of glyph_image's remarks
@@ -36,6 +36,10 @@ class Tally(NamedTuple):
     num_blank: int = 0
     num_unclear: int = 0
     num_several: int = 0
+
+    def plus(self, other: "Tally") -> "Tally":
+        """That of the images of both."""
+        return Tally(*map(sum, zip(self, other, strict=True)))
 
     def with_image(self, first: Row) -> "Tally":
         """One image more; `first` is its first row."""
@@ -71,6 +75,12 @@ def images_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def differing_names(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """What two requests for the same rows differ in, by the names that messages use."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def hold_rows(lock: Path, rows: Path) -> Lock:
+    """Takes the lock of what `rows` are written to; ValueError names them if another has it."""
+    told = f"another process is writing {rows}"
+    return hold_or_refuse(lock, told, remedy="wait for it, or give another --out")
 
 
 class PartialRows:
@@ -116,7 +126,7 @@ class PartialRows:
                 raise ValueError(
                     f"{self.path} is in the way, and is not of this program: move it away"
                 )
-            self._lock = self._hold()
+            self._lock = hold_rows(self.path, self.path)
             with contextlib.ExitStack() as until_begun:
                 until_begun.callback(self._lock.close)
                 self._done = self._committed = self._begun = self._resumed()
@@ -130,14 +140,6 @@ class PartialRows:
             self._done = self._done._replace(num_bytes=len(self._pending[0]))
         self._last_commit_s = time.monotonic()
         return self
-
-    def _hold(self) -> Lock:
-        try:
-            return hold(self.path)
-        except HeldError as err:
-            raise ValueError(
-                f"another process is writing {self.path}: wait for it, or give another --out"
-            ) from err
 
     def _resumed(self) -> _Progress:
         """Where to go on; the start if there is nothing to go on from."""

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from kkanji_jax.files import require_utf8
-from kkanji_jax.locks import HeldError, Lock, hold
+from kkanji_jax.locks import Lock, hold_or_refuse
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _GIT_TIMEOUT_S = 10.0  # do not wait longer for a repository on a slow disk
@@ -65,13 +65,11 @@ def lock(workdir: Path) -> Lock:
     """
     require_utf8(workdir.resolve())
     workdir.mkdir(parents=True, exist_ok=True)
-    try:
-        return hold(workdir / "LOCK")
-    except HeldError as err:
-        raise ValueError(
-            f"another trainer is running in {workdir} ({err}); wait for it, or give another "
-            "--workdir"
-        ) from err
+    return hold_or_refuse(
+        workdir / "LOCK",
+        f"another trainer is running in {workdir}",
+        remedy="wait for it, or give another --workdir",
+    )
 
 
 def _version_of(package: str) -> str | None:

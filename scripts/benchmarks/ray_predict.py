@@ -8,12 +8,13 @@
 throughput: `predict` and `predict --engine ray` with one and two workers, in turns. A run on a
 quarter of the images comes before each, and is taken off, so starts do not count. CPU time is that
 of the command and of the workers; that of Ray's own processes goes by the clock, and is told apart.
-memory: what one worker holds while it reads a Parquet file of the images over and over. paths: what
-the driver holds for lists of more and more paths.
+memory: what one worker, and the command, hold while the worker reads a Parquet file of the images
+over and over. paths: what the command holds for lists of more and more paths.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -25,6 +26,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from kkanji_jax.cluster.rows_folder import MANIFEST, PROGRESS
 
 EVERY_S = 0.2
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -46,7 +49,7 @@ class Below:
         self._process = process
         self.cpu_s: dict[tuple[int, str], float] = {}  # by process and start
         self.of_work: set[tuple[int, str]] = set()  # of these, the command and the workers
-        self.readers: list[tuple[float, int]] = []  # clock, resident bytes of all workers
+        self._held: list[tuple[int, int]] = []  # resident bytes of all workers, and of the command
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -61,7 +64,7 @@ class Below:
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):  # it has ended
                 told[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
-        below, held = {self._process}, 0
+        below, of_workers, of_command = {self._process}, 0, 0
         while more := {n for n, w in told.items() if int(w[1]) in below} - below:
             below |= more
         for number in below & told.keys():
@@ -69,13 +72,20 @@ class Below:
             own = number, words[19]
             self.cpu_s[own] = (int(words[11]) + int(words[12])) / TICKS
             if number == self._process:
+                of_command = int(words[21]) * PAGE
                 self.of_work.add(own)
             with contextlib.suppress(OSError):
                 if b"Reader" in Path(f"/proc/{number}/cmdline").read_bytes():
-                    held += int(words[21]) * PAGE
+                    of_workers += int(words[21]) * PAGE
                     self.of_work.add(own)
-        if held:
-            self.readers.append((time.monotonic(), held))
+        if of_workers:
+            self._held.append((of_workers, of_command))
+
+    def most_held(self) -> tuple[int, int]:
+        """Resident bytes of all workers and of the command, at most since this was asked last."""
+        seen, self._held = self._held, []
+        workers, command = zip(*seen, strict=True)
+        return max(workers), max(command)
 
     def work_s(self) -> float:
         """CPU seconds of the command and the workers."""
@@ -91,18 +101,28 @@ class Below:
         self._thread.join()
 
 
-def spent(source: Path, out: Path, *options: str) -> Below:
-    """A whole command on a source, watched."""
+@contextlib.contextmanager
+def watched(
+    source: Path, out: Path, *options: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", Below]]:
+    """A whole command on a source, and what watches it; ended when the block is left."""
     command = [sys.executable, "-m", "kkanji_jax.predict", str(source), *options, "--out", str(out)]
-    # Ray's workers are nicer than all else: where others use the machine they would not get on.
-    environment = os.environ | {"RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    watched = Below(process.pid)
-    status = process.wait()
-    watched.close()
+    below = Below(process.pid)
+    try:
+        yield process, below
+    finally:
+        status = process.wait()
+        below.close()
     if status:
         raise ValueError(f"{' '.join(command)} ended with status {status}")
-    return watched
+
+
+def spent(source: Path, out: Path, *options: str) -> Below:
+    """A whole command on a source, watched to its end."""
+    with watched(source, out, *options) as (_, below):
+        return below
 
 
 def throughput(args: argparse.Namespace) -> None:
@@ -150,28 +170,39 @@ def throughput(args: argparse.Namespace) -> None:
 
 
 def memory(args: argparse.Namespace) -> None:
-    """What a worker holds at each tenth of the images."""
+    """What a worker and the command hold in each tenth of the images."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     contents = [file.read_bytes() for file in chosen(args.glyphs, 4096)]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "images.parquet"
-        table = pa.table({"image": contents})
+        table, num_times = pa.table({"image": contents}), -(-args.images // len(contents))
         with pq.ParquetWriter(source, table.schema) as writer:
-            for _ in range(-(-args.images // len(contents))):
+            for _ in range(num_times):
                 writer.write_table(table)
-        options = ("--engine", "ray", "--workers", "1")
-        watched = spent(source, Path(folder) / "out", *options)
-    begun, ended = watched.readers[0][0], watched.readers[-1][0]
-    for tenth in range(10):
-        part = [
-            held
-            for clock, held in watched.readers
-            if tenth <= 10 * (clock - begun) / (ended - begun + 1e-9) < tenth + 1
-        ]
-        if part:
-            print(f"{tenth + 1}/10 of {args.images:,} images: {max(part) / 1e6:.0f} MB at most")
+        out, num_images = Path(folder) / "out", num_times * len(contents)
+        with watched(source, out, "--engine", "ray", "--workers", "1") as (process, below):
+            begun_s = time.monotonic()
+            for tenth in range(1, 11):
+                while process.poll() is None and 10 * num_done(out) < tenth * num_images:
+                    time.sleep(EVERY_S)
+                worker, command = below.most_held()
+                print(
+                    f"{num_done(out):,} images, {time.monotonic() - begun_s:.0f} s: the worker "
+                    f"{worker / 1e6:.0f} MB, the command {command / 1e6:.0f} MB at most since the "
+                    "line before",
+                    flush=True,
+                )
+
+
+def num_done(out: Path) -> int:
+    """How many images the finished files of rows have."""
+    with contextlib.suppress(FileNotFoundError):
+        lines = (out / PROGRESS).read_text().splitlines()
+        return sum(json.loads(line)["tally"]["num_images"] for line in lines)
+    manifest = out / MANIFEST
+    return json.loads(manifest.read_text())["num_images"] if manifest.exists() else 0
 
 
 def paths(args: argparse.Namespace) -> None:

@@ -25,9 +25,10 @@ from kkanji_jax.ray_cluster import connected
 
 # The trainer answers signals, which Python hands to main threads only, and Ray's loops run in
 # others. It ends with the worker that started it, however that ends.
+PARENT = "KKANJI_PARENT"
 TRAIN = """
 import os, threading, time
-parent = os.getppid()
+parent = int(os.environ["KKANJI_PARENT"])
 def end_with_parent():
     while os.getppid() == parent:
         time.sleep(0.5)
@@ -36,7 +37,6 @@ threading.Thread(target=end_with_parent, daemon=True).start()
 from kkanji_jax.train import run
 run()
 """
-LAST_LINES = 20  # of a process that failed
 
 
 def place_of(number: int, count: int, address: str) -> dict[str, str]:
@@ -62,38 +62,56 @@ def train_here(told: dict[str, Any]) -> None:
     address = broadcast_from_rank_zero(f"{ray.util.get_node_ip_address()}:{port}")
     context = train.get_context()
     number, count = context.get_world_rank(), context.get_world_size()
-    process = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, *told["arguments"]],
-        cwd=told["folder"],
-        env=os.environ | place_of(number, count, address),
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    assert process.stderr is not None
-    last: list[str] = []
-    for line in process.stderr:
-        print(line, end="", file=sys.stderr, flush=True)
-        last = [*last, line][-LAST_LINES:]
-    status = process.wait()
+    path = log_of(Path(told["logs"]), number)
+    with path.open("ab") as log:
+        begin = log.tell()
+        status = subprocess.call(
+            [sys.executable, "-c", TRAIN, *told["arguments"]],
+            cwd=told["folder"],
+            env=os.environ | place_of(number, count, address) | {PARENT: str(os.getpid())},
+            stdout=log,
+            stderr=log,
+        )
     if status:
+        with path.open("rb") as log:
+            log.seek(begin)
+            last = log.read().decode(errors="replace").strip().rpartition("\n")[2]
         raise RuntimeError(
-            f"process {number} of {count} ended with status {status}: {''.join(last)}"
+            f"process {number} of 0 to {count - 1} ended with status {status}: {last} ({path})"
         )
 
 
+def log_of(folder: Path, number: int) -> Path:
+    """Where a process writes what it would print."""
+    return folder / f"process-{number}.log"
+
+
 def fit(args: argparse.Namespace) -> None:
-    """Trains to the end; ValueError with the last words of a process that kept failing."""
+    """Trains to the end; ValueError with the last line of a process that kept failing."""
+    workdir = _workdir_of(args.arguments)
     try:
-        with connected(args.address, args.workers * args.cpus if args.address is None else None):
+        with connected(args.address, args.workers * args.cpus):
+            import ray  # pyright: ignore[reportMissingImports]
             from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError  # pyright: ignore[reportMissingImports]
             from ray.train.v2.jax import JaxConfig, JaxTrainer  # pyright: ignore[reportMissingImports]
 
-            workdir = _workdir_of(args.arguments)
+            storage = workdir.parent / "ray_train"
+            logs = storage / workdir.name
+            logs.mkdir(parents=True, exist_ok=True)
+            print(f"what the processes print: {log_of(logs, 0)} and so on", file=sys.stderr)
             needs = {"CPU": float(args.cpus)} | ({"GPU": float(args.gpus)} if args.gpus else {})
+            has = ray.cluster_resources()
+            for kind, count in needs.items():
+                if has.get(kind, 0) < args.workers * count:
+                    told = f"it has {has.get(kind, 0):g} {kind}s, expected {args.workers * count:g}"
+                    print(f"waiting for the cluster: {told}", file=sys.stderr)
             trainer = JaxTrainer(
                 train_here,
-                train_loop_config={"arguments": args.arguments, "folder": os.getcwd()},
+                train_loop_config={
+                    "arguments": args.arguments,
+                    "folder": os.getcwd(),
+                    "logs": str(logs),
+                },
                 # The trainers join each other; Ray would do so in its own process, and give every
                 # worker of a node the same GPUs.
                 jax_config=JaxConfig(use_gpu=False, use_tpu=False),
@@ -105,14 +123,16 @@ def fit(args: argparse.Namespace) -> None:
                 ),
                 run_config=RunConfig(
                     name=workdir.name,
-                    storage_path=str(workdir.parent / "ray_train"),
+                    storage_path=str(storage),
                     failure_config=FailureConfig(max_failures=args.max_failures),
                 ),
             )
             try:
                 trainer.fit()
             except TrainingFailedError as err:
-                raise ValueError(f"training failed: {' '.join(str(err).split())}") from err
+                # Ray tells it with the lines of code in which it was raised.
+                told = " ".join(str(err).split()).rpartition("RuntimeError: ")[2]
+                raise ValueError(f"training failed: {told}") from err
     except ModuleNotFoundError as err:
         raise ValueError(f'{err}: pip install "kkanji_jax[ray]"') from err
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kkanji_jax import locks
-from kkanji_jax.locks import HeldError, Holder, hold
+from kkanji_jax.locks import HeldError, Holder, hold, hold_or_refuse
 
 # A process that holds a lock until it is killed; told to, without flock.
 HOLD = """
@@ -78,6 +78,20 @@ def test_a_second_process_is_refused_until_the_first_is_killed(
         hold(path)
     hold(path).close()
     assert [each.name for each in tmp_path.iterdir()] in ([], ["lock"])
+
+
+def test_a_refusal_says_who_holds_the_lock_if_that_is_known(
+    start: Start, failure: int, tmp_path: Path
+):
+    path = tmp_path / "lock"
+    process = start(path)
+    with pytest.raises(ValueError) as refused:
+        hold_or_refuse(path, "another process is at it", remedy="wait, or go elsewhere")
+    told = str(refused.value)
+    assert told.startswith("another process is at it") and told.endswith(": wait, or go elsewhere")
+    # With flock the kernel frees it; a file may stay, and then a person must know which.
+    named = f" (process {process.pid} on "
+    assert (named in told and f"remove {tmp_path / '.lock.held'}" in told) == bool(failure), told
 
 
 def test_those_that_share_a_lock_hold_it_together_and_nobody_alone(

@@ -59,11 +59,18 @@ def cluster() -> Iterator[Any]:
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-@pytest.fixture
-def crops(tmp_path: Path) -> Path:
-    """100 glyphs, and one damaged file."""
-    fill_folder(tmp_path / "crops", 100)
-    return tmp_path / "crops"
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 glyphs, and one damaged file; not to be written into."""
+    folder = tmp_path_factory.mktemp("read") / "crops"
+    fill_folder(folder, 100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What one process says of them."""
+    return rows_of_predict(crops, out=tmp_path_factory.mktemp("rows") / "rows.jsonl")
 
 
 def load_plain() -> recogniser.Recogniser:
@@ -127,12 +134,13 @@ def read(
     out: Path,
     load: Callable[[], recogniser.Recogniser] = load_plain,
     on_partition: Callable[[int], None] = lambda done: None,
+    num_workers: int = 1,
 ) -> Tally:
     def report(what: str, done: int, total: int | None) -> None:
         on_partition(done)
 
     request = Request([str(source)], out, {}, load, RowOptions(), partition_images=16)
-    return read_archive(request, Resources(cluster.address), Counter(), report)
+    return read_archive(request, Resources(cluster.address, num_workers), Counter(), report)
 
 
 def told_without(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -184,7 +192,7 @@ def test_boxes_of_pages_have_the_rows_of_one_process(cluster, crops: Path, tmp_p
     assert rows_in(out) == rows_of_predict(*arguments, out=tmp_path / "rows.jsonl")
 
 
-def test_a_node_killed_in_mid_job_changes_no_row(cluster, crops: Path, tmp_path: Path):
+def test_a_node_killed_in_mid_job_changes_no_row(cluster, crops: Path, rows: Any, tmp_path: Path):
     killed = []
 
     def kill_once(done: int) -> None:
@@ -193,33 +201,37 @@ def test_a_node_killed_in_mid_job_changes_no_row(cluster, crops: Path, tmp_path:
             cluster.remove_node(killed[0], allow_graceful=False)
 
     try:
-        tally = read(cluster, crops, tmp_path / "out", load_slow, kill_once)
+        tally = read(cluster, crops, tmp_path / "out", load_slow, kill_once, num_workers=2)
     finally:
         if killed:
             cluster.add_node(num_cpus=1, **NODE)
     assert killed
     assert tally.num_images == 101
-    assert rows_in(tmp_path / "out") == rows_of_predict(crops, out=tmp_path / "rows.jsonl")
+    assert rows_in(tmp_path / "out") == rows
 
 
 @pytest.mark.parametrize(
-    ("fatal", "reason"),
-    [(die, "its process was killed"), (take_more_than_allowed, "not enough memory")],
+    ("fatal", "reason", "names"),
+    [
+        (die, "its process was killed", [f"0050 {POISON}.png", f"0052 {POISON}.png"]),
+        (take_more_than_allowed, "not enough memory", [f"0052 {POISON}.png"]),
+    ],
 )
 def test_images_that_end_workers_are_rows_with_errors(
-    cluster, crops: Path, tmp_path: Path, fatal: Callable[[], None], reason: str
+    cluster, tmp_path: Path, fatal: Callable[[], None], reason: str, names: list[str]
 ):
+    crops = tmp_path / "crops"
+    fill_folder(crops, 60)
     expected = rows_of_predict(crops, out=tmp_path / "rows.jsonl")
-    poison = [crops / f"0050 {POISON}.png", crops / f"0052 {POISON}.png"]
-    for path in poison:
-        path.write_bytes(draw_png(999))
+    for name in names:
+        (crops / name).write_bytes(draw_png(999))
     tally = read(cluster, crops, tmp_path / "out", partial(load_poisoned, fatal))
     rows = rows_in(tmp_path / "out")
     errors = [row for row in rows if POISON in row["path"]]
-    assert [row["path"] for row in errors] == [str(path) for path in poison]
+    assert [row["path"] for row in errors] == [str(crops / name) for name in names]
     assert {row["error"] for row in errors} == {f"ended 2 workers: {reason}"}
     assert told_without(rows, POISON) == expected
-    assert (tally.num_images, tally.num_errors) == (103, 3)
+    assert (tally.num_images, tally.num_errors) == (61 + len(names), 1 + len(names))
 
 
 def test_workers_that_keep_dying_end_the_job_in_one_line(cluster, crops: Path, tmp_path: Path):
@@ -255,7 +267,7 @@ def test_the_memory_monitor_ends_workers_and_not_the_job(tmp_path: Path):
 
 
 def test_a_full_disk_ends_the_job_in_one_line_and_it_goes_on(
-    cluster, crops: Path, tmp_path: Path, capsys
+    cluster, crops: Path, rows: Any, tmp_path: Path, capsys
 ):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -273,7 +285,7 @@ def test_a_full_disk_ends_the_job_in_one_line_and_it_goes_on(
         assert 1 <= num_kept < 7
         subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
         assert predict.main(arguments) == 1
-        assert rows_in(disk / "out") == rows_of_predict(crops, out=tmp_path / "rows.jsonl")
+        assert rows_in(disk / "out") == rows
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

@@ -223,3 +223,24 @@ def test_rows_are_not_written_where_a_source_would_find_them(
     rows.write_bytes(b"")
     listed = {unit.path for unit in list_units([f"{tmp_path}{source}"], Counter())}
     assert (str(rows) in listed) is is_found
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere", "no such file"),
+        ("no*where", "no file matches"),
+        ("text.parquet", "expected a Parquet file, cannot read it"),
+    ],
+)
+def test_one_source_that_has_nothing_is_refused_before_a_cluster_is_sought(
+    name: str, reason: str, tmp_path: Path
+):
+    (tmp_path / "text.parquet").write_text("no table")
+    out, source = tmp_path / "out", str(tmp_path / name)
+    for boxes in (None, []) if name == "nowhere" else (None,):
+        request = Request([source], out, {}, pytest.fail, RowOptions(), boxes)
+        with pytest.raises(ValueError) as refused:
+            read_archive(request, Resources("127.0.0.1:1"), Counter())
+        assert str(refused.value).startswith(f"{source}: {reason}")
+    assert not out.exists()
