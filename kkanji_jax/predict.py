@@ -113,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
         help="yes: the ink is brighter than the paper (default: auto, found for each image)",
     )
     add(
+        "--orient",
+        choices=("no", "auto"),
+        default="no",
+        help="auto: turn images that lie on their side or upside down; a remark says so "
+        "(default: no)",
+    )
+    add(
         "--show-steps",
         type=Path,
         metavar="OUT.png",
@@ -238,6 +245,7 @@ def _row_options(args: argparse.Namespace, recogniser: "Recogniser") -> RowOptio
         index,
         args.neighbours,
         is_ink_bright={"auto": None, "yes": True, "no": False}[args.invert],
+        orient=args.orient,
     )
 
 
@@ -255,6 +263,7 @@ def _identity(
         "--neighbours": args.neighbours,
         "--dataset": index and hashlib.sha256(index.vectors.tobytes()).hexdigest(),
         "--invert": args.invert,
+        "--orient": args.orient,
         "--boxes": sha256_of(args.boxes) if args.boxes else None,
         "--base-url": args.base_url,
         "--format": args.format,

@@ -17,6 +17,14 @@ from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
 from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, glyph_steps, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource, load_picture
 from kkanji_jax.inference.neighbours import digest_of
+from kkanji_jax.inference.orientation import (
+    LEVEL_STROKE,
+    ORIENTS,
+    Oriented,
+    TurnedGlyphs,
+    oriented,
+    turned_glyphs,
+)
 from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
 
 __all__ = [
@@ -49,6 +57,10 @@ class Note(NamedTuple):
 
     trouble: str = ""
     remarks: tuple[str, ...] = ()
+
+    def with_remarks(self, more: tuple[str, ...]) -> "Note":
+        """The note with what was found besides."""
+        return self._replace(remarks=(*self.remarks, *more))
 
 
 class Reading(Sequence[Candidate]):
@@ -169,6 +181,7 @@ class Recogniser:
         top_k: int = 5,
         *,
         characters: Iterable[str] | None = None,
+        orient: str = "no",
         on_error: Literal["raise"] = "raise",
     ) -> list[Reading]: ...
     @overload
@@ -178,6 +191,7 @@ class Recogniser:
         top_k: int = 5,
         *,
         characters: Iterable[str] | None = None,
+        orient: str = "no",
         on_error: Literal["row"],
     ) -> list[Reading | ImageError]: ...
     def predict(
@@ -186,6 +200,7 @@ class Recogniser:
         top_k: int = 5,
         *,
         characters: Iterable[str] | None = None,
+        orient: str = "no",
         on_error: str = "raise",
     ) -> list[Reading] | list[Reading | ImageError]:
         """The `top_k` most probable characters of each image; all if there are fewer.
@@ -193,11 +208,14 @@ class Recogniser:
         Probabilities sum to 1 over all classes, or over those of `characters` when the answer is
         restricted to them; they are calibrated where the model has a calibration. A verdict is of
         the unrestricted answer: where the restriction changes the best reading, it is `unknown`.
-        An image that cannot be read raises ImageError; with `on_error="row"` the error stands in
-        its place in the list instead.
+        With `orient="auto"` images that lie on their side or upside down are turned, and a remark
+        says so. An image that cannot be read raises ImageError; with `on_error="row"` the error
+        stands in its place in the list instead.
         """
         if on_error not in ("raise", "row"):
             raise ValueError(f"expected an on_error of raise or row, got {on_error!r}")
+        if orient not in ORIENTS:
+            raise ValueError(f"expected an orient of {' or '.join(ORIENTS)}, got {orient!r}")
         made = self._glyphs_of(images)
         errors = {n: item for n, item in enumerate(made) if isinstance(item, ImageError)}
         if errors and on_error == "raise":
@@ -205,7 +223,11 @@ class Recogniser:
         good = [item for item in made if not isinstance(item, ImageError)]
         glyphs = _stacked(good)
         notes = [item.note for item in good]
-        logits = self.outputs(glyphs)[0]
+        logits, features = self.outputs(glyphs)
+        if orient == "auto":
+            found = self.turned_upright(glyphs, (logits, features), notes)
+            glyphs, logits = found.glyphs, found.logits
+            notes = [n.with_remarks(more) for n, more in zip(notes, found.remarks, strict=True)]
         answers = self.readings_of(logits, glyphs, top_k, characters=characters, notes=notes)
         readings = iter(answers)
         if not errors:
@@ -301,6 +323,30 @@ class Recogniser:
                 "to which it can be passed"
             )
         return self._run(glyphs)
+
+    def turned_upright(
+        self,
+        glyphs: UInt8[np.ndarray, "n 64 64"],
+        outputs: tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]],
+        notes: Sequence[Note],
+    ) -> Oriented:
+        """Glyphs with their outputs and notes, those that lie turned in their surest turn."""
+        turned = turned_glyphs(glyphs, [not note.trouble for note in notes])
+        turned_outputs = self.outputs(turned.glyphs) if turned.places.size else outputs
+        return self.surest_turns(glyphs, outputs, turned, turned_outputs)
+
+    def surest_turns(
+        self,
+        glyphs: UInt8[np.ndarray, "n 64 64"],
+        outputs: tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]],
+        turned: TurnedGlyphs,
+        turned_outputs: tuple[Float32[np.ndarray, "t k"], Float32[np.ndarray, "t d"]],
+    ) -> Oriented:
+        """`orientation.oriented` with this model's temperature and class of LEVEL_STROKE."""
+        temperature = 1.0 if self._calibration is None else self._calibration.temperature
+        names = self.class_index.codepoints
+        level_stroke = names.index(LEVEL_STROKE) if LEVEL_STROKE in names else None
+        return oriented(glyphs, outputs, turned, turned_outputs, temperature, level_stroke)
 
     def accuracy_of(self, verdict: str) -> float | None:
         """The top-1 accuracy of readings with this verdict, as measured on val; None if it was not.

@@ -14,6 +14,7 @@ from kkanji_jax.inference.inputs import ImageInput, shown_path
 if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
     from kkanji_jax.inference.neighbours import Neighbour, NeighbourIndex
+    from kkanji_jax.inference.orientation import Oriented
     from kkanji_jax.inference.recogniser import Note, Recogniser
 
 BATCH_SIZE = 128  # images that go through the network together
@@ -51,6 +52,7 @@ class RowOptions(NamedTuple):
     index: "NeighbourIndex | None" = None
     num_neighbours: int = 0
     is_ink_bright: bool | None = None  # None: found for each image
+    orient: str = "no"  # auto: images that lie on their side or upside down are turned
     on_steps: "Callable[[ImageInput, Steps], None] | None" = None  # told how each glyph was made
 
 
@@ -88,7 +90,8 @@ def predict_rows(
     decoder, network = (ThreadPoolExecutor(1, name) for name in ("decoder", "network"))
 
     def start() -> "Future[tuple[list[DecodedImage], Any]]":
-        return network.submit(_outputs_of, recogniser, decoder.submit(decoding.take, BATCH_SIZE))
+        images = decoder.submit(decoding.take, BATCH_SIZE)
+        return network.submit(_outputs_of, recogniser, images, options)
 
     try:
         under_way = deque((start(), start()))
@@ -128,7 +131,7 @@ def decode_image(item: ImageInput, options: RowOptions) -> DecodedImage:
 
 
 def _outputs_of(
-    recogniser: "Recogniser", decoding: "Future[list[DecodedImage]]"
+    recogniser: "Recogniser", decoding: "Future[list[DecodedImage]]", options: RowOptions
 ) -> tuple[list[DecodedImage], Any]:
     """A batch with its glyphs, and the network's logits and features of them; None without any."""
     import numpy as np
@@ -138,7 +141,23 @@ def _outputs_of(
     if not glyphs:
         return images, None
     stacked = np.stack(glyphs)
-    return images, (stacked, *recogniser.outputs(stacked))
+    outputs = recogniser.outputs(stacked)
+    if options.orient == "no":
+        return images, (stacked, *outputs)
+    notes = [image.note for image in images if image.note is not None]
+    return with_turns(images, recogniser.turned_upright(stacked, outputs, notes))
+
+
+def with_turns(
+    images: Sequence[DecodedImage], found: "Oriented"
+) -> tuple[list[DecodedImage], tuple[Any, Any, Any]]:
+    """What `rows_of_images` takes of images that were turned: their notes tell it."""
+    remarks = iter(found.remarks)
+    told = [
+        image if image.note is None else image._replace(note=image.note.with_remarks(next(remarks)))
+        for image in images
+    ]
+    return told, (found.glyphs, found.logits, found.features)
 
 
 def rows_of_images(

@@ -15,7 +15,7 @@ IS_INK_BRIGHT = {"auto": None, "yes": True, "no": False}
 
 
 class RequestOptions(BaseModel):
-    """As `predict` has them: --top-k, --chars, --min-probability, --invert and --format."""
+    """Those of `predict`: --top-k, --chars, --min-probability, --invert, --orient and --format."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,6 +52,13 @@ class RequestOptions(BaseModel):
         Literal["auto", "yes", "no"],
         Field(description="`yes`: the ink is brighter than the paper. `auto`: decided per image."),
     ] = "auto"
+    orient: Annotated[
+        Literal["no", "auto"],
+        Field(
+            description="`auto`: turn images that lie on their side or upside down; a remark says "
+            "so. It takes up to three times as long."
+        ),
+    ] = "no"
     format: Annotated[
         Literal["json", "jsonl", "csv", "text"],
         Field(description="One JSON array, one JSON object per line, CSV, or text."),
@@ -82,5 +89,6 @@ def row_options(options: RequestOptions, class_index: ClassIndex) -> tuple[RowOp
         characters.known or None,
         options.min_probability,
         is_ink_bright=IS_INK_BRIGHT[options.invert],
+        orient=options.orient,
     )
     return made, characters

@@ -12,6 +12,7 @@ import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
 from kkanji_jax.data.class_index import codepoint_of
+from kkanji_jax.inference.orientation import turned_glyphs
 from kkanji_jax.inference.output import RowFormat, write_rows
 from kkanji_jax.inference.recogniser import Recogniser
 from kkanji_jax.inference.rows import (
@@ -20,6 +21,7 @@ from kkanji_jax.inference.rows import (
     RowOptions,
     decode_image,
     rows_of_images,
+    with_turns,
 )
 from kkanji_jax.serving.batching import Batcher, Outputs
 from kkanji_jax.serving.limits import Limits, Refusal, too_busy
@@ -211,7 +213,17 @@ class Service:
         if not glyphs:
             return decoded, None
         stacked = np.stack(glyphs)
-        return decoded, (stacked, *(await self._batcher.outputs(stacked)))
+        outputs = await self._batcher.outputs(stacked)
+        if options.orient == "no":
+            return decoded, (stacked, *outputs)
+        assert self.recogniser is not None
+        is_read = [not image.note.trouble for image in decoded if image.note is not None]
+        turned = turned_glyphs(stacked, is_read)
+        turned_outputs = outputs
+        if turned.places.size:
+            turned_outputs = await self._batcher.outputs(turned.glyphs)
+        found = self.recogniser.surest_turns(stacked, outputs, turned, turned_outputs)
+        return with_turns(decoded, found)
 
     def _rows_of(
         self,

@@ -39,6 +39,7 @@ VERMILION = (205, 62, 44)
 # Kinds whose perturbed image holds no character that could be read right: wrong accepts count.
 UNREADABLE = ("half a character", "black band across", "two characters")
 EMPTY = ("paper without ink", "a seal alone", "flat grey")
+ORIENTED = ", with --orient auto"  # ends the names of kinds that are read so
 
 
 class Sample(NamedTuple):
@@ -132,10 +133,10 @@ def readable(
     return kept[:expected]
 
 
-def read(recogniser: Recogniser, sources: Sequence[Any]) -> list[Any]:
+def read(recogniser: Recogniser, sources: Sequence[Any], orient: str = "no") -> list[Any]:
     """The first row of `predict` for each source."""
     found = [ImageInput(str(number), image=source) for number, source in enumerate(sources)]
-    return list(predict_rows(recogniser, found, RowOptions(1)))
+    return list(predict_rows(recogniser, found, RowOptions(1, orient=orient)))
 
 
 # --- kinds --------------------------------------------------------------------------------------
@@ -180,6 +181,7 @@ def _inked(image: Image.Image, tone: tuple[int, ...], darkness: Image.Image) -> 
     return _image(_array(image) * (1 - share + share * np.array(tone) / 255))
 
 
+@kind("as it is" + ORIENTED)
 @kind("as it is")
 def _as_it_is(image, rng, others):
     return image
@@ -539,6 +541,7 @@ def _small(image, rng, others):
     return small
 
 
+@kind("turned by 90" + ORIENTED)
 @kind("turned by 90")
 def _turned_90(image, rng, others):
     return image.transpose(
@@ -546,6 +549,7 @@ def _turned_90(image, rng, others):
     )
 
 
+@kind("turned by 180" + ORIENTED)
 @kind("turned by 180")
 def _turned_180(image, rng, others):
     return image.transpose(Image.Transpose.ROTATE_180)
@@ -730,7 +734,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scores = {}
     for name in names:
         sources = perturbed(samples, name, args.seed)
-        rows = read(recogniser, sources)
+        rows = read(recogniser, sources, "auto" if name.endswith(ORIENTED) else "no")
         scores[name] = score(rows, samples, name)
         if args.sheets:
             _draw(args.sheets / f"{name.replace(' ', '_')}.png", sources, rows, samples)

@@ -50,9 +50,10 @@ function post(image, then) {
   waiting.set(asked, then);
   const ink = $("ink").value;
   const inkIsBright = mode === "draw" || ink === "auto" ? null : ink === "bright";
+  const isOriented = mode !== "draw" && $("orient").value === "auto";
   const which = $("characters").value;
   const characters = which === "listed" ? $("listed").value : which;
-  worker.postMessage({ id: asked, image, inkIsBright, characters }, [image.data.buffer]);
+  worker.postMessage({ id: asked, image, inkIsBright, isOriented, characters }, [image.data.buffer]);
   return asked;
 }
 
@@ -326,6 +327,7 @@ $("zoom-out").addEventListener("click", picture.reduce);
 $("zoom-fit").addEventListener("click", () => picture.setZoom(1));
 $("whole").addEventListener("click", () => picture.readWhole());
 $("ink").addEventListener("change", readAnew);
+$("orient").addEventListener("change", readAnew);
 $("characters").addEventListener("change", () => {
   if ($("characters").value !== "listed" || $("listed").value.trim()) readAnew();
   else {

@@ -5,10 +5,9 @@
 import { foreignEdges, ranked, ruledLines } from "./ink_lines.js";
 import {
   cleared,
-  cutShare,
   holdsSeveral,
   inkOf,
-  meetsOneSideAlone,
+  isCutBySide,
   strokeWidth,
   withoutNeighbours,
   withoutStrays,
@@ -46,8 +45,10 @@ const MIN_BOX_SHARE = 0.25;
 const MARGIN_PX = 2;
 const THIN_PX = 3.4;
 const THICKEN_PX = 0.5;
-const MIN_CUT = 0.22;
 const BAND_DEPTH = 0.12;
+const BAND_DARK = 0.35;
+const BAND_COVER = 0.9;
+const MIN_BAND_PX = 7;
 const SHOWN = 64;
 const RED_FROM = 24;
 const RED_STEP = 24;
@@ -63,6 +64,10 @@ export const REMARKS = {
   darkBand: "a dark band",
   fewPixels: "few pixels",
   redInk: "red ink only",
+  turnedLeft: "read after turning it 90° to the left",
+  turnedOver: "read after turning it 180°",
+  turnedRight: "read after turning it 90° to the right",
+  mayBeTurned: "may lie on its side or upside down",
 };
 
 /** A canvas's pixels over paper: {red, green, luma}, each a Uint8Array, and the size. */
@@ -154,17 +159,20 @@ function stepsOf(grey, inkIsBright = null) {
   const remarks = hasFew ? [REMARKS.fewPixels] : [];
   const nothing = { data: new Uint8Array(GLYPH_PX ** 2), width: GLYPH_PX, height: GLYPH_PX };
   const grain = hasFew ? 0 : (MIN_GRAIN_PX * WORK_PX) / longest;
-  const inked = findInk(isBright ? negative(small) : small, edges, grain);
+  const dark = isBright ? negative(small) : small;
+  const inked = findInk(dark, edges, grain);
   if (typeof inked === "string") return { glyph: nothing, trouble: inked, remarks };
   const strokes = stretch(inked);
   const lines = ruledLines(inkOf(strokes), edges);
   const unruled = lines === null ? strokes : cleared(strokes, lines.pixels.data);
   const own = withoutNeighbours(withoutStrays(unruled));
   if (!isWorthNaming(own)) return { glyph: nothing, trouble: BLANK, remarks };
-  if (lines?.hasBand || covers(edges, small, isBright)) remarks.push(REMARKS.darkBand);
+  if (lines?.hasBand || covers(edges, small, isBright) || isBanded(coarseOf(dark))) {
+    remarks.push(REMARKS.darkBand);
+  }
   if (holdsSeveral(own)) remarks.push(REMARKS.severalCharacters);
   const inner = edges === null ? own : crop(own, innerBox(edges));
-  if (cutShare(inner) >= MIN_CUT || meetsOneSideAlone(inner)) remarks.push(REMARKS.cutOff);
+  if (isCutBySide(inner)) remarks.push(REMARKS.cutOff);
   return { glyph: thickened(fitSquare(crop(own, inkBox(own)))), trouble: "", remarks };
 }
 
@@ -197,6 +205,30 @@ function covers(edges, grey, isBright) {
     const [edge] = ranked(grey.data.filter((_, at) => edges.data[at]), [50]);
     const [rest] = ranked(grey.data.filter((_, at) => !edges.data[at]), [50]);
     return edge < rest !== isBright;
+  }
+  return false;
+}
+
+/** Whether a dark band that is broader than strokes crosses the picture, or covers one side. */
+function isBanded({ data, width, height }) {
+  const below = BAND_DARK * ranked(data, [75])[0];
+  for (const isLevel of [true, false]) {
+    const [length, breadth] = isLevel ? [height, width] : [width, height];
+    const runs = [];
+    for (let n = 0; n < length; n++) {
+      let count = 0;
+      for (let m = 0; m < breadth; m++) count += data[isLevel ? n * width + m : m * width + n] < below;
+      if (count < BAND_COVER * breadth) continue;
+      if (runs.length && runs.at(-1).end === n) runs.at(-1).end++;
+      else runs.push({ start: n, end: n + 1 });
+    }
+    if (!runs.length || runs[0].end - runs[0].start === length) continue;
+    const atFirst = runs[0].start === 0 ? runs[0].end : 0;
+    const atLast = runs.at(-1).end === length ? length - runs.at(-1).start : 0;
+    for (const { start, end } of runs) {
+      const opposite = start === 0 ? atLast : end === length ? atFirst : 0;
+      if (end - start >= MIN_BAND_PX && 4 * opposite < end - start) return true;
+    }
   }
   return false;
 }
@@ -388,11 +420,16 @@ function crop({ data, width }, { left, top, right, bottom }) {
   return { data: out, width: right - left, height: bottom - top };
 }
 
+/** The picture at the size at which its paper is looked for. */
+function coarseOf(grey) {
+  const scale = PAPER_PX / Math.max(grey.width, grey.height);
+  return resize(grey, scaled(grey.width, scale), scaled(grey.height, scale), BOX);
+}
+
 /** The paper's brightness: a closing by a square, at a smaller size. */
 function paperOf(grey) {
-  const scale = PAPER_PX / Math.max(grey.width, grey.height);
-  const coarse = resize(grey, scaled(grey.width, scale), scaled(grey.height, scale), BOX);
-  const closed = negative(highestNear(negative(highestNear(coarse, PAPER_REACH_PX)), PAPER_REACH_PX));
+  const highest = highestNear(coarseOf(grey), PAPER_REACH_PX);
+  const closed = negative(highestNear(negative(highest), PAPER_REACH_PX));
   return resize(gaussianBlur(closed, 1), grey.width, grey.height, BICUBIC);
 }
 

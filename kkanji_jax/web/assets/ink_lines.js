@@ -3,7 +3,7 @@
 //
 // A mask is {data: Uint8Array of 0 and 1, width, height}.
 
-import { strokeWidth } from "./ink_parts.js";
+import { fromSide, strokeWidth } from "./ink_parts.js";
 
 const EDGE_STEP = 3;
 const EDGE_REACH = 0.42;
@@ -51,20 +51,6 @@ export function ranked(values, perCent) {
     }
     return level;
   });
-}
-
-/** The picture with its side (top, bottom, left, right) as the first row. */
-function fromSide({ data, width, height }, side) {
-  if (side === 0) return { data, width, height };
-  const [wide, high] = side < 2 ? [width, height] : [height, width];
-  const out = new Uint8Array(data.length);
-  for (let y = 0, at = 0; y < high; y++) {
-    for (let x = 0; x < wide; x++, at++) {
-      if (side === 1) out[at] = data[(height - 1 - y) * width + x];
-      else out[at] = data[x * width + (side === 2 ? y : width - 1 - y)];
-    }
-  }
-  return { data: out, width: wide, height: high };
 }
 
 /** Where a pixel of `fromSide`'s picture lies in the picture. */

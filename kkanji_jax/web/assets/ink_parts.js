@@ -18,6 +18,12 @@ const SIDE_PX = 2;
 const GAP_PX = 2;
 const SEVERAL_LENGTH = 1.7;
 const SEVERAL_GAP = 0.03;
+const SQUARE = 0.8;
+const SQUARE_DEPTH = 0.5;
+const MIN_SQUARE_PX = 3;
+const MIN_CUT = 0.15;
+const MIN_LONE_CUT = 0.05;
+const LONG = 1.9;
 const LONE_SHARE = 0.03;
 const LONE_ROOM = 0.02;
 const SEVERAL_SHARE = 0.25;
@@ -230,40 +236,69 @@ function isCutOff(part, rest, breadth, isLevel) {
   );
 }
 
-/** How much of a side of the ink's box, at most, is ink that goes on beyond the picture. */
-export function cutShare(soft) {
-  const isInk = inkOf(soft);
-  const { area, top, bottom, left, right } = extentOf(isInk);
-  if (!area) return 0;
-  const { width, height } = isInk;
-  const met = (from, to, isLevel) => {
-    const counts = countsOf(strip(isInk, from, to, isLevel), !isLevel);
-    return counts.reduce((sum, count) => sum + (count > 0), 0);
-  };
-  return Math.max(
-    met(0, Math.min(SIDE_PX, height), true) / (right - left),
-    met(Math.max(0, height - SIDE_PX), height, true) / (right - left),
-    met(0, Math.min(SIDE_PX, width), false) / (bottom - top),
-    met(Math.max(0, width - SIDE_PX), width, false) / (bottom - top),
-  );
+/** The picture with its side (top, bottom, left, right) as the first row. */
+export function fromSide({ data, width, height }, side) {
+  if (side === 0) return { data, width, height };
+  const [wide, high] = side < 2 ? [width, height] : [height, width];
+  const out = new Uint8Array(data.length);
+  for (let y = 0, at = 0; y < high; y++) {
+    for (let x = 0; x < wide; x++, at++) {
+      if (side === 1) out[at] = data[(height - 1 - y) * width + x];
+      else out[at] = data[x * width + (side === 2 ? y : width - 1 - y)];
+    }
+  }
+  return { data: out, width: wide, height: high };
 }
 
-/** Whether ink touches one side of the picture, and lies well apart from the opposite one. */
-export function meetsOneSideAlone(soft) {
+/** Whether strokes seem to go on beyond the picture, as those of half a character do. */
+export function isCutBySide(soft) {
   const isInk = inkOf(soft);
   const { area, top, bottom, left, right } = extentOf(isInk);
   if (!area) return false;
   const { width, height } = isInk;
   const rooms = [top, height - bottom, left, width - right];
-  if (rooms.filter((room) => room === 0).length !== 1) return false;
-  const side = rooms.indexOf(0);
-  const isLevel = side < 2;
-  const length = isLevel ? height : width;
-  const [from, to] = side % 2 ? [Math.max(0, length - SIDE_PX), length] : [0, Math.min(SIDE_PX, length)];
-  const counts = countsOf(strip(isInk, from, to, isLevel), !isLevel);
-  const met = counts.reduce((sum, count) => sum + (count > 0), 0);
-  const span = isLevel ? right - left : bottom - top;
-  return met >= LONE_SHARE * span && rooms[side ^ 1] >= LONE_ROOM * length;
+  const touched = [0, 1, 2, 3].filter((side) => rooms[side] === 0);
+  if (!touched.length) return false;
+  const spans = [bottom - top, right - left];
+  const depth = Math.max(MIN_SQUARE_PX, Math.floor(SQUARE_DEPTH * strokeWidth(isInk)));
+  const cut = touched.map((side) => cutPx(fromSide(isInk, side), depth) / spans[side < 2 ? 1 : 0]);
+  if (Math.max(...cut) >= MIN_CUT) return true;
+  const [side] = touched;
+  const length = side < 2 ? height : width;
+  if (touched.length > 1 || rooms[side ^ 1] < LONE_ROOM * length) return false;
+  const beside = fromSide(isInk, side);
+  let met = 0;
+  for (let x = 0; x < beside.width; x++) {
+    let isMet = 0;
+    for (let y = 0; y < Math.min(SIDE_PX, beside.height); y++) isMet |= beside.data[y * beside.width + x];
+    met += isMet;
+  }
+  const isLong = Math.max(...spans) >= LONG * Math.min(...spans);
+  return met >= LONE_SHARE * spans[side < 2 ? 1 : 0] && (isLong || cut[0] >= MIN_LONE_CUT);
+}
+
+/** How many pixels of the first row are strokes that are no broader `depth` rows further in. */
+function cutPx({ data, width, height }, depth) {
+  let cut = 0;
+  for (let start = 0, end = 0; start < width; start = end + 1) {
+    while (start < width && !data[start]) start++;
+    if (start === width) break;
+    for (end = start; end < width && data[end]; ) end++;
+    let [left, right] = [start, end];
+    for (let y = 1; y <= Math.min(depth, height - 1) && left < right; y++) {
+      const isInk = (x) => x >= 0 && x < width && data[y * width + x];
+      let [from, to] = [left - 1, right + 1]; // all of this row's ink that touches the stretch
+      while (from < to && !isInk(from)) from++;
+      while (from < to && !isInk(to - 1)) to--;
+      if (from < to) {
+        while (isInk(from - 1)) from--;
+        while (isInk(to)) to++;
+      }
+      [left, right] = [from, to];
+    }
+    if (left < right && end - start >= SQUARE * (right - left)) cut += end - start;
+  }
+  return cut;
 }
 
 /** Whether the picture plainly shows more than one character, apart from each other. */

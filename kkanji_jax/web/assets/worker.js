@@ -1,13 +1,15 @@
 // Reads pictures off the page's own thread.
 //
-// In: {id, image, inkIsBright, characters}: pixels as getImageData gives them; null or whether the ink
-// is brighter than the paper; "all", a script, or a text of the characters that it may be.
+// In: {id, image, inkIsBright, isOriented, characters}: pixels as getImageData gives them; null or
+// whether the ink is brighter than the paper; whether a picture that lies turned is turned; "all", a
+// script, or a text of the characters that it may be.
 // Out: {progress}, {ready}, {id, glyph, reading, lacking, milliseconds}, {id, noneKnown} where the
 // model knows none of the characters, or {failed, detail}: what strings.js calls it.
 
 import { glyphOf } from "./glyph_image.js";
 import { compiled, NoWebAssembly } from "./kernels.js";
 import { Network } from "./network.js";
+import { surestTurn } from "./orientation.js";
 import { allowedIds, readingOf } from "./reading.js";
 
 async function fetched(name) {
@@ -61,7 +63,8 @@ loaded.then(
   },
 );
 
-addEventListener("message", async ({ data: { id, image, inkIsBright, characters } }) => {
+addEventListener("message", async ({ data }) => {
+  const { id, image, inkIsBright, isOriented, characters } = data;
   const { model, network } = await loaded;
   const start = performance.now();
   const { ids, lacking } = allowedIds(characters, model);
@@ -70,7 +73,9 @@ addEventListener("message", async ({ data: { id, image, inkIsBright, characters 
     return;
   }
   const { glyph, trouble, remarks } = glyphOf(image, { inkIsBright });
-  const logits = trouble ? null : network.run(glyph.data);
-  const reading = readingOf(logits, model, trouble, remarks, ids);
-  postMessage({ id, glyph: glyph.data, reading, lacking, milliseconds: performance.now() - start });
+  let found = { data: glyph.data, logits: null, remarks: [] };
+  if (!trouble && isOriented) found = surestTurn(glyph.data, (pixels) => network.run(pixels), model);
+  else if (!trouble) found.logits = network.run(glyph.data);
+  const reading = readingOf(found.logits, model, trouble, [...remarks, ...found.remarks], ids);
+  postMessage({ id, glyph: found.data, reading, lacking, milliseconds: performance.now() - start });
 });

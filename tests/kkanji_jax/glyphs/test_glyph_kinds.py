@@ -191,6 +191,34 @@ def test_remarks_tell_what_may_mislead():
     assert glyph_steps(load_picture(one)).remarks == ()
 
 
+@pytest.mark.parametrize(
+    "box, is_banded",
+    [
+        ((0, 10, 130, 55), True),  # across, near a side
+        ((0, 60, 130, 100), True),  # across the middle
+        ((40, 0, 90, 150), True),
+        ((10, 60, 120, 72), False),  # a stroke
+        ((20, 60, 110, 100), False),  # not across
+    ],
+)
+@pytest.mark.parametrize("tone, rim_px", [((14, 12, 10), 0), ((40, 40, 40), 3)])
+def test_a_band_broader_than_strokes_across_the_picture_is_remarked(
+    box, is_banded: bool, tone, rim_px: int
+):
+    picture = written()
+    pen = ImageDraw.Draw(picture)
+    if rim_px:
+        pen.rectangle((box[0], box[1] - rim_px, box[2], box[3] + rim_px), (120, 110, 90))
+    pen.rectangle(box, tone)
+    assert (BAND in glyph_steps(load_picture(picture)).remarks) == is_banded
+
+
+def test_a_letterbox_and_a_black_mat_are_no_bands():
+    for border in ((0, 40), (40, 0), (30, 30)):
+        steps = glyph_steps(load_picture(ImageOps.expand(written(), border, (0, 0, 0))))
+        assert not steps.trouble and BAND not in steps.remarks, border
+
+
 @pytest.mark.parametrize("side", range(8, 17))
 def test_a_small_file_with_ink_is_never_blank(side: int):
     for size in ((side, side), (side // 2, side), (side, side // 2)):

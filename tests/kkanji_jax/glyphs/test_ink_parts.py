@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kkanji_jax.glyphs.ink_parts import (
     find_parts,
     holds_several,
-    meets_one_side_alone,
+    is_cut_by_side,
     without_strays,
 )
 
@@ -100,8 +100,34 @@ def test_one_character_is_not_several():
 
 
 @pytest.mark.parametrize("num_turns", range(4))
-def test_half_a_character_touches_the_side_where_it_was_cut_and_no_other(num_turns: int):
-    half, tight = character()[:90], character()[20:170, 15:135]
-    assert meets_one_side_alone(np.rot90(half, num_turns).copy())
-    assert not meets_one_side_alone(np.rot90(character(), num_turns).copy())
-    assert not meets_one_side_alone(np.rot90(tight, num_turns).copy())
+def test_half_a_character_is_cut_by_the_side_and_a_whole_one_is_not(num_turns: int):
+    half = character()[:90]
+    assert is_cut_by_side(np.rot90(half, num_turns).copy())
+    assert not is_cut_by_side(np.rot90(character(), num_turns).copy())
+
+
+def reaching_the_side(end_px: int, cross_px: int = 110) -> np.ndarray:
+    """A cross whose upright stroke, 24 px broad, narrows within 12 px to `end_px` at the side."""
+    soft = np.zeros((130, 130), np.uint8)
+    soft[50:70, 65 - cross_px // 2 : 65 + cross_px // 2] = 255
+    for row in range(20, 130):
+        breadth = end_px + min(24 - end_px, 2 * (129 - row))
+        soft[row, 65 - breadth // 2 : 65 + breadth // 2] = 255
+    return soft
+
+
+@pytest.mark.parametrize("num_turns", range(4))
+@pytest.mark.parametrize("end_px, is_cut", [(24, True), (22, True), (12, False), (4, False)])
+def test_a_stroke_that_narrows_towards_the_side_is_not_cut(
+    num_turns: int, end_px: int, is_cut: bool
+):
+    soft = np.rot90(reaching_the_side(end_px), num_turns).copy()
+    assert is_cut_by_side(soft) == is_cut
+
+
+def test_ink_that_meets_one_side_alone_is_cut_if_it_is_long():
+    long = reaching_the_side(12, cross_px=50)  # 110 px long, 50 px broad
+    assert is_cut_by_side(long)
+    assert not is_cut_by_side(np.pad(long, ((0, 1), (0, 0))))  # meets no side
+    assert not is_cut_by_side(long[19:])  # all but meets the opposite side as well
+    assert not is_cut_by_side(reaching_the_side(12, cross_px=70))  # is not long

@@ -92,6 +92,7 @@ ALL = (
         {"top-k": 3, "chars": "kana"},
         {"min-probability": 0.3},
         {"invert": "yes"},
+        {"orient": "auto", "top-k": 2},
         {"format": "csv"},
         {"format": "jsonl", "top-k": 1},
         {"format": "text"},
@@ -205,7 +206,7 @@ def test_the_description_names_every_option_and_loads_nothing_from_elsewhere(
         docs, openapi = client.get("/docs").text, client.get("/openapi.json").json()
     operation = openapi["paths"]["/predict"]["post"]
     names = [option["name"] for option in operation["parameters"]]
-    assert names == ["top-k", "chars", "min-probability", "invert", "format"]
+    assert names == ["top-k", "chars", "min-probability", "invert", "orient", "format"]
     for told in (*names, "20,000,000", "image/*", "multipart/form-data", "Retry-After"):
         assert told in docs, told
     assert "http://" not in docs.replace("http://127.0.0.1:8000", "") and "https://" not in docs

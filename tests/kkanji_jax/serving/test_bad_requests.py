@@ -122,6 +122,7 @@ CASES = {
     "above 1": (422, "min-probability", GOOD, PNG, {"min-probability": "1.1"}),
     "minus infinity": (422, "min-probability", GOOD, PNG, {"min-probability": "-inf"}),
     "invert": (422, "invert", GOOD, PNG, {"invert": "perhaps"}),
+    "orient": (422, "orient", GOOD, PNG, {"orient": "left"}),
     "format": (422, "format", GOOD, PNG, {"format": "xml"}),
     "chars": (422, "none of the 1 characters in chars", GOOD, PNG, {"chars": "☃"}),
     "no chars": (422, "none of the 0 characters in chars", GOOD, PNG, {"chars": ""}),

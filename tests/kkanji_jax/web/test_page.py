@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from kkanji_jax.evaluation.calibration import VERDICTS, standardised_logit, top_probability
 from kkanji_jax.export.__main__ import main
-from kkanji_jax.glyphs.glyph_image import CUT_OFF, RED_INK, glyph_image, glyph_steps
+from kkanji_jax.glyphs.glyph_image import BAND, CUT_OFF, RED_INK, glyph_image, glyph_steps
 from kkanji_jax.glyphs.image_files import load_picture
+from kkanji_jax.inference.orientation import DOUBTFUL, TURNED
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
 from kkanji_jax.web import page as web
@@ -87,7 +88,7 @@ def soiled(rng: np.random.Generator, n: int) -> list[np.ndarray]:
     for number, pixels in enumerate(photographs(rng, n)):
         image = Image.fromarray(pixels).convert("RGB").resize((120, int(rng.integers(90, 190))))
         pen, (width, height) = ImageDraw.Draw(image), image.size
-        kind = number % 10
+        kind = number % 12
         if kind == 0:
             image = ImageOps.expand(image, int(rng.integers(1, 30)), (int(rng.integers(256)),) * 3)
         elif kind == 1:
@@ -114,6 +115,11 @@ def soiled(rng: np.random.Generator, n: int) -> list[np.ndarray]:
         elif kind == 8:
             side = int(rng.integers(8, 12))
             image.thumbnail((side, side))
+        elif kind == 9:
+            top = int(rng.integers(0, height // 2))
+            pen.rectangle((0, top, width, top + height // 3), (16, 14, 12))
+        elif kind == 10:
+            image = image.crop((0, 0, width // 2, height))
         else:
             image = Image.new("RGB", (90, 90), (220, 205, 170))
             ImageDraw.Draw(image).rectangle((20, 30, 70, 44), (200, 60, 45))
@@ -139,7 +145,7 @@ def test_the_page_prepares_pictures_as_python_does(node: Node, rng: np.random.Ge
     )
     steps = [glyph_steps(load_picture(Image.fromarray(picture))) for picture in pictures]
     assert sum(not made.trouble for made in steps) >= 45
-    assert {remark for made in steps for remark in made.remarks} >= {CUT_OFF, RED_INK}
+    assert {remark for made in steps for remark in made.remarks} >= {BAND, CUT_OFF, RED_INK}
     for picture, made, ours in zip(pictures, steps, told, strict=True):
         glyph, theirs = made.glyph, np.array(ours["data"]).reshape(64, 64)
         # Pillow's arithmetic is copied bit by bit; 2 grey levels leave room for its next version.
@@ -269,6 +275,63 @@ def test_an_answer_among_some_characters_is_that_of_predict(node: Node, tiny_run
                 assert candidate["codepoint"] == own.codepoint
                 assert abs(candidate["probability"] - own.probability) < 1e-4
     assert {reading.verdict for reading in expected} >= {"unknown"}
+
+
+def test_the_page_turns_pictures_as_predict_does(node: Node, tiny_run, exported: Path):
+    files = sorted(tiny_run.source.rglob("*.png"))[::9]
+    pictures = [Image.open(path).rotate(90 * (n % 4)) for n, path in enumerate(files)]
+    told = node(
+        'import { glyphOf } from "./glyph_image.js";'
+        'import { compiled } from "./kernels.js"; import { Network } from "./network.js";'
+        'import { surestTurn } from "./orientation.js"; import { readingOf } from "./reading.js";'
+        + READ_IMAGES
+        + 'const plan = JSON.parse(fs.readFileSync(model + "/model.json"));'
+        'const file = fs.readFileSync(model + "/params.npz");'
+        "const weights = file.buffer.slice(file.byteOffset, file.byteOffset + file.length);"
+        'const kernels = await compiled(fs.readFileSync(folder + "/kernels.wasm"));'
+        "const network = new Network(plan, weights, kernels);"
+        "const answer = images.map((image) => { const { glyph, trouble, remarks } = glyphOf(image);"
+        "const run = (pixels) => network.run(pixels);"
+        "const found = surestTurn(glyph.data, run, plan);"
+        "const all = [...remarks, ...found.remarks];"
+        "const reading = readingOf(found.logits, plan, trouble, all);"
+        "return { ...reading, glyph: [...found.data] }; });",
+        [np.asarray(picture.convert("RGBA")) for picture in pictures],
+        model=exported / "web",
+    )
+    recogniser = load(exported, backend="onnx")
+    expected = recogniser.predict(pictures, top_k=6, orient="auto")
+    every = [remark for reading in expected for remark in reading.remarks]
+    assert sum(remark in TURNED[1:] for remark in every) >= 3
+    for picture, theirs, ours in zip(pictures, told, expected, strict=True):
+        assert (theirs["verdict"], tuple(theirs["remarks"])) == (ours.verdict, ours.remarks)
+        for candidate, own in zip(theirs["candidates"], ours, strict=True):
+            assert candidate["codepoint"] == own.codepoint
+            assert abs(candidate["probability"] - own.probability) < 1e-4
+        turns = max(TURNED.index(r) if r in TURNED else 0 for r in ("", *ours.remarks))
+        upright = np.rot90(glyph_image(picture), turns)
+        np.testing.assert_array_equal(np.array(theirs["glyph"]).reshape(64, 64), upright)
+
+
+@pytest.mark.parametrize(
+    "turns, expected",
+    [
+        ([(0, 9), (1, 3), (0, 4), (1, 5)], []),
+        ([(0, 3), (1, 4), (1, 9), (0, 4)], [TURNED[2]]),
+        ([(0, 5), (1, 3), (1, 6), (1, 1)], [DOUBTFUL]),
+        ([(0, 5), (2, 12), (0, 12), (2, 12)], []),  # 2 is 一, as し is on its side
+    ],
+)
+def test_the_page_tells_doubt_about_a_turn_by_the_rules_of_predict(node: Node, turns, expected):
+    logits = [[2 * sure if i == best else -400 for i in range(3)] for best, sure in turns]
+    told = node(
+        'import { surestTurn } from "./orientation.js";'
+        f"const logits = {json.dumps(logits)};"
+        'const plan = { codepoints: ["U+3042", "U+6625", "U+4E00"], '
+        "calibration: { temperature: 2 } };"
+        "const answer = surestTurn(new Uint8Array(4096), () => logits.shift(), plan).remarks;"
+    )
+    assert told == expected
 
 
 def test_kana_are_asked_for_and_a_list_of_strangers_is_no_answer(node: Node):

@@ -21,6 +21,7 @@ from kkanji_jax import predict
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import glyph_image, glyph_steps
 from kkanji_jax.glyphs.image_files import load_picture
+from kkanji_jax.inference.orientation import TURNED
 from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.saved.trained import PRETRAINED
@@ -456,6 +457,19 @@ def test_a_wheel_with_ctrl_enlarges_what_is_under_it(page, rng):
     now = page.ask("document.getElementById('sheet').getBoundingClientRect().toJSON()")
     under = [(x - now["x"]) / now["width"], (y - now["y"]) / now["height"]]
     np.testing.assert_allclose(under, [0.3, 0.7], atol=0.02)
+
+
+@at_desk
+def test_pictures_that_lie_turned_are_turned_where_that_is_asked(page, site: Site, rng):
+    contents = (file_of(photograph(rng, 180, 240)) for _ in range(60))
+    found = ((c, site.recogniser.predict([io.BytesIO(c)], orient="auto")[0]) for c in contents)
+    content, reading = next((c, r) for c, r in found if set(r.remarks) & set(TURNED[1:]))
+    free = answer_after(page, lambda: hand_over(page, "drop", content))
+    told = answer_after(page, lambda: choose(page, "orient", "auto"))
+    assert [codepoint for codepoint, _ in told] == [each.codepoint for each in reading]
+    assert told != free
+    assert "It was turned" in page.ask("document.getElementById('verdict-means').textContent")
+    assert answer_after(page, lambda: choose(page, "orient", "no")) == free
 
 
 @at_desk
