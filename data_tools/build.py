@@ -21,9 +21,9 @@ RAY = "ray"  # of --engine: what works, rather than what augments
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         "data_tools.build",
-        "Builds a DATASET from a folder of CODH's files, or of your own. The same command again\n"
-        "resumes a build that was stopped.",
-        "--source data/source --out data/kuzushiji --min-images 2",
+        "Builds a DATASET from a folder of CODH's files, or of your own. The same command resumes\n"
+        "a build that was stopped.",
+        "--source data/codh --out data/kuzushiji --min-images 2",
     )
     add = parser.add_argument
     add(
@@ -38,9 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--protocol",
         choices=PROTOCOLS,
         default="honest",
-        help="how splits are made: each original by the hash of its pixels; half "
-        "of each class; whole books held out; or, to show what leakage hides, legacy: augment, "
-        "then split",
+        help="how splits are made: honest, each original by the hash of its pixels; 5050, half "
+        "of each class for test; by-book, whole books held out; legacy, augmented before the "
+        "split, to show the effect of leakage",
     )
     defaults = ", ".join(
         f"{name} {'/'.join(f'{ratio:g}' for ratio in ratios)}"
@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=f"books whose images are {name}; all other images of known books are then train, "
             "and the rest are split as by --protocol honest (default: none)",
         )
-    add("--leave-out", type=Path, metavar="CSV", help="sample_id[,reason] of images to drop")
+    add("--leave-out", type=Path, metavar="CSV", help="images to drop: sample_id[,reason]")
     add(
         "--min-images",
         type=int,
@@ -80,8 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--engine",
         choices=(*ENGINES, RAY),
         default="device",
-        help="what augments them: the JAX code of training, or albumentations; ray: the former, "
-        "on the nodes of a Ray cluster, which do all other work too (docs/scaling.md)",
+        help="what augments the copies: device, the JAX code of training; host, albumentations; "
+        "ray: as device, and all work of the build is done on a Ray cluster (docs/scaling.md)",
     )
     add(
         "--address",
@@ -93,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         choices=["kmnist", "k49"],
         default=[],
-        help="split this set's official test images like others, which forbids an official score",
+        help="split this set's official test images like others; there is no official score then",
     )
     add(
         "--skip-bad",

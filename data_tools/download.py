@@ -39,8 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         "data_tools.download",
         "Fetches CODH's files (444 MB) into a folder that data_tools.build reads. The same\n"
-        "command again goes on with a download that was stopped, and fetches nothing twice.",
-        "--dest data/source --only kkanji,k49",
+        "command resumes a download that was stopped, and fetches nothing twice.",
+        "--dest data/codh --only kkanji,k49",
     )
     add = parser.add_argument
     add("--dest", type=Path, required=True, metavar="DIR", help="folder to put the files into")
@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="a mirror laid out like CODH's server: http, https or file:///…",
     )
-    add("--retries", type=int, default=5, metavar="N", help="attempts after a failed one")
+    add("--retries", type=int, default=5, metavar="N", help="further attempts after a failed one")
     add(
         "--timeout",
         type=float,
@@ -77,17 +77,18 @@ def _check_space(expected: list[sources.Archive], dest: Path) -> None:
             missing += archive.num_bytes - (part.stat().st_size if part.exists() else 0)
     free = shutil.disk_usage(dest).free
     if missing > free:
-        raise OSError(f"{dest} wants {missing:,} bytes more and has {free:,} free: make room")
+        raise OSError(f"{dest} needs {missing:,} more bytes and has {free:,} free: make room")
 
 
 def _advice(expected: list[sources.Archive], args: argparse.Namespace) -> str:
-    """What to do without the server."""
+    """What to do if no server answers."""
     missing = [each for each in expected if not (args.dest / each.name).exists()]
     return (
-        f"what came is kept and the same command goes on; or give --base-url of a mirror "
-        f"that has {missing[0].path} and so on; or get {', '.join(each.name for each in missing)} "
-        f"by hand, from {sources.PAGE_URL} or somebody's copy, put them into {args.dest} "
-        "under these names, and give the command again: it checks them"
+        f"what was received is kept, and the same command resumes; or name a mirror that has "
+        f"{missing[0].path} and so on with --base-url; or get "
+        f"{', '.join(each.name for each in missing)} by hand, from {sources.PAGE_URL} or another "
+        f"copy, put them into {args.dest} under these names, and give the command again: it "
+        "checks them"
     )
 
 

@@ -1,4 +1,4 @@
-"""python -m data_tools.inspect: what a DATASET holds, in words, in sheets and in a figure."""
+"""python -m data_tools.inspect: the content of a DATASET, as text, sheets and a figure."""
 
 import argparse
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ MAX_SHEET_IMAGES, MAX_CLASSES, MAX_AUGMENTED = 100, 80, 6
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         "data_tools.inspect",
-        "Shows what a DATASET holds. Without options: its card.",
+        "Shows what a DATASET holds. Without options: a summary.",
         "data/kuzushiji --character 春 --sheet spring.png",
     )
     add = parser.add_argument
@@ -50,7 +50,12 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"list what this rule of the audit found: {', '.join(RULES)}",
     )
     one.add_argument("--counts", action="store_true", help="images per class and split, as CSV")
-    add("--sheet", type=Path, metavar="OUT.png", help="draw the examples, or one of many classes")
+    add(
+        "--sheet",
+        type=Path,
+        metavar="OUT.png",
+        help="draw the chosen examples, or one of many classes",
+    )
     add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")
     add("--seed", type=int, default=0, help="seed of the augmented copies")
     add("--audit", type=Path, metavar="OUT.html", help="the audit as a page, with small pictures")
@@ -135,7 +140,7 @@ def caption_of(dataset: Dataset, example: Example, options: argparse.Namespace) 
 
 
 def _format_of(path: Path) -> str:
-    """The format of a picture by its name; PNG if the name has no suffix, as of a pipe."""
+    """The format of a picture by its name; PNG if the name has no suffix, as for a pipe."""
     name = path.suffix.lower()
     if name not in ("", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf"):
         raise ValueError(f"{path}: expected a picture's name, such as sheet.png, got {path.suffix}")

@@ -14,7 +14,7 @@ RETRIES = 5  # of a task whose worker or node dies
 class RayWorkers(Workers):
     """A context in which as many tasks run at a time as the cluster has CPUs, each on one CPU.
 
-    The result of a task depends only on its arguments, so a task whose worker dies runs again
+    The result of a task depends only on its arguments, so a task whose worker dies is run again
     elsewhere. `address` and `num_cpus` are those of `ray_cluster.connected`. Every node must see
     the folders that are read and written, under the same paths.
     """
@@ -57,7 +57,7 @@ class RayWorkers(Workers):
             except RayError as err:
                 raise OSError(
                     f"workers were killed {RETRIES + 1} times at one task, perhaps for memory: the "
-                    "same command again goes on where this one stopped"
+                    "same command resumes"
                 ) from err
 
         for item in items:

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def _start_worker() -> None:
-    """Makes this worker end with its parent, however that ends."""
+    """Makes this worker end with its parent, however the parent ends."""
     parent = parent_process()
     if parent is not None:
 
@@ -42,7 +42,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _take(pending: deque[Future[Result]], *, in_order: bool) -> Result:
-    """The result of the first task submitted, or of the first finished; waits for it."""
+    """Waits for the first task submitted, or the first to finish; returns its result."""
     if in_order:
         return pending.popleft().result()
     finished = wait(pending, return_when=FIRST_COMPLETED).done.pop()
@@ -53,7 +53,7 @@ def _take(pending: deque[Future[Result]], *, in_order: bool) -> Result:
 class Workers:
     """`count` processes, each started when there is work for it; with 1, this process itself.
 
-    Leaving `with` ends them when all are idle; they cannot be used after that.
+    Leaving `with` ends them once all are idle; they cannot be used after that.
     """
 
     def __init__(self, count: int) -> None:
@@ -80,7 +80,7 @@ class Workers:
         most: int,
         in_order: bool = True,
     ) -> Iterator[Result]:
-        """`function` of each of `items`, in their order or as they are finished.
+        """`function` of each of `items`, in their order or in that in which they finish.
 
         At most `most` items are taken ahead of the results, so that neither fills the memory.
         OSError if a worker is killed.
@@ -99,6 +99,6 @@ class Workers:
                 yield _take(pending, in_order=in_order)
         except BrokenProcessPool as err:
             raise OSError(
-                "a worker was killed, perhaps for memory: the same command again goes on where "
-                "this one stopped, --workers 1 needs the least memory"
+                "a worker was killed, perhaps for memory: the same command resumes, and "
+                "--workers 1 needs the least memory"
             ) from err

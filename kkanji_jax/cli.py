@@ -31,7 +31,7 @@ _NO_READER = (errno.EPIPE, errno.EBADF, errno.EIO, errno.ENXIO)  # EIO: a termin
 
 
 def command_name(module: str) -> str:
-    """The command as it was called: `kkanji-build`, or `python -m data_tools.build`."""
+    """The name by which the command was called: `kkanji-build`, or `python -m data_tools.build`."""
     name = Path(sys.argv[0]).name
     return name if name.startswith("kkanji-") else f"python -m {module}"
 
@@ -41,8 +41,9 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         told = action.help or ""
-        is_told = "%(default)" in told or "default" in told
-        if is_told or action.default in (None, False, [], argparse.SUPPRESS):
+        default = action.default
+        is_absent = default is None or default is False or default in ([], argparse.SUPPRESS)
+        if "default" in told or is_absent:
             return told
         return f"{told} (default: %(default)s)".lstrip()
 
@@ -69,12 +70,13 @@ def version() -> str:
 
 
 def answer(work: Callable[[], int | None], *, interrupted: str = "interrupted") -> int:
-    """Does a command's work; the exit status: what `work` returns, 0 for None.
+    """Does a command's work; returns the exit status: what `work` returns, 0 for None.
 
-    Bad input and whatever else is not this project's mistake is one line on stderr that says what
-    to do, and 1. Ctrl-C is the line `interrupted`, and 130. A reader of standard output that has
-    gone, as `head` does, ends the work without a word, and is 1. With KKANJI_TRACEBACK in the
-    environment a failure is raised instead. What the console's encoding lacks comes as \\uXXXX.
+    Bad input, and any failure that is not a fault of this project, is one line on stderr that says
+    what to do, and status 1. Ctrl-C prints the line `interrupted`, and is status 130. If the reader
+    of standard output has gone, as `head` does, the work ends without a message, with status 1.
+    With KKANJI_TRACEBACK in the environment a failure is raised instead. Characters that the
+    console's encoding lacks are written as \\uXXXX.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -120,7 +122,7 @@ def describe(err: BaseException) -> str:
 
 
 def _flush_or_forget(stream: Any) -> None:
-    """Discards output that cannot be written: Python would try at exit, and make the status 120."""
+    """Discards output that cannot be written; at exit, Python would try again and exit with 120."""
     try:
         stream.flush()
     except OSError:
@@ -130,7 +132,7 @@ def _flush_or_forget(stream: Any) -> None:
 
 
 class _Told(io.RawIOBase):
-    """A descriptor that tells a person what goes on: nobody listening is no reason to stop.
+    """A file descriptor for messages to a person. If nobody reads them, the work still goes on.
 
     What cannot be written is dropped; `failure` is the first error.
     """
@@ -161,9 +163,10 @@ class _Told(io.RawIOBase):
 
 
 def _reopen_closed() -> list[int]:
-    """Opens /dev/null as each of stdin, stdout, stderr that is closed (`2>&-`); which they were.
+    """Opens /dev/null in place of each of stdin, stdout, stderr that is closed; returns which were.
 
-    Otherwise the next file to be opened would be taken for it, and written into.
+    Otherwise the next file to be opened would get its number, and messages would be written into
+    it.
     """
     closed = []
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
@@ -179,7 +182,7 @@ def _reopen_closed() -> list[int]:
 
 
 def _wrap(stream: Any, *, is_at_once: bool) -> _Told:
-    """A `_Told` of the stream's descriptor, and a stream over it in the place of `stream`."""
+    """Replaces `stream` by a stream over a `_Told` of its descriptor, which is returned."""
     told = _Told(stream.fileno())
     wrapped = io.TextIOWrapper(
         io.BufferedWriter(told),
@@ -193,10 +196,10 @@ def _wrap(stream: Any, *, is_at_once: bool) -> _Told:
 
 
 def run(main: Callable[[], int], *, is_product: bool = False) -> NoReturn:
-    """A process that is one command: does `main`, and exits with its status.
+    """Runs `main` as the only command of this process, and exits with its status.
 
     Standard error, and standard output unless it is the command's product, may be closed, full, or
-    without a reader: the work goes on. A standard output that is full is told at the end, with
+    without a reader: the work goes on. A standard output that is full is reported at the end, with
     status 1.
     """
     _closed[:] = _reopen_closed()
@@ -230,10 +233,10 @@ def say_nothing(what: str, done: int, total: int | None) -> None:
 
 
 class Progress:
-    """A Report that shows a bar for each kind of work in turn, on a terminal and nowhere else.
+    """A Report that shows a bar for each kind of work in turn, but only on a terminal.
 
-    The time left is reckoned from the first report of a kind on: what was there before is not
-    counted as done in it. Without tqdm nothing is shown.
+    The remaining time is estimated from the first report of a kind on: what was done before it does
+    not count towards the speed. Without tqdm nothing is shown.
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ class Field(NamedTuple):
 
     @property
     def range(self) -> str:
-        """The range in words, such as `0 or 0.01 to 10`; empty where any value will do."""
+        """The range in words, such as `0 or 0.01 to 10`; empty if any value is allowed."""
         if self.kind is bool:
             return "True or False"
         if self.choices:
@@ -79,9 +79,9 @@ def _either(words: list[str]) -> str:
 
 # What float32 cannot tell from 1, or from 0, is outside the ranges: it divides by zero.
 FIELDS: dict[str, Field] = {
-    "seed": Field(int, 0, "addresses all randomness of the run", 0, 2**32 - 1),
+    "seed": Field(int, 0, "seed of everything random in the run", 0, 2**32 - 1),
     "init_from": Field(
-        str, None, "run or bundle whose weights training begins with", may_be_unset=True
+        str, None, "run or bundle with whose weights training begins", may_be_unset=True
     ),
     "data.dataset": Field(str, "data/kuzushiji", "folder written by data_tools.build"),
     "data.reading": Field(
@@ -91,7 +91,7 @@ FIELDS: dict[str, Field] = {
         choices=("resident", "streamed"),
     ),
     "data.pool_examples": Field(
-        int, 65_536, "streamed: images mixed at a time, 4 KB of memory each", 1, 2**27
+        int, 65_536, "streamed: images shuffled at a time, 4 KB of memory each", 1, 2**27
     ),
     "data.per_class": Field(
         int, None, "images of each class in an epoch", 1, 10**7, may_be_unset=True
@@ -102,14 +102,18 @@ FIELDS: dict[str, Field] = {
     "data.photograph_weight": Field(
         float,
         None,
-        "how often photographed images are drawn, each class apart; unset: like the others",
+        "weight of photographed images, sampled as classes of their own; unset: like the others",
         0.01,
         1000,
         may_be_unset=True,
     ),
     "data.fresh_copies": Field(bool, True, "new augmentations in every epoch"),
     "data.allow_leaky_protocol": Field(
-        str, None, "train on this protocol all the same", choices=("legacy",), may_be_unset=True
+        str,
+        None,
+        "train on a dataset of this leaky protocol",
+        choices=("legacy",),
+        may_be_unset=True,
     ),
     "model.variant": Field(str, "b0", "which EfficientNet", choices=tuple(VARIANTS)),
     "model.image_px": Field(int, 64, "side of the network's input, in pixels", 8, 64),
@@ -117,16 +121,23 @@ FIELDS: dict[str, Field] = {
         int, 2, "2 as in the paper; 1 keeps twice the resolution", choices=(1, 2)
     ),
     "model.dropout": Field(
-        float, None, "rate before the classifier; unset: the paper's", 0, 0.9, may_be_unset=True
+        float,
+        None,
+        "dropout rate before the classifier; unset: the paper's",
+        0,
+        0.9,
+        may_be_unset=True,
     ),
-    "model.drop_path": Field(float, 0.2, "rate of the last block; grows linearly from 0", 0, 0.9),
+    "model.drop_path": Field(
+        float, 0.2, "drop-path rate of the last block; grows linearly from 0", 0, 0.9
+    ),
     "model.norm_group": Field(
         int, None, "images that share batch statistics; unset: all", 1, 2**24, may_be_unset=True
     ),
     "model.dtype": Field(
         str,
         "float32",
-        "of activations; weights and statistics stay float32",
+        "type of activations; weights and statistics stay float32",
         choices=("float32", "bfloat16"),
     ),
     "augment.policy": Field(str, "glyph_safe", "how images are varied", choices=POLICY_NAMES),
@@ -136,27 +147,42 @@ FIELDS: dict[str, Field] = {
     "loss.label_smoothing": Field(float, 0.1, "share of the label spread over all classes", 0, 0.9),
     "optim.lr_peak": Field(float, 1e-3, "Adam's step size after warm-up", 1e-12, 1),
     "optim.warmup_epochs": Field(
-        float, 1.0, "epochs of linear growth from 0; a tenth of a run that is no longer", 0, 100_000
+        float,
+        1.0,
+        "epochs of linear growth from 0; if the run is not longer, a tenth of it",
+        0,
+        100_000,
     ),
-    "optim.lr_final_fraction": Field(float, 0.01, "of lr_peak, reached at the last step", 0, 1),
+    "optim.lr_final_fraction": Field(
+        float, 0.01, "share of lr_peak that is reached at the last step", 0, 1
+    ),
     "optim.schedule": Field(
         str, "cosine", "the step size after warm-up", choices=("cosine", "constant")
     ),
-    "optim.b1": Field(float, 0.9, "decay of the mean of gradients, a step", 0, 0.9999),
-    "optim.b2": Field(float, 0.999, "decay of the mean of their squares, a step", 0, 0.999999),
-    "optim.eps": Field(float, 1e-8, "added to the root of that mean", 1e-16, 1),
+    "optim.b1": Field(float, 0.9, "decay per step of the mean of the gradients", 0, 0.9999),
+    "optim.b2": Field(float, 0.999, "decay per step of the mean of their squares", 0, 0.999999),
+    "optim.eps": Field(float, 1e-8, "added to the square root of that mean", 1e-16, 1),
     "optim.weight_decay": Field(
         float, 0.0, "decoupled, on kernels only, times the step size", 0, 100
     ),
     "optim.grad_clip_norm": Field(
-        float, None, "largest global norm of the gradients", 1e-6, 1e6, may_be_unset=True
+        float,
+        None,
+        "largest global norm of the gradients; unset: no limit",
+        1e-6,
+        1e6,
+        may_be_unset=True,
     ),
     "ema_decay": Field(
-        float, 0.999, "of the average of weights and statistics, a step; 0: none", 0, 0.999999
+        float,
+        0.999,
+        "decay per step of the average of weights and statistics; 0: none",
+        0,
+        0.999999,
     ),
-    "batch_size": Field(int, 1024, "images a step, over all devices", 1, 2**24),
+    "batch_size": Field(int, 1024, "images per step, on all devices together", 1, 2**24),
     "microbatches": Field(
-        int, 1, "parts of a batch, one after another; each has its batch statistics", 1, 2**24
+        int, 1, "parts of a batch, one after another, each with its own batch statistics", 1, 2**24
     ),
     "epochs": Field(float, 50.0, "passes over the training plan", 1e-6, 100_000),
     "steps_per_dispatch": Field(int, 1, "steps in one compiled call", 1, 100_000),
@@ -219,9 +245,9 @@ def complete(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def paper_config(model_variant: str, run_variant: str) -> Config:
-    """Returns the run of configs/`model_variant`.py that is named full or smoke.
+    """The run of configs/`model_variant`.py that is named full or smoke.
 
-    full: bfloat16, ten steps a dispatch, for GPUs. smoke: one epoch of small batches at 32 px.
+    full: bfloat16, ten steps per dispatch, for GPUs. smoke: one epoch of small batches at 32 px.
     """
     config = default_config()
     config.model.variant = model_variant
@@ -285,7 +311,7 @@ _TOGETHER: tuple[tuple[str, str, Callable[[Config], bool]], ...] = (
 
 
 def validate(config: Config) -> None:
-    """Raises ValueError naming the first field that is invalid, or would ruin the run."""
+    """ValueError that names the first field whose value is invalid or would ruin the run."""
     for path, field in FIELDS.items():
         if (problem := field.problem_of(value_of(config, path))) is not None:
             raise ValueError(f"config: {path} {problem}")

@@ -3,7 +3,7 @@
 One exact pass, every example once. Writes eval.json (each score with its n and a 95 % interval)
 and four tables: predictions.csv (five candidates for each example), confusions.csv (each error,
 most frequent first), per_class.csv and suspects.csv (likely label errors). `--of val` also fits
-temperature and verdicts and writes M/calibration.json, which later evaluations report on.
+temperature and verdicts, and writes M/calibration.json, which later evaluations apply.
 """
 
 import argparse
@@ -21,9 +21,11 @@ def _parser() -> argparse.ArgumentParser:
         __doc__ or "",
         "--model runs/b0 --dataset data/kuzushiji --of val",
     )
-    parser.add_argument("--model", metavar="M", help="folder of a run, or a bundle")
+    parser.add_argument(
+        "--model", metavar="M", help="folder of a run, or a bundle (default: the package's)"
+    )
     scored = parser.add_mutually_exclusive_group(required=True)
-    scored.add_argument("--dataset", type=Path, help="folder of data_tools.build")
+    scored.add_argument("--dataset", type=Path, help="folder written by data_tools.build")
     scored.add_argument(
         "--images",
         type=Path,
@@ -32,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         "writes to --out if given",
     )
     parser.add_argument(
-        "--backend", choices=("jax", "onnx"), default="jax", help="of --images; see predict"
+        "--backend", choices=("jax", "onnx"), default="jax", help="for --images; as in predict"
     )
     parser.add_argument("--of", choices=("train", "val", "test"), default="test", help="the split")
     parser.add_argument(
@@ -57,11 +59,11 @@ def _parser() -> argparse.ArgumentParser:
         "--unknown",
         type=Path,
         metavar="PATH",
-        help="also: are characters outside the index told from those inside? A DATASET of more "
-        "classes, or a folder of folders named by code point",
+        help="also score how well characters outside the index are told from those inside: a "
+        "DATASET of more classes, or a folder of folders named by code point",
     )
     parser.add_argument(
-        "--most-unknown", type=int, default=5000, metavar="N", help="images of --unknown at most"
+        "--most-unknown", type=int, default=5000, metavar="N", help="most images of --unknown"
     )
     return parser
 
@@ -71,7 +73,7 @@ def _score_images(args: argparse.Namespace) -> None:
     from kkanji_jax.inference.recogniser import load
 
     if args.unknown:
-        raise ValueError("--unknown goes with --dataset; --images counts unknown characters itself")
+        raise ValueError("--unknown needs --dataset; --images counts unknown characters itself")
     if args.weights == "both":
         raise ValueError("--images scores one set of weights: expected --weights ema or raw")
     found = labelled.find_labelled(args.images)

@@ -1,7 +1,6 @@
-"""Files that appear when they are whole, SHA256SUMS of a folder of them, whose files are whose,
-and the user's cache.
+"""Files: written whole or not at all, digests, files of other programs, the user's cache.
 
-Standard library only: every command starts here.
+Standard library only: every command imports this module first.
 """
 
 import errno
@@ -26,10 +25,10 @@ _LEFT_BY_SYSTEMS = ("Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "_
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a file or folder of this name is left by a system or a tool, never by this project.
+    """Whether a file or folder of this name was left by a system or a tool, never by this project.
 
-    Such are .DS_Store, ._x, .nfs0001 and a synchroniser's hidden files. They are neither read nor
-    counted, and never deleted.
+    Examples are .DS_Store, ._x, .nfs0001 and a synchroniser's hidden files. They are neither read
+    nor counted, and never deleted.
     """
     return name.startswith(".") or name in _LEFT_BY_SYSTEMS
 
@@ -65,10 +64,10 @@ class WriteError(OSError):
 
 @contextmanager
 def naming_in_errors(path: Path, *unnamed: Path) -> Iterator[None]:
-    """Makes a failing write a WriteError that names `path`, with the number of the failure.
+    """Turns a failing write into a WriteError that names `path`, with the number of the failure.
 
-    A full disk tells no name of a file. Errors that name another file pass, unless it is in one of
-    `unnamed`, files and folders which nobody but the writer knows.
+    The error of a full disk names no file. Errors that name another file pass unchanged, unless
+    that file is in one of `unnamed`: files and folders of which only the writer knows.
     """
     try:
         yield
@@ -86,19 +85,19 @@ def naming_in_errors(path: Path, *unnamed: Path) -> Iterator[None]:
 
 
 def _is_of_writing(err: OSError) -> bool:
-    """Whether it is NumPy's way to say that a disk is full: without a number."""
+    """Whether it is NumPy's error for a full disk, which has no number."""
     return "requested and" in str(err) and "written" in str(err)
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a name to write to; what was written stands at `path` when the block ends.
+    """Yields a name to write to; when the block ends, the file appears at `path`.
 
-    What stood at `path` stays until then, and for good if the block raises; its mode stays, and if
-    it is a symbolic link, its target is replaced and not the link. What is no file (a pipe, a
-    device) is written to, once all is known. Folders on the way are created. The name is of this
-    process alone, so that two that write `path` do not mix: the later one's file stays. WriteError
-    names `path`.
+    Until then, and if the block raises, `path` keeps what it had. Its mode is kept, and if it is a
+    symbolic link, the link's target is replaced and not the link. If it is not a file (a pipe, a
+    device), it is written to at the end of the block. Missing parent folders are created. The
+    temporary name belongs to this process, so two processes that write `path` do not mix: the later
+    one's file stays. WriteError names `path`.
     """
     path = Path(path)
     if is_written_through(path):
@@ -127,7 +126,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def is_written_through(path: Path) -> bool:
-    """Whether `path` is a pipe or a device, or a name for an open file as /dev/stdout is."""
+    """Whether `path` is a pipe or a device, or a name for an open file, such as /dev/stdout."""
     if str(path).startswith(("/dev/fd/", "/dev/std", "/proc/")):
         return True
     try:
@@ -147,7 +146,7 @@ def _spooled(path: Path) -> Iterator[Path]:
 
 
 def _remove_left_over(target: Path) -> None:
-    """Removes what killed writers of `target` left, a day after; others' files do not look so."""
+    """Removes temporary files of killed writers of `target` that are older than a day."""
     prefix = f".{target.name[:40]}."
     with os.scandir(target.parent) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(prefix)]
@@ -164,8 +163,8 @@ def _remove_left_over(target: Path) -> None:
 def write_json(path: Path, content: object) -> None:
     """Writes JSON so that a kill leaves the old file or the new one.
 
-    Characters are written as they are; a path's bytes that are not UTF-8 as an escape, which JSON
-    reads back as the same path.
+    Characters are written as they are. Bytes of a path that are not UTF-8 are written as escapes,
+    which JSON reads back as the same path.
     """
     text = json.dumps(content, indent=1, ensure_ascii=False)
     with written_whole(path) as unfinished:
@@ -200,10 +199,10 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path, what: str = "checkpoint") -> list[str]:
-    """The names of the files that SHA256SUMS lists, relative to `folder`, all of them whole.
+    """The names of the files that SHA256SUMS lists, relative to `folder`; all of them are checked.
 
-    Other files are not looked at. Raises ValueError naming the first that is missing or has
-    changed; `what` says whose it is.
+    Other files are not looked at. ValueError names the first that is missing or has changed; `what`
+    says whose it is.
     """
     sums = folder / SUMS
     if not sums.is_file():
@@ -223,9 +222,9 @@ def check_sums(folder: Path, what: str = "checkpoint") -> list[str]:
 
 
 def cache_folder() -> Path | None:
-    """Where to keep what can be made again: KKANJI_CACHE, or kkanji_jax in the user's cache.
+    """The folder for data that can be made again: KKANJI_CACHE, or kkanji_jax in the user's cache.
 
-    None with KKANJI_CACHE=off: nothing is kept. The folder need not be there.
+    None with KKANJI_CACHE=off: nothing is kept. The folder may not exist yet.
     """
     named = os.environ.get("KKANJI_CACHE")
     if named:

@@ -1,8 +1,8 @@
 """File locks: one process at a time may use a workdir, a build, or a folder of downloads.
 
-Uses flock if the file system has it: the kernel frees it, however its process ends. Some parallel
-file systems have none. There, the lock is a file that only one process can create; it names host
-and process, so that on the same host others can see whether the holder has ended.
+Uses flock if the file system has it: the kernel releases it, however the process ends. Some
+parallel file systems have none. There, the lock is a file that only one process can create; it
+names host and process, so that others on the same host can see whether the holder has ended.
 """
 
 import errno
@@ -44,8 +44,8 @@ class Holder(NamedTuple):
     def has_ended(self) -> bool:
         """Whether it is certain that this process no longer runs.
 
-        Only processes under the same kernel, in the same name space, can know. Host names are not
-        compared: containers and images often share one.
+        Only processes under the same kernel, in the same PID namespace, can know. Host names are
+        not compared: containers and images often share one.
         """
         if not self.boot or self.boot != _boot():
             return False
@@ -61,7 +61,7 @@ def _boot() -> str:
 
 
 def _started(process: int) -> str | None:
-    """When a process began, in the kernel's ticks; None if it has ended, awaited or not."""
+    """When a process began, in the kernel's ticks; None if it has ended, whether reaped or not."""
     try:
         status = Path(f"/proc/{process}/stat").read_bytes()
     except OSError:
@@ -140,13 +140,16 @@ def _warn_of(path: Path, err: OSError) -> None:
 
 
 def _names(path: Path) -> tuple[Path, str]:
-    """(the file of who holds `path` alone, how the files of those begin that share it)."""
+    """(the file of an exclusive holder of `path`, the prefix of the files of shared holders)."""
     folder, name = (path, "folder") if path.is_dir() else (path.parent, path.name.lstrip("."))
     return folder / f".{name}.held", f".{name}.shared."
 
 
 def _create(path: Path, *, shared: bool) -> Path:
-    """The lock's file, created; HeldError if others hold it. Each announces itself, then looks."""
+    """Creates the lock's file; HeldError if others hold the lock.
+
+    Each process creates its file first, and then looks for files of others.
+    """
     alone, shared_prefix = _names(path)
     if shared:
         mine = alone.with_name(f"{shared_prefix}{secrets.token_hex(8)}")
@@ -191,7 +194,7 @@ def _read(path: Path) -> Holder | None:
 
 
 def _living(path: Path) -> str | None:
-    """Who holds the lock by this file, in words; None if nobody does. A stale file is removed."""
+    """The process that holds the lock by this file, in words, or None. Removes a stale file."""
     try:
         holder = _read(path)
     except ValueError as err:

@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--workers", type=int, metavar="N", help="Ray workers (default: as many as fit)")
     add("--cpus", type=int, default=1, metavar="N", help="CPUs for each Ray worker")
-    add("--per-gpu", type=int, default=0, metavar="N", help="Ray workers that share a GPU")
+    add("--per-gpu", type=int, default=0, metavar="N", help="Ray workers a GPU; 0: on CPUs")
     add("--partition", type=int, default=4096, metavar="N", help="images in a Parquet file")
     return parser
 

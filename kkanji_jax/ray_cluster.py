@@ -15,7 +15,7 @@ OBJECT_STORE_BYTES = 200_000_000  # of a cluster started here
 
 @contextlib.contextmanager
 def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
-    """Connected to the cluster at `address`, or at RAY_ADDRESS; else to a new one on this machine.
+    """A connection to the cluster at `address` or RAY_ADDRESS; else to a new one on this machine.
 
     A new cluster has `num_cpus` CPUs, by default all cores. It sends no usage statistics unless
     RAY_USAGE_STATS_ENABLED is 1. ValueError if Ray is not installed, or if no cluster answers.
@@ -52,7 +52,7 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Puts back the handler of SIGTERM: Ray's own ends the process at once."""
+    """Restores the handler of SIGTERM: Ray's own ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
 """One HTML page of a run: `python -m kkanji_jax.report --model runs/b0`.
 
 All scores that kkanji_jax.evaluate wrote into the run, the figures, the calibration, the classes
-and the suspected label errors, in one file that needs no network. With --dataset, confusions and
+and the suspected label errors, in one file that loads no other. With --dataset, confusions and
 suspects are drawn with their images.
 """
 

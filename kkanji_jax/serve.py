@@ -26,7 +26,7 @@ HELP = {
     "max_held_bytes": "bytes of all request bodies in memory (429)",
     "body_timeout_s": "seconds for a body to arrive (408)",
     "stop_timeout_s": "seconds for the last answers, when the server is stopped",
-    "batch_size": "most images in a batch of the network",
+    "batch_size": "most images in a batch",
     "batch_wait_ms": "milliseconds that a batch waits for images of other requests",
 }
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.set_verbosity(logging.WARNING)  # Orbax logs every file it writes
         train(command.config, command.workdir)
 
-    return cli.answer(work, interrupted="interrupted: the same command goes on, or starts")
+    return cli.answer(work, interrupted="interrupted: the same command resumes, or starts")
 
 
 def run() -> NoReturn:

@@ -108,7 +108,7 @@ def problem_of(path: Path, archive: Archive) -> str | None:
 
 
 def is_published(path: Path) -> bool | None:
-    """Whether a file is identical to the one of its name in ARCHIVES; None if none is listed."""
+    """Whether a file is identical to the one of its name in ARCHIVES; None if there is none."""
     for archive in ARCHIVES:
         if archive.name == path.name:
             return problem_of(path, archive) is None

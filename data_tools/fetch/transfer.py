@@ -56,9 +56,9 @@ def check_base_url(text: str) -> str:
 
 
 def lock_folder(folder: Path) -> Lock:
-    """Locks `folder` against a second download until closed or the process ends.
+    """Locks `folder` against another download until closed or the process ends.
 
-    ValueError if another download holds it.
+    ValueError if another download holds the lock.
     """
     try:
         return hold(folder)

@@ -66,7 +66,7 @@ def _drop_classes(
     may_train: Collection[str],
     min_images: int,
 ) -> dict[str, str]:
-    """The reason for each class that is left out: too few images, or none to train on."""
+    """The reason for each class that is left out: too few images, or none for training."""
     counts = Counter(o.codepoint for o in kept)
     trainable = {o.codepoint for o in kept if o.sample_id in may_train}
     reasons = {}

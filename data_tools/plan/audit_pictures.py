@@ -1,4 +1,4 @@
-"""The pictures of what the audit found, kept in a DATASET as one record of our format."""
+"""The images that the audit found, kept in a DATASET as one record of our format."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ NO_CLASS = -1
 
 
 def ids_in(finding: Any) -> list[str]:
-    """The sample ids, or the one name, in an entry of a rule in audit.json."""
+    """The sample ids, or the single name, in an entry of a rule in audit.json."""
     if isinstance(finding, str):
         return [finding]
     if isinstance(finding, list):
@@ -28,7 +28,7 @@ def choose_pictures(
 ) -> Chunk:
     """The images that the rules found, the first MAX_PICTURES of each rule.
 
-    A class that is left out has the id NO_CLASS. Unreadable files have no picture.
+    The images of a class that is left out have the id NO_CLASS. Unreadable files have no picture.
     """
     expected: dict[str, None] = {}
     for rule in report["rules"].values():

@@ -27,11 +27,11 @@ ENGINES = ("device", "host")
 
 
 class Options(NamedTuple):
-    """All options that decide what is built; ratios None: those of the protocol.
+    """All options that determine the content; ratios None: those of the protocol.
 
-    `policy` and `engine` augment the copies that `per_class` writes out; None: the protocol's.
-    With `val_books` or `test_books`, images that state their book are split by it; `leave_out` is a
-    CSV of sample ids to drop.
+    `policy` and `engine` augment the copies that `per_class` writes out; None: the protocol's. With
+    `val_books` or `test_books`, images that state their book are split by it; `leave_out` is a CSV
+    of sample ids to drop.
     """
 
     protocol: str = "honest"
@@ -49,7 +49,7 @@ class Options(NamedTuple):
     seed: int = 0
 
     def completed(self) -> "Options":
-        """The same with the protocol's defaults filled in; ValueError for invalid options."""
+        """The same, with the protocol's defaults filled in; ValueError for invalid options."""
         for name, value in (("min_images", self.min_images), ("per_class", self.per_class)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} wants at least 1, got {value}")
@@ -77,7 +77,7 @@ class Options(NamedTuple):
         return self.ratios
 
     def command(self) -> str:
-        """The command that builds the same again, without paths of this machine."""
+        """The command that repeats the build, without paths of this machine."""
         words = ["python -m data_tools.build --source DIR --out DATASET"]
         words.append(f"--protocol {self.protocol}")
         words.append("--ratios " + "/".join(f"{ratio:g}" for ratio in self.shares))
@@ -105,7 +105,7 @@ class Options(NamedTuple):
 
 
 class PlannedDataset(NamedTuple):
-    """What is to be written: the originals that are kept, the split of each, their classes."""
+    """What is to be written: the kept originals, their splits, their classes."""
 
     kept: list[combine.Original]
     rows: list[split.SplitRow]
@@ -168,7 +168,7 @@ def decide(
 ) -> PlannedDataset:
     """Reads `source`, audits it and splits it; `options` are completed ones.
 
-    Its pixels go to an unnamed file in the folder `scratch`.
+    The pixels go to an unnamed file in the folder `scratch`.
     """
     catalogue = combine.combine(
         source, skip_bad=options.skip_bad, scratch=scratch, workers=workers, report=report
@@ -308,7 +308,7 @@ def count_splits(
 
 
 def count_originals(rows: Iterable[split.SplitRow], index: ClassIndex) -> dict[str, int]:
-    """The originals of each class that are in training, themselves or as copies."""
+    """The number of originals of each class that are in training, themselves or as copies."""
     parents = {(row.codepoint, row.parent_id) for row in rows if row.split == "train"}
     counts = Counter(codepoint for codepoint, _ in parents)
     return {codepoint: counts[codepoint] for codepoint in index.codepoints}

@@ -1,6 +1,6 @@
 """Assigns each original to training, validation or test, before anything is augmented.
 
-`legacy` is the one exception: it splits the augmented copies, to show what that hides.
+The only exception is `legacy`: it splits the augmented copies, to show the effect of that.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ def parse_books(text: str) -> tuple[str, ...]:
 
 
 def split_position(text: str, seed: int) -> float:
-    """A number in [0, 1) from a text and this seed; of an original: from its pixels' SHA-256."""
+    """A number in [0, 1) from the seed and a text: for an original, its pixels' SHA-256."""
     digest = hashlib.blake2b(f"{seed}:{text}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53
 
@@ -60,7 +60,7 @@ def _split_at(position: float, ratios: Ratios) -> str:
 
 
 def official_tests(pooled: Collection[str]) -> frozenset[str]:
-    """The sources whose images are test whatever the protocol."""
+    """The sources whose images are test under every protocol."""
     return frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}
 
 
@@ -96,10 +96,10 @@ def check_choice(
 def hold_out(
     originals: Iterable[Original], *, val: Collection[str], test: Collection[str]
 ) -> dict[str, str]:
-    """The split of each book that a source tells: val and test as named, all others train.
+    """The split of each book in the sources: val and test as named, train for all others.
 
-    Empty, so that images of books go by their hash like others, if no book is named. ValueError
-    for a book named twice or not in the source.
+    Empty if no book is named, so that images of books are assigned by their hash like others.
+    ValueError for a book that is named twice or is not in the source.
     """
     if not (val or test):
         return {}
@@ -130,12 +130,12 @@ def assign_splits(
 ) -> list[str]:
     """The split of each original, under the honest protocol.
 
-    Official test images are test, unless their set is `pooled`. Images of a book in `books` are
-    where their book is. Samples in `earlier` stay where they were. Any other is placed by its hash:
-    the first `ratios[0]` percent of [0, 1) is train, then val, then test. A class without a
-    training image then gets, of its images to which none of these rules applies, the one of largest
-    hash. So the split of a sample depends on its pixels and the seed, and only in such a class on
-    the other images of the class. Equal pixels of one class have equal hashes.
+    Official test images are test, unless their set is `pooled`. Images of a book in `books` have
+    the split of the book. Samples in `earlier` keep their split. Any other is assigned by its hash:
+    the first `ratios[0]` percent of [0, 1) is train, then val, then test. If a class has no
+    training image then, one of its images to which none of these rules applies is moved to train:
+    the one with the largest hash. So the split of a sample depends on its pixels and the seed, and
+    on other images of its class only in such a class. Equal pixels of one class have equal hashes.
     """
     earlier, books = earlier or {}, books or {}
     official = official_tests(pooled)
@@ -178,7 +178,7 @@ def assign_splits(
 def _halve(
     originals: Sequence[Original], *, ratios: Ratios, seed: int, pooled: Collection[str]
 ) -> Assignment:
-    """Half of each class is test, as in the published comparison; an odd one is for training.
+    """Half of each class is test, as in the published comparison; an odd image is for training.
 
     The images of a class are in the order of their hashes. The first half, `ratios[0]` +
     `ratios[1]` parts of it, is divided again by a second hash, so validation takes nothing from the
@@ -225,7 +225,7 @@ def _books_of(originals: Sequence[Original], earlier: Mapping[str, str]) -> dict
 
 
 def _untrained(originals: Sequence[Original], splits: Sequence[str]) -> dict[str, str]:
-    """Why each class without a training image is left out."""
+    """The reason for leaving out each class without a training image."""
     trained = {o.codepoint for o, split in zip(originals, splits, strict=True) if split == "train"}
     return {
         o.codepoint: "no training image: it is in held-out books only"
@@ -237,7 +237,7 @@ def _untrained(originals: Sequence[Original], splits: Sequence[str]) -> dict[str
 def _hold_books_out(
     originals: Sequence[Original], *, ratios: Ratios, seed: int, earlier: Mapping[str, str]
 ) -> Assignment:
-    """Whole books are placed by the hash of their id, so adding a book moves no other."""
+    """Whole books are assigned by the hash of their id, so adding a book moves no other."""
     split_of = {
         book: before or _split_at(split_position(book, seed), ratios)
         for book, before in _books_of(originals, earlier).items()

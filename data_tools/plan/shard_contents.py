@@ -1,4 +1,4 @@
-"""The content of each shard: the stored order of a split's examples, and the cuts."""
+"""The content of each shard: the stored order of a split's examples, and where it is cut."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Selection(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The extent of one shard: examples `start` to `end` of a selection, by its place in a list."""
+    """One shard: examples `start` to `end` of a selection, given by its place in a list."""
 
     file: str
     selection: int

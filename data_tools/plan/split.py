@@ -1,4 +1,4 @@
-"""splits.csv: which sample is for training, validation or test; written, checked, read.
+"""splits.csv: the split of each sample; written, checked, read.
 
 The format is documented in docs/splits.md. `protocols` decides its content.
 """
@@ -52,9 +52,9 @@ def make_rows(
 
 
 def check_rows(rows: Iterable[SplitRow], *, allow_leaks: bool = False) -> None:
-    """ValueError if a sample comes twice, or two splits share a parent, pixels, or a book.
+    """ValueError if a sample comes twice, or if two splits share a parent, pixels, or a book.
 
-    `allow_leaks` checks only for samples that come twice.
+    With `allow_leaks`, only if a sample comes twice.
     """
     first_of: dict[tuple[str, str], SplitRow] = {}
     seen: set[str] = set()
@@ -93,7 +93,7 @@ def _open_text(path: Path) -> io.TextIOWrapper:
 
 
 def read_splits(path: Path) -> list[SplitRow]:
-    """The rows of a splits.csv or splits.csv.xz; only its first three columns must be there."""
+    """The rows of a splits.csv or splits.csv.xz; only its first three columns are required."""
     try:
         with _open_text(path) as file:
             reader = csv.DictReader(file, strict=True)
@@ -152,7 +152,7 @@ def read_earlier(path: Path, originals: Iterable[Original]) -> tuple[dict[str, s
 
 
 def read_left_out(path: Path) -> dict[str, str]:
-    """The reason by sample id of a CSV of samples to drop; the column `reason` may be absent."""
+    """The reason by sample id, from a CSV of samples to drop; the column `reason` is optional."""
     try:
         with _open_text(path) as file:
             reader = csv.DictReader(file, strict=True)

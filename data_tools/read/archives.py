@@ -192,7 +192,7 @@ def _clean_name(member: tarfile.TarInfo) -> str:
 
 
 def _scan_tar(raw: BinaryIO) -> list[_Member]:
-    """The place of every file in a tar, after all of its headers have been checked."""
+    """The position of every file in a tar, after all of its headers have been checked."""
     members: list[_Member] = []
     seen: set[str] = set()
     size = raw.seek(0, io.SEEK_END)

@@ -37,7 +37,7 @@ OFFICIAL_TESTS = ("k49-test", "kmnist-test")
 
 
 class Original(NamedTuple):
-    """One image as its source has it: `pixels` 64x64 or 28x28, its digest that of 64x64.
+    """One image as its source has it: `pixels` are 64x64 or 28x28, the digest is of 64x64.
 
     `held` is the pixels, or their place on disk. `book` is empty if the source does not state it.
     """
@@ -126,7 +126,7 @@ def _by_codepoint(originals: list[Original]) -> list[Original]:
 
 
 class _Gathering:
-    """The catalogue under construction; pixels go to the store, not into memory."""
+    """The catalogue while it is built; pixels go to the store, not into memory."""
 
     def __init__(self, store: PixelStore, skip_bad: bool) -> None:
         self._store, self._skip_bad = store, skip_bad
@@ -143,7 +143,7 @@ class _Gathering:
         in_order: bool = False,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Adds one source, with `details` for the manifest; BadFilesError for unusable files."""
+        """Adds a source, with `details` for the manifest; BadFilesError for unusable files."""
         originals: list[Original] = []
         findings: list[Finding] = []
         num_made = 0
@@ -184,13 +184,13 @@ def combine(
     workers: Workers | None = None,
     report: Report = say_nothing,
 ) -> Catalogue:
-    """Reads every source in `folder`: see `layouts.find_layout` for what they are.
+    """Reads every source in `folder`; `layouts.find_layout` says what a source is.
 
-    Refuses a folder without any, half of an images-labels pair, and damaged archives. Unusable
-    files in class folders raise BadFilesError with a list of them all; with `skip_bad` they become
-    findings. Other files are ignored, and are findings. Pixels are not kept in memory but in a
-    PixelStore in the folder `scratch`. `workers` decode; the result does not depend on their
-    number.
+    ValueError for a folder without any, half of an images-labels pair, and damaged archives.
+    Unusable files in class folders raise BadFilesError with a list of them all; with `skip_bad`
+    they become findings. Other files are ignored, and are findings. Pixels are not kept in memory
+    but in a PixelStore in the folder `scratch`. `workers` decode; the result does not depend on
+    their number.
     """
     workers = workers or Workers(1)
     layout = find_layout(folder)

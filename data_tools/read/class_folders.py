@@ -102,8 +102,8 @@ def iterate_images(
     """Class folders of images in any raster format, each made a 64x64 white-on-black glyph.
 
     Ids are `<source>/U+XXXX/<file name>`. With `book` the files are CODH's crops of that book,
-    whose names must say so, and ids leave out the suffix. Files in `besides`, absolute paths, are
-    another source's.
+    whose names must say so, and ids leave out the suffix. Files in `besides`, absolute paths,
+    belong to another source.
     """
     what = f"reading {book or source}"
     for number, class_folder in enumerate(class_folders):

@@ -41,7 +41,7 @@ class Decoded(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The rule by which a file is not an image, and why."""
+    """The rule that the file breaks, and how."""
 
     rule: str
     detail: str

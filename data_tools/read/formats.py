@@ -126,7 +126,7 @@ def read_glyph(path: Path) -> tuple[bytes, bool]:
 
 
 def glyph_of_crop(png: bytes) -> tuple[bytes, bool]:
-    """As `read_glyph`, of a crop that this project has cut out of a page."""
+    """As `read_glyph`, for a crop that this project has cut out of a page."""
     grey = load_image(io.BytesIO(png))
     glyph = normalise_glyph(grey)
     return glyph.tobytes(), glyph is grey

@@ -1,4 +1,4 @@
-"""Images, and boxes on pages, that a table labels: labels.csv in a folder of sources."""
+"""Images, and boxes on pages, that are labelled by a labels.csv in a folder of sources."""
 
 import io
 from collections.abc import Iterator, Sequence

@@ -42,9 +42,9 @@ class SmallPart(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The sources of a folder; `image_folders` by the name that their sample ids begin with.
+    """The sources of a folder; `image_folders` by the name with which their sample ids begin.
 
-    They hold class folders, a table of labels, or both.
+    They have class folders, a table of labels, or both.
     """
 
     kkanji: Path | None  # kkanji2/ or kkanji.tar
@@ -56,7 +56,7 @@ class Layout(NamedTuple):
 
 
 def is_class_folder(path: Path) -> bool:
-    """Whether a folder's name is meant to be a code point, rightly or wrongly written."""
+    """Whether a folder's name is meant to be a code point, even if it is written wrongly."""
     return path.name[:2] in ("U+", "u+") and path.is_dir()
 
 

@@ -61,7 +61,7 @@ class PixelStore:
             return bytes(self._buffer[start : start + num_bytes])
         data = os.pread(self._descriptor, num_bytes, offset)
         if len(data) != num_bytes:
-            raise OSError(f"the scratch file of pixels in {self.folder} was cut by somebody")
+            raise OSError(f"the scratch file of pixels in {self.folder} was truncated meanwhile")
         return data
 
     def _flush(self) -> None:

@@ -17,7 +17,7 @@ def read_rights(folder: Path) -> dict[str, str]:
     """`licence` and `attribution` of the images in a source folder, for the manifest.
 
     rights.json beside the images states both for all of them, as an object with these two strings.
-    Without it CODH's sets have CODH's, and for other images none is stated.
+    Without it, CODH's sets have CODH's, and none is stated for other images.
     """
     path = folder / RIGHTS_NAME
     if path.is_file():

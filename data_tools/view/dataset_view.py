@@ -1,4 +1,4 @@
-"""Reads a DATASET for display: its card, its examples, its long tail."""
+"""Reads a DATASET for display: its summary, its examples, its class sizes."""
 
 import hashlib
 import json
@@ -134,7 +134,7 @@ def read_audit(folder: Path) -> dict[str, Any]:
 
 
 def read_pictures(folder: Path) -> Chunk | None:
-    """The images that the audit found; None for a dataset made by a version that kept none."""
+    """The images that the audit found; None if the dataset is of a version that kept none."""
     path = folder / PICTURES_NAME
     try:
         return decode(path.read_bytes()) if path.is_file() else None

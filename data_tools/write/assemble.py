@@ -27,7 +27,7 @@ BYTES_PER_ROW = 300  # of splits.csv, and of what is counted in the manifest
 
 
 class Outcome(NamedTuple):
-    """What was built, for a command to print."""
+    """What was built, for the command to print."""
 
     manifest: dict[str, Any]
     audit: dict[str, Any]
@@ -134,7 +134,7 @@ def _make_manifest(
 
 
 class _Prepared(NamedTuple):
-    """A build ready to write; its spans are all shards of the dataset."""
+    """A build that is ready to write; its spans are all shards of the dataset."""
 
     options: Options
     planned: PlannedDataset
@@ -186,7 +186,7 @@ def _write_shards(
 def _start(
     source: Path, out: Path, options: Options, workers: Workers, report: Report, say: Say
 ) -> tuple[Options, PlannedDataset, bool]:
-    """The completed options, what they decide, and whether `out` is already complete."""
+    """The completed options, what they determine, and whether `out` is already complete."""
     options = options.completed()
     build_state.check_out(out, options=options.record())
     # A refused build must leave nothing behind, so `out` is not created yet.
@@ -215,9 +215,9 @@ def assemble(
     """Builds `out` from `source`, or resumes a build of the same that was stopped.
 
     With `finish` all shards must exist, and only the rest is written. The files depend on the
-    source and the options, not on `workers`. Refuses bad input before anything is written, and an
-    `out` that holds anything else. `say` is called with lines to print. `workers` are their number,
-    or workers of another kind, which end with the build.
+    source and the options, not on `workers`. Bad input, and an `out` that holds anything else, is
+    refused before anything is written. `say` is called with lines to print. `workers` is their
+    number, or workers of another kind, which end with the build.
     """
     with _as_workers(workers) as pool:
         options, planned, is_there = _start(source, out, options, pool, report, say)

@@ -22,7 +22,7 @@ from kkanji_jax.locks import HeldError, hold
 
 @contextmanager
 def naming_in_errors(path: Path) -> Iterator[None]:
-    """Makes errors of writing one WriteError that names `path`: a full disk's name no file."""
+    """Turns errors of writing into a WriteError that names `path`: a full disk's names no file."""
     try:
         with files.naming_in_errors(path):
             yield
@@ -130,7 +130,7 @@ def check_out(
 def _refuse_other_options(
     out: Path, what: str, recorded: Mapping[str, Any], options: Mapping[str, Any] | None
 ) -> None:
-    """ValueError naming the options that differ; those that an older version lacked are ignored.
+    """ValueError that names the options that differ, except those that an older version lacked.
 
     Both are in the form of JSON.
     """
@@ -147,12 +147,12 @@ def _refuse_other_options(
 
 
 def sweep(out: Path) -> None:
-    """Removes what a build killed at its very end left beside its finished dataset."""
+    """Removes what a build that was killed at its very end left beside the finished dataset."""
     shutil.rmtree(out / BUILD_STATE_NAME, ignore_errors=True)
 
 
 def _collect_garbage(folder: Path, *, is_alone: bool) -> None:
-    """Deletes unfinished files of builds that have ended, on whichever machine they ran."""
+    """Deletes unfinished files of builds that have ended, on any machine."""
     for alive in sorted(folder.glob("*.alive")):
         try:
             lock = hold(alive)

@@ -20,7 +20,7 @@ class HostAugmenter:
     """`augmenter(image, sample_id, copy)`: a pure function of (seed, sample_id, copy).
 
     Copy 0 is the image itself. Safe to call from any number of threads, and picklable. The first
-    call imports albumentations, with its look-up of newer versions on the network switched off.
+    call imports albumentations, and switches off its look-up of newer versions on the internet.
     """
 
     def __init__(self, policy: Policy, seed: int) -> None:
@@ -56,7 +56,7 @@ class HostAugmenter:
         return np.stack([self(image, sample_id, copy) for image, sample_id, copy in named])
 
     def _pipeline(self, image_px: int) -> Any:
-        """This thread's pipeline for images of that side."""
+        """This thread's pipeline for images of that size."""
         pipelines = self._threads.__dict__
         key = str(image_px)
         if key not in pipelines:

@@ -21,7 +21,7 @@ from kkanji_jax.files import sha256_of
 
 
 class Work(NamedTuple):
-    """All that one shard is made from; a worker needs nothing else."""
+    """Everything from which one shard is made; a worker needs nothing else."""
 
     file: str
     split: str
@@ -102,8 +102,8 @@ def _iterate_records(work: Work) -> Iterator[bytes]:
 def write_shard(out: Path, work: Work, owner: str) -> dict[str, Any]:
     """Writes one shard, checks that it can be read, moves it into place, and marks it finished.
 
-    Its bytes depend on `work` alone. Returns its entry of the manifest. OSError when the disk is
-    full or cannot be written.
+    Its bytes depend on `work` alone. Returns its entry of the manifest. OSError if the disk is full
+    or cannot be written.
     """
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 

@@ -21,7 +21,7 @@ Step = Callable[..., Array]
 
 
 def together(function: Callable[..., Array], *arrays: Array) -> Array:
-    """The step for GPUs: barriers mark what is computed separately. On CPUs XLA removes them."""
+    """The step for GPUs: barriers mark what is computed separately. XLA removes them on CPUs."""
     return function(*arrays)
 
 

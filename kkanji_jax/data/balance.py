@@ -1,4 +1,4 @@
-"""The balanced plan: which original, and which copy of it, stands at each position of an epoch."""
+"""The balanced plan: which original, and which copy of it, is at each position of an epoch."""
 
 from typing import Any
 
@@ -29,10 +29,10 @@ def class_quotas(
 ) -> Int64[np.ndarray, " k"]:
     """Examples per epoch of each class, given its number of originals.
 
-    `per_class` = N gives exactly N each. Otherwise quotas are proportional to
-    weight * size ** sampling_exponent, at least 1, and sum to the number of originals: with equal
-    weights and exponent 1 each original comes once, with 0 all classes are equal. The sum is larger
-    if weights differ so much that a quota would be under 1.
+    `per_class` = N gives exactly N each. Otherwise quotas are proportional to weight * size **
+    sampling_exponent, at least 1, and sum to the number of originals: with equal weights, exponent
+    1 gives each original once, and exponent 0 makes all classes equal. The sum is larger if weights
+    differ so much that a quota would be under 1.
     """
     if per_class is not None:
         if per_class < 1:
@@ -57,15 +57,15 @@ def class_quotas(
 class Plan:
     """Position in an epoch -> (row of the original, copy number), without storing the epoch.
 
-    The originals of each class are in an order drawn by hash of (seed, address), and are used
-    cyclically: slot t is original t % size, copy t // size. An epoch takes the next quota of slots.
-    So within an epoch all originals of a class are used equally often, within one; a class larger
-    than its quota shows other originals in the next epoch; and no (row, copy) comes twice. Copy 0
-    is the clean original.
+    The originals of each class are in an order drawn by a hash of (seed, address), and are used
+    cyclically: slot t is original t % size, copy t // size. Each epoch takes the next slots, as
+    many as the quota. So within an epoch the numbers of times that two originals of a class are
+    used differ by at most one; a class larger than its quota shows other originals in the next
+    epoch; and no (row, copy) comes twice. Copy 0 is the clean original.
 
-    With a `photograph_weight`, the photographed originals of a class are drawn as a class of their
-    own, that many times as often as others of their number: in a class with many published images
-    they would hardly be seen otherwise.
+    With a `photograph_weight`, the photographed originals of a class are sampled as a class of
+    their own, that many times as often as another class of that size. Otherwise, in a class with
+    many published images, they would hardly be seen.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class BatchShape:
 class Dispatches:
     """Positions of the stream by dispatch: s batches of m microbatches, one after another.
 
-    Of n processes each takes the columns of every microbatch that its devices hold.
+    Each of n processes takes, of every microbatch, the columns that its devices hold.
     """
 
     def __init__(self, cut: BatchShape) -> None:

@@ -1,4 +1,4 @@
-"""Code points and class ids: the one table that says which character an output means."""
+"""Code points and class ids: the one table that says which character an output stands for."""
 
 import hashlib
 import json
@@ -36,10 +36,10 @@ def _suggestion(text: str) -> str:
 
 
 def parse_codepoint(text: str) -> str:
-    """`text` itself when it is a canonical code point of a character, such as `U+6625`.
+    """`text` itself if it is the canonical code point of a character, such as `U+6625`.
 
-    Refuses anything else: lower case, full-width digits, surplus zeros, surrogates, numbers
-    above U+10FFFF. The message carries a suggestion where there is one.
+    ValueError for anything else: lower case, full-width digits, surplus zeros, surrogates, numbers
+    above U+10FFFF. The message has a suggestion if there is one.
     """
     expected = "a code point is written U+ and 4 to 6 digits 0-9A-F, such as U+6625"
     if not _CODEPOINT.fullmatch(text):
@@ -61,7 +61,7 @@ def character_of(codepoint: str) -> str:
 
 @dataclass(frozen=True)
 class ClassIndex:
-    """Class id i means `codepoints[i]`; code points are unique and in code point order."""
+    """Class id i stands for `codepoints[i]`; code points are unique and in code point order."""
 
     codepoints: tuple[str, ...]
 
@@ -91,7 +91,7 @@ class ClassIndex:
         return len(self.codepoints)
 
     def id_of(self, codepoint: str) -> int:
-        """The class id of a code point; ValueError when the index does not hold it."""
+        """The class id of a code point; ValueError if the index does not have it."""
         try:
             return self._ids[codepoint]
         except KeyError:

@@ -1,11 +1,11 @@
-"""Classes by how many training images they have: one table of buckets for every report."""
+"""Classes by their number of training images: one table of buckets for every report."""
 
 # (least, most) training originals of a class, both included; the last bucket has no upper end.
 CLASS_SIZES = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, 499), (500, None))
 
 
 def class_size_bucket(num_originals: int) -> int:
-    """The row of CLASS_SIZES that a class of so many training originals belongs to."""
+    """The row of CLASS_SIZES for a class with this number of training originals."""
     for row, (least, most) in enumerate(CLASS_SIZES):
         if num_originals >= least and (most is None or num_originals <= most):
             return row

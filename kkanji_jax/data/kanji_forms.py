@@ -1,6 +1,6 @@
-"""Other forms of a kanji: old and new, and compatibility ideographs. Never substituted.
+"""Other forms of a kanji: old, new and compatibility forms. They are never substituted.
 
-The table `kanji_forms.tsv` is made by scripts/assets/make_kanji_forms.py; its heading names the
+The table `kanji_forms.tsv` is made by scripts/assets/make_kanji_forms.py; its first lines name the
 sources.
 """
 

@@ -1,4 +1,4 @@
-"""Labels of images in a table: CSV with a path and a character, and perhaps a box on a page."""
+"""Labels of images in a table: CSV with a path and a character, and optionally a box on a page."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ BoxPlace = tuple[int, int, int, int]
 class Label(NamedTuple):
     """What one line says: an image, or a box on one (left, top, width, height), and its character.
 
-    `path` is as it is written, relative to the table.
+    `path` is as the table has it, relative to the table.
     """
 
     path: str
@@ -32,12 +32,12 @@ class Label(NamedTuple):
 
 
 def read_labels(table: Path) -> list[Label]:
-    """The lines of a CSV file with the columns `path` and `codepoint`, and perhaps `box`.
+    """The lines of a CSV file with the columns `path` and `codepoint`, and optionally `box`.
 
-    The label may also be a character, in a column `character` or `label`; `box` is four numbers, x
-    y w h. Lines without a label are left out. A `'` before what a spreadsheet would take for a
-    formula is no part of a cell. ValueError names the table and the line, and refuses a line whose
-    image or box another line has.
+    The label may also be a character, in a column `character` or `label`; if a line has several of
+    the three, they must agree. `box` is four numbers, x y w h. Lines without a label are left out.
+    A `'` before a cell that a spreadsheet would take for a formula is removed. ValueError names the
+    table and the line, and refuses a line with the same image or box as an earlier one.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")
@@ -46,17 +46,16 @@ def read_labels(table: Path) -> list[Label]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
     heading = rows.fieldnames or []
     named = next((name for name in _PATHS if name in heading), None)
-    label = next((name for name in _LABELS if name in heading), None)
-    if named is None or label is None:
+    columns = [name for name in _LABELS if name in heading]
+    if named is None or not columns:
         raise ValueError(f"{table}: expected a heading with path and codepoint, got {heading}")
     labels: list[Label] = []
     lines: dict[tuple[str, BoxPlace | None], int] = {}
     try:
         for row in rows:
-            written = unquoted((row[label] or "").strip())
-            if not written:
+            codepoint = _label_of({name: unquoted((row[name] or "").strip()) for name in columns})
+            if codepoint is None:
                 continue
-            codepoint = codepoint_of(written) if len(written) == 1 else parse_codepoint(written)
             path, box = unquoted(row[named] or ""), _box_of(unquoted(row.get("box") or ""))
             first = lines.setdefault((path, box), rows.line_num)
             if first != rows.line_num:
@@ -68,8 +67,21 @@ def read_labels(table: Path) -> list[Label]:
 
 
 def unquoted(cell: str) -> str:
-    """A cell without the `'` before what a spreadsheet would take for a formula."""
+    """A cell without the `'` that keeps a spreadsheet from taking it for a formula."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
+
+
+def _label_of(cells: dict[str, str]) -> str | None:
+    """The code point in the label columns of a line; ValueError if they name several."""
+    labels = {
+        name: codepoint_of(cell) if len(cell) == 1 else parse_codepoint(cell)
+        for name, cell in cells.items()
+        if cell
+    }
+    if len(set(labels.values())) > 1:
+        told = " and ".join(f"{name} {cells[name]}" for name in labels)
+        raise ValueError(f"its {told} differ: correct one, or leave it empty")
+    return next(iter(labels.values()), None)
 
 
 def _box_of(cell: str) -> BoxPlace | None:

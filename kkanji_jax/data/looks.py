@@ -1,7 +1,7 @@
-"""Which look an image has: as the Kuzushiji datasets publish it, or cut from a photographed page.
+"""The look of an image: as the Kuzushiji datasets publish it, or cut from a photographed page.
 
-What published images have been through nobody but their makers knows; photographed crops come
-through `glyph_image`, with thinner strokes and what else a page has.
+How the published images were processed is not known. Photographed crops are converted by
+`glyph_image`; their strokes are thinner, and they show other marks of the page.
 """
 
 LOOKS = ("published", "photographed")
@@ -9,5 +9,5 @@ _PHOTOGRAPHED = ("char-shape",)  # CODH's character shapes, cut from page images
 
 
 def look_of(sample_id: str) -> str:
-    """published or photographed, by the source that a sample id begins with."""
+    """`published` or `photographed`, by the source with which a sample id begins."""
     return LOOKS[sample_id.split("/", 1)[0] in _PHOTOGRAPHED]

@@ -62,7 +62,7 @@ def _check_keys(what: str, content: Any, expected: dict[str, Any]) -> None:
 
 
 def read_manifest(dataset: Path) -> dict[str, Any]:
-    """The manifest of a finished DATASET with its keys checked; shards are not looked at."""
+    """The manifest of a finished DATASET, its keys checked; shards are not looked at."""
     dataset = Path(dataset)
     require_utf8(dataset)
     if not dataset.is_dir():
@@ -96,11 +96,11 @@ def read_manifest(dataset: Path) -> dict[str, Any]:
 
 
 def load_manifest(dataset: Path) -> dict[str, Any]:
-    """The manifest of a DATASET all of whose shards are there with their sizes.
+    """The manifest of a DATASET, after checking that all shards exist with the right sizes.
 
     ValueError names what is wrong: no folder, no manifest, an unfinished build, another format
-    version, a missing key, a shard that is missing or of another size. Contents of shards are not
-    read; `python -m data_tools.verify` does that.
+    version, a missing key, a shard that is missing or of another size. The contents of shards are
+    not read; `python -m data_tools.verify` does that.
     """
     dataset = Path(dataset)
     manifest = read_manifest(dataset)
@@ -144,9 +144,9 @@ def refuse_leaky(dataset: Path, manifest: dict[str, Any], allowed: str | None, h
 def identity_of(dataset: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
     """What identifies a DATASET in checkpoints and bundles.
 
-    `dataset_digest` covers what decides its examples: fingerprint, class index, the bytes of its
-    shards. `manifest_sha256` is of manifest.json, whose bytes also depend on the form of the
-    sources (a tar or a folder) and on line ends; older models have only that.
+    `dataset_digest` covers everything that determines its examples: fingerprint, class index, the
+    bytes of its shards. `manifest_sha256` is of manifest.json, whose bytes also depend on the form
+    of the sources (a tar or a folder) and on line ends; older models have only that.
     """
     shards = [[shard["file"], shard["sha256"]] for shard in manifest["shards"]]
     decisive = [manifest["fingerprint"], manifest["class_index_digest"], shards]

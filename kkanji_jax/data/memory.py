@@ -1,14 +1,15 @@
-"""How much memory a program may still take."""
+"""How much more memory a program may take."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
-    """The least of what the machine and the process's control groups leave free; None if unknown.
+    """The smallest of the amounts that the machine and the control groups leave free, or None.
 
-    Containers and batch systems limit a job by control groups (version 2), while /proc/meminfo
-    describes the whole machine. Linux only; `root` is the folder with /proc and /sys.
+    None if it is unknown. Containers and batch systems limit a job by control groups (version 2),
+    while /proc/meminfo describes the whole machine. Linux only; `root` is the folder with /proc and
+    /sys.
     """
     return min([*_of_machine(root), *_of_groups(root)], default=None)
 
@@ -20,7 +21,7 @@ def _of_machine(root: Path) -> Iterator[int]:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """What each control group with a limit leaves, from the process's group up to the root."""
+    """What each control group with a limit leaves free, from the process's group up to the root."""
     mount = root / "sys/fs/cgroup"
     own = [
         line.removeprefix("0::/")

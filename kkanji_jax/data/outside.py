@@ -1,4 +1,4 @@
-"""Images of characters that are not in a class index: a model must not claim to know them."""
+"""Images of characters that are not in a class index, which a model should not claim to know."""
 
 import hashlib
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ def load_outside(path: Path, class_index: ClassIndex, most: int) -> Outside:
 
     Of a DATASET all splits are used, because a model that does not know a character was trained on
     none of its images. In a folder, each image is in a folder named by its code point, as CODH
-    publishes them. The sample has the smallest SHA-256 of the ids, so that adding images changes
-    little. ValueError if there is no such image or one cannot be read.
+    publishes them. The images whose ids have the smallest SHA-256 are chosen, so that adding images
+    changes little. ValueError if there is no such image or one cannot be read.
     """
     if not path.is_dir():
         raise ValueError(f"no folder of characters outside the index at {path}")

@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
 
 
 def encode(chunk: Chunk) -> bytes:
-    """The record that holds `chunk`; refuses fields of different lengths and other dtypes."""
+    """The record that holds `chunk`; ValueError for unequal lengths or other dtypes."""
     images, class_ids, sample_ids, parent_ids = chunk
     if images.dtype != np.uint8 or images.ndim != 3:
         raise ValueError(f"images want uint8 [n, h, w], got {images.dtype} {images.shape}")
@@ -65,9 +65,10 @@ def encode(chunk: Chunk) -> bytes:
 
 
 def decode(record: bytes) -> Chunk:
-    """The chunk a record holds; its arrays are read-only views of the record.
+    """The chunk that a record holds; its arrays are read-only views of the record.
 
-    Refuses bytes that are no record, another format version, and any surplus or missing byte.
+    ValueError for bytes that are not a record, another format version, and any surplus or missing
+    byte.
     """
     if len(record) < _HEADER.size or record[:4] != _MAGIC:
         raise ValueError(

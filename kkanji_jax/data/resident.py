@@ -43,10 +43,10 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
 
 
 def load_split(dataset: Path, split: str) -> Split:
-    """Reads a split of a DATASET into memory: 4,096 bytes an image.
+    """Reads a split of a DATASET into memory: 4,096 bytes per image.
 
-    ValueError if memory is too small, a shard has other bytes or counts than the manifest states,
-    or a label is not a class id.
+    ValueError if memory is too small, if the bytes or counts of a shard differ from the manifest,
+    or if a label is not a class id.
     """
     manifest = load_manifest(dataset)
     num_classes = len(load_index(dataset, manifest))

@@ -13,7 +13,7 @@ SCRIPTS = ("kana", "kanji", "other")
 
 
 def script_of(codepoint: str) -> str:
-    """kana, kanji or other."""
+    """`kana`, `kanji` or `other`."""
     number = int(codepoint[2:], 16)
     for name, blocks in zip(SCRIPTS, (_KANA, _KANJI), strict=False):
         if any(first <= number <= last for first, last in blocks):

@@ -1,4 +1,4 @@
-"""A split too large for memory: pixel batches from its shards, shuffled through a bounded pool."""
+"""A split too large for memory: batches of pixels from its shards, shuffled in a bounded pool."""
 
 import threading
 from collections import OrderedDict
@@ -31,7 +31,7 @@ class Records:
     """The records of a split, numbered over all its shards and read one at a time."""
 
     def __init__(self, dataset: Path, split: str) -> None:
-        """Opens no shard. What a record should hold is known from the manifest."""
+        """Opens no shard. What a record should hold is read from the manifest."""
         manifest = load_manifest(dataset)
         entries = {entry["file"]: entry for entry in manifest["shards"]}
         self._paths = shard_paths(dataset, manifest, split)
@@ -115,7 +115,7 @@ class PixelBatches:
         seed: int,
         fresh_copies: bool = True,
     ) -> None:
-        """With `fresh_copies` epoch k shows copy k of each example, else every epoch copy 0."""
+        """With `fresh_copies`, epoch k shows copy k of each example, otherwise copy 0."""
         self._records = records
         self._dispatches = Dispatches(shape)
         self._seed = seed

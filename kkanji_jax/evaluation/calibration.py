@@ -29,9 +29,9 @@ class Calibration(NamedTuple):
     """Turns logits into probabilities and verdicts; made by `fit` or `load`.
 
     `stated` has for each verdict {threshold, accuracy, top5_accuracy, coverage, n} as measured on
-    val. accept.threshold is the least calibrated probability (None: nothing is accepted), and
-    unknown.threshold that of a character taken to be in the index: of version 1, the least
-    `standardised_logit`.
+    val. accept.threshold is the lowest calibrated probability that is accepted (None: nothing is),
+    and unknown.threshold the lowest of a character that is taken to be in the index; in version 1
+    it is the lowest `standardised_logit`.
     """
 
     temperature: float
@@ -106,7 +106,7 @@ class Calibration(NamedTuple):
         return _decide(confidences, known, accept, unknown)
 
     def accuracy_of(self, verdict: str) -> float | None:
-        """Top-1 accuracy on val of the examples with this verdict; None where there were none."""
+        """Top-1 accuracy on val of the examples with this verdict; None if there were none."""
         if verdict not in VERDICTS:
             raise ValueError(f"expected a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
         return self.stated[verdict]["accuracy"]
@@ -199,10 +199,11 @@ def fit(
     """Fits temperature and thresholds to held-out examples at their natural frequency.
 
     Examples are ordered by their highest probability. The lowest share, `unknown_share`, is
-    `unknown`; from the top as many as possible are `accept` while the share `accept_accuracy` of
-    them is right; the rest is `ask`. With `groups`, a name for each example, the share
-    GROUP_ACCEPT_ACCURACY of the accepted examples of each name is right as well, if the name has
-    LEAST_EXAMPLES. `fitted_on` describes the examples; n, and that of each group, is added to it.
+    `unknown`. From the top, as many as possible are `accept` while the share `accept_accuracy` of
+    them is right. The rest is `ask`. With `groups`, a name for each example, the share
+    GROUP_ACCEPT_ACCURACY of the accepted examples of each name must be right as well, if the name
+    has at least LEAST_EXAMPLES. `fitted_on` describes the examples; n, and that of each group, is
+    added to it.
     """
     if len(logits) < LEAST_EXAMPLES or len(logits) != len(labels):
         raise ValueError(
@@ -243,11 +244,11 @@ def accept_threshold(
     accuracy: float,
     parts: Sequence[tuple[Bool[np.ndarray, " n"], float]] = (),
 ) -> float | None:
-    """The least confidence such that those with it or more are right as often as `accuracy`.
+    """The lowest confidence such that examples with it or more are right as often as `accuracy`.
 
-    Of each of the `parts`, (its examples, an accuracy), those with it or more have to be right as
-    often as the part wants, too. None if no threshold is high enough. Equal confidences are
-    accepted together or not at all.
+    For each of the `parts`, (its examples, an accuracy), its examples with that confidence or more
+    must also be right as often as the accuracy of the part. None if no threshold is high enough.
+    Equal confidences are accepted together or not at all.
     """
     order = np.argsort(-confidences, kind="stable")
     sorted_confidences = confidences[order]

@@ -13,8 +13,8 @@ def weighted_and_macro(
 ) -> dict[str, float]:
     """Accuracy, and precision, recall and F1 as weighted and macro means, from counts by class.
 
-    Macro means run over the classes that have an example; a class never predicted has precision 0.
-    Weighted recall equals accuracy by identity. Raises ValueError on no examples.
+    Macro means are over the classes that have an example; a class that is never predicted has
+    precision 0. Weighted recall equals accuracy by definition. ValueError if there are no examples.
     """
     present = true > 0
     if not present.any():

@@ -163,8 +163,11 @@ def verdict_rows(
     answers: SplitAnswers,
     chosen: Bool[np.ndarray, " n"] | None = None,
 ) -> list[dict[str, Any]]:
-    """For each verdict {verdict, threshold, stated_accuracy, stated_coverage, accuracy, coverage,
-    top5}: what the calibration states of val, and what the `chosen` of this split say, or all."""
+    """A row for each verdict, of the `chosen` examples of a split, or of all.
+
+    Rows are {verdict, threshold, stated_accuracy, stated_coverage, accuracy, coverage, top5}: what
+    the calibration states of val, and what is measured here.
+    """
     predictions = answers.predictions
     given = np.array(calibration.verdicts_at(answers.confidences, answers.standardised))
     hits = predictions.top_ids[:, 0] == predictions.labels

@@ -73,7 +73,7 @@ class Evaluator:
     ) -> Iterator[Answers]:
         """The network's output batch by batch; calls `on_batch` with the number of images done.
 
-        ValueError if there is no image. All copies between host and device are explicit.
+        ValueError if there are no images. All copies between host and device are explicit.
         """
         num_examples = len(images)
         if not num_examples:

@@ -108,7 +108,7 @@ def by_script(
     seed: int = 0,
     num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> list[dict[str, Any]]:
-    """A row for kana, kanji and others, where there are any."""
+    """A row for kana, kanji and others, if there are any."""
     scripts = [script_of(codepoint) for codepoint in class_index.codepoints]
     names = [scripts[label] for label in predictions.labels]
     return by_group(names, predictions, len(class_index), seed=seed, num_bootstrap=num_bootstrap)
@@ -117,7 +117,7 @@ def by_script(
 def looks_and_scripts(
     sample_ids: Sequence[str], predictions: Predictions, class_index: ClassIndex
 ) -> list[str]:
-    """Of each example its look and its script, as in `photographed kana`."""
+    """The look and script of each example, such as `photographed kana`."""
     scripts = [script_of(codepoint) for codepoint in class_index.codepoints]
     return [
         f"{look_of(sample_id)} {scripts[label]}"
@@ -164,9 +164,9 @@ def official_tests(
 
     Kuzushiji-49 is scored by balanced accuracy (mean recall of its 49 classes), Kuzushiji-MNIST by
     top-1. Each is computed twice: over all classes of the index, and `among` the classes of the
-    test, which is the published task: the answer is then the best of those classes. `is_whole` says
-    whether all images of the test are there. `why_not` says why there is no score, for example
-    because the set was pooled and its test images may have been trained on.
+    test. The second is the published task: the answer is the most probable of those classes.
+    `is_whole` says whether all images of the test are there. `why_not` says why there is no score,
+    for example because the set was pooled and its test images may have been trained on.
     """
     sources = np.array([sample_id.split("/")[0] for sample_id in sample_ids])
     rows = []

@@ -19,7 +19,7 @@ Interval = list[float] | None
 
 
 def percentile_interval(samples: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:
-    """The middle 95 % of resampled values; None where none is finite."""
+    """The middle 95 % of resampled values; None if none is finite."""
     values = np.asarray(samples, np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -33,9 +33,9 @@ def recentred(
 ) -> Float[np.ndarray, " s"]:
     """Resampled values, shifted so that their own mean is `value`; within [0, 1].
 
-    For what resampling biases. A mean over classes rises, for a resample loses classes of few
-    examples, which are the hard ones. A calibration error rises too, for the resample's own noise
-    is added to it. An interval of the samples as they are need not even hold `value`.
+    For scores that resampling biases. A mean over classes rises, because a resample loses classes
+    with few examples, which are the hard ones. A calibration error rises too, because the resample
+    adds noise of its own. Without the shift, the interval need not contain `value`.
     """
     values = np.asarray(samples, np.float64)
     finite = values[np.isfinite(values)]
@@ -65,7 +65,7 @@ def share_interval(right: int, n: int) -> list[float]:
 
 
 def share(right: int, n: int) -> dict[str, Any]:
-    """{value, n, ci95} of `right` of n examples; value and ci95 are None for none."""
+    """{value, n, ci95} of `right` of n examples; value and ci95 are None if n is 0."""
     if not n:
         return {"value": None, "n": 0, "ci95": None}
     return {"value": right / n, "n": n, "ci95": share_interval(right, n)}

@@ -11,7 +11,7 @@ MOST = 200
 
 
 class Suspect(NamedTuple):
-    """An example predicted as another class with more probability than that class's own have."""
+    """An example predicted as another class, with at least that class's usual probability."""
 
     row: int
     true_id: int

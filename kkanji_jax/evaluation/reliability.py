@@ -19,8 +19,8 @@ Hits = Bool[np.ndarray, " n"]
 def bins_of(confidences: Confidences) -> Int[np.ndarray, " n"]:
     """The bin of each example: NUM_BINS bins of equal size, in order of confidence.
 
-    Equal confidences share one bin, that of their middle, so the order of the examples does not
-    matter.
+    Equal confidences share one bin, the one of the middle of them, so the order of the examples
+    does not matter.
     """
     _, groups, counts = np.unique(confidences, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts + (counts - 1) // 2
@@ -33,7 +33,7 @@ def calibration_error(
     bins: Int[np.ndarray, " n"],
     times: Float[np.ndarray, " n"],
 ) -> float:
-    """Expected calibration error: sum over bins of |gap|, example i counted times[i] times."""
+    """Expected calibration error: the sum over bins of |gap|; example i counts times[i] times."""
     gaps = np.bincount(bins, times * (confidences - hits), minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / times.sum())
 
@@ -117,9 +117,9 @@ def risk_coverage(
 ) -> dict[str, Any]:
     """{aurc: {value, n, ci95}, curve: [[coverage, risk]], coverage_at: [{accuracy, coverage}]}.
 
-    `coverage_at` is the share of the split that can be answered, most certain first, while that
-    share of the answers is right. The threshold is chosen on this very split, so it is a little
-    better than with a threshold from val.
+    `coverage_at` is the largest share of the split that can be answered, most certain first, such
+    that `accuracy` of the answers are right. The threshold is chosen on this same split, so it is a
+    little better than with a threshold from val.
     """
     confidences, n = confidences.astype(np.float64), len(confidences)
     order = np.argsort(-confidences, kind="stable")  # sorted once: resampling only changes weights

@@ -60,8 +60,8 @@ def evaluate(
     `show` gets that content before anything is written, so no score is lost to a full disk or a
     read-only model.
 
-    On val it also fits the calibration, and writes it to the model's folder where possible.
-    ValueError says what is missing, damaged or does not belong together.
+    On val it also fits the calibration, and writes it to the model's folder if possible. ValueError
+    says what is missing, damaged or does not belong together.
     """
     enable_compilation_cache()
     manifest = load_manifest(asked.dataset)
@@ -267,7 +267,7 @@ def _calibration_of(trained: Trained, stamp: dict[str, Any]) -> Calibration | No
 def _write_calibration(
     trained: Trained, calibration: Calibration, asked: Evaluation, is_of_training: bool
 ) -> None:
-    """Writes calibration.json, unless these are not the weights that `predict` would load."""
+    """Writes calibration.json, unless `predict` would load other weights than these."""
     served = choose_weights(trained.config, None)
     if trained.is_bundle:
         _warn(f"{FILE_NAME} not written: a bundle is complete; calibrate the run and export again")

@@ -1,4 +1,4 @@
-"""The scores of a split: each with the n it rests on and an interval."""
+"""The scores of a split, each with its n and an interval."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ _SHARES = ("top1", "top5", "weighted_recall")  # of the examples
 
 
 class _Cases(NamedTuple):
-    """What the scores need of each example; resampling weights the rows."""
+    """What the scores need for each example; resampling weights the rows."""
 
     labels: Int[np.ndarray, " n"]
     predicted: Int[np.ndarray, " n"]
@@ -105,8 +105,8 @@ def by_class_size(
 ) -> list[dict[str, Any]]:
     """Top-1 by the number of training originals of a class, a row for each of CLASS_SIZES.
 
-    Rows are {min, max, classes, classes_with_examples, n, top1, ci95}; a row without an example
-    has None for its score. Intervals as in `summarise`.
+    Rows are {min, max, classes, classes_with_examples, n, top1, ci95}; the score of a row without
+    an example is None. Intervals as in `summarise`.
     """
     missing = [c for c in class_index.codepoints if c not in train_counts]
     if missing:

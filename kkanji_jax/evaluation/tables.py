@@ -108,7 +108,7 @@ def suspect_rows(
 
 
 def write_csv(path: Path, rows: Iterable[list[str]]) -> None:
-    """Writes rows as CSV; what was there stays until all is written."""
+    """Writes rows as CSV; an existing file stays until all of them are written."""
     with (
         written_whole(path) as unfinished,
         unfinished.open("w", encoding="utf-8", newline="") as file,

@@ -1,4 +1,4 @@
-"""How well a model's scores tell characters that it knows from those that it cannot know."""
+"""How well a model's scores tell the characters in its index from others."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def detection(
     seed: int = 0,
     num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> dict[str, Any]:
-    """{auroc, fpr95}, each {value, n_known, n_unknown, ci95}, known and unknown resampled apart."""
+    """{auroc, fpr95}, each {value, n_known, n_unknown, ci95}; both groups resampled apart."""
     if not len(known) or not len(unknown):
         raise ValueError(
             f"expected known and unknown examples, got {len(known)} and {len(unknown)}"

@@ -34,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
         "--onnx",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="model.onnx, which --backend onnx reads without any other package (default: with it)",
+        help="with model.onnx; without it, --backend onnx also needs the onnx package "
+        "(default: with)",
     )
     parser.add_argument(
         "--self-contained",
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--web",
         action="store_true",
-        help="also web/, a page that recognises characters in the browser",
+        help="also write web/, a page that recognises characters in the browser",
     )
     parser.add_argument(
         "--dataset",
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(args: argparse.Namespace) -> None:
     if args.dataset and not args.web:
-        raise ValueError("--dataset gives a page its examples: it wants --web beside it")
+        raise ValueError("--dataset gives the web page its examples: give --web too")
     if args.self_contained and not args.onnx:
         raise ValueError("--self-contained is an ONNX file: it cannot be had with --no-onnx")
     if args.self_contained and args.web:
@@ -135,7 +136,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _without_machine(record: dict[str, Any]) -> dict[str, Any]:
-    """A config or record with each absolute path cut to its last part."""
+    """A config or record in which each absolute path is cut to its last part."""
     cut: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A bundle as `export` writes it: the format's own files, and model.onnx and web/ on top."""
+"""A bundle as `export` writes it: the format's own files, and optionally model.onnx and web/."""
 
 from pathlib import Path
 from types import ModuleType
@@ -15,35 +15,26 @@ def export_bundle(
     with_web: bool = False,
     dataset: Path | None = None,
 ) -> None:
-    """Writes the folder `out`, which appears when whole; ValueError if something is there.
+    """Writes the folder `out`, which appears when it is complete; ValueError if something is there.
 
-    `dataset` gives the page its examples of each character.
+    If the page shows examples of each character, they come from `dataset`.
     """
 
     def add_files(folder: Path) -> None:
-        params, model = folder / PARAMS, bundle.config["model"]
+        params = folder / PARAMS
         if with_onnx:
+            model = bundle.config["model"]
             _onnx().write_onnx(folder / ONNX, model, bundle.class_index, params, dtype)
         if with_web:
             from kkanji_jax.web.page import write_web
 
-            write_web(
-                folder / WEB,
-                params=params,
-                dtype=dtype,
-                about=bundle.about,
-                model=model,
-                class_index=bundle.class_index,
-                train_counts=bundle.train_counts,
-                calibration=bundle.calibration,
-                dataset=dataset,
-            )
+            write_web(folder / WEB, bundle, params=params, dtype=dtype, dataset=dataset)
 
     write_bundle(out, bundle, dtype, add_files)
 
 
 def export_self_contained(out: Path, bundle: Bundle, dtype: str = "float16") -> None:
-    """Writes the file `out`, an ONNX model that needs no other; see `onnx.write_self_contained`."""
+    """Writes the file `out`, an ONNX model without other files; see `onnx.write_self_contained`."""
     _onnx().write_self_contained(out, bundle, dtype)
 
 

@@ -37,10 +37,10 @@ def write_onnx(
 
 
 def write_self_contained(out: Path, bundle: Bundle, dtype: str) -> None:
-    """Writes one file that needs no other: weights, preprocessing and code points.
+    """Writes one file without others: weights, preprocessing and code points.
 
     Its outputs are `logits`, `features` and `probabilities`, which are calibrated if the model is.
-    Metadata `codepoints` is a JSON list by class id; `about` has run, step and weights.
+    Its metadata are `codepoints`, a JSON list by class id, and `about`, with run, step and weights.
     """
     if out.exists():
         raise ValueError(f"{out} is there already; give --out another name, or remove it")

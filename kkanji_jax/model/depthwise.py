@@ -145,9 +145,9 @@ def depthwise_conv(
 ) -> Float[Array, "b oh ow c"]:
     """Each channel of `x` correlated with its own k x k kernel; oh = ceil(h / stride).
 
-    `form` is one of FORMS; None takes "taps" on a CPU, "hybrid" on CUDA and "conv" elsewhere. All
-    give the same values and gradients to rounding. The kernel is rounded to x's dtype, which the
-    result has.
+    `form` is one of FORMS; None means "taps" on a CPU, "hybrid" on CUDA and "conv" elsewhere. All
+    give the same values and gradients up to rounding. The kernel is rounded to the dtype of `x`,
+    which is also the dtype of the result.
     """
     if form not in (None, *FORMS):
         raise ValueError(f"form must be one of {', '.join(FORMS)} or None, got {form!r}")

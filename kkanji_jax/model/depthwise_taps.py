@@ -49,7 +49,7 @@ def _axis(size: int, kernel_px: int, stride: int) -> Axis:
 
 
 class TapPlan(NamedTuple):
-    """All that is static in one depthwise convolution."""
+    """Everything about one depthwise convolution that is static."""
 
     rows: Axis
     cols: Axis
@@ -93,9 +93,9 @@ def _correlate(padded: Array, kernel: Array, num_rows: int, num_cols: int, strid
 def once(compute: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
     """compute(x, kernel), computed once; NaN throughout if the kernel's first weight is NaN.
 
-    On a CPU, XLA fuses the taps into every loop that reads their sum, and computes them up to eight
-    times in a training step. It cannot fuse the result of a branch, and cannot know which branch is
-    taken; an optimization_barrier would be removed before fusion.
+    On a CPU, XLA fuses the taps into every loop that reads their sum, and so computes them up to
+    eight times in a training step. It cannot fuse the result of a branch, and cannot know which
+    branch is taken. (An optimization_barrier would be removed before fusion.)
     """
     shape = jax.eval_shape(compute, x, kernel)
 

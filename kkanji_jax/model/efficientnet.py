@@ -46,8 +46,8 @@ def drop_path(
 def patches(x: Float[Array, "b h w c"], kernel_px: int, stride: int) -> Float[Array, "b oh ow d"]:
     """Every window of a "SAME" convolution, as d = kernel_px * kernel_px * c channels.
 
-    With one input channel, a matrix product of these is the fastest convolution on a CPU. The
-    kernel's gradient of XLA's own convolution costs more than the rest of the network.
+    With one input channel, a matrix product of these is the fastest convolution on a CPU. With
+    XLA's own convolution, the kernel's gradient costs more than the rest of the network.
     """
     sides = lax.padtype_to_pads(x.shape[1:3], (kernel_px,) * 2, (stride,) * 2, "SAME")
     padded = jnp.pad(x, ((0, 0), *sides, (0, 0)))

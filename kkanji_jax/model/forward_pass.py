@@ -1,4 +1,4 @@
-"""What a forward pass outside JAX needs beside the weights: constants, padding, resizing.
+"""What a forward pass outside JAX needs besides the weights: constants, padding, resizing.
 
 Used by the ONNX graph and the web page; tests compare all of it with JAX.
 """

@@ -30,12 +30,12 @@ ONES = Initial("constant", 1.0)
 
 
 def convolution(fan_out: int) -> Initial:
-    """For a kernel each of whose inputs reaches `fan_out` outputs."""
+    """The initial value of a kernel each of whose inputs reaches `fan_out` outputs."""
     return Initial("normal", (2.0 / fan_out) ** 0.5)
 
 
 def classifier(fan_out: int) -> Initial:
-    """For the kernel of the last layer, with `fan_out` classes."""
+    """The initial value of the last layer's kernel, with `fan_out` classes."""
     return Initial("uniform", fan_out**-0.5)
 
 

@@ -141,7 +141,7 @@ class _Network:
         return self.node("Cast", [name], to=TensorProto.FLOAT) if self._is_half[name] else name
 
     def filters(self, name: str) -> str:
-        """A convolution's weights, out x in x rows x columns, from ours in the opposite order."""
+        """A convolution's weights as out x in x rows x columns; ours are in the opposite order."""
         value = self.value_of(name)
         if len(self.shapes[name]) == 4:
             return self.node("Transpose", [value], f"{name}:filters", perm=(3, 2, 0, 1))
@@ -166,7 +166,7 @@ class _Network:
         return self.node("Conv", inputs, name, kernel_shape=(1, 1))
 
     def forward(self, model: Mapping[str, Any]) -> None:
-        """efficientnet.EfficientNet after steps.network_input: from `images` to `logits`."""
+        """efficientnet.EfficientNet after network.network_input: from `images` to `logits`."""
         variant, size = get_variant(model["variant"]), model["image_px"]
         self.constant("last_two", np.array([2, 3], np.int64))
         grey = self.node("Cast", ["images"], "grey", to=TensorProto.FLOAT)

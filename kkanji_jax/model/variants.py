@@ -55,7 +55,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def round_filters(channels: int, width: float) -> int:
-    """`channels * width` as the nearest multiple of 8, and never below 90 % of the product."""
+    """`channels * width` rounded to a multiple of 8, and never below 90 % of the product."""
     scaled = channels * width
     nearest = int(scaled + CHANNEL_DIVISOR / 2) // CHANNEL_DIVISOR * CHANNEL_DIVISOR
     rounded = max(CHANNEL_DIVISOR, nearest)
@@ -67,7 +67,7 @@ def round_repeats(num_blocks: int, depth: float) -> int:
 
 
 def get_variant(name: str) -> Variant:
-    """The variant called `name`, or a ValueError that lists the names there are."""
+    """The variant called `name`; ValueError lists the names."""
     if name in VARIANTS:
         return VARIANTS[name]
     close = difflib.get_close_matches(str(name).lower(), VARIANTS, n=1)

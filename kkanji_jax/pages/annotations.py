@@ -39,7 +39,7 @@ def id_of(thing: Any) -> str:
 
 
 def is_annotated(content: Any) -> bool:
-    """Whether the JSON is of a type that is or may hold annotations."""
+    """Whether the JSON is of a type that is, or may contain, annotations."""
     if isinstance(content, list):
         return any(type_of(each) in _ANNOTATIONS for each in content)
     named = type_of(content).removeprefix("sc:").removeprefix("oa:")

@@ -12,11 +12,12 @@ FARTHEST_PX = 1_000_000_000  # from the page's corner, or of a side: what is mor
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels from the upright page's top left corner.
+    """A rectangle in pixels from the top left corner of the upright page.
 
-    `id` is as the file has it; `image` names its page, and is empty if the file does not.
-    `line` names the line of text that the box is in, if the file groups characters into lines
-    and gives their order; `trouble` says why it cannot be read, as a line of several characters.
+    `id` is as the file has it; `image` names the page, and is empty if the file does not. `line`
+    names the line of text that contains the box, if the file groups characters into lines and gives
+    their order. `trouble` says why the box cannot be read, for example because it is a line of
+    several characters.
     """
 
     left: int
@@ -30,14 +31,14 @@ class Box(NamedTuple):
 
 
 class Canvas(NamedTuple):
-    """A canvas of IIIF. Boxes that name it are in its units; its picture may be larger."""
+    """A canvas of IIIF. Boxes that name it are in its units; its image may be larger."""
 
     id: str
     width: float
     height: float
 
     def in_pixels(self, box: Box, width: int, height: int) -> Box:
-        """A box on the canvas, on its picture of `width` x `height` pixels."""
+        """A box on the canvas, in pixels of its image of `width` x `height`."""
         across, down = width / self.width, height / self.height
         left, top = round(box.left * across), round(box.top * down)
         return box._replace(
@@ -70,7 +71,7 @@ def trouble_of(what: str, text: str | None) -> str:
 
 
 def number_of(cells: Mapping[str, str], key: str) -> int:
-    """A number from a table or an attribute, rounded to a pixel; ValueError if it is none."""
+    """A number from a table or an attribute, rounded to a pixel; ValueError if it is not one."""
     text = cells.get(key, "")
     try:
         value = float(text)
@@ -82,7 +83,7 @@ def number_of(cells: Mapping[str, str], key: str) -> int:
 
 
 def around(points: Sequence[tuple[float, float]]) -> tuple[int, int, int, int]:
-    """The rectangle around points: left, top, width, height; ValueError without any."""
+    """The bounding rectangle of points: left, top, width, height; ValueError without any."""
     if not points:
         raise ValueError("expected points of an outline, got none")
     if not all(math.isfinite(value) for point in points for value in point):
@@ -93,4 +94,4 @@ def around(points: Sequence[tuple[float, float]]) -> tuple[int, int, int, int]:
 
 
 class WrittenNumber(str):
-    """A number of JSON as it is written: an id of 1.0 or of thirty digits stays what it is."""
+    """A number of JSON as it is written: an id of 1.0 or of thirty digits stays unchanged."""

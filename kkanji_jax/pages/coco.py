@@ -1,6 +1,6 @@
 """Boxes in COCO's JSON: {"images": [{id, file_name}], "annotations": [{id, image_id, bbox}]}.
 
-Also a bare list of annotations, as of COCO's results, whose image_id is then the page's name.
+Also a bare list of annotations, as in COCO's results; image_id is then the name of the page.
 https://cocodataset.org/#format-data
 """
 

@@ -1,9 +1,9 @@
 """Files over HTTP: one request at a time, with pauses, retries and a cache on this machine.
 
-A server that is busy or broken for a moment (429, 500, 502, 503, 504, a timeout, a connection that
-breaks, a body that is cut short) is asked again up to MAX_ATTEMPTS times, after 1, 2, 4 and 8
-seconds or as long as its Retry-After says. The cache is `iiif/` in `kkanji_jax.files.cache_folder`;
-the files that were not used for longest are removed when it holds more than MAX_CACHE_BYTES.
+After a temporary failure (429, 500, 502, 503, 504, a timeout, a connection that breaks, a body that
+is cut short) a server is asked again, up to MAX_ATTEMPTS times in all, after 1, 2, 4 and 8 seconds
+or as long as its Retry-After says. The cache is `iiif/` in `kkanji_jax.files.cache_folder`; the
+least recently used files are removed when it has more than MAX_CACHE_BYTES.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _CHUNK = 1 << 16
 
 
 class Fetched(NamedTuple):
-    """What an address holds; `url` is where redirects led to."""
+    """The answer of an address; `url` is where redirects led."""
 
     url: str
     kind: str  # the media type, without parameters and in lower case
@@ -46,7 +46,7 @@ class _AgainError(Exception):
 
 
 class Fetcher:
-    """Gets addresses; `folder` is the cache, None for none. One thread at a time."""
+    """Fetches addresses; `folder` is the cache, or None. For one thread at a time."""
 
     def __init__(self, folder: Path | None, user_agent: str) -> None:
         self._folder, self._user_agent = folder, user_agent
@@ -54,7 +54,7 @@ class Fetcher:
         self._next_s: dict[str, float] = {}  # a server -> when it may be asked again
 
     def get(self, url: str) -> Fetched:
-        """What `url` holds now.
+        """What `url` returns now.
 
         ValueError, in one line, if it cannot be fetched: the status, or what is wrong.
         """
@@ -108,7 +108,7 @@ class Fetcher:
         self._next_s[server] = time.time() + MIN_INTERVAL_S
 
     def _check(self, url: str, response: Any) -> None:
-        """Raises unless the status says that the body is what was asked for."""
+        """Raises unless the status says that the body is the requested file."""
         status = f"{response.status_code} {response.reason_phrase}".strip()
         if response.status_code in _BUSY:
             raise _AgainError(status, self._asked_wait_s(response.headers.get("retry-after")))
@@ -131,7 +131,7 @@ class Fetcher:
         return Fetched(str(response.url), kind, bytes(content))
 
     def _asked_wait_s(self, retry_after: str | None) -> float | None:
-        """Seconds of a Retry-After, which may be a date; None without a valid one."""
+        """The seconds in a Retry-After, which may be a date; None if it is not valid."""
         if not retry_after:
             return None
         if retry_after.strip().isdecimal():
@@ -165,7 +165,7 @@ class Fetcher:
         return Fetched(about["url"], about["kind"], content)
 
     def keep(self, url: str, answer: Fetched) -> None:
-        """Puts an answer into the cache, as what `url` holds."""
+        """Puts an answer into the cache, for `url`."""
         place = self._place(url)
         if place is None:
             return
@@ -191,7 +191,7 @@ def _httpx(url: str) -> Any:
 
 
 def _shrink(folder: Path, max_bytes: int) -> None:
-    """Removes the files that were not used for longest until no more than `max_bytes` are left."""
+    """Removes the least recently used files until at most `max_bytes` are left."""
     files = []
     with os.scandir(folder) as entries:
         for entry in entries:

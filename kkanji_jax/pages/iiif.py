@@ -2,9 +2,9 @@
 
 Presentation API 3 (https://iiif.io/api/presentation/3.0/): Manifest.items are Canvases, whose items
 are AnnotationPages of Annotations with the motivation painting and a body of type Image. 2.1:
-sc:Manifest.sequences[0].canvases[].images[].resource. Where an image has a service of the Image API
-(https://iiif.io/api/image/3.0/, 2.1), its whole is asked for as {id}/full/max/0/default.jpg of
-version 3 and {id}/full/full/0/default.jpg of version 2 and 1.1.
+sc:Manifest.sequences[0].canvases[].images[].resource. If an image has a service of the Image API
+(https://iiif.io/api/image/3.0/, 2.1), the whole image is requested: {id}/full/max/0/default.jpg of
+version 3, and {id}/full/full/0/default.jpg of versions 2 and 1.1.
 """
 
 import io
@@ -65,8 +65,9 @@ def pages_of_address(url: str, fetcher: Fetcher) -> Iterator[IiifPage]:
 def pages_of_list(content: bytes, path: str, base_url: str, fetcher: Fetcher) -> Iterator[IiifPage]:
     """The pages of a file: a manifest, an info.json, or a list of addresses.
 
-    A list is JSON, or text with one address per line, where lines that begin with # are comments.
-    An address is one that `pages_of_address` takes, or relative to `base_url`. Ids are unchanged.
+    A list is JSON, or text with one address per line, in which lines that begin with # are
+    comments. An address is one that `pages_of_address` takes, or relative to `base_url`. Ids are
+    unchanged.
     """
     text = _text(content, path)
     if text.lstrip()[:1] in ("{", "["):
@@ -113,7 +114,7 @@ def _stream(url: str, answer: Fetched) -> io.BytesIO:
 
 
 def _check(url: str, answer: Fetched) -> None:
-    """ValueError unless the answer is a whole image: others must not enter the cache."""
+    """ValueError unless the answer is a complete image: nothing else may enter the cache."""
     if not answer.content:
         raise ValueError(f"{url}: an empty answer")
     if answer.kind.startswith("text/") or answer.kind.endswith(("json", "xml")):
@@ -193,7 +194,7 @@ def _page_of_canvas(canvas: Any, fallback: str, base: str) -> IiifPage:
 
 
 def _images_of(canvas: Any) -> Iterator[dict[str, Any]]:
-    """The images painted on a canvas, by its version's structure; of a choice, the default."""
+    """The images painted on a canvas, of either version; of a choice, the default."""
     if not isinstance(canvas, dict):
         return
     for annotation in _objects(canvas.get("images")):  # version 2
@@ -205,7 +206,7 @@ def _images_of(canvas: Any) -> Iterator[dict[str, Any]]:
 
 
 def _listed(content: Any) -> list[Any]:
-    """A list of JSON; empty where something else stands in its place."""
+    """A list of JSON; empty if it is something else."""
     return content if isinstance(content, list) else []
 
 
@@ -223,7 +224,7 @@ def _chosen(body: Any) -> Iterator[dict[str, Any]]:
 
 
 def _services_of(image: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Services of the Image API, among others such as logins."""
+    """The services of the Image API of an image, without others such as logins."""
     services = image.get("service", [])
     for service in services if isinstance(services, list) else [services]:
         told = json.dumps([type_of(service), service]) if isinstance(service, dict) else ""

@@ -1,8 +1,8 @@
 """The reading order of the characters on a page: columns from right to left, each downwards.
 
-What is handled: columns that lean or bend slightly, together or each by itself; columns that begin
+What is handled: columns that lean or bend slightly, together or individually; columns that begin
 lower or end higher than others, and gaps inside a column; two pages side by side, the right one
-first; registers one above the other (on each page by itself); notes in two narrow columns inside
+first; registers one above the other (on each page separately); notes in two narrow columns inside
 one (warichu), right half first; a column of small characters beside another (furigana), which
 becomes a line of its own before the column to its left.
 
@@ -35,7 +35,7 @@ _BESIDE, _ABREAST = 0.25, 0.3  # shares of the smaller box: at most in x, at lea
 
 
 class _Layout(NamedTuple):
-    """Boxes of a page, upright: middles, sizes, and the size of a usual character."""
+    """Boxes of a page, upright: centres, sizes, and the size of a typical character."""
 
     x: Float64[np.ndarray, " n"]
     y: Float64[np.ndarray, " n"]
@@ -51,7 +51,7 @@ class _Layout(NamedTuple):
 
 
 def columns_of(boxes: Sequence[tuple[int, int, int, int]]) -> list[list[int]]:
-    """The numbers of the boxes (left, top, width, height) of one page, column by column.
+    """The indices of the boxes (left, top, width, height) of one page, column by column.
 
     Columns and the boxes in each are in reading order; every box is in exactly one column.
     """
@@ -81,7 +81,7 @@ def columns_of(boxes: Sequence[tuple[int, int, int, int]]) -> list[list[int]]:
 
 
 def _links(layout: _Layout, inside: Int[np.ndarray, " m"]) -> list[tuple[int, int]]:
-    """Pairs of boxes that follow one another: each is the other's nearest, down and up."""
+    """Pairs of boxes that follow one another: each is the other's nearest, below and above."""
     x, y = layout.x[inside], layout.y[inside]
     half = layout.height[inside] / 2
     width, is_small = layout.width[inside], layout.is_small[inside]
@@ -105,7 +105,7 @@ def _links(layout: _Layout, inside: Int[np.ndarray, " m"]) -> list[tuple[int, in
 
 
 def _slant(layout: _Layout) -> float:
-    """How far columns step aside over one step down, by the median of all links."""
+    """How far columns move sideways per step downwards: the median of all links."""
     links = _links(layout, np.arange(len(layout.x)))
     if len(links) < _MIN_LINKS:
         return 0.0
@@ -120,7 +120,7 @@ def _parts(
     end: Float64[np.ndarray, " n"],
     min_gap: float,
 ) -> list[Int[np.ndarray, " k"]]:
-    """The boxes cut at every blank of at least `min_gap` along one axis, in its order."""
+    """The boxes, cut at every blank of at least `min_gap` along one axis, in its order."""
     order = inside[np.argsort(begin[inside], kind="stable")]
     reach = np.maximum.accumulate(end[order])
     cuts = np.nonzero(begin[order[1:]] - reach[:-1] >= min_gap)[0] + 1
@@ -128,7 +128,7 @@ def _parts(
 
 
 def _registers(layout: _Layout, page: Int[np.ndarray, " m"]) -> list[Int[np.ndarray, " k"]]:
-    """A page cut at blanks across it, if there are columns enough above and below."""
+    """A page, cut at blanks across it if there are enough columns above and below."""
     half = layout.height / 2
     gap = MIN_REGISTER_GAP * layout.usual_height
     parts = _parts(page, layout.y - half, layout.y + half, gap)
@@ -145,7 +145,7 @@ def _registers(layout: _Layout, page: Int[np.ndarray, " m"]) -> list[Int[np.ndar
 
 
 def _columns(layout: _Layout, inside: Int[np.ndarray, " m"]) -> list[list[int]]:
-    """Boxes that stand in one line; the boxes of each from top to bottom."""
+    """The boxes in columns; the boxes of each from top to bottom."""
     following = dict(_links(layout, inside))
     followed = set(following.values())
     column_of = np.full(len(layout.x), -1)
@@ -168,7 +168,7 @@ def _column_to_join(
 ) -> int | None:
     """The column that `chain` continues or lies inside of; None if it begins a new one.
 
-    Where both stand at one height, they must be small: the halves of a note in two columns.
+    If both have boxes at the same height, these must be small: the halves of a note in two columns.
     """
     begin, end = layout.y[chain[0]], layout.y[chain[-1]]
     is_small = layout.is_small
@@ -189,9 +189,9 @@ def _column_to_join(
 
 
 def _down(layout: _Layout, column: list[int]) -> list[int]:
-    """One column from top to bottom; where boxes stand abreast, the right half and then the left.
+    """One column from top to bottom; where boxes are side by side, the right half before the left.
 
-    The right half goes on as far as small characters follow it in its own line.
+    The right half continues as long as small characters follow it in its own line.
     """
     ordered: list[int] = []
     rest = sorted(column, key=layout.y.item)
@@ -212,7 +212,7 @@ def _down(layout: _Layout, column: list[int]) -> list[int]:
 
 
 def _num_abreast(layout: _Layout, column: list[int]) -> int:
-    """How many boxes at the column's head belong to a note in two columns; 0 for none."""
+    """The number of boxes at the column's head in a note of two columns; 0 if it has none."""
     last = -1
     for number, i in enumerate(column):
         beside = []
@@ -228,7 +228,7 @@ def _num_abreast(layout: _Layout, column: list[int]) -> int:
 
 
 def _is_beside(layout: _Layout, one: int, other: int) -> bool:
-    """Whether two boxes stand at one height, next to each other."""
+    """Whether two boxes are at the same height, next to each other."""
     is_abreast = _shared(layout.y, layout.height, one, other) >= _ABREAST
     return is_abreast and _shared(layout.x, layout.width, one, other) <= _BESIDE
 

@@ -40,7 +40,7 @@ def boxes_of_page_xml(root: ET.Element, path: str | os.PathLike) -> list[Box]:
 
 
 def _in_reading_order(page: ET.Element, regions: list[ET.Element]) -> list[ET.Element] | None:
-    """The regions as ReadingOrder has them; None unless it has all of them, in ordered groups."""
+    """The regions in the order of ReadingOrder; None unless it has them all, in ordered groups."""
     references = []
     for order in children(page, "ReadingOrder"):
         for group in order:
@@ -54,7 +54,7 @@ def _in_reading_order(page: ET.Element, regions: list[ET.Element]) -> list[ET.El
 
 
 def _references(group: ET.Element) -> list[str] | None:
-    """Ids of regions in a group, outer ones before those in them; None if one is unordered."""
+    """Ids of the regions in a group, outer ones first; None if any group in it is unordered."""
     if local_name(group).startswith("Unordered") and len(group) > 1:
         return None
     found = []
@@ -111,7 +111,7 @@ def _points(element: ET.Element) -> list[tuple[float, float]]:
 
 
 def _text(element: ET.Element) -> str | None:
-    """The best of its texts: the one of the lowest index."""
+    """The preferred text of an element: the one with the lowest index."""
     for equivalent in sorted(children(element, "TextEquiv"), key=_index_of):
         for unicode in children(equivalent, "Unicode"):
             return unicode.text or ""

@@ -45,7 +45,7 @@ WANTED = (
 
 
 def is_kaggle_string(text: str) -> bool:
-    """Whether a file is Kaggle's labels of one page, without anything else."""
+    """Whether a file has only Kaggle's labels of one page."""
     return _KAGGLE.fullmatch(text) is not None
 
 

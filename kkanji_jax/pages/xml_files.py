@@ -6,7 +6,7 @@ from xml.parsers import expat
 
 
 def parse_xml(text: str) -> ET.Element:
-    """The root element; names are `{namespace}name`. ValueError for what is no XML, with the line.
+    """The root element; names are `{namespace}name`. ValueError, with the line, for invalid XML.
 
     A document type declaration is refused: its entities could fill the memory, or read files of
     this machine.
@@ -42,5 +42,5 @@ def local_name(element: ET.Element) -> str:
 
 
 def children(element: ET.Element, name: str) -> list[ET.Element]:
-    """The children of this name, whatever their namespace (each version of PAGE has its own)."""
+    """The children with this name, in any namespace (each version of PAGE has its own)."""
     return [child for child in element if local_name(child) == name]

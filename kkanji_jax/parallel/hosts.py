@@ -1,4 +1,4 @@
-"""Several processes, one run: meeting, agreeing, and ending together. joining.py brings them in."""
+"""Several processes as one run: barriers, agreement, and a common end. joining.py starts them."""
 
 import contextlib
 import hashlib
@@ -26,12 +26,12 @@ _ENDED = "kkanji_jax/ended"
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks for the run."""
+    """Whether this is the process that writes files and prints messages for the run."""
     return jax.process_index() == 0
 
 
 def meet(name: str) -> None:
-    """Waits until every process has come here."""
+    """Waits until every process has reached this point."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -40,11 +40,12 @@ def meet(name: str) -> None:
 
 
 class Meetings:
-    """When the processes of a run ask each other, between their steps, whether to stop.
+    """Decides after which steps the processes of a run ask each other whether to stop.
 
-    Alone, a process may ask itself after every dispatch. Several ask where they wait for each other
-    anyway, and every so many dispatches: as many as took `every_s` seconds in the slowest of them
-    lately. An asking waits until all that was dispatched is done, so that is what is measured.
+    A process that runs alone asks after every dispatch. Several processes ask where they wait for
+    each other anyway, and also every few dispatches: as many as recently took `every_s` seconds in
+    the slowest process. To ask, a process waits until everything that was dispatched is done, so
+    this is the time that is measured.
     """
 
     def __init__(self, *, every_s: float) -> None:
@@ -55,9 +56,10 @@ class Meetings:
         self._dispatch_s = every_s  # between the last two askings; that long until it is measured
 
     def any_says(self, flag: bool, *, is_meeting: bool) -> bool:
-        """Whether `flag` holds in any process, if it is time to ask after this dispatch.
+        """Whether `flag` holds in any process; False if it is not yet time to ask again.
 
-        The same answer in all; False where it is not. `is_meeting`: all wait here as it is.
+        The answer is the same in all processes. `is_meeting`: all of them wait for each other here
+        anyway.
         """
         if jax.process_count() == 1:
             return flag
@@ -73,9 +75,9 @@ class Meetings:
 
 
 def check_same(what: Mapping[str, str]) -> None:
-    """Raises ValueError, in every process, if one holds another of `what` than most of them do.
+    """Raises ValueError, in every process, if one has another `what` than most of them.
 
-    `what` maps the name of a thing, as a person calls it, to a text that tells it from others.
+    `what` maps the name of a thing, as a message calls it, to a text that identifies its value.
     """
     if jax.process_count() == 1:
         return
@@ -99,9 +101,10 @@ def check_same(what: Mapping[str, str]) -> None:
 
 
 def check_shared(folder: Path) -> None:
-    """Raises ValueError, in every process, unless all see the same `folder`, by a file put there.
+    """Raises ValueError, in every process, unless all of them see the same `folder`.
 
-    One of that name on each machine's own disk would be written in parts.
+    A file is written there to find out. If each machine had a folder of that name on its own disk,
+    each would hold a part of what the run writes.
     """
     if jax.process_count() == 1:
         return
@@ -138,10 +141,10 @@ def _gather(value: Any) -> np.ndarray:
 class EndingTogether:
     """A context in which no process of a run outlives another's failure.
 
-    One that leaves it by an error tells the others and goes on with its error. The others end,
-    wherever they wait: a line says which process failed and why, the status is 1. They have lost
-    what a kill would have cost them. JAX alone would let them wait, a minute or two, for a process
-    that has gone, and then end them from C++ with another reason or none.
+    A process that leaves it with an error tells the others, and its error is raised. The others end
+    wherever they wait, with status 1 and a line that says which process failed and why; they lose
+    no more than after a kill. JAX alone would let them wait for a process that has gone for a
+    minute or two, and then end them from C++ with another reason or none.
     """
 
     def __enter__(self) -> None:
@@ -172,7 +175,7 @@ class EndingTogether:
             raise ValueError(self._line(number, text)) from err
 
     def _tell(self, text: str) -> tuple[int, str]:
-        """The first failure of the run, its process and text: this one, if no other was told."""
+        """The first failure of the run, its process and text; this one, if it is the first."""
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is told
             self._client.key_value_set(_ENDED, json.dumps([self._number, text]))
         return self._first_failure() or (self._number, text)
@@ -199,7 +202,7 @@ class EndingTogether:
         os._exit(1)
 
     def _part(self) -> bool:
-        """Whether all processes came to part; then none waits for another when it exits."""
+        """Whether all processes have shut down together; then none waits for another at exit."""
         try:
             self._client.wait_at_barrier(_ENDED, int(_PART_TIMEOUT_S * 1000))
         except jax.errors.JaxRuntimeError:

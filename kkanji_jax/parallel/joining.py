@@ -1,7 +1,8 @@
-"""How the processes of a run find each other: what the environment says, a roll call, then JAX.
+"""How the processes of a run find each other: the environment, a roll call, then JAX.
 
-JAX ends a process from C++, without an error that could be told, when another does not come. So the
-processes call each other's numbers first, at the address where JAX will, and only then start it.
+If a process does not come, JAX ends the others from C++, without an exception that could be
+reported. So the processes first report their numbers to the address that JAX will use, and only
+then start JAX.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ _GREETING = "kkanji_jax"
 
 @dataclass(frozen=True)
 class Place:
-    """Which process of a run this one is, and where process 0 is found."""
+    """Which process of a run this one is, and the address of process 0."""
 
     host: str
     port: int
@@ -48,12 +49,12 @@ class Place:
 
 
 def join() -> None:
-    """Joins the processes of a run, where the environment tells of more than one.
+    """Joins the processes of a run, if the environment describes more than one.
 
-    See `find_place` for what tells of them. Waits KKANJI_JOIN_TIMEOUT_S seconds at most (180), and
-    says for whom. Must come before anything else touches a device; a second call does nothing.
-    ValueError if a variable is wrong, or if not all come: each process that did come is told who is
-    missing.
+    `find_place` says what describes them. Waits at most KKANJI_JOIN_TIMEOUT_S seconds (180), and
+    says for which processes. Must be called before anything else touches a device; a second call
+    does nothing. ValueError if a variable is wrong, or if not all processes come: each that did
+    come is told which are missing.
     """
     # It would take SIGTERM, and keep it, until the trainer listens.
     jax.config.update("jax_enable_preemption_service", False)
@@ -84,13 +85,14 @@ def join() -> None:
 
 
 def find_place(environment: Mapping[str, str]) -> Place | None:
-    """The place that the environment gives this process; None where it runs alone.
+    """The place that the environment gives this process; None if it runs alone.
 
-    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID say it;
-    else the variables that srun sets for each task of a step (those of the job do not count: a
-    shell in an allocation of eight tasks is one process). A process takes all devices of its
-    machine, unless SLURM has several tasks there, each with the device of its number, or
-    JAX_LOCAL_DEVICE_IDS names some. ValueError names the variable that is missing or wrong.
+    It is stated by JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID; else by the variables that srun sets for each task of a step. (Those of the job
+    do not count: a shell in an allocation of eight tasks is one process.) A process takes all
+    devices of its machine, unless SLURM has several tasks there, each with the device of its
+    number, or JAX_LOCAL_DEVICE_IDS names some. ValueError names the variable that is missing or
+    wrong.
     """
     set_names = [
         name
@@ -204,10 +206,11 @@ def _timeout_s(environment: Mapping[str, str]) -> float:
 
 
 def call_roll(place: Place, timeout_s: float) -> None:
-    """Returns once all processes of the run have come to the address of process 0.
+    """Returns once all processes of the run have connected to the address of process 0.
 
-    ValueError in each that came, with the numbers of those that did not within `timeout_s`, or with
-    what does not fit: a number that two have, another count, an address that cannot be had.
+    Otherwise ValueError in each process that came. It names the processes that did not come within
+    `timeout_s`, or what is wrong: a number that two processes have, another count of processes, an
+    address that cannot be used.
     """
     whom = named(place.others) if place.number == 0 else "process 0"
     print(
@@ -223,7 +226,7 @@ def call_roll(place: Place, timeout_s: float) -> None:
 
 
 def _await_others(place: Place, timeout_s: float) -> None:
-    """Process 0's part: hears each of the others, then tells all of them the same."""
+    """Process 0's part: waits for a report of each other process, then answers all of them."""
     until = time.monotonic() + timeout_s
     with contextlib.ExitStack() as held:
         server = held.enter_context(_listen(place))
@@ -258,7 +261,7 @@ def _await_others(place: Place, timeout_s: float) -> None:
 
 
 def _misfit(said: Mapping[str, Any], place: Place, come: Mapping[int, socket.socket]) -> str | None:
-    """What is wrong with what another process says of itself."""
+    """What is wrong with the report of another process."""
     number, count = said["number"], said["count"]
     if count != place.count:
         return (
@@ -271,7 +274,7 @@ def _misfit(said: Mapping[str, Any], place: Place, come: Mapping[int, socket.soc
 
 
 def _come_to_first(place: Place, timeout_s: float) -> None:
-    """The part of all but process 0: reports there, and hears whether all have come."""
+    """The part of all other processes: reports to process 0, and receives its answer."""
     until = time.monotonic() + timeout_s
     problem = "nothing listens there"
     while (left_s := until - time.monotonic()) > 0:
@@ -319,13 +322,13 @@ def _listen(place: Place) -> socket.socket:
 
 
 def _send(connection: socket.socket, message: Mapping[str, object]) -> None:
-    """One line; whoever has left does not hear it, and that shows when nothing comes back."""
+    """Sends one line. If the other side has gone, this is noticed when no answer comes."""
     with contextlib.suppress(OSError):
         connection.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _receive(connection: socket.socket, patience_s: float) -> dict[str, Any]:
-    """The next line; empty if none comes in time, or it is none of ours."""
+    """The next line; empty if none comes in time, or if it is not in this protocol."""
     text = b""
     until = time.monotonic() + patience_s
     try:

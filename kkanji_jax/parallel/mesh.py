@@ -25,7 +25,7 @@ _OPTIONS = {"gpu": _ON_GPUS, "cuda": _ON_GPUS, "cpu": _ON_CPUS}
 
 
 def devices() -> list[Any]:
-    """JAX's devices; ValueError if there are none of the platform that JAX_PLATFORMS names."""
+    """JAX's devices; ValueError if the platform that JAX_PLATFORMS names has none."""
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as err:  # JAX asserts where it finds no platform at all

@@ -1,1 +1,1 @@
-"""Figures of a run: one figure a file; `python -m kkanji_jax.plots` draws them all."""
+"""Figures of a run: one figure per file; `python -m kkanji_jax.plots` draws them all."""

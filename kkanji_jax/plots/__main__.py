@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
         "--evaluation",
         choices=("last", "best"),
         default="last",
-        help="whose misclassifications are drawn",
+        help="the evaluation whose misclassifications are drawn",
     )
     parser.add_argument(
         "--dataset",
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("png", "svg", "pdf"),
         default=["png"],
         metavar="FORMAT",
-        help="of png, svg and pdf, one or several: `png svg` writes each figure twice "
+        help="one or several of png, svg and pdf: `png svg` writes each figure twice "
         "(default: png)",
     )
     return parser
@@ -57,7 +57,7 @@ def draw_all(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws; 0 when the figures are written, 1 with one line on stderr when they cannot be."""
+    """Draws the figures; 0, or 1 with one line on stderr if they cannot be drawn."""
     args = _parser().parse_args(argv)
     out = args.out or args.model / "plots"
     return cli.answer(

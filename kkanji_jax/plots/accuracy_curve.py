@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def draw_accuracy(axes: "Axes", log: RunLog) -> None:
-    """Top-1 of both splits, and the mean over classes where the run has it."""
+    """Top-1 of both splits, and the mean over classes if the run has it."""
     values = curves.draw_pair(axes, log, ACCURACY)
     epochs, macro = log.series("val_macro_accuracy")
     if macro:

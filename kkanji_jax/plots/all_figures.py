@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class NamedFigure(NamedTuple):
-    """A figure still to be drawn: inside `style.house_style`."""
+    """A figure that is still to be drawn, inside `style.house_style`."""
 
     name: str  # of its file, without a suffix
     draw: "Callable[[], Figure]"

@@ -1,4 +1,4 @@
-"""The commonest confusions as they were written: the misread images beside both characters."""
+"""The commonest confusions: the misread images beside other images of both characters."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -52,7 +52,7 @@ def draw(pictures: Pictures, class_index: ClassIndex, font: Font, subtitle: str)
 def examples(
     pictures: Pictures, class_id: int, besides: Int[np.ndarray, " k"] | Sequence[int] = ()
 ) -> Int[np.ndarray, " m"]:
-    """Rows of a class but for `besides`: those read aright first, else in the split's order."""
+    """Rows of a class except `besides`: first those read right, each in the split's order."""
     rows = np.flatnonzero(pictures.labels == class_id)
     rows = rows[~np.isin(rows, besides)]
     return rows[np.argsort(pictures.predicted[rows] != class_id, kind="stable")]

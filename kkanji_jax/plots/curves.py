@@ -23,7 +23,7 @@ def draw_pair(axes: "Axes", log: RunLog, metric: str) -> list[float]:
 
 
 def subtitle(log: RunLog) -> str:
-    """What every curve must say of itself."""
+    """The subtitle of every curve."""
     return f"{describe(log)}\n{TRAIN_NOTE}"
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation left in a folder, with its images where the dataset is at hand."""
+"""What an evaluation left in a folder, and its images if the dataset is available."""
 
 import json
 from pathlib import Path
@@ -27,18 +27,18 @@ class Evaluated(NamedTuple):
 
     @property
     def protocol(self) -> str:
-        """How the splits were made, for a subtitle; a leaky one is said to leak."""
+        """How the splits were made, for a subtitle, with a warning if they leak."""
         name = self.content["protocol"]
         return LEAK_WARNING if name == LEAKY_PROTOCOL else f"{name} protocol"
 
     def table(self, name: str) -> list[dict[str, str]]:
-        """The rows of a table beside eval.json; none where an older version wrote no such table."""
+        """The rows of a table beside eval.json; none if an older version did not write it."""
         path = self.folder / name
         return read_csv(path) if path.is_file() else []
 
 
 class Pictures(NamedTuple):
-    """The images of an evaluated split, with what each is and what it was read as."""
+    """The images of an evaluated split, with the label and the reading of each."""
 
     images: UInt8[np.ndarray, "n h w"]
     labels: Int[np.ndarray, " n"]
@@ -47,10 +47,10 @@ class Pictures(NamedTuple):
 
 
 def load_evaluated(workdir: Path) -> list[Evaluated]:
-    """Every eval/*/eval.json of a run that is of a split of a dataset, by its folder's name.
+    """Every eval/*/eval.json of a run that is of a split of a dataset, by the name of its folder.
 
     Scores of other images, such as photographed crops, and a second evaluation of a split, such as
-    that of the run's bundle, are for the model card alone.
+    that of the run's bundle, are only for the model card.
     """
     found = []
     for path in sorted(workdir.glob("eval/*/eval.json")):
@@ -69,7 +69,7 @@ def load_evaluated(workdir: Path) -> list[Evaluated]:
 
 
 def load_pictures(evaluated: Evaluated, dataset: Path, class_index: ClassIndex) -> Pictures:
-    """The split's images, from the very dataset that was evaluated; ValueError for another."""
+    """The split's images, from the dataset that was evaluated; ValueError for another one."""
     fingerprint = load_manifest(dataset)["fingerprint"]
     expected = evaluated.content["dataset_fingerprint"]
     if fingerprint != expected:

@@ -1,4 +1,4 @@
-"""A font that has the characters, found wherever the project runs; a code point where none does."""
+"""A font that has the characters, or their code points where the font lacks them."""
 
 import importlib.util
 import os
@@ -13,21 +13,21 @@ LATIN_FAMILY = "DejaVu Sans"  # ships inside matplotlib
 
 
 class Font(NamedTuple):
-    """Families for matplotlib's glyph-wise fallback, and the code points they can draw."""
+    """Font families for matplotlib's fallback per glyph, and the code points that they have."""
 
     families: tuple[str, ...]
     drawable: frozenset[int]
 
     def text_of(self, character: str) -> str:
-        """The character itself, or `U+XXXX` where it would come out as an empty box."""
+        """The character itself, or `U+XXXX` if the font would draw an empty box."""
         return character if ord(character) in self.drawable else codepoint_of(character)
 
 
 def find_font() -> Font:
     """The font file named by KKANJI_FONT, or the IPAex Gothic that the package depends on.
 
-    Registers it with matplotlib. ValueError if KKANJI_FONT names no font; without any Japanese
-    font, one that draws Latin only, so that every character becomes its code point.
+    Registers it with matplotlib. ValueError if KKANJI_FONT does not name a font. Without any
+    Japanese font it is a Latin one, so that every character is shown as its code point.
     """
     from matplotlib import font_manager, ft2font
 

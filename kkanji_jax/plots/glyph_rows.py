@@ -1,4 +1,4 @@
-"""Rows of glyphs beside their characters: what was written, and what it was taken for."""
+"""Rows of glyphs beside their characters: the label, and what was read instead."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple

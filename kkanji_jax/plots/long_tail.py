@@ -1,4 +1,4 @@
-"""Accuracy by the number of training images a class has: what a mean over examples hides."""
+"""Accuracy by the number of training images of a class, which a mean over examples hides."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def draw(by_class_size: Sequence[dict[str, Any]], subtitle: str) -> "Figure":
-    """Top-1 with its 95 % interval for every row of an eval.json's `by_class_size`."""
+    """Top-1 with its 95 % interval for every row of `by_class_size` in an eval.json."""
     from matplotlib.ticker import PercentFormatter
 
     figure, (axes,) = style.new_figure(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def draw_loss(axes: "Axes", log: RunLog) -> None:
-    """Both losses, on a log axis where they span more than a factor of twenty."""
+    """Both losses, on a log axis if they span more than a factor of twenty."""
     values = [value for value in curves.draw_pair(axes, log, LOSS) if value > 0]
     if values and max(values) > 20 * min(values):
         style.log_ticks(axes)

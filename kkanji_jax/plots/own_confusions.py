@@ -1,4 +1,4 @@
-"""The commonest confusions among somebody's own labelled crops, as the network saw them."""
+"""The commonest confusions among your own labelled crops, as the network saw them."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ WIDTHS = (4, 4, 4)
 
 
 def draw(answers: Sequence[Answer], font: Font) -> "Figure":
-    """Fifteen confusions: misread images, then other images labelled as each of the two.
+    """Fifteen confusions: misread images, then other images with each of the two labels.
 
-    Images without candidates are no confusions. Those that are drawn are opened again.
+    Images without candidates do not count as confusions. The files of the drawn images are opened
+    again.
     """
     read = [answer for answer in answers if answer.codepoints]
     labelled: dict[str, list[Answer]] = defaultdict(list)

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 def draw(content: dict[str, Any], subtitle: str) -> "Figure":
     """Accuracy over confidence, bin by bin, from the `reliability` of an eval.json.
 
-    Both axes are log distances from 1: most answers are given with more than 90 %, and there it
-    matters.
+    Both axes show log distances from 1, because most answers have more than 90 %.
     """
     parts = [("before calibration", content["reliability"]["before"], content["ece"])]
     if content["reliability"]["after"]:

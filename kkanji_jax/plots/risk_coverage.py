@@ -1,4 +1,4 @@
-"""How many errors remain when the unsure are left to a reader."""
+"""The share of errors that remain when the least certain answers are left to a reader."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def draw(content: dict[str, Any], subtitle: str) -> "Figure":
-    """Share of errors over share answered, surest first, from an eval.json; verdicts as points."""
+    """Share of errors over share answered, from an eval.json, with the verdicts as points."""
     from matplotlib.ticker import PercentFormatter
 
     found = content["risk_coverage"]
@@ -47,7 +47,7 @@ def draw(content: dict[str, Any], subtitle: str) -> "Figure":
 
 
 def _name_accept(axes: "Axes", x: float, error: float, stated_accuracy: float) -> None:
-    """Where the curve is not: under it, or above a point at the very bottom."""
+    """Places the label off the curve: under it, or above a point at the very bottom."""
     is_left, is_bottom = x < 0.5, error <= 0
     offset = ((30, 8) if is_left else (-10, 8)) if is_bottom else (10, -8)
     axes.annotate(

@@ -1,4 +1,4 @@
-"""What metrics.jsonl says of a run's evaluations, in step order and each step once."""
+"""The evaluations of a run in metrics.jsonl, in step order and each step once."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,10 +28,10 @@ class RunLog(NamedTuple):
 
 
 def load_run_log(workdir: Path) -> RunLog:
-    """Reads WORKDIR/metrics.jsonl; see `read_metrics` for torn and damaged lines.
+    """Reads WORKDIR/metrics.jsonl; see `read_metrics` for incomplete and damaged lines.
 
-    Of a step written twice (a resumed run) the later line counts. ValueError for a missing file, a
-    damaged line, or no evaluation.
+    Of a step that was written twice (a resumed run), the later line counts. ValueError for a
+    missing file, a damaged line, or no evaluation.
     """
     path = workdir / FILE_NAME
     if not path.is_file():

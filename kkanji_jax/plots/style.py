@@ -29,7 +29,7 @@ CLEAR_OF_ONE = 1.4  # the last tick's error over that of the axis' end, which is
 
 @contextmanager
 def house_style(font: Font) -> Iterator[None]:
-    """Settings for everything drawn inside, and none outside."""
+    """Settings for everything that is drawn inside the context."""
     import matplotlib
 
     settings: dict[Any, Any] = {
@@ -75,10 +75,10 @@ def new_figure(
 def titled_figure(
     title: str, subtitle: str, *, width: float, body: float = 1.0
 ) -> "tuple[Figure, float]":
-    """A figure without axes, and how far its titles reach from the top; inches.
+    """A figure without axes, and how far its titles reach from the top, in inches.
 
-    Lines of the subtitle that are too long for the width are broken at their spaces, and `body`
-    inches stay free under them.
+    Lines of the subtitle that are too long for the width are broken at spaces, and `body` inches
+    stay free below them.
     """
     from matplotlib.figure import Figure
     from matplotlib.transforms import ScaledTranslation
@@ -132,7 +132,7 @@ def _broken(text: "Text", width: float) -> str:
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Writes the file, in the format of its suffix: a function of what was drawn, without a date.
+    """Writes the file in the format of its suffix. The bytes depend only on what was drawn.
 
     The suffix is one of FORMATS.
     """
@@ -154,13 +154,13 @@ def draw_curve(
     label: str,
     dashes: str = "-",
 ) -> None:
-    """A line through the evaluations; points where they are few, so that one is seen too."""
+    """A line through the evaluations, with points if there are few, so that one is visible."""
     marker = "o" if len(x) <= 20 else None
     axes.plot(x, y, color=colour, label=label, linestyle=dashes, marker=marker, markersize=4.5)
 
 
 def log_ticks(axes: "Axes") -> None:
-    """A log axis labelled 0.2, 0.5, 1, 2, 5 rather than in powers."""
+    """A log axis with the labels 0.2, 0.5, 1, 2, 5 rather than powers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_yscale("log")
@@ -170,7 +170,7 @@ def log_ticks(axes: "Axes") -> None:
 
 
 def as_shares(axes: "Axes", values: Sequence[float], name: str) -> None:
-    """A per-cent axis; where all goes on near 1, one on which .99 and .999 stand well apart.
+    """An axis in per cent. If the values are near 1, its scale separates .99 from .999.
 
     Near 1 means that the highest value is over CLOSE_TO_ONE. Values of 1 are drawn at the top.
     """

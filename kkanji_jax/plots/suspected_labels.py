@@ -1,4 +1,4 @@
-"""Images whose label the model contradicts with confidence, beside what both labels look like."""
+"""Images whose label the model contradicts with high probability, beside images of both classes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

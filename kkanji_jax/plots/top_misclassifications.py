@@ -1,4 +1,4 @@
-"""The confusions that cost most: which character is read as which, and how often."""
+"""The most frequent confusions: which character is read as which, and how often."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +18,7 @@ _COLUMN_INCHES, _NAMES_INCHES, _BAR_INCHES, _ROW_INCHES = 5.6, 2.4, 2.2, 0.3
 
 
 class Confusion(NamedTuple):
-    """`count` of the `num_true` examples of one class were taken for another."""
+    """`count` of the `num_true` examples of one class were read as another."""
 
     true_id: int
     predicted_id: int

@@ -1,8 +1,8 @@
-"""What an eval.json says, ready to be shown: the one view that every report is rendered from.
+"""The content of an eval.json, prepared for display; every report is rendered from this view.
 
-`EvaluationView.of` reads the content of an eval.json, of any version, or the part of it that
-docs/results/ keeps. The report, the model card, the table of `evaluate` and docs/RESULTS.md differ
-in layout only: names, order, units and the meaning of a missing score are decided here.
+`EvaluationView.of` reads an eval.json of any version, or the part of it that docs/results/ keeps.
+The report, the model card, the table of `evaluate` and docs/RESULTS.md differ in layout only:
+names, order, units and the meaning of a missing score are decided here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ _MEASURES = {"balanced": "balanced accuracy", "top1": "top-1"}
 
 @dataclass(frozen=True)
 class Score:
-    """A number with the n it rests on and its 95 % interval; a share is shown in per cent."""
+    """A number with its n and its 95 % interval; a share is shown in per cent."""
 
     name: str
     value: float | None
@@ -45,7 +45,7 @@ class Score:
 
     @classmethod
     def of(cls, name: str, content: Mapping[str, Any], *, is_share: bool = True) -> "Score":
-        """From {value, n, ci95} of an eval.json; of unknown characters n is n_unknown."""
+        """From {value, n, ci95} of an eval.json; for unknown characters n is n_unknown."""
         n = content["n"] if "n" in content else content["n_unknown"]
         ends = content["ci95"]
         return cls(name, content["value"], (ends[0], ends[1]) if ends else None, n, is_share)
@@ -97,7 +97,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Look:
-    """The images of a script in one look, such as photographed kana, and what accept is worth."""
+    """The images of one script and look, such as photographed kana, and the accuracy of accept."""
 
     group: Group
     accepted: "Verdict | None"
@@ -109,7 +109,7 @@ class Look:
 
 @dataclass(frozen=True)
 class OfficialTest:
-    """A published test set; without scores, `why_not` tells the reason."""
+    """A published test set; `why_not` is the reason if there are no scores."""
 
     source: str
     measure: str
@@ -132,7 +132,7 @@ class OfficialTest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What accept, ask or unknown is worth: on this split, and as val stated it."""
+    """The accuracy of accept, ask or unknown: on this split, and as measured on val."""
 
     name: str
     accuracy: Score
@@ -143,7 +143,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Detector:
-    """A score that tells characters of the index from others, and how well it does."""
+    """A score that tells characters of the index from others, and how well it does so."""
 
     name: str
     auroc: Score
@@ -152,7 +152,7 @@ class Detector:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Characters outside the index; the verdict `unknown` goes by the first detector."""
+    """Characters outside the index; the verdict `unknown` depends on the first detector."""
 
     num_images: int
     num_known: int
@@ -230,7 +230,7 @@ class EvaluationView:
 
     @property
     def warning(self) -> str | None:
-        """What a reader must know before any score: that the split leaks."""
+        """A warning to show before any score, if the split leaks."""
         return LEAK_WARNING if self.protocol == LEAKY_PROTOCOL else None
 
     @property
@@ -240,7 +240,7 @@ class EvaluationView:
 
     @property
     def accepted(self) -> Verdict | None:
-        """The verdict accept, where an image got it."""
+        """The verdict accept, if an image got it."""
         found = (v for v in self.verdicts if v.name == "accept" and v.accuracy.value is not None)
         return next(found, None)
 

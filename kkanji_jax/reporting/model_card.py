@@ -73,14 +73,14 @@ def model_card(
 
 
 def _attribution(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Whose images the dataset has, by the sources that an evaluation met."""
+    """Whose images the dataset has, by the sources in the evaluations."""
     met = {row["name"] for score in scores.values() for row in score.get("by_source") or ()}
     more = [text for source, text in MORE_ATTRIBUTIONS.items() if source in met]
     return ", and from ".join([ATTRIBUTION, *more])
 
 
 def _known(class_index: ClassIndex, train_counts: Mapping[str, int]) -> dict[str, Any]:
-    """The characters of the index: kana by name, those with few images apart, numbers of others."""
+    """The characters of the index: kana by name, with those of few images; numbers of others."""
     by_script: dict[str, list[str]] = {name: [] for name in SCRIPTS}
     for codepoint in class_index.codepoints:
         by_script[script_of(codepoint)].append(codepoint)
@@ -123,7 +123,7 @@ def _origin_rows(
 
 
 def _averaged(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A row where the weights lie between those of the run and another model's."""
+    """A row if the weights are an average of the run's and another model's."""
     other = warm_start.get("averaged_with")
     if not other:
         return []
@@ -136,7 +136,7 @@ def _averaged(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _source(config: Mapping[str, Any], warm_start: Mapping[str, Any] | None) -> str:
-    """The weights that training began with; a folder's name may hold others by now."""
+    """The weights that training began with; the folder of that name may have others by now."""
     if not config["init_from"]:
         return "nothing"
     folder = f"`{_cut(config['init_from'])}`"
@@ -149,7 +149,7 @@ def _source(config: Mapping[str, Any], warm_start: Mapping[str, Any] | None) -> 
 
 
 def _public(command: Sequence[str]) -> list[str]:
-    """A command without the folders of the machine it ran on."""
+    """A command without the folders of the machine on which it ran."""
     program, *rest = command
     shown = []
     for word in rest:

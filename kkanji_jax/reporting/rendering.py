@@ -1,7 +1,7 @@
 """The templates of this package: text for people, filled in by Jinja2.
 
-A template that is named `*.html.j2` escapes whatever it is given; a Markdown template passes what
-it did not write itself through `cell`.
+A template named `*.html.j2` escapes everything that it is given; a Markdown template passes text of
+others through `cell`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import jinja2
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """A template of templates/ filled in; a name that it wants and does not get is an error."""
+    """A template of templates/, filled in; a name that the context lacks is an error."""
     return _environment().get_template(template).render(context)
 
 
@@ -32,5 +32,5 @@ def _environment() -> jinja2.Environment:
 
 
 def cell(value: object) -> str:
-    """Any text as the content of a Markdown cell: on one line, without a bar that would end it."""
+    """A text as the content of a Markdown cell: on one line, with bars escaped."""
     return " ".join(str(value).split()).replace("|", "\\|")

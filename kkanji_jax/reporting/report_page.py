@@ -1,4 +1,4 @@
-"""A run's scores and figures as one HTML page that needs nothing else."""
+"""A run's scores and figures as one HTML page without other files."""
 
 import base64
 import struct
@@ -69,7 +69,7 @@ def page(
     pictures: Sequence[Picture],
     provenance: Sequence[tuple[str, str | Sequence[str]]],
 ) -> str:
-    """The whole page. `splits` come most important first; the first one gives the tiles.
+    """The whole page. `splits` are in order of importance; the first one gives the tiles.
 
     A value of `provenance` is a line of text, or several lines of code. Figures in REPEATING are
     left out.

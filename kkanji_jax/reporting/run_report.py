@@ -1,4 +1,4 @@
-"""The files of a run gathered into its report: figures drawn, scores read, the page written."""
+"""Collects the files of a run into its report: draws figures, reads scores, writes the page."""
 
 import io
 import json
@@ -23,7 +23,7 @@ DPI, NUM_COLOURS = 110, 48
 
 
 def write_report(workdir: Path, dataset: Path | None, out: Path) -> None:
-    """Draws and writes the page; what was there stays until all of it is written."""
+    """Draws and writes the page; an existing file stays until all of it is written."""
     font = find_font()
     pictures = []
     for figure in all_figures(workdir, font, "last", dataset):
@@ -39,7 +39,7 @@ def write_report(workdir: Path, dataset: Path | None, out: Path) -> None:
 
 
 def _png(figure: "Figure") -> bytes:
-    """The figure in few colours: half the bytes, and no difference that the eye sees."""
+    """The figure in few colours: half the bytes, without a visible difference."""
     drawn, reduced = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     palette = Image.open(drawn).convert("RGB").quantize(NUM_COLOURS)
@@ -48,9 +48,9 @@ def _png(figure: "Figure") -> bytes:
 
 
 def _provenance(workdir: Path) -> list[tuple[str, str | list[str]]]:
-    """What a reader needs to repeat the run, from config.json and env.json where they are.
+    """What a reader needs to repeat the run, from config.json and env.json if they are there.
 
-    A list holds lines of code, a string is text.
+    A list has lines of code, a string is text.
     """
     rows: list[tuple[str, str | list[str]]] = []
     env = workdir / "env.json"

@@ -8,7 +8,7 @@ from kkanji_jax.reporting.evaluation_view import EvaluationView, Score
 
 
 def score_table(content: dict[str, Any]) -> str:
-    """Every headline score with its n and interval, then the parts that it is made of."""
+    """Every main score with its n and interval, then the scores of parts of the split."""
     return "\n".join(_lines(EvaluationView.of(content)))
 
 

@@ -1,6 +1,6 @@
 """An uncompressed .npz in half precision, each array of which begins on a 64-byte boundary.
 
-Any NumPy reads it. A program that needs raw bytes, such as ONNX Runtime, finds each array at
+NumPy can read it. A program that needs raw bytes, such as ONNX Runtime, finds each array at
 `places_in` without unpacking, so the weights are on disk only once.
 """
 
@@ -33,7 +33,7 @@ class ArrayPlace(NamedTuple):
 def to_half(array: Float32[np.ndarray, "..."], dtype: str) -> Shaped[np.ndarray, "..."]:
     """float16, or the bits of bfloat16 as uint16; rounded to nearest, ties to even.
 
-    Raises ValueError where a finite number would become infinite.
+    ValueError if a finite number would become infinite.
     """
     if dtype not in DTYPES:
         raise ValueError(f"expected a dtype of {' or '.join(DTYPES)}, got {dtype!r}")
@@ -68,7 +68,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Shaped[np.ndarray, "..."]]) ->
 
 
 def read_arrays(path: Path, dtype: str) -> dict[str, Float32[np.ndarray, "..."]]:
-    """Every array by name, as float32; ValueError names the file when it is damaged."""
+    """Every array by name, as float32; ValueError names a damaged file."""
     stored = np.dtype(np.float16 if dtype == "float16" else np.uint16)
     arrays = {}
     try:

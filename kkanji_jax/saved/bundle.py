@@ -56,7 +56,7 @@ class Bundle:
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str) -> dict[str, np.ndarray]:
-    """A tree of arrays by path: the keys on the way, joined by slashes, after `prefix`."""
+    """A tree of arrays as a dict; each key is `prefix` and the path, joined by slashes."""
     flat = {}
     for key, value in tree.items():
         path = f"{prefix}/{key}"
@@ -123,7 +123,7 @@ def _folder_beside(out: Path) -> Iterator[Path]:
 
 
 def _put_in_place(unfinished: Path, out: Path) -> None:
-    """Renames the finished bundle; into a folder with foreign files, its digests come last."""
+    """Renames the finished bundle. In a folder with foreign files, its digests are moved last."""
     if out.is_dir() and any(out.iterdir()):
         names = sorted(path.name for path in unfinished.iterdir())
         for name in sorted(names, key=lambda name: name == SUMS):

@@ -1,5 +1,8 @@
-"""One Orbax step = `state` + `data` + `meta`, with our own digests, because Orbax restores
-flipped bits without a word. Here they are found, checked and read; checkpoint_store writes them."""
+"""Checkpoints on disk: finding, checking and reading them; checkpoint_store writes them.
+
+Each is one Orbax step with the items `state`, `data` and `meta`, and digests of our own, because
+Orbax restores flipped bits without an error.
+"""
 
 import contextlib
 import json
@@ -64,7 +67,7 @@ def is_step(name: str) -> bool:
 
 
 def is_of_save(name: str) -> bool:
-    """Whether a save writes a file of this name, relative to its step's folder."""
+    """Whether a save writes a file of this name, relative to the folder of its step."""
     return _OF_SAVE.fullmatch(name) is not None
 
 
@@ -108,7 +111,7 @@ def read_position(folder: Path) -> dict[str, Any]:
 
 
 def score_of(workdir: Path, step: int) -> float | None:
-    """The step's score by its run's `best_metric`, more is better; None if it was not scored."""
+    """The step's score by its run's `best_metric`, higher is better; None if it was not scored."""
     meta = read_meta(workdir, step)
     if not meta["scores"]:
         return None
@@ -117,7 +120,7 @@ def score_of(workdir: Path, step: int) -> float | None:
 
 
 def best_step(workdir: Path) -> int | None:
-    """The finished step with the best score by the run's `best_metric`; None if none is scored."""
+    """The finished step with the best score by the run's `best_metric`; None without a score."""
     scores = {step: score_of(workdir, step) for step in finished_steps(workdir)}
     scored = [(score, step) for step, score in scores.items() if score is not None]
     return max(scored)[1] if scored else None
@@ -126,7 +129,7 @@ def best_step(workdir: Path) -> int | None:
 def load_variables(workdir: Path, which: str = "best") -> Loaded:
     """Loads weights and statistics onto the host from the `best` or the `latest` checkpoint.
 
-    Raises ValueError if there is none, or a file is damaged, or JAX has no device.
+    ValueError if there is none, a file is damaged, or JAX has no device.
     """
     require_utf8(workdir.resolve())
     mesh_lib.devices()  # Orbax asks for them, and would not say what is missing
@@ -209,7 +212,7 @@ _FREE_FIELDS = ("data.dataset:", "log_every_steps:", "max_checkpoints:", "tensor
 def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any], workdir: Path) -> None:
     """Raises ValueError with the differences unless `current` continues the `saved` run.
 
-    Both are the `meta` of a checkpoint; compared are config, class index and dataset manifest.
+    Both are the `meta` of a checkpoint. Config, class index and dataset manifest are compared.
     """
     changes = differences(saved["config"], current["config"])
     changes = [line for line in changes if not line.startswith(_FREE_FIELDS)]
@@ -227,7 +230,7 @@ def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any], workd
 
 
 def _is_same_folder(one: str | None, other: str | None) -> bool:
-    """Whether two paths are one folder, however they are written."""
+    """Whether two paths name one folder, however they are written."""
     if not one or not other:
         return one == other
     return os.path.realpath(one) == os.path.realpath(other)

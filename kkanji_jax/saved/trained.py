@@ -46,9 +46,9 @@ def load_trained(
 ) -> Trained:
     """Loads a model for inference or evaluation; ValueError says what is missing or damaged.
 
-    Of a run, the `best` or the `latest` checkpoint, and its `ema` or `raw` weights: by default the
-    moving average if the run kept one. A bundle holds one set of weights, and is refused if another
-    is requested.
+    Of a run, it loads the `best` or the `latest` checkpoint, and its `ema` or `raw` weights: by
+    default the moving average if the run kept one. A bundle has one set of weights; ValueError if
+    another is requested.
     """
     path = check_model(model)
     if bundle_lib.is_bundle(path):

@@ -83,6 +83,7 @@ ERRORS = {
     415: "The Content-Type or the encoding is not supported.",
     422: "An option or field is missing, unknown or out of range; or the only file cannot be read.",
     429: "Too many images are waiting: try again after the seconds in Retry-After.",
+    500: "The server failed; its log says more.",
     503: "The model is being loaded.",
 }
 ERROR_SCHEMA = {
@@ -137,7 +138,8 @@ def make_app(
 ) -> FastAPI:
     """The application: POST /predict, /health, /metrics, /docs, /openapi.json, and the page at /.
 
-    `about` is what /health returns beside the status. Only scripts of `allow_origins` may ask.
+    `about` is what /health returns besides the status. Only scripts from `allow_origins` may read
+    the answers.
     """
 
     @contextlib.asynccontextmanager

@@ -26,10 +26,11 @@ class _Entry(NamedTuple):
 class Batcher:
     """Runs `network` in one thread, on the glyphs of all requests that wait for it.
 
-    A batch begins when the network is free. It holds whole requests, in the order in which they
-    came, up to `batch_size` glyphs (one larger request goes alone). If other requests are being
-    decoded (`coming`), it waits for them for at most `wait_s` after its first request arrived.
-    `on_batch` is called with the number of glyphs of each batch and the seconds that it took.
+    A batch begins when the network is free. It consists of whole requests, in the order of arrival,
+    of up to `batch_size` glyphs together (a single larger request is a batch of its own). If other
+    requests are being decoded (`coming`), it waits for them for at most `wait_s` after its first
+    request arrived. `on_batch` is called with the number of glyphs of each batch and the seconds
+    that it took.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Batcher:
 
     @contextlib.contextmanager
     def coming(self) -> Iterator[None]:
-        """Within the block, a request is being decoded and will call `outputs`."""
+        """A context in which a request is being decoded; it will call `outputs`."""
         self._num_coming += 1
         try:
             yield

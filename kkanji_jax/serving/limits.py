@@ -1,4 +1,4 @@
-"""Limits on one request and on all requests together, and the refusal of those beyond them."""
+"""Limits on one request and on all requests together, and the refusal of what exceeds them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a server. Bytes are those of bodies as they are sent, pixels those of images.
+    """The limits of a server. Bytes are those of bodies as they are sent, pixels those of images.
 
     `max_queue` counts images that are accepted but not yet answered; one request never has more
     than `max_images`. Boxes count as images, and their pixels count in `max_request_pixels`.
@@ -24,7 +24,7 @@ class Limits:
     batch_wait_ms: float = 3.0  # for the images of requests that are being decoded
 
     def validate(self) -> None:
-        """ValueError, with the name of the flag, for a limit out of range, or against another."""
+        """ValueError, with the flag, for a limit that is out of range or contradicts another."""
         from kkanji_jax.glyphs.image_files import MAX_PIXELS
         from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS
 
@@ -61,5 +61,5 @@ class Refusal(ValueError):
 
 
 def too_busy(what: str) -> Refusal:
-    """The refusal of a request that might be accepted a moment later."""
+    """The refusal of a request that may be accepted a moment later."""
     return Refusal(429, f"too busy: {what}; try again in a second", {"Retry-After": "1"})

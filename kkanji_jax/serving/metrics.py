@@ -17,7 +17,7 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float | int) -> None:
-        """Counts one."""
+        """Counts an observation."""
         self._counts[bisect.bisect_left(self._bounds, value)] += 1
         self._sum += value
 
@@ -46,12 +46,12 @@ class Metrics:
         self.is_ready = False
 
     def add_batch(self, size: int, seconds: float) -> None:
-        """One pass through the network."""
+        """Counts a pass through the network."""
         self.batch_size.observe(size)
         self.network_s += seconds
 
     def text(self) -> str:
-        """All of them."""
+        """All metrics."""
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:

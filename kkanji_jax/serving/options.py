@@ -59,7 +59,7 @@ class RequestOptions(BaseModel):
 
 
 def require_single(items: Sequence[tuple[str, str]]) -> None:
-    """Refusal of a query string that gives one option twice."""
+    """Refuses a query string that gives an option twice."""
     names = [name for name, _ in items]
     for name in names:
         if names.count(name) > 1:
@@ -67,7 +67,7 @@ def require_single(items: Sequence[tuple[str, str]]) -> None:
 
 
 def row_options(options: RequestOptions, class_index: ClassIndex) -> tuple[RowOptions, Characters]:
-    """The options as rows take them, with the characters that were asked for, if any were."""
+    """The options in the form that rows take, with the requested characters, if any."""
     characters = Characters(frozenset())
     if options.chars is not None:
         try:

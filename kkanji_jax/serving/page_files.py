@@ -26,15 +26,7 @@ def page_routes(model: Path) -> list[BaseRoute]:
     if (model / WEB).is_dir():
         return [Mount("/", StaticFiles(directory=model / WEB, html=True))]
     bundle = read_bundle(model)
-    content = model_content(
-        params=model / PARAMS,
-        dtype=bundle.about["dtype"],
-        about=bundle.about,
-        model=bundle.config["model"],
-        class_index=bundle.class_index,
-        train_counts=bundle.train_counts,
-        calibration=bundle.calibration,
-    )
+    content = model_content(bundle, model / PARAMS, bundle.about["dtype"])
     text = model_text(content).encode()
     return [
         Route(f"/{MODEL}", lambda request: Response(text, media_type="application/json")),

@@ -28,8 +28,8 @@ BACKLOG = 512
 class TimedProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 with a limit on how long a connection may be without a request.
 
-    A request's head has to be there HEAD_TIMEOUT_S after the connection, or after its own first
-    byte; so has the rest of a body that was refused before its end.
+    The head of a request must arrive within HEAD_TIMEOUT_S of the connection, or of its own first
+    byte. The same holds for the rest of a body that was refused before its end.
     """
 
     _began_s: float | None = None  # when bytes came that belong to no request under way
@@ -52,7 +52,7 @@ class TimedProtocol(H11Protocol):
             self._arm(is_between)
 
     def on_response_complete(self) -> None:
-        """The next request has a time limit of its own."""
+        """Starts the time limit for the next request."""
         self._began_s = None
         super().on_response_complete()
 
@@ -67,7 +67,7 @@ class TimedProtocol(H11Protocol):
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 is any that is free. OSError names the address."""
+    """A socket that listens there; port 0 means any free one. OSError names the address."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -78,7 +78,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a socket listens."""
+    """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -104,14 +104,14 @@ def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
 
 
 def silence_parsers() -> None:
-    """Turns off the logs of parsers: faults of files and forms are in the answers."""
+    """Switches off the logs of parsers: faults of files and forms are in the answers."""
     for name in ("PIL", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def serve_until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serves until SIGTERM or Ctrl-C, or until `server.should_exit`; then answers what was begun.
+    """Serves until SIGTERM or Ctrl-C, or until `server.should_exit`; then answers open requests.
 
     A second Ctrl-C does not wait for the answers.
     """

@@ -38,7 +38,7 @@ MEDIA_TYPES = {
 
 
 class WrittenRows(NamedTuple):
-    """The rows of a request, written out, and the characters asked for that the model lacks."""
+    """The rows of a request as text, and the requested characters that the model lacks."""
 
     content: bytes
     media_type: str
@@ -48,10 +48,10 @@ class WrittenRows(NamedTuple):
 class Service:
     """Answers requests with the recogniser that `load` returns, within `limits`.
 
-    `load` is called in a thread when `running` is entered; until it has returned,
-    requests are refused with 503. If it raises, that is `failure`, and `on_failure` is called.
-    Files are decoded in as many threads as there are cores. The network has a thread of its own.
-    Short tasks have one too, so that they do not wait behind long ones.
+    `load` is called in a thread when `running` is entered; until it has returned, requests are
+    refused with 503. If it raises, `failure` is the error, and `on_failure` is called. Files are
+    decoded in as many threads as there are cores. The network has a thread of its own. So have
+    short tasks, so that they do not wait behind long ones.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _body_of(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body; Refusal if it is too long, or too slow in coming."""
+        """The whole body; Refusal if it is too long, or arrives too slowly."""
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Refusal(415, "expected a body without Content-Encoding")
         declared = request.headers.get("content-length", "0")
@@ -189,13 +189,14 @@ class Service:
     def _too_long(self, told: str) -> Refusal:
         most = self.limits.max_bytes
         return Refusal(
-            413, f"expected at most {most} bytes, the request has {told}: post the images apart"
+            413,
+            f"expected at most {most} bytes, the request has {told}: post the images separately",
         )
 
     async def _read(
         self, uploads: list[Upload], options: RowOptions
     ) -> tuple[list[DecodedImage], tuple[np.ndarray, ...] | None]:
-        """What `rows_of_images` takes. Refusal 422 for a file that cannot be read and is alone."""
+        """What `rows_of_images` takes. Refusal 422 if the only file cannot be read."""
         assert self._batcher is not None
         in_pool = asyncio.get_running_loop().run_in_executor
         with self._batcher.coming():

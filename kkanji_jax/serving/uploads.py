@@ -68,17 +68,17 @@ class Upload(NamedTuple):
         return "the body" if self.path == STANDARD_INPUT else self.path
 
     def inputs(self) -> Iterator[ImageInput]:
-        """What predict reads in such a file: the image, or the crops of the page."""
+        """What predict reads of such a file: the image, or the crops of the page."""
         page = ImageInput(self.path, image=self._stream())
         return iter((page,)) if self.boxes is None else crops_of((page,), self.boxes)
 
     @property
     def num_images(self) -> int:
-        """How many rows of rank 1 it has; a page without boxes has one, with an error."""
+        """The number of rows of rank 1; a page without boxes has one, with an error."""
         return max(len(self.boxes or ()), 1)
 
     def measured(self) -> tuple[int, int] | None:
-        """Width and height as the file declares them; None if it is none that can be read."""
+        """Width and height that the file declares; None if it cannot be read."""
         try:
             # Of any size: `check` says how many pixels are too many.
             with open_image(self._stream(), self.name, sys.maxsize) as opened:
@@ -93,11 +93,11 @@ class Upload(NamedTuple):
 
 
 def uploads_of(body: bytes, content_type: str, limits: Limits) -> list[Upload]:
-    """The files of a body that is not larger than allowed, at least one.
+    """The files of a body that is within the limit of bytes, at least one.
 
-    Refusal 400 for a body that is not what `content_type` says, 415 for one of another type, 422
-    for JSON that lacks something, 413 for too many images or pixels. A file that is not an
-    image is no Refusal.
+    Refusal 400 for a body that is not what `content_type` says, 415 for another type, 422 for JSON
+    that lacks something, 413 for too many images or pixels. A file that is not an image is not
+    refused.
     """
     if not body:
         raise Refusal(400, "the request has no body: post an image")
@@ -154,7 +154,7 @@ def _require_few(num_images: int, limits: Limits) -> None:
 
 
 def one_line(err: ValidationError) -> str:
-    """The first error and its place, without what was sent."""
+    """The first error and its place, without the content that was sent."""
     first, *others = err.errors(include_url=False, include_context=False, include_input=False)
     return validation_line(first, len(others))
 
@@ -195,9 +195,9 @@ def _of_json(body: bytes, limits: Limits) -> list[Upload]:
 
 
 def _check_counts(content: Any, limits: Limits) -> None:
-    """Refusal of more images, boxes or fields than there may be.
+    """Refusal of more images, boxes or fields than allowed.
 
-    Validation keeps an error for each of them, and those of one body fill gigabytes.
+    Validation keeps an error for each of them; those of one body could take gigabytes.
     """
     images = _listed(_fields_of(content, "", PostedImages).get("images"))
     _require_few(len(images), limits)
@@ -216,7 +216,7 @@ def _listed(content: Any) -> list[Any]:
 
 
 def _fields_of(content: Any, where: str, model: type[BaseModel]) -> dict[str, Any]:
-    """An object of JSON; Refusal for anything else, or for a field that `model` has not."""
+    """An object of JSON; Refusal for anything else, or for a field that `model` does not have."""
     if not isinstance(content, dict):
         raise Refusal(422, f"{where.rstrip('.') or 'the body'}: expected a JSON object")
     for name in content:
@@ -227,7 +227,7 @@ def _fields_of(content: Any, where: str, model: type[BaseModel]) -> dict[str, An
 
 
 class _Form:
-    """The files of a form, as its parser meets them; more than `max_files` are a Refusal."""
+    """The files of a form, as its parser finds them; more than `max_files` are refused."""
 
     def __init__(self, max_files: int) -> None:
         self.uploads: list[Upload] = []

@@ -1,4 +1,4 @@
-"""Saves the checkpoints of one run and resumes from them; writing goes on beside training."""
+"""Saves the checkpoints of one run, while training goes on, and resumes from them."""
 
 import contextlib
 import errno
@@ -47,7 +47,8 @@ _BEING_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a step that Orbax has 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):
     """Keeps the latest n steps, and the best one whose save has finished.
 
-    A step is deleted only when a newer one is whole, so a kill at any point leaves one to resume.
+    A step is deleted only when a newer one is complete, so that after a kill at any point there is
+    one to resume from.
     """
 
     def __init__(self, workdir: Path, num_latest: int) -> None:
@@ -55,7 +56,7 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
         self._num_latest = num_latest
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        """One decision a checkpoint; `checkpoints` come from Orbax in step order."""
+        """A decision for each checkpoint; `checkpoints` come from Orbax in step order."""
         del context
         kept = {info.step for info in checkpoints[-self._num_latest :]} | {self._best_step()}
         return [info.step in kept for info in checkpoints]
@@ -111,13 +112,13 @@ class CheckpointStore:
         meta: Mapping[str, Any],
         scores: Mapping[str, Any] | None,
     ) -> None:
-        """Copies all that step `step` left, before the next batch is drawn; writes it meanwhile.
+        """Copies the state after step `step`, before the next batch is drawn; writes it meanwhile.
 
         `scores` are those of an evaluation at this step, if there was one; its numbers are kept.
-        Waits for the save before this one. OSError if that failed, FloatingPointError if the state
-        is not finite: a run that goes on from it would only ever give NaN. The first checkpoint is
-        read back and compared bit for bit before it counts: digests prove bytes, not that they
-        can be restored.
+        Waits for the previous save. OSError if that failed; FloatingPointError if the state is not
+        finite, because a run that continues from it could only give NaN. The first checkpoint is
+        read back and compared bit for bit before it counts: digests show that bytes are right, not
+        that they can be restored.
         """
         self.wait()
         numbers = {k: v for k, v in (scores or {}).items() if isinstance(v, float)} or None
@@ -161,12 +162,12 @@ class CheckpointStore:
         hosts.meet(f"checkpoint {step}")
 
     def check(self) -> None:
-        """Raises what made the save in progress fail, if it has; does not wait for it."""
+        """Raises the error of the save in progress, if it has failed; does not wait for it."""
         if self._saving is not None and self._saving.done():
             self.wait()
 
     def wait(self) -> None:
-        """Waits for the save in progress, and raises what made it fail."""
+        """Waits for the save in progress; raises its error if it fails."""
         saving, self._saving = self._saving, None
         if saving is not None:
             saving.result()
@@ -174,12 +175,12 @@ class CheckpointStore:
     def restore_latest(
         self, abstract_state: TrainState, batches: Any, mesh: Mesh, current: Mapping[str, Any]
     ) -> tuple[TrainState, dict[str, Any]] | None:
-        """Restores the newest whole checkpoint onto `mesh`, and the position into `batches`.
+        """Restores the newest undamaged checkpoint onto `mesh`, and the position into `batches`.
 
-        ValueError with the differences, before anything is read, if its run is not the one of
-        `current`, the `meta` that this run would save. A damaged one is reported, and set aside
-        under another name once one before it proves whole. None if there was none; ValueError if
-        all are damaged.
+        ValueError with the differences, before anything is read, if its run is not that of
+        `current`, the `meta` that this run would save. A damaged checkpoint is reported, and
+        renamed once an earlier one proves undamaged. None if there are no checkpoints; ValueError
+        if all are damaged.
         """
         steps = finished_steps(self._workdir)
         sharding = mesh_lib.replicated(mesh)
@@ -232,7 +233,7 @@ class CheckpointStore:
 
 
 def _unfinished(workdir: Path) -> list[Path]:
-    """What saves that did not finish left in a workdir; folders of other names are not ours."""
+    """Folders of unfinished saves in a workdir; folders of other names are not ours."""
     finished = {str(step) for step in finished_steps(workdir)}
     return [
         path
@@ -244,7 +245,7 @@ def _unfinished(workdir: Path) -> list[Path]:
 
 
 def _holds_others(step: Path) -> bool:
-    """Whether a step without digests holds more than a save writes: it may be somebody's copy."""
+    """Whether a step without digests holds files that a save does not write: it may be a copy."""
     if not is_step(step.name):
         return False
     files = (path for path in step.rglob("*") if path.is_file())
@@ -253,7 +254,7 @@ def _holds_others(step: Path) -> bool:
 
 
 def _set_aside(step: Path) -> str:
-    """Gives a step's folder a name that is no step; what was done, in words."""
+    """Renames the folder of a step so that it is no longer a step; says what was done."""
     names = (f"{step.name}.set-aside{number or ''}" for number in itertools.count())
     aside = next(step.with_name(name) for name in names if not step.with_name(name).exists())
     step.rename(aside)
@@ -261,7 +262,7 @@ def _set_aside(step: Path) -> str:
 
 
 def _discard(folder: Path) -> None:
-    """Removes a folder of a save, first from its name: files that are held open may stay in it."""
+    """Removes the folder of a save. It is renamed first, as files that are held open may remain."""
     discarded = folder
     if not _DISCARDED.fullmatch(folder.name):
         discarded = folder.with_name(f".{folder.name[:40]}.{secrets.token_hex(8)}.discarded")
@@ -270,7 +271,7 @@ def _discard(folder: Path) -> None:
 
 
 def _check_reads_back(folder: Path, state: TrainState, items: Mapping[str, Any]) -> None:
-    """Raises OSError unless the step in `folder` gives back `state`, to the bit, and `items`."""
+    """Raises OSError unless the step in `folder` restores to exactly `state` and `items`."""
     try:
         held = restore_on_host(folder, state)
         held_items = {name: read_item(folder, name) for name in items}
@@ -288,9 +289,9 @@ def _check_reads_back(folder: Path, state: TrainState, items: Mapping[str, Any])
 
 
 def _refuse_many_without_digests(workdir: Path) -> None:
-    """Raises ValueError if several steps are there and none has digests.
+    """Raises ValueError if there are several steps and none has digests.
 
-    A save that was cut off leaves one such step at most; several are a copy without those files.
+    An interrupted save leaves at most one such step; several are a copy without the digests.
     """
     if not checkpoints_of(workdir).is_dir() or finished_steps(workdir):
         return
@@ -303,7 +304,7 @@ def _refuse_many_without_digests(workdir: Path) -> None:
 
 
 def _is_disk_full(err: BaseException | None) -> bool:
-    """Whether a full disk (or quota) is what `err` comes from, by its number or by its words."""
+    """Whether `err` comes from a full disk (or quota), by its number or by its words."""
     numbers = (errno.ENOSPC, errno.EDQUOT)
     while err is not None:
         if isinstance(err, OSError) and err.errno in numbers:
@@ -315,7 +316,7 @@ def _is_disk_full(err: BaseException | None) -> bool:
 
 
 def _check_space(state: TrainState, workdir: Path) -> None:
-    """Raises OSError if the disk of `workdir` has less room than the arrays of `state` take."""
+    """Raises OSError if the disk of `workdir` has too little room for the arrays of `state`."""
     expected = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if shutil.disk_usage(workdir).free < expected:
         raise OSError(errno.ENOSPC, f"a checkpoint takes {expected / 1e6:.0f} MB")
@@ -323,9 +324,9 @@ def _check_space(state: TrainState, workdir: Path) -> None:
 
 @contextlib.contextmanager
 def _failure_named(workdir: Path) -> Iterator[None]:
-    """Turns what stops a save into one OSError that names what is kept; frees what it took.
+    """Turns the error of a save into an OSError that names what is kept; frees what the save took.
 
-    A full disk is called one only where the failure says so; what is no failure of a disk passes.
+    It says that the disk is full only if the error does. Errors that are not of the disk pass.
     """
     try:
         yield

@@ -30,7 +30,7 @@ class Feed(NamedTuple):
 
 @dataclass(frozen=True)
 class FeedConfig:
-    """Which examples of a training split come, how often, and in which order."""
+    """Which examples of a training split are drawn, how often, and in which order."""
 
     per_class: int | None  # examples of each class per epoch; None: by the sampling exponent
     sampling_exponent: float  # class share ~ size**x: 1 natural, 0 equal
@@ -41,9 +41,9 @@ class FeedConfig:
 
 
 def open_resident(dataset: Path, config: FeedConfig) -> Feed:
-    """All images in memory, drawn by a plan; what `build --per-class` wrote is taken as it is.
+    """All images in memory, drawn by a plan; a set written by `build --per-class` is used as it is.
 
-    ValueError where a held-out image comes from training, unless the config lets it.
+    ValueError if a held-out image comes from training, unless the config allows it.
     """
     _check_devices_hold(dataset)
     split = resident.load_split(dataset, "train")
@@ -71,11 +71,11 @@ def open_resident(dataset: Path, config: FeedConfig) -> Feed:
 
 
 def open_streamed(dataset: Path, config: FeedConfig, *, pool_examples: int) -> Feed:
-    """Some `pool_examples` in memory at a time; each example once an epoch.
+    """About `pool_examples` examples in memory at a time; each example once per epoch.
 
-    ValueError for a balance that is not written out, for a shard that has changed, and as
-    `open_resident` for a leak: the shards are read through before training, once for their digests,
-    of which each process takes its share, and once for the leak.
+    ValueError for a balance that is not written out, for a shard that has changed, and, as in
+    `open_resident`, for a leak. The shards are read twice before training: for their digests, a
+    share by each process, and for the leak.
     """
     is_written_out = _is_written_out(dataset)
     balance = (config.per_class, config.sampling_exponent, config.photograph_weight)
@@ -102,7 +102,7 @@ def open_streamed(dataset: Path, config: FeedConfig, *, pool_examples: int) -> F
 
 
 def _check_devices_hold(dataset: Path) -> None:
-    """Raises ValueError, before anything is read, if the split is more than a device's memory."""
+    """Raises ValueError, before anything is read, if the split is larger than a device's memory."""
     manifest = load_manifest(dataset)
     expected = manifest["splits"]["train"]["num_examples"] * manifest["image_px"] ** 2
     for device in jax.local_devices():
@@ -115,5 +115,5 @@ def _check_devices_hold(dataset: Path) -> None:
 
 
 def _is_written_out(dataset: Path) -> bool:
-    """Whether the split holds its copies already: each row is then taken once, as it is."""
+    """Whether the split already contains its copies: each row is then used once, unchanged."""
     return load_manifest(dataset)["per_class"] is not None

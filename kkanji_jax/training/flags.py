@@ -1,4 +1,4 @@
-"""The trainer's command line: absl flags, the config file, and fields set or unset."""
+"""The trainer's command line: absl flags, the config file, and fields that are set or unset."""
 
 import difflib
 from pathlib import Path
@@ -25,7 +25,7 @@ class UsageError(ValueError):
 
 
 def help_text(description: str) -> str:
-    """The answer to --help: one example, and a line on every field."""
+    """The output of --help: an example, and a line on every field."""
     name = cli.command_name("kkanji_jax.train")
     lines = [
         f"usage: {name} --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...]",
@@ -51,9 +51,9 @@ def help_text(description: str) -> str:
 
 
 def find_config(name: str) -> Path:
-    """The config file of that name: relative to the current folder, or from the package.
+    """The config file of that name: relative to the current folder, or in the package.
 
-    UsageError lists the configs that exist.
+    UsageError lists the existing configs.
     """
     if Path(name).is_file():
         return Path(name)
@@ -104,9 +104,9 @@ def parse(argv: list[str]) -> Command:
 
 
 def _with_found_config(argv: list[str]) -> list[str]:
-    """The arguments with the path of the config file that was found, as one word, first.
+    """The arguments, beginning with one word that has the path of the config file as found.
 
-    Checked here, because with an overridden field ml_collections would complain of that instead.
+    The path is checked here, because ml_collections would complain of an overridden field instead.
     """
     words: list[str] = []
     found: list[str] = []
@@ -127,7 +127,7 @@ def _with_found_config(argv: list[str]) -> list[str]:
 def _without_unset(argv: list[str]) -> tuple[list[str], list[str]]:
     """The arguments without those that set a field to None, and the fields that end up unset.
 
-    ml_collections takes None only where a config file left a field unset.
+    ml_collections accepts None only if the config file left the field unset.
     """
     words: list[str] = []
     is_unset: dict[str, bool] = {}
@@ -151,7 +151,7 @@ def _without_unset(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _in_one_line(err: Exception) -> str:
-    """Only the last line of a message into which a library put a traceback."""
+    """The last line of a message in which a library has put a traceback."""
     text = str(err).strip()
     if "Traceback" in text:
         text = text.splitlines()[-1].partition(": ")[2]

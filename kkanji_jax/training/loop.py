@@ -79,7 +79,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins: fresh, from other weights, or where it was stopped."""
+    """Where a run begins: with fresh weights, with another model's, or where it was stopped."""
 
     state: TrainState  # on the devices of the mesh
     meta: dict[str, Any]  # what every checkpoint of the run says of it
@@ -89,9 +89,9 @@ class Start:
 def train(config: Config, workdir: Path) -> None:
     """Runs or resumes the training that `config` describes, in `workdir`.
 
-    However it ends, the workdir is free again, and no save is under way. ValueError says what
+    However it ends, the workdir is unlocked, and no save is in progress. ValueError says what
     cannot be run, FloatingPointError that the loss or the weights are not finite, OSError what
-    cannot be written. Where several processes run together, what fails in one ends all.
+    cannot be written. If several processes run together, a failure in one of them ends all.
     """
     join()
     enable_compilation_cache()
@@ -142,10 +142,10 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
 
 
 def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunData:
-    """Opens the dataset that `config` names, and locks `workdir` until `held` is left.
+    """Opens the dataset that `config` names, and locks `workdir` until `held` is closed.
 
-    ValueError for a dataset that cannot be trained on, before the workdir is touched; and where the
-    processes of a run do not hold the same, before images are read.
+    ValueError for a dataset that cannot be trained on, before the workdir is touched; and, before
+    images are read, if the processes of a run differ.
     """
     dataset = Path(config.data.dataset)
     manifest = load_manifest(dataset)
@@ -188,7 +188,7 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
 
 
 def check_processes_agree(config: Config, dataset_digest: str) -> None:
-    """Raises ValueError, in all processes, if one would train something else than the others."""
+    """Raises ValueError, in all processes, if one of them would train something else."""
     fields = config.to_dict()
     # Paths, which may be other ones on another machine: what is there is compared.
     del fields["data"]["dataset"]
@@ -270,9 +270,9 @@ def start_or_resume(
     store: CheckpointStore,
     batches: Any,
 ) -> Start:
-    """The state of the newest checkpoint, with `batches` at its position; else a fresh one.
+    """The state of the newest checkpoint, with `batches` at its position; otherwise a fresh one.
 
-    A fresh state has the weights of `init_from` where the config names some.
+    A fresh state has the weights of `init_from` if the config names a model there.
     """
     meta: dict[str, Any] = {
         "config": config.to_dict(),
@@ -326,7 +326,7 @@ def _digest(variables: Any) -> str:
 
 
 def describe_run(workdir: Path, meta: dict[str, Any], data: RunData, mesh: Mesh) -> None:
-    """Writes config.json and index.json where they are missing, and env.json of this start."""
+    """Writes config.json and index.json if they are missing, and env.json for this start."""
     if not (workdir / "config.json").exists():
         write_json(workdir / "config.json", meta["config"])
     if not (workdir / "index.json").exists():
@@ -341,7 +341,7 @@ def describe_run(workdir: Path, meta: dict[str, Any], data: RunData, mesh: Mesh)
 
 
 def log_config(config: Config, program: Program) -> LogConfig:
-    """What the log is told of the run."""
+    """What the log needs to know of the run."""
     steps = jnp.arange(program.pace.total_steps)
     return LogConfig(
         total_steps=program.pace.total_steps,
@@ -361,7 +361,7 @@ def log_config(config: Config, program: Program) -> LogConfig:
 
 @dataclass(frozen=True)
 class _Run:
-    """All that the loop holds."""
+    """Everything that the loop works with."""
 
     config: Config
     workdir: Path
@@ -375,7 +375,7 @@ class _Run:
     stop: workdir_lib.StopSignal
 
     def to_the_end(self) -> int:
-        """Trains until the last step, or until it is told to stop; the step it came to."""
+        """Trains until the last step, or until it is told to stop; the step that it reached."""
         pace, mesh, state = self.program.pace, self.program.mesh, self.start.state
         step = int(state.step)
         data = mesh_lib.replicate(self.data.feed.data, mesh)
@@ -420,7 +420,7 @@ class _Run:
         return step
 
     def validation_scores(self, state: TrainState) -> dict[str, Any]:
-        """Scores of the weights that will be served: the average where the run keeps one."""
+        """Scores of the weights that inference uses: the average if the run keeps one."""
         is_averaged = bool(self.config.ema_decay)
         params, batch_stats = (
             (state.ema_params, state.ema_batch_stats)
@@ -440,6 +440,6 @@ class _Run:
 
 
 def say(text: str) -> None:
-    """To the person at the terminal; one process of several speaks."""
+    """Prints a message for the person at the terminal; of several processes only the first does."""
     if hosts.is_first():
         print(text, file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _lines_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, none without a file; ValueError for a line that is damaged."""
+    """The lines of a log, none if there is no file; ValueError for a damaged line."""
     lines = read_metrics(path) if path.exists() else []
     for line in lines:
         if not isinstance(line.get("step"), int) or not isinstance(line.get("elapsed_s"), float):
@@ -76,7 +76,7 @@ def _from_plain(carried: Any) -> StepMetrics | None:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What the lines of a log need to know of the run."""
+    """What the log needs to know of a run."""
 
     total_steps: int
     steps_per_epoch: float
@@ -90,10 +90,9 @@ class LogConfig:
 class MetricLog:
     """Collects the metrics of dispatches on the device, and writes them when the loop asks.
 
-    Lines after the resumed step are removed on opening, so a repeated stretch is not in the file
-    twice; `carried` is what `carry` returned when the checkpoint was made. If the limit of the
-    devices is known, lines have the share of it that is reached. All processes must make the same
-    calls.
+    Lines after the resumed step are removed on opening, so that no step is in the file twice.
+    `carried` is what `carry` returned when the checkpoint was made. If the limit of the devices is
+    known, lines have the share of it that is reached. All processes must make the same calls.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class MetricLog:
         self._pending.append(metrics)
 
     def compiled(self, step: int) -> None:
-        """Restarts the clock of `images_per_s` after the first dispatch, which compiled."""
+        """Restarts the clock of `images_per_s` after the first dispatch, which compiles."""
         now = time.monotonic()
         if self._config.is_writer:
             took = format_duration(now - self._last_s)
@@ -141,7 +140,7 @@ class MetricLog:
         self._last_s, self._last_step, self._paused_s, self._waited_s = now, step, 0.0, 0.0
 
     def pause(self) -> "_Pause":
-        """A context whose time does not count as training: evaluation, saving."""
+        """A context whose time does not count as training, such as evaluation and saving."""
         return _Pause(self)
 
     @contextlib.contextmanager
@@ -178,12 +177,12 @@ class MetricLog:
                 file.write(json.dumps(line) + "\n")
         except OSError as err:  # a failing write does not tell its file
             raise OSError(
-                f"cannot write {self._path}: {err.strerror}; mend this (the disk may be full), "
-                "then the same command goes on from the last checkpoint"
+                f"cannot write {self._path}: {err.strerror}; fix this (the disk may be full), "
+                "then the same command resumes from the last checkpoint"
             ) from err
 
     def close(self) -> None:
-        """Writes what TensorBoard's thread still holds; metrics.jsonl is written already."""
+        """Writes what TensorBoard's thread still holds; metrics.jsonl is already written."""
         if self._events is not None:
             self._events.close()
 

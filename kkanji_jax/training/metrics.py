@@ -13,7 +13,7 @@ AnyArray = Array | np.ndarray  # the same sums, on the device or fetched from it
 
 
 class Sums(NamedTuple):
-    """What a batch adds to each metric: sums, not means, so that every example counts the same."""
+    """What a batch adds to each metric. Sums, not means, so that every example counts the same."""
 
     loss: Float[AnyArray, ""]  # cross-entropy without smoothing, summed
     count: Int[AnyArray, ""]

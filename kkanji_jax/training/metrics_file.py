@@ -1,6 +1,6 @@
-"""metrics.jsonl as it is read: one JSON object a line, the oldest first. NumPy-free.
+"""Reading metrics.jsonl: one JSON object per line, the oldest first. Works without NumPy.
 
-Everything that reads the file reads it here: resuming, figures, reports, model cards, scripts.
+Everything that reads the file uses this module: resuming, figures, reports, model cards, scripts.
 """
 
 import json
@@ -13,9 +13,9 @@ FILE_NAME = "metrics.jsonl"
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl, in the order in which they were written.
 
-    A last line that is no whole JSON object is left out: a killed process or a full disk tore it.
-    Blank lines hold nothing and are passed over. Any other line that is not one JSON object in
-    UTF-8 is a ValueError that names the file and the line. FileNotFoundError without a file.
+    A last line that is not a complete JSON object is left out: a kill or a full disk cut it off.
+    Blank lines are skipped. Any other line that is not one JSON object in UTF-8 is a ValueError
+    that names the file and the line. FileNotFoundError if there is no file.
     """
     texts = path.read_bytes().split(b"\n")
     numbered = [(number, text) for number, text in enumerate(texts, 1) if text.strip()]

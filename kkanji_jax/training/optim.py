@@ -50,7 +50,7 @@ def learning_rate_schedule(
 ) -> optax.Schedule:
     """Linear warm-up, then cosine decay to a fraction of the peak, or constant.
 
-    A warm-up as long as the run or longer is cut to a tenth of the run.
+    If the warm-up is as long as the run or longer, it is cut to a tenth of the run.
     """
     if warmup_steps >= total_steps:
         warmup_steps = total_steps // 10

@@ -8,7 +8,7 @@ import jax
 
 
 class Profiler:
-    """Traces `num_steps` steps into `folder`, from the second dispatch on: the first one compiles.
+    """Traces `num_steps` steps into `folder`, from the second dispatch on; the first one compiles.
 
     With 0 steps it does nothing.
     """
@@ -32,7 +32,7 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """Writes a trace that is running, also when the run ends before it is complete."""
+        """Writes a trace in progress, even if the run ends before the trace is complete."""
         if self._until is not None and self._num_steps:
             jax.profiler.stop_trace()
             self._num_steps = 0

@@ -21,7 +21,7 @@ MEMORY_BYTES_PER_S = {
 
 
 def step_bytes(model: Mapping[str, Any]) -> float | None:
-    """Bytes of memory traffic per image of a step for a `model` section; None if not counted."""
+    """Memory traffic of a step in bytes per image, for a `model` section; None if not counted."""
     fields = ("variant", "image_px", "stem_stride", "dtype")
     variant, image_px, stem_stride, dtype = (model[field] for field in fields)
     return STEP_BYTES.get((variant, image_px, stem_stride, dtype))

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 
 def check_batch_fits(batch_size: int, train: Mapping[str, Any], per_class: int | None) -> None:
-    """Raises ValueError if a batch holds more examples than an epoch.
+    """Raises ValueError if a batch has more examples than an epoch.
 
-    `train` is what the manifest says of that split; `per_class` None where the plan has no quota.
+    `train` is the manifest's entry of that split; `per_class` is None if the plan has no quota.
     """
     examples = per_class * len(train["class_counts"]) if per_class else train["num_examples"]
     if batch_size > examples:
@@ -21,7 +21,7 @@ MAX_STEPS = 2**26  # the learning rates of all steps are computed in advance, 4 
 
 
 class Pace(NamedTuple):
-    """A run's epochs as steps. An epoch is one pass over the plan, and need not be whole steps."""
+    """A run's epochs in steps. An epoch is one pass over the plan, and may end within a step."""
 
     steps_per_epoch: float
     per_dispatch: int
@@ -42,7 +42,7 @@ class Pace(NamedTuple):
         eval_every: int | None,
         ckpt_every: int | None,
     ) -> "Pace":
-        """Evaluations default to one an epoch; checkpoints are due at each, and at `ckpt_every`.
+        """Evaluations default to one per epoch; checkpoints are due at each, and at `ckpt_every`.
 
         The run is a whole number of dispatches, and at least one. ValueError for a run of more than
         MAX_STEPS.

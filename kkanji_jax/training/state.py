@@ -12,7 +12,7 @@ from kkanji_jax.model.network import ModelConfig, Variables, init_variables
 
 
 class TrainState(NamedTuple):
-    """Everything on the device that a checkpoint must hold; all schedules go by `step`."""
+    """Everything on the device that a checkpoint must hold; all schedules depend on `step`."""
 
     step: Int[Array | np.ndarray, ""]
     params: Variables
@@ -40,7 +40,7 @@ def create_state(
 def ramped_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
     """The share of an average that step number `step` keeps: min(decay, (1 + t) / (10 + t)).
 
-    It rises from a tenth to `decay`, so that the averages of a short run do not keep their initial
+    It rises from a tenth to `decay`, so that the averages of a short run forget their initial
     values.
     """
     t = step.astype(jnp.float32)

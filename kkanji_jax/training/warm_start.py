@@ -15,11 +15,11 @@ from kkanji_jax.training.state import TrainState
 def warm_state(
     fresh: TrainState, source: Trained, class_index: ClassIndex
 ) -> tuple[TrainState, dict[str, Any]]:
-    """(`fresh` with the weights of `source`, what to record of it). The optimizer state is fresh.
+    """`fresh` with the weights of `source`, and a record of that; the optimizer state is fresh.
 
-    The classifier's columns are matched by code point, so classes may be added, removed and moved;
-    a new class keeps its fresh column. ValueError if the networks differ in anything else but the
-    input size.
+    The classifier's columns are matched by code point, so classes may be added, removed and
+    reordered; a new class keeps its fresh column. ValueError if the networks differ in anything but
+    the input size.
     """
     column_of = {codepoint: i for i, codepoint in enumerate(source.class_index.codepoints)}
     kept = [column_of.get(codepoint, -1) for codepoint in class_index.codepoints]

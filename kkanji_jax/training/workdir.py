@@ -22,8 +22,8 @@ _GIT_TIMEOUT_S = 10.0  # do not wait longer for a repository on a slow disk
 class StopSignal:
     """Sets `received` on the first SIGTERM or SIGINT; a second one ends the process at once.
 
-    The second signal works even while Python runs no handlers, as during compilation: a separate
-    thread waits for it. `close` restores the previous handlers.
+    The second signal works even while Python runs no handlers, as during compilation, because a
+    separate thread waits for it. `close` restores the previous handlers.
     """
 
     NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -61,7 +61,7 @@ class StopSignal:
 def lock(workdir: Path) -> Lock:
     """Locks the workdir for this process until the lock closes or the process ends.
 
-    Raises ValueError if another process holds it, or Orbax could not write there.
+    ValueError if another process holds it, or if Orbax could not write there.
     """
     require_utf8(workdir.resolve())
     workdir.mkdir(parents=True, exist_ok=True)

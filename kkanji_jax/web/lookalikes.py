@@ -1,6 +1,6 @@
-"""Example images of every character, for the web page to show beside its candidates.
+"""Example images of every character, which the web page shows beside its candidates.
 
-They are cut from a DATASET's training images when the page is made, and have their licence.
+They are taken from a DATASET's training images when the page is made, and keep their licence.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ _TYPICAL_SHARE = 0.8  # the share of a class: the rest may be damaged or mislabe
 
 
 def typical_and_different(images: UInt8[np.ndarray, "n h w"], most: int) -> list[int]:
-    """Up to `most` of a class's images: the one nearest the mean, then each unlike those before.
+    """Up to `most` of a class's images: the one nearest to the mean, then the most different ones.
 
-    Chosen among the images nearest to the mean (farthest-first traversal; Gonzalez 1985).
+    All are chosen among the images nearest to the mean (farthest-first traversal; Gonzalez 1985).
     """
     coarse = (
         np.stack(
@@ -54,10 +54,10 @@ def typical_and_different(images: UInt8[np.ndarray, "n h w"], most: int) -> list
 
 
 def write_lookalikes(out: Path, dataset: Path, class_index: ClassIndex) -> dict[str, Any]:
-    """Writes the sheets into `out`/lookalikes; returns what the page needs to know of them.
+    """Writes the sheets into `out`/lookalikes; returns what the page needs to know about them.
 
-    A sheet has a row for each of PER_SHEET classes and a column for each example, tiles of TILE_PX.
-    ValueError if the dataset has none of the model's characters.
+    A sheet has a row for each of PER_SHEET classes and a column for each example, in tiles of
+    TILE_PX. ValueError if the dataset has none of the model's characters.
     """
     split, theirs = load_split(dataset, "train"), ClassIndex.load(dataset / "index.json")
     rows_of = _rows_of(split, theirs, class_index.codepoints)

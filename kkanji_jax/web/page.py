@@ -23,6 +23,7 @@ from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.model.forward_pass import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
 from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
 from kkanji_jax.saved.arrays import places_in
+from kkanji_jax.saved.bundle import Bundle
 
 ASSETS = Path(__file__).with_name("assets")
 MODEL = "model.json"
@@ -30,18 +31,9 @@ _SCRIPTS = {"kana": "a", "kanji": "i", "other": "o"}  # a letter a class; readin
 
 
 def write_web(
-    out: Path,
-    *,
-    params: Path,
-    dtype: str,
-    about: Mapping[str, Any],
-    model: Mapping[str, Any],
-    class_index: ClassIndex,
-    train_counts: Mapping[str, int],
-    calibration: Mapping[str, Any] | None,
-    dataset: Path | None = None,
+    out: Path, bundle: Bundle, *, params: Path, dtype: str, dataset: Path | None = None
 ) -> None:
-    """Writes the folder `out` for a bundle's `params` and the rest of what it holds.
+    """Writes the folder `out` for a bundle, whose weights are the file `params` of `dtype`.
 
     With a DATASET, candidates are shown beside examples cut from its training images.
     """
@@ -50,51 +42,35 @@ def write_web(
         os.link(params, out / params.name)
     except OSError:
         shutil.copyfile(params, out / params.name)
-    content = model_content(
-        params=params,
-        dtype=dtype,
-        about=about,
-        model=model,
-        class_index=class_index,
-        train_counts=train_counts,
-        calibration=calibration,
-    )
+    content = model_content(bundle, params, dtype)
     if dataset:
         # Here, for the rest needs no dataset's packages.
         from kkanji_jax.web.lookalikes import write_lookalikes
 
-        content["lookalikes"] = write_lookalikes(out, dataset, class_index)
+        content["lookalikes"] = write_lookalikes(out, dataset, bundle.class_index)
     (out / MODEL).write_text(model_text(content), encoding="utf-8")
 
 
-def model_content(
-    *,
-    params: Path,
-    dtype: str,
-    about: Mapping[str, Any],
-    model: Mapping[str, Any],
-    class_index: ClassIndex,
-    train_counts: Mapping[str, int],
-    calibration: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """What model.json holds, without examples of the characters."""
+def model_content(bundle: Bundle, params: Path, dtype: str) -> dict[str, Any]:
+    """The content of model.json, without examples of the characters."""
+    model, codepoints = bundle.config["model"], bundle.class_index.codepoints
     arrays = {
         name: {"offset": place.offset, "shape": list(place.shape)}
         for name, place in places_in(params).items()
     }
     return {
-        "about": {name: about[name] for name in ("step", "weights", "package_version")}
+        "about": {name: bundle.about[name] for name in ("step", "weights", "package_version")}
         | {"variant": model["variant"]},
         "params_sha256": sha256_of(params),
         "params_bytes": params.stat().st_size,
         "dtype": dtype,
         "arrays": arrays,
         **network_plan(model, {name: tuple(at["shape"]) for name, at in arrays.items()}),
-        "codepoints": list(class_index.codepoints),
-        "scripts": "".join(_SCRIPTS[script_of(codepoint)] for codepoint in class_index.codepoints),
-        "train_counts": [train_counts[codepoint] for codepoint in class_index.codepoints],
-        "forms": _forms_of(class_index),
-        "calibration": calibration,
+        "codepoints": list(codepoints),
+        "scripts": "".join(_SCRIPTS[script_of(codepoint)] for codepoint in codepoints),
+        "train_counts": [bundle.train_counts[codepoint] for codepoint in codepoints],
+        "forms": _forms_of(bundle.class_index),
+        "calibration": bundle.calibration,
         "lookalikes": None,
     }
 
@@ -105,7 +81,7 @@ def model_text(content: Mapping[str, Any]) -> str:
 
 
 def network_plan(model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """What a forward pass needs beside the weights; `shapes` are those of the weights."""
+    """What a forward pass needs besides the weights, whose shapes are `shapes`."""
     variant, blocks = get_variant(model["variant"]), []
     channels = shapes["params/stem_kernel"][3]
     for stage in STAGES:

@@ -372,11 +372,14 @@ def test_a_command_tells_its_version_and_one_example_and_knows_its_name(name: st
 def test_help_tells_every_default_and_choice():
     parser = cli.make_parser("x.y", "Does.", "--a 1")
     parser.add_argument("--count", type=int, default=7, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="where it begins")
+    parser.add_argument("--quick", action="store_true", help="by half")
     parser.add_argument("--name", default="n", help="whose (default: yours)")
     parser.add_argument("--kind", choices=["red", "blue"], help="which")
     told = parser.format_help()
     assert "how many (default: 7)" in told and "{red,blue}" in told
-    assert told.count("default") == 2
+    assert "where it begins (default: 0)" in told
+    assert told.count("default") == 3
 
 
 # --- how a failure is told ---------------------------------------------------------------------

@@ -103,7 +103,8 @@ function confirmGroup() {
   const open = members.filter((number) => !state.labels.has(number));
   if (!open.length) return;
   decide(open, reading || OUT);
-  say(reading ? `${open.length} images labelled ${reading}.` : `${open.length} images get no label.`);
+  const images = open.length === 1 ? "1 image" : `${open.length} images`;
+  say(`${images}: ${reading ? `labelled ${reading}` : "no label"}.`);
 }
 
 /** The label that a text stands for: one character; null for anything else. */

@@ -29,6 +29,13 @@ def test_a_label_that_is_quoted_for_a_spreadsheet_is_the_character(tmp_path: Pat
     assert label.codepoint == "U+003D"
 
 
+def test_a_label_in_any_of_its_columns_is_taken(tmp_path: Path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,codepoint,character\na,U+6625,\nb,,春\nc,U+6625,春\n", "utf-8")
+    assert {label.codepoint for label in read_labels(table)} == {"U+6625"}
+    assert len(read_labels(table)) == 3
+
+
 def test_a_line_without_a_label_is_no_label(tmp_path: Path):
     assert [each.line for each in read(tmp_path, "path,codepoint\na,\nb,U+6625\nc, \n")] == [3]
 
@@ -41,6 +48,10 @@ def test_a_line_without_a_label_is_no_label(tmp_path: Path):
             "line 2: expected a box of four numbers, x y w h, got '1 2 3'",
         ),
         ("path,label\na,春\nb,春\na,夏\n", "line 4: a is labelled in line 2 already"),
+        (
+            "path,codepoint,character\na,U+6625,春\nb,U+6625,夏\n",
+            "line 3: its codepoint U+6625 and character 夏 differ",
+        ),
         ("path,label\na,春夏\n", "line 2: a code point is written"),
         ("what,label\na,春\n", "expected a heading with path and codepoint"),
     ],

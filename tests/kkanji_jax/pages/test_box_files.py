@@ -194,6 +194,22 @@ READ: dict[str, tuple[Any, list[Box]]] = {
         ],
     ),
     "PAGE": (PAGE_XML, PAGE_BOXES),
+    "PAGE, a group in a group": (
+        PAGE_XML.replace(
+            '<RegionRefIndexed index="1" regionRef="left"/>',
+            '<OrderedGroupIndexed index="1"><RegionRefIndexed index="0" regionRef="left"/>'
+            "</OrderedGroupIndexed>",
+        ),
+        PAGE_BOXES,
+    ),
+    "PAGE, an unordered group of one": (
+        PAGE_XML.replace(
+            '<RegionRefIndexed index="1" regionRef="left"/>',
+            '<UnorderedGroupIndexed index="1"><RegionRefIndexed index="0" regionRef="left"/>'
+            "</UnorderedGroupIndexed>",
+        ),
+        PAGE_BOXES,
+    ),
     "PAGE without an order": (
         PAGE_XML.replace('<RegionRefIndexed index="1" regionRef="left"/>', ""),
         [box._replace(line="") for box in [PAGE_BOXES[3], *PAGE_BOXES[:3]]],
@@ -312,6 +328,19 @@ def test_what_predict_and_the_review_sheet_quote_for_spreadsheets_is_read(tmp_pa
     path.write_text(form.head() + form.text_of(row, True), encoding="utf-8")
     assert "'-3" in path.read_text(encoding="utf-8")
     assert read_boxes(path) == [Box(-3, 5, 10, 10, "+1", "=p.png")]
+
+
+def test_zones_of_characters_come_in_the_order_of_the_text_and_those_of_lines_not_at_all(
+    tmp_path: Path,
+):
+    tei = """<TEI><facsimile><surface><graphic url="p.png"/>
+    <zone xml:id="l1" ulx="1" uly="2" lrx="9" lry="90"/>
+    <zone xml:id="c2" ulx="1" uly="50" lrx="9" lry="90"/>
+    <zone xml:id="c1" ulx="1" uly="2" lrx="9" lry="40"/></surface></facsimile>
+    <text><lb facs="#l1"/><c facs="#c1">春</c><c facs="#c2">は</c></text></TEI>"""
+    first, second = read_boxes(_written(tei, tmp_path))
+    assert first == Box(1, 2, 8, 38, "c1", "p.png", "l1")
+    assert second == Box(1, 50, 8, 40, "c2", "p.png", "l1")
 
 
 def test_characters_without_zones_of_their_own_leave_their_line_a_line(tmp_path: Path):

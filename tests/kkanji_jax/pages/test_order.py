@@ -101,6 +101,11 @@ def test_of_two_pages_the_right_one_is_read_first_with_all_its_registers(rng: np
     assert _found(columns, rng) == _true(columns)
 
 
+def test_columns_that_stand_apart_are_no_pages_of_their_own(rng: np.random.Generator):
+    columns = [_column(1500 - 190 * x, top, 6, rng) for top in (100, 1000) for x in range(4)]
+    assert _found(columns, rng) == _true(columns)
+
+
 def test_a_blank_across_a_few_columns_is_no_border_of_registers(rng: np.random.Generator):
     columns = [
         _column(1500, 100, 4, rng) + _column(1500, 1000, 4, rng),

@@ -46,7 +46,7 @@ def test_images_have_their_candidates_and_paths_beside_the_sheet(steps, tmp_path
     assert first["candidates"] == [["春", 0.7], ["夏", 0.2]] and second["candidates"] == []
     assert (first["box"], first["id"], first["remark"]) == ("1 2 3 4", "7", "few pixels")
     html = out.read_text(encoding="utf-8")
-    assert html.count("<script") == 2 and "1 images could not be read" in html
+    assert html.count("<script") == 2 and "Could not be read and not shown: 1." in html
     assert not re.search(r"(src|href)=\"?(http|//)", html)
 
 
@@ -70,7 +70,7 @@ def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch):
     assert (sheet.num_images, sheet.num_left_out) == (2, 2)
     told = [(item["path"], len(item["candidates"])) for item in items_in(tmp_path / "a.html")]
     assert told == [("0.png", 2), ("1.png", 2)] or [n for _, n in told] == [2, 2]
-    assert "2 more images have no room" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "No room on this sheet: 2 more" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
