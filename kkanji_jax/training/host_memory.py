@@ -7,7 +7,7 @@ import ctypes
 import os
 
 # glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def _glibc() -> ctypes.CDLL | None:
@@ -22,9 +22,10 @@ def _glibc() -> ctypes.CDLL | None:
 def keep_freed_memory() -> bool:
     """Has `free` keep what a step leaves for the next one; whether that was done.
 
-    A step on a CPU allocates its temporaries anew. By default glibc returns each large one to the
-    kernel, which clears its pages again when the next step touches them. Not done where the
-    environment has GLIBC_TUNABLES or MALLOC_ variables of glibc.
+    A step on a CPU allocates its temporaries anew. By default glibc returns large ones to the
+    kernel, which clears their pages again when the next step touches them. To be called before JAX
+    or any other library starts threads: they would have heaps of their own, which cannot hold a
+    large block. Not done where the environment has GLIBC_TUNABLES or MALLOC_ variables of glibc.
     """
     is_told = "GLIBC_TUNABLES" in os.environ or any(
         name.startswith("MALLOC_") and name.endswith("_") for name in os.environ
@@ -32,8 +33,9 @@ def keep_freed_memory() -> bool:
     library = _glibc()
     if library is None or is_told:
         return False
-    # No allocation by mmap; never trimmed but by `give_back`.
-    return bool(library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, -1))
+    # One heap, from which everything is taken, and which only `give_back` trims.
+    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
+    return all([library.mallopt(name, value) for name, value in settings])
 
 
 def give_back() -> None:

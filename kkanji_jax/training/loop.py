@@ -381,9 +381,6 @@ class _Run:
         data = mesh_lib.replicate(self.data.feed.data, mesh)
         meetings = hosts.Meetings(every_s=MEET_EVERY_S)
         is_first_dispatch, is_stopping = True, False
-        is_on_cpu = mesh_lib.platform(mesh) == "cpu"
-        if is_on_cpu:
-            host_memory.keep_freed_memory()
         with jax.transfer_guard("disallow"):
             while step < pace.total_steps and not is_stopping:
                 with self.log.waiting_for_data():
@@ -396,8 +393,7 @@ class _Run:
                     jax.block_until_ready(metrics)
                     self.log.compiled(step)
                     is_first_dispatch = False
-                    if is_on_cpu:
-                        host_memory.give_back()
+                    host_memory.give_back()
                 self.store.check()
                 if pace.is_due(step, pace.log_every):
                     self.log.write(step)

@@ -69,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    from kkanji_jax.training import host_memory
+
+    host_memory.keep_freed_memory()  # as the trainer does, before JAX is imported
     import hlo_traffic
     import jax
     from our_step import prepare
 
-    from kkanji_jax.training import host_memory
-
-    host_memory.keep_freed_memory()
     train_steps, state, data, batch = prepare(
         {"variant": args.variant, "stem_stride": args.stem_stride},
         num_classes=3881,

@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import turns
 
 NUM_CLASSES, IMAGE_PX = 3881, 64
@@ -89,12 +88,12 @@ def our_step(shape: Shape) -> tuple[Callable[[], int], str]:
     XLA counts the body of a loop once. The depthwise kernels' gradients are such loops here, and
     are added in full.
     """
+    from kkanji_jax.training import host_memory
+
+    host_memory.keep_freed_memory()  # as the trainer does, before JAX is imported
     import jax
     from our_step import prepare
 
-    from kkanji_jax.training import host_memory
-
-    host_memory.keep_freed_memory()  # as the trainer does
     batch_size = shape.batch_size
     train_steps, state, data, batch = prepare(
         {"stem_stride": shape.stem_stride},
@@ -123,6 +122,7 @@ def our_step(shape: Shape) -> tuple[Callable[[], int], str]:
 def flax_step(shape: Shape) -> Callable[[], int]:
     import jax
     import jax.numpy as jnp
+    import numpy as np
     import optax
     from flax import nnx
     from flax_peer import FlaxEfficientNet
