@@ -26,6 +26,21 @@ give_back()
 print(held, freed, resident_mb() - before)
 """
 
+THREADS_CODE = """
+import resource, sys, threading
+from kkanji_jax.training.host_memory import keep_freed_memory
+
+if "keep" in sys.argv:
+    keep_freed_memory()
+faults = [0]
+for _ in range(2):
+    thread = threading.Thread(target=lambda: bytes(1) * (300 << 20))
+    thread.start()
+    thread.join()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[2] - faults[1])
+"""
+
 
 def run(*words: str, **environment: str) -> tuple[str, list[float]]:
     """Whether memory is kept, and MB more than before: allocated, freed, and given back."""
@@ -65,3 +80,20 @@ def test_without_it_a_large_block_goes_back_at_once() -> None:
 def test_what_the_user_has_told_glibc_stands(told: dict[str, str]) -> None:
     is_kept, (_, freed, _) = run("keep", **told)
     assert is_kept == "False" and freed < 20
+
+
+@on_glibc
+@pytest.mark.parametrize("words", [["keep"], []])
+def test_a_thread_finds_the_memory_that_another_has_freed(words: list[str]) -> None:
+    """XLA's threads allocate what a step needs; they would have heaps of their own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    clean.pop("GLIBC_TUNABLES", None)
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS_CODE, *words],
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pages = (300 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert int(done.stdout) < 0.02 * pages if words else int(done.stdout) > 0.5 * pages
