@@ -1,12 +1,13 @@
 """The workers of a build on a Ray cluster: the same functions and items, as Ray tasks."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from data_tools.workers import Item, Result, Workers
 from kkanji_jax.ray_cluster import connected
+from kkanji_jax.workers import Item, Result, Workers
 
 RETRIES = 5  # of a task whose worker or node dies
 
@@ -15,8 +16,9 @@ class RayWorkers(Workers):
     """A context in which as many tasks run at a time as the cluster has CPUs, each on one CPU.
 
     The result of a task depends only on its arguments, so a task whose worker dies is run again
-    elsewhere. `address` and `num_cpus` are those of `ray_cluster.connected`. Every node must see
-    the folders that are read and written, under the same paths.
+    elsewhere; `map` raises OSError if that happens more than RETRIES times. `address` and
+    `num_cpus` are those of `ray_cluster.connected`. Every node must see the folders that are read
+    and written, under the same paths.
     """
 
     def __init__(self, address: str | None = None, num_cpus: int | None = None) -> None:
@@ -30,42 +32,27 @@ class RayWorkers(Workers):
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def map(
-        self,
-        function: Callable[[Item], Result],
-        items: Iterable[Item],
-        *,
-        most: int,
-        in_order: bool = True,
-    ) -> Iterator[Result]:
-        """As `Workers.map`; OSError if a task's worker is killed more than RETRIES times."""
+    def _starter(self, function: Callable[[Item], Any]) -> Callable[[Item], Any]:
+        import ray  # pyright: ignore[reportMissingImports]
+
+        task: Any = ray.remote(_called).options(num_cpus=1, max_retries=RETRIES)
+        return partial(task.remote, ray.put(function))
+
+    def _take(self, pending: deque[Any], *, in_order: bool) -> Any:
         import ray  # pyright: ignore[reportMissingImports]
         from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
 
-        task: Any = ray.remote(_called).options(num_cpus=1, max_retries=RETRIES)
-        shared = ray.put(function)
-        start = partial(task.remote, shared)
-        pending: list[Any] = []
-
-        def take() -> Result:
-            first = pending[0] if in_order else ray.wait(pending, num_returns=1)[0][0]
-            pending.remove(first)
-            try:
-                return ray.get(first)
-            except RayTaskError as err:
-                raise err.cause from None
-            except RayError as err:
-                raise OSError(
-                    f"workers were killed {RETRIES + 1} times at one task, perhaps for memory: the "
-                    "same command resumes"
-                ) from err
-
-        for item in items:
-            pending.append(start(item))
-            if len(pending) >= most:
-                yield take()
-        while pending:
-            yield take()
+        first = pending[0] if in_order else ray.wait(list(pending), num_returns=1)[0][0]
+        pending.remove(first)
+        try:
+            return ray.get(first)
+        except RayTaskError as err:
+            raise err.cause from None
+        except RayError as err:
+            raise OSError(
+                f"workers were killed {RETRIES + 1} times at one task, perhaps for memory: the "
+                "same command resumes"
+            ) from err
 
 
 def _called(function: Callable[[Item], Result], item: Item) -> Result:

@@ -32,6 +32,7 @@ from kkanji_jax.inference.places import require_apart
 from kkanji_jax.inference.read_pages import PagesOfRows
 from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
 from kkanji_jax.inference.transcript import TRANSCRIPTS, written_as
+from kkanji_jax.workers import num_cores
 
 if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 SCRIPTS = ("kanji", "kana")  # what --chars takes for a name, and not for a file
 MOST_NAMED = 40  # characters in one line
+MOST_WORKERS = 8  # unless more are asked for: each is a process with its own memory
 TERMINATED = 143  # 128 + SIGTERM, as shells have it
 
 
@@ -137,7 +139,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A",
         help="address of the Ray cluster (default: RAY_ADDRESS, or this machine)",
     )
-    add("--workers", type=int, metavar="N", help="Ray workers (default: as many as fit)")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that decode images, if there are many (default: one for each core, at most "
+        f"{MOST_WORKERS}); with --engine ray: workers (default: as many as fit)",
+    )
     add("--cpus", type=int, default=1, metavar="N", help="CPUs for each Ray worker")
     add("--per-gpu", type=int, default=0, metavar="N", help="Ray workers a GPU; 0: on CPUs")
     add("--partition", type=int, default=4096, metavar="N", help="images in a Parquet file")
@@ -169,6 +177,8 @@ def _terminable() -> Iterator[None]:
 def _check(args: argparse.Namespace) -> None:
     if args.top_k < 1:
         raise ValueError(f"expected a --top-k of at least 1, got {args.top_k}")
+    if args.workers is not None and args.workers < 1:
+        raise ValueError(f"expected a --workers of 1 or more, got {args.workers}")
     if args.neighbours < 0:
         raise ValueError(f"expected a --neighbours of at least 0, got {args.neighbours}")
     if not 0 <= args.min_probability <= 1:
@@ -297,7 +307,7 @@ def predict(args: argparse.Namespace) -> int:
     is_shown = bool(args.out) or not sys.stdout.isatty()
     drawn: list[Row] = []
     form = RowFormat(args.format, args.bom and args.format == "csv")
-    render = None
+    render, num_workers = None, args.workers or min(num_cores(), MOST_WORKERS)
     if args.format in TRANSCRIPTS:
         read, form = PagesOfRows(), RowFormat("jsonl")
         found = read.watched(found)
@@ -311,12 +321,12 @@ def predict(args: argparse.Namespace) -> int:
             is_resumed = not (args.annotate or args.show_steps or args.review)
             with PartialRows(args.out, form, identity, is_resumed=is_resumed, render=render) as out:
                 watch.tally = out.tally
-                rows = predict_rows(recogniser, out.remaining(found), options)
+                rows = predict_rows(recogniser, out.remaining(found), options, num_workers)
                 with contextlib.closing(rows):
                     out.write(watch.over(rows))
         else:
             with open_output(args.out) as file:
-                rows = predict_rows(recogniser, found, options)
+                rows = predict_rows(recogniser, found, options, num_workers)
                 with contextlib.closing(rows):
                     if render is None:
                         write_rows(watch.over(rows), file, form)
@@ -350,9 +360,8 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
     for flag in ("annotate", "review", "show_steps", "base_url", "bom"):
         if getattr(args, flag):
             raise ValueError(f"--{flag.replace('_', '-')} is not for --engine ray: leave it out")
-    for flag, least in (("workers", 1), ("cpus", 1), ("per_gpu", 0)):
-        value = getattr(args, flag)
-        if value is not None and value < least:
+    for flag, least in (("cpus", 1), ("per_gpu", 0)):
+        if getattr(args, flag) < least:
             raise ValueError(f"expected a --{flag.replace('_', '-')} of {least} or more")
     from kkanji_jax.cluster.reading import Request, read_archive
     from kkanji_jax.cluster.work import load_same

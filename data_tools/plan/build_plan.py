@@ -14,12 +14,12 @@ from data_tools.plan import protocols, shard_contents, split
 from data_tools.plan.audit import audit, leave_out
 from data_tools.plan.audit_pictures import choose_pictures
 from data_tools.read import catalogue as combine
-from data_tools.workers import Workers
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 from kkanji_jax.data.records import FORMAT_VERSION, Chunk, address_of
+from kkanji_jax.workers import Workers
 
 BUILD_VERSION = 4  # raised by any change of the written files, except for texts in audit.json
 MAX_LEAKY_EXAMPLES = 2_000_000  # each has a row in splits.csv

@@ -26,12 +26,12 @@ from data_tools.read.labelled_images import iterate_labelled
 from data_tools.read.layouts import CHAR_SHAPE, KKANJI, SmallPart, find_layout, is_class_folder
 from data_tools.read.pixel_store import PixelStore, StoredPixels
 from data_tools.read.rights import RIGHTS_NAME
-from data_tools.workers import Workers
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.label_table import LABELS, read_labels
 from kkanji_jax.data.records import IMAGE_PX
 from kkanji_jax.files import sha256_of
+from kkanji_jax.workers import Workers
 
 OFFICIAL_TESTS = ("k49-test", "kmnist-test")
 

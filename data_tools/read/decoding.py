@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_tools.read import formats
-from data_tools.workers import Workers
+from kkanji_jax.workers import Workers
 
 CHUNK_FILES, CHUNK_BYTES = 128, 2**20  # what a worker is given at a time, at most
 

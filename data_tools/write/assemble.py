@@ -13,12 +13,12 @@ from data_tools.plan.audit_pictures import PICTURES_NAME
 from data_tools.plan.build_plan import Options, PlannedDataset, SelectedExamples
 from data_tools.plan.shard_contents import Selection, Span
 from data_tools.read.rights import read_rights
-from data_tools.workers import Workers
 from data_tools.write import build_state, shards
 from kkanji_jax import __version__
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.manifest import MANIFEST_NAME, load_manifest
 from kkanji_jax.data.records import FORMAT_VERSION, IMAGE_PX, encode
+from kkanji_jax.workers import Workers
 
 Say = Callable[[str], None]
 BYTES_PER_ORIGINAL = 1_360  # on disk, measured on Kuzushiji-Kanji

@@ -13,11 +13,11 @@ from jaxtyping import Int32
 from data_tools.plan import shard_contents
 from data_tools.plan.shard_contents import WRITER_OPTIONS, Selection, Span
 from data_tools.read.catalogue import Original, stack_images
-from data_tools.workers import Workers
 from data_tools.write import build_state
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.records import Chunk, encode
 from kkanji_jax.files import sha256_of
+from kkanji_jax.workers import Workers
 
 
 class Work(NamedTuple):

@@ -210,7 +210,7 @@ def _published(
         return None
     if is_ink_bright is not False and is_published_form(grey):
         return grey
-    is_negative = np.median(_border(grey)) >= 255 - BLACK_TO and is_published_form(255 - grey)
+    is_negative = _median(_border(grey)) >= 255 - BLACK_TO and is_published_form(255 - grey)
     return 255 - grey if is_negative and not is_ink_bright else None
 
 
@@ -218,9 +218,11 @@ def is_published_form(grey: UInt8[np.ndarray, "h w"]) -> bool:
     """Whether this already is a white-on-black near-binary glyph that fills 64x64 or 28x28."""
     if grey.shape not in ((GLYPH_PX, GLYPH_PX), (SMALL_PX, SMALL_PX)):
         return False
-    if np.median(_border(grey)) >= 128:
+    if _median(_border(grey)) >= 128:
         return False
-    if np.mean((grey < DARK_BELOW) | (grey >= BRIGHT_FROM)) < MIN_EXTREME_SHARE:
+    # What is darker wraps round to the bright end.
+    num_between = np.count_nonzero(grey - np.uint8(DARK_BELOW) < BRIGHT_FROM - DARK_BELOW)
+    if (grey.size - num_between) / grey.size < MIN_EXTREME_SHARE:
         return False
     if not grey.any():
         return True
@@ -312,7 +314,7 @@ def _rings(height: int, width: int) -> list[Int[np.ndarray, " n"]]:
     ]
 
 
-def _median(values: Float[np.ndarray, " n"]) -> float:
+def _median(values: Shaped[np.ndarray, " n"]) -> float:
     """`np.median` without its checks, which cost more than the sorting."""
     middle = len(values) // 2
     if len(values) % 2:

@@ -16,7 +16,9 @@ MAX_PIXELS = 4096 * 4096  # refused above, before anything is decoded
 MAX_PAGE_PIXELS = 100_000_000  # a scan of a double page at 600 dpi has a third of that
 # What Pillow raises for damaged files beside OSError and ValueError; RuntimeError is AVIF's.
 DAMAGES = (SyntaxError, TypeError, LookupError, EOFError, struct.error, RuntimeError)
+ORIENTATION = 0x0112  # the tag of EXIF; 1 is upright
 HEAD_BYTES = 16  # by which a format is known
+SMALL_FILE_BYTES = 1 << 16  # up to this, a file is opened and read once
 # Raster formats only: EPS and its like would run an interpreter.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(
@@ -140,9 +142,12 @@ def _opened(source: str | os.PathLike | io.BytesIO) -> Image.Image | None:
     """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
-            head = file.read(HEAD_BYTES)
+            content = file.read(SMALL_FILE_BYTES + 1)
+            head = content[:HEAD_BYTES]
             if not file.seekable():
-                source = io.BytesIO(head + file.read())
+                source = io.BytesIO(content + file.read())
+            elif len(content) <= SMALL_FILE_BYTES:
+                source = io.BytesIO(content)
     else:
         source.seek(0)
         head = source.read(HEAD_BYTES)
@@ -177,7 +182,9 @@ def _read(image: Image.Image, name: str, max_pixels: int) -> Picture:
                 f"expected one image, {name} holds {num_frames} frames: save them apart"
             )
         image.load()
-        return _pixels_of(ImageOps.exif_transpose(image), name)
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        return _pixels_of(image, name)
     except (*DAMAGES, OSError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
 
@@ -191,9 +198,8 @@ def _pixels_of(image: Image.Image, name: str) -> Picture:
         raise ValueError(f"expected 8 or 16 bits, {name} holds floats: save it as 8-bit grey")
     if image.mode.lower() in ("la", "pa", "rgba") or "transparency" in image.info:
         return _flattened(image.convert("RGBA"))
-    if image.mode in ("L", "1"):
-        return np.asarray(image.convert("L"))
-    return np.asarray(image.convert("RGB"))
+    mode = "L" if image.mode in ("L", "1") else "RGB"
+    return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def _eight_bits(deep: Int[np.ndarray, "h w"], name: str) -> UInt8[np.ndarray, "h w"]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kkanji_jax.array_types import Bool, Float, Int, UInt8
-from kkanji_jax.glyphs.ink_parts import stroke_width
+from kkanji_jax.glyphs.ink_parts import stroke_width, sum_type
 
 # An edge of another tone: along a straight line from side to side, or cut off by one in a corner.
 EDGE_STEP = 3  # columns of the picture between those looked at
@@ -85,8 +85,8 @@ def foreign_edges(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | N
 
 def ranked(grey: UInt8[np.ndarray, "..."], per_cent: tuple[int, ...]) -> list[int]:
     """The least values with so many per cent of all at or below them."""
-    running = np.cumsum(np.bincount(grey.ravel(), minlength=256))
-    return [int(np.searchsorted(100 * running, share * grey.size)) for share in per_cent]
+    running = 100 * np.bincount(grey.ravel(), minlength=256).cumsum()
+    return running.searchsorted([share * grey.size for share in per_cent]).tolist()
 
 
 def _from_side(picture: np.ndarray, side: int) -> np.ndarray:
@@ -155,23 +155,24 @@ def _straight_edges(grey: UInt8[np.ndarray, "h w"], tone: float) -> list[tuple[i
     depths = _depths_in_tone(profiles, int(tone))
     is_met = depths > 0
     num_met = num_columns.copy()
-    for row in np.flatnonzero(is_met.sum(axis=1) < 0.9 * num_columns).tolist():
+    for row in (is_met.sum(axis=1) < 0.9 * num_columns).nonzero()[0].tolist():
         meets = is_met[row, : num_columns[row]]
-        ends = np.flatnonzero(~(meets[:-1] | meets[1:]))
+        ends = (~(meets[:-1] | meets[1:])).nonzero()[0]
         if ends.size:
             num_met[row] = ends[0]
             is_met[row, ends[0] :] = False
     is_open = is_met & (depths < reach[:, None])
     num_open = is_open.sum(axis=1)
-    beyond = np.minimum(depths + 3, depth[:, None] - 1)[..., None]
-    step = np.take_along_axis(pixels, beyond, axis=2)[..., 0].astype(np.int16)
+    beyond = np.minimum(depths + 3, depth[:, None] - 1)
+    beyond += np.arange(beyond.size).reshape(beyond.shape) * pixels.shape[2]
+    step = pixels.take(beyond).astype(np.int16)
     step -= references[:, None].astype(np.int16)
     is_lighter, is_darker = step >= 2 * tone, step <= -2 * tone
     # So many must be sharp for 0.75 of those on a line, which EDGE_SHARE of all are, to be.
     num_sharp = np.maximum((is_lighter & is_open).sum(axis=1), (is_darker & is_open).sum(axis=1))
     least = np.maximum(np.maximum(0.15 * num_columns, 4), 0.3 * num_met)
     is_hopeful = (num_open >= least) & (num_sharp >= 0.75 * EDGE_SHARE * num_open - 1e-9)
-    hopeful = np.flatnonzero(is_hopeful)
+    hopeful = is_hopeful.nonzero()[0]
     if not hopeful.size:
         return []
     lines = _lines_through(is_open[hopeful], depths[hopeful], num_columns[hopeful])
@@ -180,7 +181,7 @@ def _straight_edges(grey: UInt8[np.ndarray, "h w"], tone: float) -> list[tuple[i
         if line is None:
             continue
         start, slope = line
-        places = np.flatnonzero(is_open[row])
+        places = is_open[row].nonzero()[0]
         is_on = np.abs(depths[row, places] - (start + slope * places)) <= EDGE_FIT_PX
         on_line = step[row, places[is_on]]
         sign = 1 if 2 * np.count_nonzero(on_line > 0) > len(on_line) else -1
@@ -199,7 +200,8 @@ def _depths_in_tone(profiles: _Profiles, tone: int) -> Int[np.ndarray, "n w"]:
     high = np.minimum(profiles.references + tone, 255).astype(np.uint8)
     # What is darker than `low` wraps round to the bright end.
     ends = (profiles.pixels - low[:, None, None]) > (high - low)[:, None, None]
-    for own, num_columns, reach in zip(ends, profiles.num_columns, profiles.reach, strict=True):
+    sizes = zip(ends, profiles.num_columns.tolist(), profiles.reach.tolist(), strict=True)
+    for own, num_columns, reach in sizes:
         own[num_columns:, 0] = True
         own[:, reach] = True
     return ends.argmax(axis=2)
@@ -246,9 +248,15 @@ def _lines_through(
     is_fit = (run > 0) & (np.abs(rise) <= EDGE_SLOPE * EDGE_STEP * run)
     slopes = rise / np.maximum(run, 1)
     starts = at[:, first] - slopes * anchors[:, first]
-    lines = starts[..., None] + slopes[..., None] * np.arange(depths.shape[1])
-    is_on = (np.abs(depths[:, None] - lines) <= EDGE_FIT_PX) & is_open[:, None]
-    num_on = np.where(is_fit, np.count_nonzero(is_on, axis=2), -1)
+    of_row, pairs = is_fit.nonzero()
+    lines = slopes[of_row, pairs][:, None] * np.arange(depths.shape[1])
+    lines += starts[of_row, pairs][:, None]
+    lines -= depths[of_row]
+    np.abs(lines, out=lines)
+    is_on = lines <= EDGE_FIT_PX
+    is_on &= is_open[of_row]
+    num_on = np.full(is_fit.shape, -1)
+    num_on[of_row, pairs] = np.count_nonzero(is_on, axis=1)
     best = num_on.argmax(axis=1)
     return [
         (float(starts[row, pair]), float(slopes[row, pair]))
@@ -325,14 +333,12 @@ def _upright_lines(
     if bottom - top < max(8 * NUM_BANDS, 0.5 * height):
         return []
     bounds = [top + (bottom - top) * band // NUM_BANDS for band in range(NUM_BANDS + 1)]
-    # Unsigned 16 bits hold the sum of any band of a picture that is worked on.
-    sums = np.stack(
-        [
-            np.add.reduce(is_ink[start:end].view(np.uint8), axis=0, dtype=np.uint16)
-            for start, end in itertools.pairwise(bounds)
-        ]
-    ).astype(np.int64)
-    shares = sums / np.diff(bounds)[:, None]
+    sums, lengths = np.empty((NUM_BANDS, width), np.int64), np.empty((NUM_BANDS, 1))
+    for band, (start, end) in enumerate(itertools.pairwise(bounds)):
+        ones, held = is_ink[start:end].view(np.uint8), sum_type(end - start)
+        sums[band] = np.add.reduce(ones, axis=0, dtype=held)
+        lengths[band] = end - start
+    shares = sums / lengths
     if shares.mean(axis=0).max() < 0.3:
         return []
     pad, shifts = len(SLANTS), _shifts()

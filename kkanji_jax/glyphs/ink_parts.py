@@ -1,7 +1,7 @@
 """The connected parts of the ink in a picture, and which of them are no part of the character."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -217,7 +217,7 @@ def _beside(is_ink: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | None:
     """The part of the picture that holds no ink of the character, by the best of its gaps."""
     for is_level, counts in zip((False, True), reversed(counts_of(is_ink)), strict=True):
         upright = is_ink.T if is_level else is_ink
-        inked = np.flatnonzero(counts)
+        inked = counts.nonzero()[0]
         if not inked.size:
             return None
         first, last, width = int(inked[0]), int(inked[-1]) + 1, upright.shape[1]
@@ -247,16 +247,22 @@ def counts_of(
     is_ink: Bool[np.ndarray, "h w"],
 ) -> tuple[Int[np.ndarray, " h"], Int[np.ndarray, " w"]]:
     """How much ink there is in each row and in each column."""
-    ones = is_ink.view(np.uint8)
-    rows, columns = (np.add.reduce(ones, axis=axis, dtype=np.uint32) for axis in (1, 0))
+    ones, held = is_ink.view(np.uint8), sum_type(max(is_ink.shape))
+    rows, columns = (np.add.reduce(ones, axis=axis, dtype=held) for axis in (1, 0))
     return rows.astype(np.int64), columns.astype(np.int64)
+
+
+def sum_type(num_ones: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that holds so many ones: the smaller, the faster they are added up."""
+    return np.uint8 if num_ones <= 255 else np.uint32
 
 
 def _extent(is_ink: Bool[np.ndarray, "h w"]) -> tuple[int, int, int]:
     """Height and width of the ink's box, and how much ink there is."""
-    rows, columns = (np.flatnonzero(counts) for counts in counts_of(is_ink))
+    counts = counts_of(is_ink)
+    rows, columns = (own.nonzero()[0] for own in counts)
     height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
-    return height, width, int(np.count_nonzero(is_ink))
+    return height, width, int(counts[0].sum())
 
 
 def _is_aid(part: Bool[np.ndarray, "h w"], rest: Bool[np.ndarray, "h v"], breadth: int) -> bool:
@@ -305,7 +311,7 @@ def meets_one_side_alone(soft: UInt8[np.ndarray, "h w"]) -> bool:
     is_ink = soft >= 128
     spans, rooms = [], []
     for counts in counts_of(is_ink):
-        inked = np.flatnonzero(counts)
+        inked = counts.nonzero()[0]
         if not inked.size:
             return False
         spans.append(int(inked[-1] - inked[0]) + 1)
@@ -328,7 +334,7 @@ def holds_several(soft: UInt8[np.ndarray, "h w"]) -> bool:
     """
     sides = []
     for counts in counts_of(soft >= 128):
-        inked = np.flatnonzero(counts)
+        inked = counts.nonzero()[0]
         if not inked.size:
             return False
         sides.append(counts[inked[0] : inked[-1] + 1])
@@ -350,9 +356,9 @@ def _gaps(ink: Int[np.ndarray, " n"]) -> list[tuple[int, int]]:
     """Half-open stretches of zeros; the ends of `ink` are not zero."""
     if ink.all():
         return []
-    steps = np.diff((ink == 0).astype(np.int8))
-    starts, ends = np.flatnonzero(steps == 1) + 1, np.flatnonzero(steps == -1) + 1
-    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+    is_gap = ink == 0
+    places = ((is_gap[1:] != is_gap[:-1]).nonzero()[0] + 1).tolist()
+    return list(zip(places[::2], places[1::2], strict=True))
 
 
 def _grown(mask: Bool[np.ndarray, "h w"], reach: int) -> Bool[np.ndarray, "h w"]:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.inference.documents import HEIF_SUFFIXES, PDF_SUFFIX, open_heif, pages_of_pdf
@@ -186,7 +187,7 @@ def _images_of(path: str) -> Iterator[ImageInput]:
     if _suffix(path) == PDF_SUFFIX:
         yield from pages_of(path)
     elif _suffix(path) in HEIF_SUFFIXES:
-        yield ImageInput(path, image=lambda: open_heif(path))
+        yield ImageInput(path, image=partial(open_heif, path))
     else:
         yield ImageInput(path)
 

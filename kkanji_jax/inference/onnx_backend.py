@@ -1,7 +1,5 @@
 """The network run by ONNX Runtime: no compilation, and JAX need not be installed."""
 
-import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ import numpy as np
 from kkanji_jax.array_types import Float32, UInt8
 from kkanji_jax.files import sha256_of
 from kkanji_jax.saved.bundle import ONNX, PARAMS, flatten
+from kkanji_jax.workers import num_cores
 
 if TYPE_CHECKING:
     from kkanji_jax.saved.trained import Trained
@@ -35,7 +34,7 @@ class OnnxBackend:
         options.log_severity_level = 3  # errors only; warnings about folded nodes do not help users
         # One batch per core: threads within a batch would wait for each other at every node.
         options.intra_op_num_threads = 1
-        self._workers = ThreadPoolExecutor(_num_cores(), "onnx")
+        self._workers = ThreadPoolExecutor(num_cores(), "onnx")
         try:
             self._session = onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model),
@@ -88,19 +87,6 @@ class OnnxBackend:
 
     def _run(self, glyphs: UInt8[np.ndarray, "n 64 64"]) -> Any:
         return self._session.run(["logits", "features"], {"images": np.ascontiguousarray(glyphs)})
-
-
-def _num_cores() -> int:
-    """The cores that this process may use; OMP_NUM_THREADS, as a cluster sets it, if it is less."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    most = int(told) if told.isascii() and told.isdigit() and int(told) else sys.maxsize
-    return min(most, _num_allowed())
-
-
-def _num_allowed() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _load_errors() -> tuple[type[Exception], ...]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from kkanji_jax.files import written_whole
 from kkanji_jax.inference.rows import Row
 
 FORMATS = ("text", "csv", "json", "jsonl")
+_NEEDS_QUOTES = re.compile(r'[,"\r\n]')
 
 
 @contextlib.contextmanager
@@ -89,7 +91,7 @@ def _csv_line(cells: Iterable[str]) -> str:
 
 def _csv_cell(text: str) -> str:
     """Quoted where a reader of CSV would else end the cell or the line, a bare CR among them."""
-    if any(character in text for character in ',"\r\n') or text != text.strip():
+    if _NEEDS_QUOTES.search(text) or text != text.strip():
         return '"' + text.replace('"', '""') + '"'
     return text
 

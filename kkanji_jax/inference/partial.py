@@ -127,6 +127,7 @@ class PartialRows:
                 until_begun.pop_all()  # the lock stays
         if not self._done.num_bytes:
             self._pending.append(self._form.head().encode())
+            self._done = self._done._replace(num_bytes=len(self._pending[0]))
         self._last_commit_s = time.monotonic()
         return self
 
@@ -197,7 +198,7 @@ class PartialRows:
             # In one assignment: an interruption finds all of an image done, or none of it.
             self._done = _Progress(
                 self._done.tally.with_image(first),
-                self._committed.num_bytes + sum(map(len, self._pending)),
+                self._done.num_bytes + len(encoded),
                 _chained(self._done.digest, first.path, first.id, first.box),
             )
             if time.monotonic() - self._last_commit_s > COMMIT_S:
@@ -229,8 +230,9 @@ class PartialRows:
             self._lock.close()
 
     def _finish(self) -> None:
-        self._pending.append(self._form.tail(not self._done.tally.num_images).encode())
-        num_bytes = self._committed.num_bytes + sum(map(len, self._pending))
+        tail = self._form.tail(not self._done.tally.num_images).encode()
+        self._pending.append(tail)
+        num_bytes = self._done.num_bytes + len(tail)
         self._done = self._done._replace(num_bytes=num_bytes)
         with naming_in_errors(self.out, self.path, self._state_path):
             self._file.seek(self._committed.num_bytes)

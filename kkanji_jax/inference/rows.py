@@ -4,9 +4,11 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.data.kanji_forms import Form, forms
+from kkanji_jax.inference.decoding import Decoder
 from kkanji_jax.inference.inputs import ImageInput, shown_path
 
 if TYPE_CHECKING:
@@ -63,18 +65,30 @@ class DecodedImage(NamedTuple):
 
 
 def predict_rows(
-    recogniser: "Recogniser", found: Iterable[ImageInput], options: RowOptions
+    recogniser: "Recogniser",
+    found: Iterable[ImageInput],
+    options: RowOptions,
+    num_workers: int = 1,
 ) -> Generator[Row, None, None]:
     """Rows of every file in order.
 
     While the rows of a batch are taken, the next one is in the network and the one after it is
-    decoded, each in a thread: at most 3 * BATCH_SIZE images are held at a time.
+    decoded, each in a thread: at most 3 * BATCH_SIZE images are held at a time. With more than one
+    worker, so many processes decode what comes after the first images (see `decoding.Decoder`),
+    unless `options.on_steps` is to be told of each image.
     """
-    remaining = iter(found)
+    decode = partial(decode_image, options=options)
+    if options.on_steps is not None:
+        num_workers = 1
+    elif num_workers > 1:
+        # To other processes goes what they need: an index of neighbours is large.
+        passed = options._replace(characters=None, index=None)
+        decode = partial(decode_image, options=passed)
+    decoding = Decoder(found, decode, num_workers)
     decoder, network = (ThreadPoolExecutor(1, name) for name in ("decoder", "network"))
 
     def start() -> "Future[tuple[list[DecodedImage], Any]]":
-        return network.submit(_outputs_of, recogniser, decoder.submit(_decode, remaining, options))
+        return network.submit(_outputs_of, recogniser, decoder.submit(decoding.take, BATCH_SIZE))
 
     try:
         under_way = deque((start(), start()))
@@ -87,11 +101,7 @@ def predict_rows(
     finally:
         for pool in (decoder, network):
             pool.shutdown(cancel_futures=True)
-
-
-def _decode(remaining: Iterator[ImageInput], options: RowOptions) -> list[DecodedImage]:
-    """The next batch; empty when there is nothing left."""
-    return [decode_image(item, options) for item in itertools.islice(remaining, BATCH_SIZE)]
+        decoding.close()
 
 
 def decode_image(item: ImageInput, options: RowOptions) -> DecodedImage:
@@ -152,12 +162,13 @@ def rows_of_images(
         if options.index is not None:
             neighbours = iter(options.index.nearest(features, options.num_neighbours))
     for image in images:
-        item = image.found
-        empty = Row(shown_path(item.path), id=item.id, box=item.box, ink=image.ink)
-        if image.note is None:
-            yield empty._replace(error=image.error)
+        item, note = image.found, image.note
+        remark = "" if note is None else "; ".join(note.remarks)
+        path, ink = shown_path(item.path), image.ink
+        empty = Row(path, error=image.error, id=item.id, box=item.box, ink=ink, remark=remark)
+        if note is None:
+            yield empty
         else:
-            empty = empty._replace(remark="; ".join(image.note.remarks))
             yield from _rows_of(empty, next(readings), tuple(next(neighbours)), options)
 
 

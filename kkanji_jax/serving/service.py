@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import io
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from kkanji_jax.serving.limits import Limits, Refusal, too_busy
 from kkanji_jax.serving.metrics import Metrics
 from kkanji_jax.serving.options import RequestOptions, row_options
 from kkanji_jax.serving.uploads import Upload, uploads_of
+from kkanji_jax.workers import num_allowed_cores
 
 CLIENT_GONE = 499  # no status of HTTP: nobody sees it but the metrics
 MEDIA_TYPES = {
@@ -71,7 +71,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Loads the model and answers; the block must not end before the last answer is sent."""
-        self._decoders = ThreadPoolExecutor(_num_cores(), "decoder")
+        self._decoders = ThreadPoolExecutor(num_allowed_cores(), "decoder")
         self._quick = ThreadPoolExecutor(1, "quick")
         self._batcher = Batcher(
             self._outputs,
@@ -231,9 +231,3 @@ def _written(rows: list[Row], form: RowFormat) -> bytes:
 
 def _decode(upload: Upload, options: RowOptions) -> list[DecodedImage]:
     return [decode_image(item, options) for item in upload.inputs()]
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

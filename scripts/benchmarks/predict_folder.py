@@ -13,6 +13,7 @@ made a glyph, by one thread of a process for each checkout, in turns.
 """
 
 import argparse
+import itertools
 import os
 import resource
 import shutil
@@ -32,13 +33,17 @@ NUM_FEW = 128  # a whole batch, so that JAX has compiled the same programs
 
 
 def copy_spread(glyphs: Path, count: int, out: Path) -> None:
-    """Copies `count` images from all over `glyphs` to `out`/all, and a few of them to `out`/few."""
+    """Copies `count` images from all over `glyphs` to `out`/all, and a few of them to `out`/few.
+
+    If there are fewer, each is copied several times.
+    """
     files = sorted(file for file in glyphs.rglob("*") if file.suffix in SUFFIXES)
-    if len(files) < count:
-        raise ValueError(f"expected {count} images below {glyphs}, found {len(files)}")
+    if not files:
+        raise ValueError(f"expected images below {glyphs}, found none")
     for name in ("all", "few"):
         (out / name).mkdir()
-    for number, file in enumerate(files[:: len(files) // count][:count]):
+    chosen = itertools.islice(itertools.cycle(files[:: max(1, len(files) // count)]), count)
+    for number, file in enumerate(chosen):
         shutil.copyfile(file, out / "all" / f"{number:06d}{file.suffix}")
         if number < NUM_FEW:
             shutil.copyfile(file, out / "few" / f"{number:06d}{file.suffix}")

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from data_tools.read.catalogue import combine, stack_images
-from data_tools.workers import Workers
 from kkanji_jax.data.looks import look_of
+from kkanji_jax.workers import Workers
 
 MAX_CORRELATION = 0.9
 _TOLD = (0.8, 0.85, 0.9, 0.93, 0.95)

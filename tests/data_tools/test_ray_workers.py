@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -89,18 +91,26 @@ def test_killed_workers_change_no_byte(cluster: str, source: Any, tmp_path: Path
     source.add_kanji("U+590F", 400)
     options = Options(ratios=(60.0, 20.0, 20.0))
     assemble(source.folder, tmp_path / "here", options)
-    killed: set[str] = set()
+    killed: set[int] = set()
+    is_built = threading.Event()
 
-    def kill_once_each(what: str, done: int, total: int | None) -> None:
-        busy = busy_workers()
-        if busy and what not in killed:
-            killed.add(what)
-            os.kill(busy[0], signal.SIGKILL)
+    def kill_two() -> None:
+        while len(killed) < 2 and not is_built.is_set():
+            for process in set(busy_workers()[:1]) - killed:
+                os.kill(process, signal.SIGKILL)
+                killed.add(process)
+            time.sleep(0.02)
 
+    killer = threading.Thread(target=kill_two)
     workers = RayWorkers(cluster)
     assert workers.count == 2
-    assemble(source.folder, tmp_path / "there", options, workers=workers, report=kill_once_each)
-    assert killed, "no worker was busy when progress was reported"
+    killer.start()
+    try:
+        assemble(source.folder, tmp_path / "there", options, workers=workers)
+    finally:
+        is_built.set()
+        killer.join()
+    assert killed, "no worker was ever seen busy"
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from data_tools.plan.shard_contents import layout, store_order
 from data_tools.read.catalogue import Original
-from data_tools.workers import Workers
 from data_tools.write.build_state import read_mark
 from data_tools.write.shards import make_work, write_shards
+from kkanji_jax.workers import Workers
 
 
 @pytest.fixture

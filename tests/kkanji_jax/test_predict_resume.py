@@ -110,6 +110,40 @@ def test_the_same_command_goes_on_and_reads_each_image_once(
     assert whole.read_bytes() == out.read_bytes()
 
 
+WORKERS = """
+from kkanji_jax.inference import decoding
+decoding.WORKERS_AFTER_S = 0.0
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_a_stopped_command_which_goes_on(
+    number: signal.Signals, crops: Path, tmp_path: Path, without_jax: str
+):
+    out, whole = tmp_path / "out.csv", tmp_path / "whole.csv"
+    command = (crops, "--format", "csv", "--workers", 2, "--out")
+    code = [sys.executable, "-c", without_jax + SLOW + WORKERS + RUN, *map(str, command), str(out)]
+    process = subprocess.Popen(code, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_rows(Path(f"{out}.partial.json"), process)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: to the workers too
+    else:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(number, -number), err
+    assert "Traceback" not in err
+    deadline_s = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline_s:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+    done = json.loads(Path(f"{out}.partial.json").read_text())["tally"]["num_images"]
+    assert 0 < done < 600
+    assert run(without_jax + WORKERS + RUN, *command, out) == (0, "")
+    assert run(without_jax + RUN, *command, whole) == (0, "")
+    assert out.read_bytes() == whole.read_bytes()
+
+
 def stopped(out: Path, crops: Path, without_jax: str) -> tuple[str, *tuple[object, ...]]:
     """A command that was stopped in the middle."""
     command = (without_jax + SLOW + RUN, crops, "--format", "csv", "--out", out)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from data_tools.read import archives, decoding
 from data_tools.read.catalogue import BadFilesError, Catalogue, combine
-from data_tools.workers import Workers
 from data_tools.write.assemble import Options, assemble
+from kkanji_jax.workers import Workers
 
 ROOT = Path(__file__).parents[3]
 
