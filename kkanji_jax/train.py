@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         from absl import logging
 
+        from kkanji_jax.training import host_memory
+
+        host_memory.keep_freed_memory()  # before JAX is imported and starts threads
         from kkanji_jax.training.loop import train  # imported here, so that --help needs no JAX
 
         logging.use_absl_handler()

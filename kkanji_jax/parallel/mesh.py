@@ -10,6 +10,18 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
 GRADIENT_BYTES = 2**29  # more than the float32 gradients of B7
+# XLA sums all float32 gradients over GPUs at once; its default limit is 30 MB.
+_ON_GPUS = {"xla_gpu_all_reduce_combine_threshold_bytes": GRADIENT_BYTES}
+# On a CPU it may add up in another order, so that sums are vector loops, and vectors are as wide as
+# the processor's (256 bits by default). NaN and infinity are kept, by which a run that has
+# diverged is found.
+_ON_CPUS = {
+    "xla_cpu_enable_fast_math": True,
+    "xla_cpu_fast_math_honor_nans": True,
+    "xla_cpu_fast_math_honor_infs": True,
+    "xla_cpu_prefer_vector_width": 512,
+}
+_OPTIONS = {"gpu": _ON_GPUS, "cuda": _ON_GPUS, "cpu": _ON_CPUS}
 
 
 def devices() -> list[Any]:
@@ -36,11 +48,19 @@ def make_mesh(chosen: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
-def compiler_options(mesh: Mesh) -> dict[str, Any] | None:
-    """Lets XLA sum all float32 gradients over GPUs at once; its default limit is 30 MB."""
-    if mesh.devices.flat[0].platform not in ("gpu", "cuda"):
-        return None
-    return {"xla_gpu_all_reduce_combine_threshold_bytes": GRADIENT_BYTES}
+def platform(mesh: Mesh) -> str:
+    """JAX's name for what the devices of `mesh` are: cpu, gpu, cuda."""
+    return mesh.devices.flat[0].platform
+
+
+def compiler_options(mesh: Mesh) -> dict[str, Any]:
+    """What XLA is told beside its defaults, to train on the devices of `mesh`.
+
+    An option that XLA_FLAGS names in the environment is the user's, and left out here.
+    """
+    options = _OPTIONS.get(platform(mesh), {})
+    given = {word.lstrip("-").partition("=")[0] for word in os.environ.get("XLA_FLAGS", "").split()}
+    return {name: value for name, value in options.items() if name not in given}
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

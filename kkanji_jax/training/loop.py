@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.parallel.joining import join
 from kkanji_jax.saved.checkpoint import finished_steps
 from kkanji_jax.saved.trained import load_trained
-from kkanji_jax.training import roofline
+from kkanji_jax.training import host_memory, roofline
 from kkanji_jax.training import workdir as workdir_lib
 from kkanji_jax.training.checkpoint_store import CheckpointStore
 from kkanji_jax.training.feed import Feed, FeedConfig, open_resident, open_streamed
@@ -109,7 +110,7 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
     held.callback(store.close)
     start = start_or_resume(config, workdir, data, program, store, batches)
     if hosts.is_first():
-        describe_run(workdir, start.meta, data)
+        describe_run(workdir, start.meta, data, mesh)
     log = MetricLog(
         workdir,
         log_config(config, program),
@@ -305,9 +306,16 @@ def start_or_resume(
     say(
         f"{config.model.variant}: {num_params:,} parameters, {num_classes} classes, "
         f"{data.feed.num_images:,} training images, {program.pace.total_steps} steps of "
-        f"{config.batch_size} on {program.mesh.size} x {jax.devices()[0].platform}; compiling"
+        f"{config.batch_size} on {program.mesh.size} x {mesh_lib.platform(program.mesh)}; "
+        f"compiling {_told(mesh_lib.compiler_options(program.mesh))}"
     )
     return start
+
+
+def _told(options: dict[str, Any]) -> str:
+    """XLA's options as XLA_FLAGS would have them."""
+    words = (f"--{name}={str(value).lower()}" for name, value in options.items())
+    return f"with {' '.join(words)}" if options else "with XLA's own options"
 
 
 def _digest(variables: Any) -> str:
@@ -317,17 +325,19 @@ def _digest(variables: Any) -> str:
     return digest.hexdigest()
 
 
-def describe_run(workdir: Path, meta: dict[str, Any], data: RunData) -> None:
+def describe_run(workdir: Path, meta: dict[str, Any], data: RunData, mesh: Mesh) -> None:
     """Writes config.json and index.json if they are missing, and env.json for this start."""
     if not (workdir / "config.json").exists():
         write_json(workdir / "config.json", meta["config"])
     if not (workdir / "index.json").exists():
         data.class_index.save(workdir / "index.json")
     devices = [str(device) for device in jax.devices()]
-    write_json(
-        workdir / "env.json",
-        workdir_lib.environment(devices) | {"dataset_fingerprint": data.manifest["fingerprint"]},
-    )
+    told = {
+        "dataset_fingerprint": data.manifest["fingerprint"],
+        "compiler_options": mesh_lib.compiler_options(mesh),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+    write_json(workdir / "env.json", workdir_lib.environment(devices) | told)
 
 
 def log_config(config: Config, program: Program) -> LogConfig:
@@ -383,6 +393,7 @@ class _Run:
                     jax.block_until_ready(metrics)
                     self.log.compiled(step)
                     is_first_dispatch = False
+                    host_memory.give_back()
                 self.store.check()
                 if pace.is_due(step, pace.log_every):
                     self.log.write(step)

@@ -67,9 +67,9 @@ class FlaxBlock(nnx.Module):
 class FlaxEfficientNet(nnx.Module):
     """The network of a variant, in training mode, without dropout and drop-path."""
 
-    def __init__(self, variant: Variant, num_classes: int, *, rngs: nnx.Rngs):
+    def __init__(self, variant: Variant, num_classes: int, *, stem_stride: int = 2, rngs: nnx.Rngs):
         channels = round_filters(STEM_CHANNELS, variant.width)
-        self.stem = _conv(1, channels, 3, rngs, stride=2)
+        self.stem = _conv(1, channels, 3, rngs, stride=stem_stride)
         self.stem_norm = _norm(channels, rngs)
         blocks = []
         for stage in STAGES:

@@ -1,28 +1,55 @@
-"""A training step on the CPU: ours, Flax's own layers, and PyTorch's two memory layouts.
+"""A training step on the CPU: ours, Flax's own layers, and PyTorch's in eight forms.
 
-    python scripts/benchmarks/train_step.py [--only ours,flax] [--rounds 5]
+    python scripts/benchmarks/train_step.py --batch-size 128 --only ours,torch [--stem-stride 1]
+    python scripts/benchmarks/train_step.py --only ours,flax
 
-EfficientNet-B0 at 64 px, float32, Adam(amsgrad), the same batch size; images per CPU second, in
-turns, all on the same core. Ours is the trainer's own step, with its gather, its weight averages
-and its counts by class; the peers learn and no more. The PyTorch rows need the `golden` extra.
+EfficientNet-B0 at 64 px, Adam(amsgrad), the same batch size; images per CPU second, in turns, all
+on the same cores. Ours is the trainer's own step in float32, with its gather, its weight averages
+and its counts by class; the peers learn and no more. PyTorch runs timm's network eagerly and
+compiled, in float32 and under bfloat16 autocast, NCHW and channels_last; what it takes to compile
+is not counted. Its rows need the `golden` extra and, compiled, a C++ compiler; --torch-python names
+the interpreter of an environment that has them, where this one has not.
 """
 
 import argparse
+import itertools
+import resource
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import turns
 
 NUM_CLASSES, IMAGE_PX = 3881, 64
-PEERS = {
-    "flax": "Flax's nnx.Conv network",
-    "nchw": "PyTorch eager, NCHW",
-    "channels_last": "PyTorch eager, channels_last",
+
+
+class TorchForm(NamedTuple):
+    """One of the ways in which PyTorch runs the same network."""
+
+    is_compiled: bool
+    is_bfloat16: bool
+    is_channels_last: bool
+
+    def __str__(self) -> str:
+        mode = "compiled" if self.is_compiled else "eager"
+        dtype = "bfloat16" if self.is_bfloat16 else "float32"
+        return f"{mode}-{dtype}-{'channels_last' if self.is_channels_last else 'nchw'}"
+
+
+TORCH = {
+    str(form): form for form in itertools.starmap(TorchForm, itertools.product((0, 1), repeat=3))
 }
+NAMES = ("ours", "flax", *TORCH)
+
+
+class Shape(NamedTuple):
+    """What all programs of a comparison share."""
+
+    batch_size: int
+    stem_stride: int
+    num_cores: int
 
 
 def forward_macs(name: str, image_px: int, stem_stride: int, num_classes: int) -> tuple[int, int]:
@@ -55,19 +82,27 @@ def forward_macs(name: str, image_px: int, stem_stride: int, num_classes: int) -
     return total + depthwise, depthwise
 
 
-def our_step(batch_size: int) -> tuple[Callable[[], int], str]:
+def our_step(shape: Shape) -> tuple[Callable[[], int], str]:
     """A call of the trainer's step, and a word on XLA's count of its operations.
 
     XLA counts the body of a loop once. The depthwise kernels' gradients are such loops here, and
     are added in full.
     """
+    from kkanji_jax.training import host_memory
+
+    host_memory.keep_freed_memory()  # as the trainer does, before JAX is imported
     import jax
     from our_step import prepare
 
+    batch_size = shape.batch_size
     train_steps, state, data, batch = prepare(
-        {}, num_classes=NUM_CLASSES, num_images=16 * batch_size, batch_size=batch_size
+        {"stem_stride": shape.stem_stride},
+        num_classes=NUM_CLASSES,
+        num_images=16 * batch_size,
+        batch_size=batch_size,
     )
     compiled = train_steps.lower(state, data, batch).compile()
+    host_memory.give_back()
     analysis: Any = compiled.cost_analysis()
 
     def work() -> int:
@@ -76,7 +111,7 @@ def our_step(batch_size: int) -> tuple[Callable[[], int], str]:
         jax.block_until_ready((state, sums))
         return batch_size
 
-    macs, depthwise_macs = forward_macs("b0", IMAGE_PX, 2, NUM_CLASSES)
+    macs, depthwise_macs = forward_macs("b0", IMAGE_PX, shape.stem_stride, NUM_CLASSES)
     flops = analysis["flops"] / batch_size + 2 * depthwise_macs
     return work, (
         f"{flops / 1e9:.3f} GFLOP/image by XLA, {6 * macs / 1e9:.3f} by the paper's table: "
@@ -84,9 +119,10 @@ def our_step(batch_size: int) -> tuple[Callable[[], int], str]:
     )
 
 
-def flax_step(batch_size: int) -> Callable[[], int]:
+def flax_step(shape: Shape) -> Callable[[], int]:
     import jax
     import jax.numpy as jnp
+    import numpy as np
     import optax
     from flax import nnx
     from flax_peer import FlaxEfficientNet
@@ -95,7 +131,10 @@ def flax_step(batch_size: int) -> Callable[[], int]:
     from kkanji_jax.config import default_config
     from kkanji_jax.model.variants import get_variant
 
-    network = FlaxEfficientNet(get_variant("b0"), NUM_CLASSES, rngs=nnx.Rngs(0))
+    batch_size = shape.batch_size
+    network = FlaxEfficientNet(
+        get_variant("b0"), NUM_CLASSES, stem_stride=shape.stem_stride, rngs=nnx.Rngs(0)
+    )
     graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
     params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
     optimizer = make_steady_optimizer(default_config().optim)
@@ -126,69 +165,110 @@ def flax_step(batch_size: int) -> Callable[[], int]:
     return work
 
 
-def torch_step(batch_size: int, is_channels_last: bool, num_cores: int) -> Callable[[], int]:
+def torch_step(shape: Shape, form: TorchForm) -> Callable[[], int]:
     import timm  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(0)
-    torch.set_num_threads(num_cores)
-    layout = torch.channels_last if is_channels_last else torch.contiguous_format
+    torch.set_num_threads(shape.num_cores)
+    layout = torch.channels_last if form.is_channels_last else torch.contiguous_format
     network = timm.create_model(
         "tf_efficientnet_b0", in_chans=1, num_classes=NUM_CLASSES, drop_rate=0.2, drop_path_rate=0.2
     )
+    network.conv_stem.stride = (shape.stem_stride,) * 2
     network = network.to(memory_format=layout).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, amsgrad=True)
-    images = torch.rand(batch_size, 1, IMAGE_PX, IMAGE_PX).to(memory_format=layout)
-    labels = torch.randint(NUM_CLASSES, (batch_size,))
+    images = torch.rand(shape.batch_size, 1, IMAGE_PX, IMAGE_PX).to(memory_format=layout)
+    labels = torch.randint(NUM_CLASSES, (shape.batch_size,))
+
+    def mean_loss() -> Any:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bool(form.is_bfloat16)):
+            return torch.nn.functional.cross_entropy(network(images), labels, label_smoothing=0.1)
+
+    run = torch.compile(mean_loss) if form.is_compiled else mean_loss
 
     def work() -> int:
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(network(images), labels, label_smoothing=0.1)
-        loss.backward()
+        run().backward()
         optimizer.step()
-        return batch_size
+        return shape.batch_size
 
     return work
 
 
-def run_worker(name: str, batch_size: int, num_steps: int, num_cores: int) -> None:
+def run_worker(name: str, shape: Shape, num_steps: int) -> None:
     note = ""
     if name == "ours":
-        step, note = our_step(batch_size)
+        step, note = our_step(shape)
     elif name == "flax":
-        step = flax_step(batch_size)
+        step = flax_step(shape)
     else:
-        step = torch_step(batch_size, name == "channels_last", num_cores)
-    step()
-    turns.serve(lambda: sum(step() for _ in range(num_steps)), note)
+        step = torch_step(shape, TORCH[name])
+    for _ in range(2):  # compiles; PyTorch's second step may still choose kernels
+        step()
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    turns.serve(
+        lambda: sum(step() for _ in range(num_steps)), f"at most {peak_mb:.0f} MB. {note}".strip()
+    )
+
+
+def expand(only: str) -> list[str]:
+    """The names of programs that --only asks for; ValueError for one that there is not."""
+    names: list[str] = []
+    for word in only.split(","):
+        names += list(TORCH) if word == "torch" else [word]
+    if unknown := set(names) - set(NAMES):
+        known = ", ".join((*NAMES, "torch"))
+        raise ValueError(f"--only takes {known}; got {', '.join(sorted(unknown))}")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="ours," + ",".join(PEERS), help="names with commas")
+    parser.add_argument(
+        "--only", default="ours,flax,torch", help="programs, with commas; torch: its eight"
+    )
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--stem-stride", type=int, choices=(1, 2), default=2)
     parser.add_argument("--steps", type=int, default=2, help="a turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cores", type=int, default=1)
+    parser.add_argument("--torch-python", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    shape = Shape(args.batch_size, args.stem_stride, args.cores)
     if args.worker:
-        run_worker(args.worker, args.batch_size, args.steps, args.cores)
+        run_worker(args.worker, shape, args.steps)
         return 0
-    names = args.only.split(",")
-    if unknown := set(names) - {"ours", *PEERS}:
-        parser.error(f"--only takes ours, {', '.join(PEERS)}; got {', '.join(sorted(unknown))}")
-    common = [str(Path(__file__)), "--batch-size", str(args.batch_size), "--steps", str(args.steps)]
-    commands = {name: [*common, "--cores", str(args.cores), "--worker", name] for name in names}
-    found = turns.take_turns(commands, args.rounds, num_cores=args.cores)
-    for name, spent in found.items():
-        rates = [turn.units / turn.cpu_s for turn in spent]
-        print(f"{PEERS.get(name, name):32} {statistics.median(rates):6.1f} images/CPU-s")
+    try:
+        names = expand(args.only)
+    except ValueError as err:
+        parser.error(str(err))
+    flags = [f"--batch-size={args.batch_size}", f"--stem-stride={args.stem_stride}"]
+    flags += [f"--steps={args.steps}", f"--cores={args.cores}"]
+    commands = {name: [str(Path(__file__)), *flags, "--worker", name] for name in names}
+    found = turns.take_turns(
+        commands,
+        args.rounds,
+        num_cores=args.cores,
+        pythons={name: args.torch_python for name in TORCH},
+    )
+    rates = {
+        name: statistics.median(turn.units / turn.cpu_s for turn in spent)
+        for name, spent in found.items()
+    }
+    for name, rate in rates.items():
+        print(f"{name:32} {rate:6.1f} images/CPU-s")
+    if "ours" not in found:
+        return 0
     for name in names:
-        if name != "ours" and "ours" in found:
-            print(turns.comparison(PEERS[name], turns.ratios(found["ours"], found[name])))
+        if name != "ours":
+            print(turns.comparison(name, turns.ratios(found["ours"], found[name])))
+    if fastest := max(filter(TORCH.__contains__, rates), key=rates.__getitem__, default=None):
+        ratios = turns.ratios(found["ours"], found[fastest])
+        print(turns.comparison(f"PyTorch's fastest, {fastest}", ratios))
     return 0
 
 

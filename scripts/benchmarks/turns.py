@@ -72,12 +72,18 @@ def _next_line(worker: subprocess.Popen[str], name: str) -> str:
 
 
 def take_turns(
-    commands: Mapping[str, Sequence[str]], rounds: int, *, num_cores: int
+    commands: Mapping[str, Sequence[str]],
+    rounds: int,
+    *,
+    num_cores: int,
+    pythons: Mapping[str, str] | None = None,
 ) -> dict[str, list[Turn]]:
     """Starts one worker a command; once all are ready, they work one at a time, in rounds.
 
-    All are held to the same `num_cores` cores. Raises ValueError if one of them ends early.
+    All are held to the same `num_cores` cores. `pythons` names other interpreters than this one for
+    some of them. Raises ValueError if one of them ends early.
     """
+    pythons = pythons or {}
     cores = sorted(os.sched_getaffinity(0))[:num_cores]
     threads = {"OMP_NUM_THREADS": str(num_cores), "JAX_PLATFORMS": "cpu"}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -86,7 +92,7 @@ def take_turns(
     try:
         for name, command in commands.items():
             workers[name] = subprocess.Popen(
-                [sys.executable, *command],
+                [pythons.get(name, sys.executable), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

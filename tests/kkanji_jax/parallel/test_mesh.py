@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -66,5 +67,35 @@ def test_a_batch_that_does_not_divide_is_refused(
         mesh_lib.check_divides(batch_size, mesh, microbatches)
 
 
-def test_a_cpu_is_given_no_options_of_a_gpu(mesh: Any) -> None:
-    assert mesh_lib.compiler_options(mesh) is None
+@pytest.fixture
+def options(mesh: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    return mesh_lib.compiler_options(mesh)
+
+
+def test_a_cpu_is_given_options_of_a_cpu(options: dict[str, Any]) -> None:
+    assert options["xla_cpu_enable_fast_math"] is True
+    assert all(name.startswith("xla_cpu_") for name in options)
+
+
+def test_an_option_that_the_user_names_is_the_users(
+    mesh: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false --xla_dump_to=x")
+    left = mesh_lib.compiler_options(mesh)
+    assert options.items() - left.items() == {("xla_cpu_enable_fast_math", True)}
+    assert left.items() < options.items()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_still_seen(bad: float, options: dict[str, Any]) -> None:
+    """Optimised, as in a run: here tests compile without."""
+
+    def look(x: Any) -> Any:
+        total = jnp.sum(jnp.log1p(jnp.square(x)))  # infinite, or not a number
+        return jnp.isfinite(total), jnp.isnan(x[1]), jnp.where(jnp.isnan(x), 0.0, x)
+
+    compiled = jax.jit(look, compiler_options=options | {"xla_backend_optimization_level": 3})
+    is_finite, is_nan, replaced = compiled(np.asarray([1.0, bad, 2.0], np.float32))
+    assert not is_finite and is_nan == np.isnan(bad)
+    assert replaced[1] == (0.0 if np.isnan(bad) else bad)

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -14,6 +17,8 @@ BENCH = ROOT / "scripts" / "benchmarks"
 if not BENCH.is_dir():
     pytest.skip("the source tree is not beside", allow_module_level=True)
 sys.path.insert(0, str(BENCH))
+import hlo_traffic  # noqa: E402
+import step_profile  # noqa: E402
 import train_step  # noqa: E402
 import turns  # noqa: E402
 
@@ -42,6 +47,7 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
         "h100_structure.py",
         "page.py",
         "predict_folder.py",
+        "step_profile.py",
     ],
 )
 def test_help_comes_without_heavy_imports(script: str) -> None:
@@ -63,6 +69,58 @@ def test_the_count_of_operations_is_the_papers_at_224_px() -> None:
     colour = 2 * 112 * 112 * 9 * 32  # two more input channels in the stem
     assert macs + colour == pytest.approx(0.39e9, rel=0.02)
     assert 0 < depthwise < 0.15 * macs
+
+
+def test_torch_stands_for_its_eight_forms() -> None:
+    names = train_step.expand("ours,torch")
+    assert names[0] == "ours" and len(set(names)) == 9
+    assert "compiled-bfloat16-channels_last" in names and "eager-float32-nchw" in names
+    with pytest.raises(ValueError, match="--only takes ours, flax, .*; got tf"):
+        train_step.expand("ours,tf")
+
+
+def test_a_worker_may_run_in_another_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$1" "$2" 7\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", str(BENCH))
+    commands = {"ours": ["-c", WORKER, "6"], "peer": ["-c", WORKER, "2"]}
+    found = turns.take_turns(commands, 1, num_cores=1, pythons={"peer": str(python)})
+    assert [found[name][0].units for name in commands] == [6, 7]
+
+
+def test_a_profile_adds_up_by_kind_and_tells_the_largest_first() -> None:
+    backward = "jit(train_steps)/transpose(jvp(jit(depthwise_conv)))/cond/jit(_pad)/pad"
+    kinds = {
+        "pad.1": step_profile.kind_of("pad.1", "fusion", backward),
+        "ynn.2": step_profile.kind_of("ynn.2", "fusion", "jit(train_steps)/jvp()/dot_general"),
+        "ynn.3": step_profile.kind_of("ynn.3", "fusion", "jit(train_steps)/jvp()/reduce_sum"),
+        "dot.4": step_profile.kind_of("dot.4", "dot", "jit(train_steps)/jvp()/transpose"),
+        "add.5": step_profile.kind_of("add.5", "fusion", "jit(train_steps)/add"),
+    }
+    spent = {"pad.1": 1.0, "ynn.2": 2.0, "ynn.3": 0.5, "dot.4": 4.0, "add.5": 0.5}
+    assert step_profile.shares(spent, kinds) == [
+        ("matrix products, forward", 0.75),
+        ("depthwise convolution, backward, padding", 0.125),
+        ("sums (batch statistics, pooling), forward", 0.0625),
+        ("update, averages", 0.0625),
+    ]
+
+
+def test_a_trace_tells_the_time_of_each_instruction(tmp_path: Path) -> None:
+    images = np.ones((64, 64), np.float32)
+    compiled = jax.jit(lambda x: jnp.tanh(x @ x)).lower(images).compile()
+    program, entry = hlo_traffic.parse(compiled.as_text())
+    names = [name for name, op in program[entry].items() if op.opcode not in hlo_traffic.IDLE]
+    compiled(images)
+    with jax.profiler.trace(str(tmp_path)):
+        jax.block_until_ready(compiled(images))
+    spent = step_profile.instruction_times(tmp_path, names)
+    assert spent.keys() <= set(names) and all(time_ns > 0 for time_ns in spent.values())
+    with pytest.raises(ValueError, match="has no instruction of the program"):
+        step_profile.instruction_times(tmp_path, ["absent"])
 
 
 def test_workers_take_turns_and_are_compared_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
