@@ -21,31 +21,12 @@ FORMS = ("taps", "conv", "hybrid")
 
 
 def _taps(plan: TapPlan, x: Array, kernel: Array) -> Array:
-    def convolve(x: Array, kernel: Array) -> Array:
-        return taps.by_parts(functools.partial(taps.convolve, plan), x, kernel)
-
-    return _on_each_device(convolve, x, kernel)
+    return taps.once(functools.partial(taps.convolve, plan), x, kernel)
 
 
 def _taps_gradients(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
-    # With a stride, the places that are interleaved are worked on whole: in parts it is slower.
-    compute = taps.once if plan.stride > 1 else taps.by_parts
-
-    def image_gradient(dy: Array, kernel: Array) -> Array:
-        return compute(functools.partial(taps.image_gradient, plan), dy, kernel)
-
-    return _on_each_device(image_gradient, dy, kernel), taps.kernel_gradient(plan, x, kernel, dy)
-
-
-def _on_each_device(compute: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
-    """compute(x, kernel) of each device's images, if a mesh is set: a loop along the batch would
-    have every device go through all of them."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size <= 1:
-        return compute(x, kernel)
-    split = PartitionSpec(mesh.axis_names)
-    specs = (split, PartitionSpec())
-    return jax.shard_map(compute, in_specs=specs, out_specs=split, check_vma=False)(x, kernel)
+    to_image = taps.once(functools.partial(taps.image_gradient, plan), dy, kernel)
+    return to_image, taps.kernel_gradient(plan, x, kernel, dy)
 
 
 def _conv(plan: TapPlan, x: Array, kernel: Array) -> Array:

@@ -19,8 +19,6 @@ from jaxtyping import Array
 PRODUCTS_PER_LOOP = 16
 MAX_ROW_BLOCKS = 4
 GROUPS_PER_SUM = 64
-# As many images at a time as stay in a core's cache with their padding.
-PART_BYTES = 2**21
 
 
 class Axis(NamedTuple):
@@ -106,21 +104,6 @@ def once(compute: Callable[[Array, Array], Array], x: Array, kernel: Array) -> A
     return lax.cond(jnp.isnan(kernel[0, 0, 0, 0]), give_up, compute, x, kernel)
 
 
-def by_parts(compute: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
-    """compute(x, kernel), computed once, for a few images at a time; the same bits as `once`.
-
-    The padded images stay in the cache: written whole, they cost more than the taps do. XLA cannot
-    fuse the result of a loop.
-    """
-    b = x.shape[0]
-    size = _largest_divisor(b, max(1, PART_BYTES * b // x.nbytes))
-    if size == b:  # XLA would unroll the loop
-        return once(compute, x, kernel)
-    parts = x.reshape(b // size, size, *x.shape[1:])
-    found = lax.map(lambda part: compute(part, kernel), parts)
-    return found.reshape(b, *found.shape[2:])
-
-
 def convolve(plan: TapPlan, x: Array, kernel: Array) -> Array:
     """The kernel's taps, each over the whole image."""
     padded = _pad(plan, x)
@@ -182,7 +165,6 @@ def kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
 
     def add_chunk(sums: list[Array], chunk: tuple[Array, Array]) -> tuple[list[Array], None]:
         added = []
-        chunk = (_pad(plan, chunk[0]), chunk[1])  # here, where it stays in the cache
         for (i, j), total in zip(taps, sums, strict=True):
             for padded, gradient in zip(*(jnp.split(part, images) for part in chunk), strict=True):
                 for row in range(0, rows.out, block):
@@ -195,7 +177,7 @@ def kernel_gradient(plan: TapPlan, x: Array, kernel: Array, dy: Array) -> Array:
         return part.reshape(b // images, images, *part.shape[1:])
 
     zeros = [jnp.zeros((1, block, cols.out, c), jnp.float32) for _ in taps]
-    sums, _ = lax.scan(add_chunk, zeros, (chunked(x), chunked(dy)))
+    sums, _ = lax.scan(add_chunk, zeros, (chunked(_pad(plan, x)), chunked(dy)))
     return _as_kernel(plan, jnp.stack([jnp.sum(total, (0, 1, 2)) for total in sums]), kernel)
 
 
