@@ -35,11 +35,12 @@ def kind_of(name: str, opcode: str, source: str) -> str:
 
 def shares(spent_ns: Mapping[str, float], kinds: Mapping[str, str]) -> list[tuple[str, float]]:
     """The share of each kind in the time of all instructions, the largest first."""
-    found: collections.Counter[str] = collections.Counter()
+    found: dict[str, float] = collections.defaultdict(float)
     for name, time_ns in spent_ns.items():
         found[kinds[name]] += time_ns
     total = sum(found.values())
-    return [(kind, time_ns / total) for kind, time_ns in found.most_common()]
+    by_time = sorted(found.items(), key=lambda item: -item[1])
+    return [(kind, time_ns / total) for kind, time_ns in by_time]
 
 
 def instruction_times(trace: Path, names: Iterable[str]) -> dict[str, float]:

@@ -112,7 +112,9 @@ def test_a_profile_adds_up_by_kind_and_tells_the_largest_first() -> None:
 def test_a_trace_tells_the_time_of_each_instruction(tmp_path: Path) -> None:
     images = np.ones((64, 64), np.float32)
     compiled = jax.jit(lambda x: jnp.tanh(x @ x)).lower(images).compile()
-    program, entry = hlo_traffic.parse(compiled.as_text())
+    text = compiled.as_text()
+    assert text is not None
+    program, entry = hlo_traffic.parse(text)
     names = [name for name, op in program[entry].items() if op.opcode not in hlo_traffic.IDLE]
     compiled(images)
     with jax.profiler.trace(str(tmp_path)):
