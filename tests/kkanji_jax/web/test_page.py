@@ -24,6 +24,13 @@ from kkanji_jax.web import page as web
 
 Node = Callable[..., Any]
 
+MAKE_NETWORK = (
+    'const plan = JSON.parse(fs.readFileSync(model + "/model.json"));'
+    'const file = fs.readFileSync(model + "/params.npz");'
+    "const weights = file.buffer.slice(file.byteOffset, file.byteOffset + file.length);"
+    'const kernels = await compiled(fs.readFileSync(folder + "/kernels.wasm"));'
+    "const network = new Network(plan, weights, kernels);"
+)
 READ_IMAGES = """
 const bytes = fs.readFileSync(folder + "/images.bin");
 const images = [];
@@ -254,12 +261,8 @@ def test_an_answer_among_some_characters_is_that_of_predict(node: Node, tiny_run
             'import { compiled } from "./kernels.js"; import { Network } from "./network.js";'
             'import { allowedIds, readingOf } from "./reading.js";'
             + READ_IMAGES
-            + 'const plan = JSON.parse(fs.readFileSync(model + "/model.json"));'
-            'const file = fs.readFileSync(model + "/params.npz");'
-            "const weights = file.buffer.slice(file.byteOffset, file.byteOffset + file.length);"
-            'const kernels = await compiled(fs.readFileSync(folder + "/kernels.wasm"));'
-            "const network = new Network(plan, weights, kernels);"
-            f"const {{ ids, lacking }} = allowedIds({json.dumps(asked)}, plan);"
+            + MAKE_NETWORK
+            + f"const {{ ids, lacking }} = allowedIds({json.dumps(asked)}, plan);"
             "const answer = { lacking, readings: images.map((image) => {"
             "const { glyph, trouble, remarks } = glyphOf(image);"
             "return readingOf(network.run(glyph.data), plan, trouble, remarks, ids); }) };",
@@ -285,12 +288,9 @@ def test_the_page_turns_pictures_as_predict_does(node: Node, tiny_run, exported:
         'import { compiled } from "./kernels.js"; import { Network } from "./network.js";'
         'import { surestTurn } from "./orientation.js"; import { readingOf } from "./reading.js";'
         + READ_IMAGES
-        + 'const plan = JSON.parse(fs.readFileSync(model + "/model.json"));'
-        'const file = fs.readFileSync(model + "/params.npz");'
-        "const weights = file.buffer.slice(file.byteOffset, file.byteOffset + file.length);"
-        'const kernels = await compiled(fs.readFileSync(folder + "/kernels.wasm"));'
-        "const network = new Network(plan, weights, kernels);"
-        "const answer = images.map((image) => { const { glyph, trouble, remarks } = glyphOf(image);"
+        + MAKE_NETWORK
+        + "const answer = images.map((image) => {"
+        "const { glyph, trouble, remarks } = glyphOf(image);"
         "const run = (pixels) => network.run(pixels);"
         "const found = surestTurn(glyph.data, run, plan);"
         "const all = [...remarks, ...found.remarks];"
