@@ -15,7 +15,7 @@ from kkanji_jax.cluster.units import Unit, list_pages, list_units, may_find
 from kkanji_jax.cluster.work import Attempt, Job
 from kkanji_jax.cluster.workers import Resources, read_all
 from kkanji_jax.inference.inputs import STANDARD_INPUT
-from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
 from kkanji_jax.ray_cluster import connected
 

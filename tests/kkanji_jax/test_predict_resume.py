@@ -19,7 +19,7 @@ from kkanji_jax.inference.rows import RowOptions
 # The door without JAX. A network that is slow, so that there is a middle to be stopped in.
 SLOW = """
 import time
-from kkanji_jax.inference import partial, rows
+from kkanji_jax.inference import partial_rows, rows
 rows.BATCH_SIZE = 16
 partial.COMMIT_S = 0.05
 Spring.outputs = lambda self, glyphs: (time.sleep(0.1), (glyphs, glyphs))[1]

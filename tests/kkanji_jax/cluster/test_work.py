@@ -24,7 +24,7 @@ from kkanji_jax.cluster.work import (
 )
 from kkanji_jax.cluster.workers import _after_death
 from kkanji_jax.inference import recogniser
-from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
 
 from .conftest import rows_in, rows_of_predict

@@ -156,7 +156,7 @@ Spring.accuracy_of = lambda self, verdict: 0.99
 """
 SLOW = """
 import time
-from kkanji_jax.inference import partial, rows
+from kkanji_jax.inference import partial_rows, rows
 rows.BATCH_SIZE = 16
 partial.COMMIT_S = 0.05
 Spring.outputs = lambda self, glyphs: (time.sleep(0.1), (glyphs, glyphs))[1]
