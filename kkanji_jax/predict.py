@@ -28,8 +28,8 @@ from kkanji_jax.files import is_written_through, sha256_of
 from kkanji_jax.inference.inputs import STANDARD_INPUT, find_images, told_counts
 from kkanji_jax.inference.output import FORMATS, RowFormat, open_output, write_rows
 from kkanji_jax.inference.output_paths import require_apart
+from kkanji_jax.inference.page_readings import PagesOfRows
 from kkanji_jax.inference.partial_rows import PartialRows, Tally, images_of
-from kkanji_jax.inference.read_pages import PagesOfRows
 from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
 from kkanji_jax.inference.transcript import TRANSCRIPTS, written_as
 from kkanji_jax.workers import num_cores

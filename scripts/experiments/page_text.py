@@ -30,7 +30,7 @@ from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.inference.boxes import crops_of
 from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.read_pages import PagesOfRows
+from kkanji_jax.inference.page_readings import PagesOfRows
 from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.inference.rows import RowOptions, predict_rows
 from kkanji_jax.inference.transcript import text_of_pages

@@ -16,7 +16,7 @@ from PIL import Image
 
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.output import RowFormat, row_of_json
-from kkanji_jax.inference.read_pages import PagesOfRows
+from kkanji_jax.inference.page_readings import PagesOfRows
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.inference.transcript import written_as
 from kkanji_jax.pages.box_files import read_boxes
