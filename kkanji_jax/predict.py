@@ -223,7 +223,7 @@ def _row_options(args: argparse.Namespace, recogniser: "Recogniser") -> RowOptio
     characters = index = None
     if args.chars:
         from kkanji_jax.data.class_index import codepoint_of
-        from kkanji_jax.inference.characters import characters_of
+        from kkanji_jax.inference.allowed_characters import characters_of
 
         characters, lacking = characters_of(args.chars, recogniser.class_index)
         if lacking:
