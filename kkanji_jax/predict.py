@@ -292,7 +292,7 @@ def predict(args: argparse.Namespace) -> int:
         raise ValueError(f"--annotate wants one page, as {begin[0].path}")
     found = itertools.chain(begin, found)
     if args.boxes:
-        from kkanji_jax.inference.boxes import crops_of
+        from kkanji_jax.inference.box_crops import crops_of
         from kkanji_jax.pages.box_files import read_boxes
 
         found = crops_of(found, read_boxes(args.boxes))

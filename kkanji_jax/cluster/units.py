@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kkanji_jax.cluster import stores
-from kkanji_jax.inference.boxes import BoxesByPage, crops_of_page
+from kkanji_jax.inference.box_crops import BoxesByPage, crops_of_page
 from kkanji_jax.inference.heif_and_pdf import HEIF_SUFFIXES, PDF_SUFFIX
 from kkanji_jax.inference.inputs import (
     ImageInput,
