@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kkanji_jax.cluster.partition_reader import WORKING
 from kkanji_jax.cluster.partitions import Partition
 from kkanji_jax.cluster.rows_file import Written
-from kkanji_jax.cluster.work import WORKING
 from kkanji_jax.files import is_foreign, naming_in_errors, write_json
 from kkanji_jax.inference.partial_rows import Tally, differing_names, hold_rows
 

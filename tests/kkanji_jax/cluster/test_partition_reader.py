@@ -9,12 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kkanji_jax.cluster import rows_file, work
-from kkanji_jax.cluster.partitions import Partition, partitions_of
-from kkanji_jax.cluster.rows_file import Written
-from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
-from kkanji_jax.cluster.units import images_of, list_units
-from kkanji_jax.cluster.work import (
+from kkanji_jax.cluster import partition_reader, rows_file
+from kkanji_jax.cluster.partition_reader import (
     Attempt,
     Job,
     load_same,
@@ -22,6 +18,10 @@ from kkanji_jax.cluster.work import (
     marked_image,
     read_partition,
 )
+from kkanji_jax.cluster.partitions import Partition, partitions_of
+from kkanji_jax.cluster.rows_file import Written
+from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
+from kkanji_jax.cluster.units import images_of, list_units
 from kkanji_jax.cluster.workers import _after_death
 from kkanji_jax.inference import recogniser
 from kkanji_jax.inference.partial_rows import Tally
