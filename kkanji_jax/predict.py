@@ -373,8 +373,8 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
         if getattr(args, flag) < least:
             raise ValueError(f"expected a --{flag.replace('_', '-')} of {least} or more")
     from kkanji_jax.cluster.partition_reader import load_same
+    from kkanji_jax.cluster.ray_workers import Resources
     from kkanji_jax.cluster.reading import Request, read_archive
-    from kkanji_jax.cluster.workers import Resources
     from kkanji_jax.inference.recogniser import load
     from kkanji_jax.pages.box_files import read_boxes
 

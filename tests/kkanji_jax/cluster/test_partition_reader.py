@@ -19,10 +19,10 @@ from kkanji_jax.cluster.partition_reader import (
     read_partition,
 )
 from kkanji_jax.cluster.partitions import Partition, partitions_of
+from kkanji_jax.cluster.ray_workers import _after_death
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
 from kkanji_jax.cluster.units import images_of, list_units
-from kkanji_jax.cluster.workers import _after_death
 from kkanji_jax.inference import recogniser
 from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
