@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kkanji_jax.cli import Report, say_nothing
+from kkanji_jax.cluster.listing import Unit, list_pages, list_units, may_find
 from kkanji_jax.cluster.partition_reader import Attempt, Job
 from kkanji_jax.cluster.partitions import PARTITION_IMAGES, Partition, partitions_of
 from kkanji_jax.cluster.ray_workers import Resources, read_all
 from kkanji_jax.cluster.rows_folder import RowsFolder
 from kkanji_jax.cluster.stores import is_uri
-from kkanji_jax.cluster.units import Unit, list_pages, list_units, may_find
 from kkanji_jax.inference.inputs import STANDARD_INPUT
 from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions

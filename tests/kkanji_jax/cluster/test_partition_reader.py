@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kkanji_jax.cluster import partition_reader, rows_file
+from kkanji_jax.cluster.listing import images_of, list_units
 from kkanji_jax.cluster.partition_reader import (
     Attempt,
     Job,
@@ -22,7 +23,6 @@ from kkanji_jax.cluster.partitions import Partition, partitions_of
 from kkanji_jax.cluster.ray_workers import _after_death
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
-from kkanji_jax.cluster.units import images_of, list_units
 from kkanji_jax.inference import recogniser
 from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
