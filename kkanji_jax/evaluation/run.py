@@ -21,8 +21,8 @@ from kkanji_jax.data.manifest import (
     is_same_dataset,
     load_manifest,
 )
-from kkanji_jax.data.outside import load_outside
 from kkanji_jax.data.resident import load_split
+from kkanji_jax.data.unknown_characters import load_unknown
 from kkanji_jax.evaluation import calibration as calibration_lib
 from kkanji_jax.evaluation import eval_json
 from kkanji_jax.evaluation.calibration import FILE_NAME, Calibration
@@ -88,7 +88,7 @@ def evaluate(
         )
     outside = None
     if asked.unknown:
-        outside = load_outside(asked.unknown, class_index, asked.most_unknown)
+        outside = load_unknown(asked.unknown, class_index, asked.most_unknown)
     split = load_split(asked.dataset, asked.split)
 
     stamp = {
