@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kkanji_jax.pages.order import columns_of
+from kkanji_jax.pages.reading_order import columns_of
 
 Place = tuple[int, int, int, int]
 SCANS = (
