@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Key
 from scipy.special import betaincinv
 
-from kkanji_jax.augment.tables import TABLE_BITS
+from kkanji_jax.augment.policy_tables import TABLE_BITS
 
 
 class Mixed(NamedTuple):

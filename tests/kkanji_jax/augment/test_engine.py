@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from kkanji_jax.augment import engine
 from kkanji_jax.augment.engine import augment, sample_keys
 from kkanji_jax.augment.policy import NONE, POLICIES, Policy, get_policy
-from kkanji_jax.augment.tables import make_tables
+from kkanji_jax.augment.policy_tables import make_tables
 
 SAFE, LEGACY = get_policy("glyph_safe"), get_policy("legacy")
 GEOMETRY = SAFE._replace(
