@@ -137,7 +137,7 @@ def test_what_fails_before_an_image_is_there_fails_at_its_mark(
             yield image
 
     partition = partitions_in(archive, 128)[0]
-    monkeypatch.setattr(work, "images_of", fetched)
+    monkeypatch.setattr(partition_reader, "images_of", fetched)
     with pytest.raises(Killed):
         read_partition(loaded(), job, Attempt(partition, {}, is_careful=True))
     assert marked_image(mark_of(job.out, partition)) == 3

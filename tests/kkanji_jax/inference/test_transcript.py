@@ -158,7 +158,7 @@ SLOW = """
 import time
 from kkanji_jax.inference import partial_rows, rows
 rows.BATCH_SIZE = 16
-partial.COMMIT_S = 0.05
+partial_rows.COMMIT_S = 0.05
 Spring.outputs = lambda self, glyphs: (time.sleep(0.1), (glyphs, glyphs))[1]
 """
 RUN = """
