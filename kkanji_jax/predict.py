@@ -191,7 +191,7 @@ def _check(args: argparse.Namespace) -> None:
     if not 0 <= args.min_probability <= 1:
         raise ValueError(f"expected a --min-probability in [0, 1], got {args.min_probability}")
     if args.annotate and (not args.boxes or len(args.paths) != 1 or os.path.isdir(args.paths[0])):
-        raise ValueError("--annotate wants one page, and --boxes with its boxes")
+        raise ValueError("--annotate needs one page, and --boxes with its boxes")
     if args.base_url and not args.base_url.startswith(("http://", "https://")):
         raise ValueError(f"expected a --base-url of http:// or https://, got {args.base_url}")
     if args.format in TRANSCRIPTS and not args.boxes:
@@ -289,7 +289,7 @@ def predict(args: argparse.Namespace) -> int:
     if len(begin) == 1 and begin[0].error:
         raise ValueError(f"{begin[0].path}: {begin[0].error}")
     if args.annotate and len(begin) > 1:
-        raise ValueError(f"--annotate wants one page, as {begin[0].path}")
+        raise ValueError(f"--annotate needs one page, as {begin[0].path}")
     found = itertools.chain(begin, found)
     if args.boxes:
         from kkanji_jax.inference.box_crops import crops_of
@@ -403,7 +403,7 @@ def _about(recogniser: "Recogniser") -> dict[str, str]:
     """Who reads, as a transcript tells it; ValueError for a model without verdicts."""
     if recogniser.accuracy_of("accept") is None:
         raise ValueError(
-            "a transcript wants verdicts, and this model is not calibrated: run "
+            "a transcript needs verdicts, and this model is not calibrated: run "
             "kkanji_jax.evaluate --of val, or give a --format of rows"
         )
     return {"version": __version__, "model": recogniser.digest}

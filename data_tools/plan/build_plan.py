@@ -50,11 +50,11 @@ class Options(NamedTuple):
 
     def completed(self) -> "Options":
         """The same, with the protocol's defaults filled in; ValueError for invalid options."""
-        for name, value in (("min_images", self.min_images), ("per_class", self.per_class)):
+        for name, value in (("min-images", self.min_images), ("per-class", self.per_class)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} wants at least 1, got {value}")
+                raise ValueError(f"--{name} must be at least 1, not {value}")
         if self.seed < 0:
-            raise ValueError(f"the seed wants to be 0 or more, got {self.seed}")
+            raise ValueError(f"--seed must be 0 or more, not {self.seed}")
         if self.policy and not self.per_class:
             raise ValueError("--policy varies the copies that --per-class writes: give that too")
         ratios = self.ratios or protocols.DEFAULT_RATIOS.get(self.protocol, (100.0, 0.0, 0.0))
@@ -266,7 +266,7 @@ def select(planned: PlannedDataset, options: Options) -> SelectedExamples:
         pool, numbers = examples["train"]
         if len(pool) > MAX_LEAKY_EXAMPLES:
             raise ValueError(
-                f"the protocol legacy wants at most {MAX_LEAKY_EXAMPLES:,} examples, got "
+                f"the protocol legacy must have at most {MAX_LEAKY_EXAMPLES:,} examples, not "
                 f"{len(pool):,}: give a smaller --per-class"
             )
         drawn = protocols.split_copies(

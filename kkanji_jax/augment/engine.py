@@ -55,9 +55,7 @@ def augment(
     """
     height, width = images.shape[1:]
     if height != width or not 2 <= width <= MAX_IMAGE_PX:
-        raise ValueError(
-            f"augment wants square images of 2 to {MAX_IMAGE_PX} px, got {height}x{width}"
-        )
+        raise ValueError(f"images must be square, of 2 to {MAX_IMAGE_PX} px, not {height}x{width}")
     if policy._replace(name=NONE.name) == NONE:
         return images
     tables = make_tables(policy, width)

@@ -70,7 +70,7 @@ class RowsFolder:
         if not self.out.exists():
             return
         if not self.out.is_dir():
-            raise ValueError(f"--out wants a folder, {self.out} is a file")
+            raise ValueError(f"--out must be a folder, not the file {self.out}")
         names = {path.name for path in self.out.iterdir() if not is_foreign(path.name)}
         if names - {LOCK} and not names & {REQUEST, MANIFEST}:
             raise ValueError(

@@ -54,7 +54,7 @@ def load_split(dataset: Path, split: str) -> Split:
     needed, free = num_examples * IMAGE_PX * IMAGE_PX, free_bytes()
     if free is not None and needed > free:
         raise ValueError(
-            f"{split} of {dataset} wants {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB "
+            f"{split} of {dataset} needs {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB "
             "are free; training can read it as a stream: --config.data.reading=streamed"
         )
     images = np.empty((num_examples, IMAGE_PX, IMAGE_PX), np.uint8)

@@ -71,7 +71,7 @@ def find(source: Path, crops: Path | None) -> dict[str, str]:
     photographed = [o for o in originals if look_of(o.sample_id) == "photographed"]
     published = [o for o in originals if look_of(o.sample_id) != "photographed"]
     if not photographed or not published:
-        raise ValueError(f"{source} wants published images and character shapes, has but one")
+        raise ValueError(f"{source} must have both published images and character shapes")
     highest, rows = most_alike(
         stack_images(o.pixels for o in photographed), stack_images(o.pixels for o in published)
     )
