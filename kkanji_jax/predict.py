@@ -183,24 +183,24 @@ def _terminable() -> Iterator[None]:
 
 def _check(args: argparse.Namespace) -> None:
     if args.top_k < 1:
-        raise ValueError(f"expected a --top-k of at least 1, got {args.top_k}")
+        raise ValueError(f"--top-k must be at least 1, not {args.top_k}")
     if args.workers is not None and args.workers < 1:
-        raise ValueError(f"expected a --workers of 1 or more, got {args.workers}")
+        raise ValueError(f"--workers must be at least 1, not {args.workers}")
     if args.neighbours < 0:
-        raise ValueError(f"expected a --neighbours of at least 0, got {args.neighbours}")
+        raise ValueError(f"--neighbours must be at least 0, not {args.neighbours}")
     if not 0 <= args.min_probability <= 1:
-        raise ValueError(f"expected a --min-probability in [0, 1], got {args.min_probability}")
+        raise ValueError(f"--min-probability must be in [0, 1], not {args.min_probability}")
     if args.annotate and (not args.boxes or len(args.paths) != 1 or os.path.isdir(args.paths[0])):
         raise ValueError("--annotate needs one page, and --boxes with its boxes")
     if args.base_url and not args.base_url.startswith(("http://", "https://")):
-        raise ValueError(f"expected a --base-url of http:// or https://, got {args.base_url}")
+        raise ValueError(f"--base-url must begin with http:// or https://, not {args.base_url}")
     if args.format in TRANSCRIPTS and not args.boxes:
         raise ValueError(f"--format {args.format} is of pages: give --boxes with their boxes")
     for flag, path in (("--annotate", args.annotate), ("--show-steps", args.show_steps)):
         if path and path.suffix.lower() != ".png":
-            raise ValueError(f"expected a file name that ends in .png, got {flag} {path}")
+            raise ValueError(f"{flag} must end in .png, not {path}")
     if args.review and args.review.suffix.lower() != ".html":
-        raise ValueError(f"expected a file name that ends in .html, got --review {args.review}")
+        raise ValueError(f"--review must end in .html, not {args.review}")
     if args.review and STANDARD_INPUT in args.paths:
         raise ValueError("--review names images by their files: give a path instead of -")
     written = {"--out": args.out, "--annotate": args.annotate, "--show-steps": args.show_steps}
@@ -371,7 +371,7 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
             raise ValueError(f"--{flag.replace('_', '-')} is not for --engine ray: leave it out")
     for flag, least in (("cpus", 1), ("per_gpu", 0)):
         if getattr(args, flag) < least:
-            raise ValueError(f"expected a --{flag.replace('_', '-')} of {least} or more")
+            raise ValueError(f"--{flag.replace('_', '-')} must be at least {least}")
     from kkanji_jax.cluster.partition_reader import load_same
     from kkanji_jax.cluster.ray_workers import Resources
     from kkanji_jax.cluster.reading import Request, read_archive

@@ -73,7 +73,7 @@ def serve(args: argparse.Namespace) -> None:
     limits = Limits(**{name: getattr(args, name) for name in HELP})
     limits.validate()
     if not 0 <= args.port <= 65535:
-        raise ValueError(f"expected a --port in 0..65535, got {args.port}")
+        raise ValueError(f"--port must be in 0..65535, not {args.port}")
     try:
         from kkanji_jax.serving.app import make_app
         from kkanji_jax.serving.server import (

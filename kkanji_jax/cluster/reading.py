@@ -95,7 +95,7 @@ class _Counted:
 
 def _check(request: Request) -> None:
     if request.partition_images < 1:
-        raise ValueError(f"expected a --partition of at least 1, got {request.partition_images}")
+        raise ValueError(f"--partition must be at least 1, not {request.partition_images}")
     # A file of rows, which a pattern may name where it does not name the folder.
     rows = Path(os.path.realpath(request.out), Partition(0, ()).file)
     for source in request.sources:

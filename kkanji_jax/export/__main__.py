@@ -70,7 +70,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--web is a folder of a bundle: it cannot be had with --self-contained")
     if args.self_contained != (args.out.suffix == ".onnx"):
         raise ValueError(
-            "expected --out FILE.onnx with --self-contained, and the name of a folder without, got "
+            "--out must be FILE.onnx with --self-contained, and the name of a folder without, not "
             f"{args.out}"
         )
 
