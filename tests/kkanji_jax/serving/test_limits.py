@@ -30,10 +30,10 @@ def test_a_limit_out_of_range_is_refused(name: str, value: float):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"max_pixels": 16_777_217}, "--max-pixels of at most 16,777,216"),
-        ({"max_request_pixels": 100_000_001}, "--max-request-pixels of at most 100,000,000"),
+        ({"max_pixels": 16_777_217}, "--max-pixels must be at most 16,777,216"),
+        ({"max_request_pixels": 100_000_001}, "--max-request-pixels must be at most 100,000,000"),
         ({"max_queue": 255}, "--max-queue must be at least --max-images, 256"),
-        ({"max_held_bytes": 19_999_999}, "--max-held-bytes must be at least --max-bytes, 20,000,000"),
+        ({"max_held_bytes": 19_999_999}, "--max-held-bytes must be at least --max-bytes, 20,0"),
     ],
 )
 def test_limits_that_contradict_each_other_are_refused(changes: dict, expected: str):
