@@ -38,7 +38,7 @@ def test_a_file_lists_characters_or_code_points_and_nothing_is_normalised(tmp_pa
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "expected kanji, kana or a file"),
+        (None, "must be kanji, kana or a file"),
         (b"ABC", "none of the 3"),
         (b"\x8ft", "not UTF-8"),
         (b"U+D800", "surrogate"),
