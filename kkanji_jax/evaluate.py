@@ -36,6 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--backend", choices=("jax", "onnx"), default="jax", help="for --images; as in predict"
     )
+    parser.add_argument(
+        "--orient",
+        choices=("no", "auto"),
+        default="no",
+        help="for --images; as in predict",
+    )
     parser.add_argument("--of", choices=("train", "val", "test"), default="test", help="the split")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: M/eval/SPLIT; needed for a bundle"
@@ -79,7 +85,7 @@ def _score_images(args: argparse.Namespace) -> None:
     found = labelled.find_labelled(args.images)
     recogniser = load(args.model, weights=args.weights, which=args.which, backend=args.backend)
     with cli.Progress() as progress:
-        answers = labelled.read_labelled(recogniser, found, progress)
+        answers = labelled.read_labelled(recogniser, found, progress, args.orient)
     scores = labelled.scores_of(answers, frozenset(recogniser.class_index.codepoints))
     print("\n".join(labelled.score_lines(scores)), flush=True)
     for answer in [answer for answer in answers if answer.error][:10]:
@@ -88,7 +94,7 @@ def _score_images(args: argparse.Namespace) -> None:
         from kkanji_jax.plots import own_confusions, style
         from kkanji_jax.plots.fonts import find_font
 
-        labelled.write_labelled(args.out, answers, scores)
+        labelled.write_labelled(args.out, answers, {**scores, "orient": args.orient})
         font = find_font()
         with style.house_style(font):
             figure = own_confusions.draw(answers, font)
@@ -105,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.images:
             _score_images(args)
             return
+        if args.orient != "no":
+            raise ValueError("--orient is for --images: images of a dataset are read as they lie")
         for flag in ("batch_size", "most_unknown"):
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")

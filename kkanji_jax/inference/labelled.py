@@ -33,12 +33,13 @@ class Labelled(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What was read: code points, best first, and the verdict."""
+    """What was read: code points, best first, the verdict, and what is remarkable of the image."""
 
     labelled: Labelled
     codepoints: tuple[str, ...] = ()
     verdict: str = ""
     error: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def find_labelled(path: Path) -> list[Labelled]:
@@ -92,22 +93,28 @@ class _LastPage:
 
 
 def read_labelled(
-    recogniser: Recogniser, labelled: list[Labelled], report: Report = say_nothing
+    recogniser: Recogniser,
+    labelled: list[Labelled],
+    report: Report = say_nothing,
+    orient: str = "no",
 ) -> list[Answer]:
-    """What the model reads in each image; an image that cannot be read has its error."""
+    """What the model reads in each image; an image that cannot be read has its error.
+
+    `orient` is as `Recogniser.predict` takes it.
+    """
     answers: list[Answer] = []
     for start in range(0, len(labelled), BATCH_SIZE):
         batch = labelled[start : start + BATCH_SIZE]
         opened = [_opened(item) for item in batch]
         sources = [item.image for item in opened if not item.error]
-        readings = iter(recogniser.predict(sources, TOP, on_error="row"))
+        readings = iter(recogniser.predict(sources, TOP, orient=orient, on_error="row"))
         for item, there in zip(batch, opened, strict=True):
             reading = ImageError(there.error, 0, item.path) if there.error else next(readings)
             if isinstance(reading, ImageError):
                 answers.append(Answer(item, error=str(reading)))
             else:
                 names = tuple(candidate.codepoint for candidate in reading)
-                answers.append(Answer(item, names, reading.verdict))
+                answers.append(Answer(item, names, reading.verdict, remarks=reading.remarks))
         report("images", len(answers), len(labelled))
     return answers
 
@@ -191,17 +198,21 @@ def _line(name: str, told: dict[str, Any]) -> str:
 
 
 def write_labelled(out: Path, answers: list[Answer], scores: dict[str, Any]) -> None:
-    """Writes SCORES, READINGS (each image) and CONFUSIONS (each error, most frequent first)."""
+    """Writes SCORES, READINGS (each image) and CONFUSIONS (each error, most frequent first).
+
+    `scores` may hold more than `scores_of` gave.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / SCORES, scores)
     heading = ["path", "codepoint", "is_right", "verdict", "error"]
-    heading += [f"candidate_{rank}" for rank in range(1, TOP + 1)]
+    heading += [*(f"candidate_{rank}" for rank in range(1, TOP + 1)), "remark"]
     rows = [heading]
     for answer in answers:
         is_right = answer.labelled.codepoint in answer.codepoints[:1]
         own = [shown_path(answer.labelled.path), answer.labelled.codepoint, str(int(is_right))]
         padded = [*answer.codepoints, *[""] * (TOP - len(answer.codepoints))]
-        rows.append([*own, answer.verdict, answer.error, *padded])
+        remark = "; ".join(answer.remarks)
+        rows.append([*own, answer.verdict, answer.error, *padded, remark])
     write_csv(out / READINGS, rows)
     errors = Counter(
         (answer.labelled.codepoint, answer.codepoints[0] if answer.codepoints else "")

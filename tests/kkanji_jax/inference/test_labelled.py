@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kkanji_jax import predict
 from kkanji_jax.evaluate import main
 from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.inference.labelled import Answer, Labelled, find_labelled, open_labelled
@@ -31,9 +32,9 @@ def crops(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def score(tiny_run, images: Path, out: Path) -> dict:
+def score(tiny_run, images: Path, out: Path, *more: str) -> dict:
     flags = ["--model", str(tiny_run.workdir), "--backend", "onnx", "--out", str(out)]
-    assert main(["--images", str(images), *flags]) == 0
+    assert main(["--images", str(images), *flags, *more]) == 0
     return json.loads((out / "images.json").read_text(encoding="utf-8"))
 
 
@@ -90,6 +91,38 @@ def test_confusions_are_drawn_with_the_images_that_were_misread(tiny_run, crops,
         assert any((glyph == glyph_image(row["path"])).all() for glyph in drawn)
     with Image.open(tmp_path / "out/images_confusions.png") as saved:
         assert saved.height > 300 and np.asarray(saved.convert("L")).min() < 60
+
+
+def test_crops_that_lie_on_their_side_are_turned_as_predict_turns_them(
+    tiny_run, tmp_path: Path, capsys
+):
+    for codepoint in ("U+6625", "U+590F"):
+        (tmp_path / "crops" / codepoint).mkdir(parents=True)
+        for turn, file in enumerate(sorted((tiny_run.source / codepoint).iterdir())[:12]):
+            turned = Image.open(file).rotate(90 * (turn % 4))
+            turned.save(tmp_path / "crops" / codepoint / file.name)
+    plain = score(tiny_run, tmp_path / "crops", tmp_path / "plain")
+    scores = score(tiny_run, tmp_path / "crops", tmp_path / "turned", "--orient", "auto")
+    assert (plain["orient"], scores["orient"]) == ("no", "auto")
+    assert scores["top1"]["value"] > plain["top1"]["value"]
+    readings = rows_in(tmp_path / "turned/images.csv")
+    assert sum("read after turning it" in row["remark"] for row in readings) >= 8
+    assert not any(row["remark"] for row in rows_in(tmp_path / "plain/images.csv"))
+
+    capsys.readouterr()
+    flags = ["--model", str(tiny_run.workdir), "--backend", "onnx", "--format", "jsonl"]
+    assert predict.main([str(tmp_path / "crops"), *flags, "--orient", "auto", "--top-k", "1"]) == 0
+    rows = {row["path"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert len(rows) == len(readings) == 24
+    for row in readings:
+        expected = rows[row["path"]]
+        told = (row["candidate_1"], row["remark"], row["verdict"])
+        assert told == (expected["codepoint"], expected["remark"], expected["verdict"])
+
+
+def test_images_of_a_dataset_are_not_turned(tmp_path: Path, capsys):
+    assert main(["--dataset", str(tmp_path), "--orient", "auto"]) == 1
+    assert "--orient is for --images" in capsys.readouterr().err
 
 
 def answers_of(readings: list[dict[str, str]]) -> list[Answer]:
