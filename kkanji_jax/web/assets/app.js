@@ -5,6 +5,7 @@ import { boxesIn, TableError, tableOfBoxes } from "./box_table.js";
 import { makePaper } from "./drawing.js";
 import { MAX_PIXELS } from "./glyph_image.js";
 import { Picture, pixelsOf } from "./picture.js";
+import { named } from "./reading.js";
 import { Results } from "./results.js";
 import { count, say, speak } from "./strings.js";
 import { TiffError } from "./tiff.js";
@@ -81,9 +82,7 @@ function show(answer) {
 }
 
 function tellLacking(lacking) {
-  const shown = lacking.slice(0, 40).map((codepoint) => {
-    return `${String.fromCodePoint(parseInt(codepoint.slice(2), 16))} ${codepoint}`;
-  });
+  const shown = lacking.slice(0, 40).map(named);
   $("lacking").hidden = lacking.length === 0;
   $("lacking").textContent = say("lacking", { n: count(lacking.length), characters: shown.join(" ") });
 }
