@@ -18,11 +18,11 @@ from kkanji_jax.evaluation.calibration import VERDICTS, standardised_logit, top_
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import BAND, CUT_OFF, RED_INK, glyph_image, glyph_steps
 from kkanji_jax.glyphs.image_files import load_picture
-from kkanji_jax.inference.characters import characters_in
+from kkanji_jax.inference.allowed_characters import characters_in
 from kkanji_jax.inference.orientation import DOUBTFUL, TURNED
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
-from kkanji_jax.web import page as web
+from kkanji_jax.web import web_page as web
 
 Node = Callable[..., Any]
 

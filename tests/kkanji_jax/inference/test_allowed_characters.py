@@ -6,7 +6,7 @@ import pytest
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.scripts import script_of
-from kkanji_jax.inference.characters import characters_in, characters_of
+from kkanji_jax.inference.allowed_characters import characters_in, characters_of
 
 INDEX = ClassIndex.from_codepoints(["U+3042", "U+6625", "U+590F", "U+FA19", "U+24FA3", "U+1B002"])
 
