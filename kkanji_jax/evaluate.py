@@ -8,6 +8,7 @@ temperature and verdicts, and writes M/calibration.json, which later evaluations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -76,13 +77,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _score_images(args: argparse.Namespace) -> None:
     from kkanji_jax.inference import labelled
+    from kkanji_jax.inference.inputs import told_counts
     from kkanji_jax.inference.recogniser import load
 
     if args.unknown:
         raise ValueError("--unknown needs --dataset; --images counts unknown characters itself")
     if args.weights == "both":
         raise ValueError("--images scores one set of weights: expected --weights ema or raw")
-    found = labelled.find_labelled(args.images)
+    passed_over: Counter[str] = Counter()
+    found = labelled.find_labelled(args.images, passed_over)
     recogniser = load(args.model, weights=args.weights, which=args.which, backend=args.backend)
     with cli.Progress() as progress:
         answers = labelled.read_labelled(recogniser, found, progress, args.orient)
@@ -90,6 +93,8 @@ def _score_images(args: argparse.Namespace) -> None:
     print("\n".join(labelled.score_lines(scores)), flush=True)
     for answer in [answer for answer in answers if answer.error][:10]:
         print(f"{answer.labelled.path}: {answer.error}", file=sys.stderr)
+    if passed_over:
+        print(f"passed over: {told_counts(passed_over)}", file=sys.stderr)
     if args.out:
         from kkanji_jax.plots import own_confusions, style
         from kkanji_jax.plots.fonts import find_font

@@ -1,5 +1,6 @@
 """Scores on somebody's own labelled crops, which belong to no dataset."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -8,13 +9,13 @@ from typing import Any, NamedTuple
 
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import character_of, parse_codepoint
-from kkanji_jax.data.label_table import read_labels
+from kkanji_jax.data.label_table import LABELS, read_labels
 from kkanji_jax.evaluation.intervals import share
 from kkanji_jax.evaluation.tables import write_csv
 from kkanji_jax.files import write_json
 from kkanji_jax.glyphs.image_files import load_picture
 from kkanji_jax.inference.box_crops import MAX_PAGE_PIXELS, Box, cut_out
-from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path
+from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path, told_counts
 from kkanji_jax.inference.recogniser import ImageError, Recogniser
 
 TOP = 5
@@ -42,24 +43,49 @@ class Answer(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def find_labelled(path: Path) -> list[Labelled]:
+def find_labelled(path: Path, passed_over: Counter[str] | None = None) -> list[Labelled]:
     """Images of a folder of folders named U+XXXX, or of a CSV file with `path` and `codepoint`.
 
-    The CSV file is as `data.label_table.read_labels` takes it; its paths are relative to it.
-    ValueError names the folder or the line, and a path without any image.
+    The CSV file is as `data.label_table.read_labels` takes it; its paths are relative to it. A
+    folder may have one in it, named labels.csv: as in a build, its label counts where the name of
+    an image's folder says another, and folders of other names hold its images. `passed_over` counts
+    what is left out. ValueError names the folder or the line, and a path without any image.
     """
-    found = list(_in_folders(path) if path.is_dir() else _in_table(path))
+    passed_over = Counter() if passed_over is None else passed_over
+    if not path.is_dir():
+        found = list(_in_table(path))
+    elif (path / LABELS).is_file():
+        found = list(_in_table(path / LABELS))
+        named = {os.path.normpath(item.path) for item in found}
+        inside = _in_folders(path, passed_over, is_alone=False)
+        found += [item for item in inside if os.path.normpath(item.path) not in named]
+    else:
+        found = list(_in_folders(path, passed_over, is_alone=True))
     if not found:
-        raise ValueError(f"no labelled images in {path}: expected folders named U+XXXX with images")
+        told = f" (but {told_counts(passed_over)})" if passed_over else ""
+        raise ValueError(
+            f"no labelled images in {path}: expected folders named U+XXXX with images, or "
+            f"{LABELS}{told}"
+        )
     return found
 
 
-def _in_folders(path: Path) -> Iterator[Labelled]:
-    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
-        if folder.name.startswith("."):
+def _in_folders(path: Path, passed_over: Counter[str], *, is_alone: bool) -> Iterator[Labelled]:
+    """The images in folders named by code point; without `is_alone`, others may be beside them."""
+    for child in sorted(path.iterdir()):
+        if child.name.startswith("."):
             continue
-        codepoint = parse_codepoint(folder.name)
-        for item in find_images([str(folder)]):
+        if not child.is_dir():
+            if is_alone:
+                passed_over["outside the folders named U+XXXX"] += 1
+            continue
+        try:
+            codepoint = parse_codepoint(child.name)
+        except ValueError:
+            if is_alone:
+                raise
+            continue
+        for item in find_images([str(child)], passed_over):
             yield Labelled(item.path, codepoint, item.image, item.error)
 
 
@@ -67,6 +93,9 @@ def _in_table(path: Path) -> Iterator[Labelled]:
     page = _LastPage()
     for label in read_labels(path):
         file = str(path.parent / label.path)
+        if os.path.isdir(file):
+            yield Labelled(file, label.codepoint, None, "a folder, and not an image")
+            continue
         found = list(find_images([file]))
         if len(found) > 1:
             yield Labelled(file, label.codepoint, None, f"has {len(found)} pages: name one")

@@ -1,7 +1,7 @@
 // The page: its elements, and the messages to and from the worker.
 
 import { BoxList } from "./box_list.js";
-import { boxesIn, TableError, tableOfBoxes } from "./box_table.js";
+import { boxesIn, TableError, tableOfBoxes, textOf } from "./box_table.js";
 import { makePaper } from "./drawing.js";
 import { MAX_PIXELS } from "./glyph_image.js";
 import { Picture, pixelsOf } from "./picture.js";
@@ -203,7 +203,7 @@ async function importBoxes(file) {
   }
   let found;
   try {
-    found = boxesIn(await file.text(), picture.name);
+    found = boxesIn(textOf(await file.arrayBuffer()), picture.name);
   } catch (error) {
     if (!(error instanceof TableError)) throw error;
     tell(() => say(/^\d/.test(error.message) ? "badLine" : "notBoxes", { name: file.name, line: error.message }));

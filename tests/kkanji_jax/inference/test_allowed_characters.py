@@ -59,7 +59,7 @@ def test_a_range_is_what_the_model_knows_of_it_and_a_marked_kana_is_one_characte
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "expected kanji, kana or a file"),
+        (None, "must be kanji, kana or a file"),
         (b"ABC", "none of the 3"),
         (b"\x8ft", "not UTF-8"),
         (b"U+D800", "list: a code point .* surrogate"),
