@@ -55,7 +55,7 @@ def test_rows_survive_their_file(tmp_path: Path):
             "line 2: the split must be train, val or test",
         ),
         ("sample_id,codepoint,split\na,6625,train\n", "did you mean U\\+6625"),
-        ("sample_id,codepoint,split\na,U+6625\n", "got ''"),
+        ("sample_id,codepoint,split\na,U+6625\n", "not ''"),
     ],
 )
 def test_a_wrong_splits_file_is_refused_by_name(tmp_path: Path, text: str, reason: str):

@@ -83,8 +83,8 @@ def test_an_npz_of_another_kind_is_refused_with_what_was_wanted(tmp_path: Path):
     classmap = tmp_path / "k49_classmap.csv"
     for array, expected in (
         (np.zeros((2, 32, 32), np.uint8), r"images uint8 \[n, 28, 28\], not uint8 \[2, 32, 32\]"),
-        (np.zeros((2, 28, 28), np.float32), "got float32"),
-        (np.zeros(784, np.uint8), r"got uint8 \[784\]"),
+        (np.zeros((2, 28, 28), np.float32), "not float32"),
+        (np.zeros(784, np.uint8), r"not uint8 \[784\]"),
     ):
         with pytest.raises(ValueError, match=expected):
             read_images(save_npz(tmp_path / "a.npz", array))
