@@ -22,16 +22,19 @@ from kkanji_jax.data.manifest import (
     load_manifest,
 )
 from kkanji_jax.data.outside import load_outside
-from kkanji_jax.data.resident import load_split
+from kkanji_jax.data.resident import Split, load_split
 from kkanji_jax.evaluation import calibration as calibration_lib
 from kkanji_jax.evaluation import eval_json
 from kkanji_jax.evaluation.calibration import FILE_NAME, Calibration
 from kkanji_jax.evaluation.forward import Evaluator
+from kkanji_jax.evaluation.odd_copies import odd_copies
 from kkanji_jax.evaluation.scores import summarise
+from kkanji_jax.evaluation.support import Copies
 from kkanji_jax.evaluation.tables import write_tables
 from kkanji_jax.files import write_json
+from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.parallel import mesh as mesh_lib
-from kkanji_jax.saved.trained import Trained, choose_weights, load_trained
+from kkanji_jax.saved.trained import Trained, choose_weights, kernel_of, load_trained
 
 # What must be the same for a calibration to be valid.
 _SAME_MODEL = ("checkpoint_step", "class_index_digest")
@@ -107,24 +110,29 @@ def evaluate(
 
     ask = _Pass(trained.config["model"], class_index, asked.batch_size, mesh_lib.make_mesh())
     name = f"{asked.split} of {asked.dataset}"
-    temperature = calibration.temperature if calibration else None
     answers = ask(
         trained,
         split.images,
         split.labels,
         name,
-        temperature=temperature,
-        is_keeping_logits=is_fitting,
+        calibration=calibration,
+        is_keeping_outputs=is_fitting,
     )
-    if is_fitting and answers.logits is not None:
+    if is_fitting and answers.outputs is not None:
+        looks = [look_of(sample_id) for sample_id in split.sample_ids]
         calibration = calibration_lib.fit(
-            answers.logits,
+            answers.outputs.logits,
             split.labels,
             weights=trained.weights,
             fitted_on={"split": "val", **stamp},
-            groups=[look_of(sample_id) for sample_id in split.sample_ids],
+            groups=looks,
+            evidence=calibration_lib.Evidence(
+                answers.outputs.features,
+                kernel_of(trained.params),
+                _copies(ask, trained, split, looks, name),
+            ),
         )
-        answers = eval_json.at_temperature(answers, calibration.temperature)
+        answers = eval_json.calibrated_answers(answers, calibration, kernel_of(trained.params))
     content = eval_json.scorecard(
         answers,
         split.sample_ids,
@@ -157,7 +165,7 @@ def evaluate(
             outside.images,
             no_labels,
             f"outside the index, of {asked.unknown}",
-            temperature=calibration.temperature if calibration else None,
+            calibration=calibration,
         )
         content["unknown"] = eval_json.unknown_scores(
             answers, unknown, outside.codepoints, calibration
@@ -189,8 +197,8 @@ class _Pass:
         labels: Int32[np.ndarray, " n"],
         name: str,
         *,
-        temperature: float | None = None,
-        is_keeping_logits: bool = False,
+        calibration: Calibration | None = None,
+        is_keeping_outputs: bool = False,
     ) -> eval_json.SplitAnswers:
         print(
             f"{name}: {len(images):,} images, {trained.weights} weights of step {trained.step}; "
@@ -203,15 +211,32 @@ class _Pass:
             trained.batch_stats,
             images,
             labels,
-            has_logits=True,
+            has_outputs=True,
             on_batch=_progress(len(images)),
         )
         return eval_json.collect_answers(
             parts,
             self._class_index,
-            temperature=temperature,
-            is_keeping_logits=is_keeping_logits,
+            kernel_of(trained.params),
+            calibration=calibration,
+            is_keeping_outputs=is_keeping_outputs,
         )
+
+
+def _copies(ask: _Pass, trained: Trained, split: Split, looks: list[str], name: str) -> Copies:
+    """Turned and halved copies of examples, and the network's outputs of them."""
+    images = np.asarray(split.images).reshape(-1, GLYPH_PX, GLYPH_PX)
+    copies = odd_copies(images, split.sample_ids, looks)
+    answers = ask(
+        trained,
+        copies.glyphs,
+        split.labels[copies.rows],
+        f"turned and halved copies, of {name}",
+        is_keeping_outputs=True,
+    )
+    if answers.outputs is None:
+        raise ValueError("expected answers that kept their outputs, got none")
+    return Copies(copies.rows, answers.outputs)
 
 
 def _check_same_classes(of_model: ClassIndex, of_dataset: ClassIndex, asked: Evaluation) -> None:

@@ -43,8 +43,10 @@ class Support(NamedTuple):
     weights: Float32[np.ndarray, " d"]
     bias: float
 
-    def of(self, features: Features, best: Int[np.ndarray, " n"], kernel: Kernel) -> Float64:
-        """[n]: the log odds of each image; `best` is the class of its largest logit."""
+    def of(
+        self, features: Features, best: Int[np.ndarray, " n"], kernel: Kernel
+    ) -> Float64[np.ndarray, " n"]:
+        """The log odds of each image; `best` is the class of its largest logit."""
         found = np.empty(len(features))
         for start in range(0, len(features), _ROWS):
             rows = slice(start, start + _ROWS)

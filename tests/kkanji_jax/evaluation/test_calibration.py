@@ -234,7 +234,7 @@ def test_a_calibration_survives_its_file(tmp_path: Path, rng: np.random.Generato
 @pytest.mark.parametrize(
     ("harm", "expected"),
     [
-        ({"version": 3}, "version 1 or 2, got 3"),
+        ({"version": 4}, "version 1 to 3, got 4"),
         ({"temperature": 0}, "positive temperature, got 0"),
         ({"temperature": "warm"}, "positive temperature, got 'warm'"),
         ({"verdicts": {}}, "of accept"),

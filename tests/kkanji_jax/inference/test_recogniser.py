@@ -126,6 +126,11 @@ def recogniser_of(num_classes: int, calibration: Calibration | None) -> Recognis
     return Recogniser(trained, lambda glyphs: (glyphs, glyphs), calibration)
 
 
+def with_features(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a network would give: no calibration without a support looks at the features."""
+    return logits, np.zeros((len(logits), 3), np.float32)
+
+
 def sorted_whole(logits: np.ndarray, ids: np.ndarray, top_k: int, temperature: float) -> list:
     """Class ids and probabilities by a stable sort and a softmax of all classes in float64."""
     kept = logits.astype(np.float64).take(ids, axis=1)
@@ -158,7 +163,9 @@ def test_the_best_are_those_of_a_whole_sort_to_the_bit(data: st.DataObject):
         characters = [chr(0x4E00 + i) for i in ids]
     glyphs = np.full((num_rows, 64, 64), 255, np.uint8)
     glyphs[1::7] = 0
-    readings = recogniser.readings_of(logits, glyphs, top_k, characters=characters)
+    readings = recogniser.readings_of(
+        with_features(logits), glyphs, top_k, characters=characters
+    )
     expected = sorted_whole(logits, ids, top_k, temperature if is_calibrated else 1.0)
     told = [[(ord(c.character) - 0x4E00, c.probability) for c in r] for r in readings]
     assert told == [[] if row % 7 == 1 else content for row, content in enumerate(expected)]
@@ -179,7 +186,7 @@ def test_what_is_remarkable_is_not_accepted_and_what_is_in_trouble_has_no_candid
     logits = np.tile(np.array([9, 0, 0, 0], np.float32), (4, 1))
     glyphs = np.full((4, 64, 64), 255, np.uint8)
     notes = [Note(), Note("", ("several characters",)), Note("unclear"), Note("blank")]
-    readings = recogniser.readings_of(logits, glyphs, notes=notes)
+    readings = recogniser.readings_of(with_features(logits), glyphs, notes=notes)
     assert [reading.verdict for reading in readings] == ["accept", "ask", "unclear", "blank"]
     assert [len(reading) for reading in readings] == [4, 4, 0, 0]
     assert readings[1].remarks == ("several characters",)
@@ -190,7 +197,7 @@ def test_outputs_that_are_not_finite_are_refused(bad: float):
     logits = np.zeros((2, 5), np.float32)
     logits[1, 3] = bad
     with pytest.raises(ValueError, match="not finite"):
-        recogniser_of(5, None).readings_of(logits, np.zeros((2, 64, 64), np.uint8))
+        recogniser_of(5, None).readings_of(with_features(logits), np.zeros((2, 64, 64), np.uint8))
 
 
 def test_a_top_k_of_nothing_is_refused(tiny_run, recogniser: Recogniser):

@@ -294,7 +294,7 @@ def test_the_page_turns_pictures_as_predict_does(node: Node, tiny_run, exported:
         "const run = (pixels) => network.run(pixels);"
         "const found = surestTurn(glyph.data, run, plan);"
         "const all = [...remarks, ...found.remarks];"
-        "const reading = readingOf(found.logits, plan, trouble, all);"
+        "const reading = readingOf(found.output, plan, trouble, all);"
         "return { ...reading, glyph: [...found.data] }; });",
         [np.asarray(picture.convert("RGBA")) for picture in pictures],
         model=exported / "web",
@@ -329,7 +329,8 @@ def test_the_page_tells_doubt_about_a_turn_by_the_rules_of_predict(node: Node, t
         f"const logits = {json.dumps(logits)};"
         'const plan = { codepoints: ["U+3042", "U+6625", "U+4E00"], '
         "calibration: { temperature: 2 } };"
-        "const answer = surestTurn(new Uint8Array(4096), () => logits.shift(), plan).remarks;"
+        "const run = () => ({ logits: Float32Array.from(logits.shift()) });"
+        "const answer = surestTurn(new Uint8Array(4096), run, plan).remarks;"
     )
     assert told == expected
 
