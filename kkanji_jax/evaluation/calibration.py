@@ -27,6 +27,7 @@ GROUP_ACCEPT_ACCURACY = 0.93  # the same for each part of val, such as its photo
 UNKNOWN_SHARE = 0.03  # the share of val that is called unknown, although all of it is in the index
 ACCEPT_LOSS = 0.01  # the share of accepted answers of a group that the least support may cost
 COPIES_WEIGHT = 0.1  # of odd copies, against all of val, where familiarity is fitted
+SMALL_PENALTY = 1e-4  # of familiarity: finite where a line parts the examples
 LEAST_LIKELY = 0.3  # less probable answers are not accepted anyway, and left out of the support
 LEAST_EXAMPLES = 20  # fewer cannot show an accuracy of 99 %
 INVERSE_TEMPERATURES = (0.05, 5.0)  # limits of the search, reached if val has no error
@@ -438,7 +439,9 @@ def _fit_backing(
     is_good = np.append(best == labels, np.zeros(int(is_odd.sum()), bool))
     each = COPIES_WEIGHT * len(labels) / is_odd.sum()
     weights = np.append(np.ones(len(labels)), np.full(int(is_odd.sum()), each))
-    familiarity = Familiarity(*support_lib.logistic(scores, is_good, weights, 0).tolist())
+    familiarity = Familiarity(
+        *support_lib.logistic(scores, is_good, weights, SMALL_PENALTY).tolist()
+    )
     return _Backing(support, familiarity, supports, len(copies.rows))
 
 

@@ -274,7 +274,9 @@ class Recogniser:
         sums = softmax_sums(logits, temperature)
         verdicts = [""] * len(logits)
         if calibration is not None:
-            supports = calibration.supports_of(logits, features, self._kernel)
+            supports = None
+            if calibration.support is not None:
+                supports = calibration.supports_of(logits, features, self._kernel)
             verdicts = calibration.verdicts(logits, 1 / sums, supports)
         ids = np.arange(len(self.class_index))
         kept = logits

@@ -39,9 +39,7 @@ def test_copies_follow_from_the_id_and_not_from_the_others(glyphs: np.ndarray):
         np.testing.assert_array_equal(one.glyphs[copy], every.glyphs[6 * copy + 4])
 
 
-def test_no_group_has_more_copies_than_allowed(
-    glyphs: np.ndarray, monkeypatch: pytest.MonkeyPatch
-):
+def test_no_group_has_more_copies_than_allowed(glyphs: np.ndarray, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(copies_lib, "MOST_COPIED", 2)
     names = [f"kkanji/{n:06d}" for n in range(6)]
     found = odd_copies(glyphs, names, ["published"] * 5 + ["photographed"])

@@ -163,9 +163,7 @@ def test_the_best_are_those_of_a_whole_sort_to_the_bit(data: st.DataObject):
         characters = [chr(0x4E00 + i) for i in ids]
     glyphs = np.full((num_rows, 64, 64), 255, np.uint8)
     glyphs[1::7] = 0
-    readings = recogniser.readings_of(
-        with_features(logits), glyphs, top_k, characters=characters
-    )
+    readings = recogniser.readings_of(with_features(logits), glyphs, top_k, characters=characters)
     expected = sorted_whole(logits, ids, top_k, temperature if is_calibrated else 1.0)
     told = [[(ord(c.character) - 0x4E00, c.probability) for c in r] for r in readings]
     assert told == [[] if row % 7 == 1 else content for row, content in enumerate(expected)]
