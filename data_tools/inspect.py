@@ -151,7 +151,7 @@ def inspect(options: argparse.Namespace) -> None:
     """Prints and writes what was requested; ValueError if that is not possible."""
     policy = get_policy(options.augmented) if options.augmented else None
     if policy and not options.sheet:
-        raise ValueError("--augmented wants --sheet OUT.png as well, where its copies are drawn")
+        raise ValueError("--augmented needs --sheet OUT.png as well, where its copies are drawn")
     dataset = Dataset.open(options.dataset)
     if options.rule:
         examples, title = select_rule(dataset, options.rule)
@@ -162,7 +162,7 @@ def inspect(options: argparse.Namespace) -> None:
     if policy:
         examples = [example for example in examples if example.sample_id == example.parent_id]
         if not examples:
-            raise ValueError(f"--augmented wants an original, got {options.sample}, a copy")
+            raise ValueError(f"--augmented needs an original, {options.sample} is a copy")
     if options.sheet:
         limit = MAX_AUGMENTED if policy else MAX_SHEET_IMAGES
         chosen = [examples[i] for i in spread(limit, len(examples))]

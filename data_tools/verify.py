@@ -43,7 +43,7 @@ def _read_shard(path: Path, entry: dict[str, Any]) -> Iterator[Chunk]:
     # A broken file opens silently, with no record in it, and would complain when closed.
     if not reader.ok() or reader.num_records() != entry["num_records"]:
         found = reader.num_records()
-        raise ValueError(f"wants {entry['num_records']} records, has {found} readable")
+        raise ValueError(f"must have {entry['num_records']} records, has {found} readable")
     for number in range(entry["num_records"]):
         try:
             chunk = decode(reader.read([number])[0])
@@ -96,7 +96,7 @@ def _check_counts(
         ids = sorted(i for i in counts if 0 <= i < len(index))
         if expected["num_examples"] != counts.total() or expected["num_classes"] != len(counts):
             yield (
-                f"{path}: {name} wants {expected['num_examples']} examples of "
+                f"{path}: {name} must have {expected['num_examples']} examples of "
                 f"{expected['num_classes']} classes, its shards hold {counts.total()} of "
                 f"{len(counts)}"
             )
@@ -141,7 +141,7 @@ def find_problems(dataset: Path, report: Report = say_nothing) -> Iterator[str]:
             yield f"{path}: is missing"
             continue
         if path.stat().st_size != entry["bytes"]:
-            yield f"{path}: wants {entry['bytes']} bytes, has {path.stat().st_size}"
+            yield f"{path}: must have {entry['bytes']} bytes, not {path.stat().st_size}"
         elif sha256_of(path) != entry["sha256"]:
             yield f"{path}: its bytes have changed: another SHA-256"
         try:
@@ -154,7 +154,7 @@ def find_problems(dataset: Path, report: Report = say_nothing) -> Iterator[str]:
                 in_shard += len(chunk.sample_ids)
                 report("verifying examples", done + in_shard, total)
             if in_shard != entry["num_examples"]:
-                yield f"{path}: wants {entry['num_examples']} examples, has {in_shard}"
+                yield f"{path}: must have {entry['num_examples']} examples, not {in_shard}"
         except ValueError as err:
             yield f"{path}: {err}"
         done += in_shard

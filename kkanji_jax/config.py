@@ -50,10 +50,10 @@ class Field(NamedTuple):
         return self.kind(self.low), self.kind(self.high)
 
     def problem_of(self, value: Any) -> str | None:
-        """What is wrong with a value, as `must be ..., got ...`; None if nothing is."""
+        """What is wrong with a value, as `must be ..., not ...`; None if nothing is."""
         if value is None:
             return None if self.may_be_unset else "must be set"
-        got = f"got {' '.join(repr(value).split())[:80]}"
+        shown = " ".join(repr(value).split())[:80]
         if self.kind is float and type(value) is int:
             value = float(value) if abs(value) <= 2**53 else math.inf
         if type(value) is not self.kind:
@@ -63,14 +63,14 @@ class Field(NamedTuple):
                 str: "text",
                 bool: "True or False",
             }
-            return f"must be {expected[self.kind]}, {got}"
+            return f"must be {expected[self.kind]}, not {shown}"
         if self.choices:
             is_good = value in self.choices
         elif self.kind is str:
-            return None if value.strip() else f"must not be empty, {got}"
+            return None if value.strip() else "must not be empty"
         else:  # comparisons with NaN are False
             is_good = self.kind is bool or value in self.also or self.low <= value <= self.high
-        return None if is_good else f"must be {self.range}, {got}"
+        return None if is_good else f"must be {self.range}, not {shown}"
 
 
 def _either(words: list[str]) -> str:

@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for flag in ("batch_size", "most_unknown"):
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")
-                raise ValueError(f"expected a {name} of at least 1, got {getattr(args, flag)}")
+                raise ValueError(f"{name} must be at least 1, not {getattr(args, flag)}")
         from kkanji_jax.evaluation.run import (
             Evaluation,
             evaluate,

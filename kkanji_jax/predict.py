@@ -27,9 +27,9 @@ from kkanji_jax import __version__, cli
 from kkanji_jax.files import is_written_through, sha256_of
 from kkanji_jax.inference.inputs import STANDARD_INPUT, find_images, told_counts
 from kkanji_jax.inference.output import FORMATS, RowFormat, open_output, write_rows
-from kkanji_jax.inference.partial import PartialRows, Tally, images_of
-from kkanji_jax.inference.places import require_apart
-from kkanji_jax.inference.read_pages import PagesOfRows
+from kkanji_jax.inference.output_paths import require_apart
+from kkanji_jax.inference.page_readings import PagesOfRows
+from kkanji_jax.inference.partial_rows import PartialRows, Tally, images_of
 from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
 from kkanji_jax.inference.transcript import TRANSCRIPTS, written_as
 from kkanji_jax.workers import num_cores
@@ -183,24 +183,24 @@ def _terminable() -> Iterator[None]:
 
 def _check(args: argparse.Namespace) -> None:
     if args.top_k < 1:
-        raise ValueError(f"expected a --top-k of at least 1, got {args.top_k}")
+        raise ValueError(f"--top-k must be at least 1, not {args.top_k}")
     if args.workers is not None and args.workers < 1:
-        raise ValueError(f"expected a --workers of 1 or more, got {args.workers}")
+        raise ValueError(f"--workers must be at least 1, not {args.workers}")
     if args.neighbours < 0:
-        raise ValueError(f"expected a --neighbours of at least 0, got {args.neighbours}")
+        raise ValueError(f"--neighbours must be at least 0, not {args.neighbours}")
     if not 0 <= args.min_probability <= 1:
-        raise ValueError(f"expected a --min-probability in [0, 1], got {args.min_probability}")
+        raise ValueError(f"--min-probability must be in [0, 1], not {args.min_probability}")
     if args.annotate and (not args.boxes or len(args.paths) != 1 or os.path.isdir(args.paths[0])):
-        raise ValueError("--annotate wants one page, and --boxes with its boxes")
+        raise ValueError("--annotate needs one page, and --boxes with its boxes")
     if args.base_url and not args.base_url.startswith(("http://", "https://")):
-        raise ValueError(f"expected a --base-url of http:// or https://, got {args.base_url}")
+        raise ValueError(f"--base-url must begin with http:// or https://, not {args.base_url}")
     if args.format in TRANSCRIPTS and not args.boxes:
         raise ValueError(f"--format {args.format} is of pages: give --boxes with their boxes")
     for flag, path in (("--annotate", args.annotate), ("--show-steps", args.show_steps)):
         if path and path.suffix.lower() != ".png":
-            raise ValueError(f"expected a file name that ends in .png, got {flag} {path}")
+            raise ValueError(f"{flag} must end in .png, not {path}")
     if args.review and args.review.suffix.lower() != ".html":
-        raise ValueError(f"expected a file name that ends in .html, got --review {args.review}")
+        raise ValueError(f"--review must end in .html, not {args.review}")
     if args.review and STANDARD_INPUT in args.paths:
         raise ValueError("--review names images by their files: give a path instead of -")
     written = {"--out": args.out, "--annotate": args.annotate, "--show-steps": args.show_steps}
@@ -223,7 +223,7 @@ def _row_options(args: argparse.Namespace, recogniser: "Recogniser") -> RowOptio
     characters = index = None
     if args.chars:
         from kkanji_jax.data.class_index import codepoint_of
-        from kkanji_jax.inference.characters import characters_of
+        from kkanji_jax.inference.allowed_characters import characters_of
 
         characters, lacking = characters_of(args.chars, recogniser.class_index)
         if lacking:
@@ -289,10 +289,10 @@ def predict(args: argparse.Namespace) -> int:
     if len(begin) == 1 and begin[0].error:
         raise ValueError(f"{begin[0].path}: {begin[0].error}")
     if args.annotate and len(begin) > 1:
-        raise ValueError(f"--annotate wants one page, as {begin[0].path}")
+        raise ValueError(f"--annotate needs one page, as {begin[0].path}")
     found = itertools.chain(begin, found)
     if args.boxes:
-        from kkanji_jax.inference.boxes import crops_of
+        from kkanji_jax.inference.box_crops import crops_of
         from kkanji_jax.pages.box_files import read_boxes
 
         found = crops_of(found, read_boxes(args.boxes))
@@ -371,10 +371,10 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
             raise ValueError(f"--{flag.replace('_', '-')} is not for --engine ray: leave it out")
     for flag, least in (("cpus", 1), ("per_gpu", 0)):
         if getattr(args, flag) < least:
-            raise ValueError(f"expected a --{flag.replace('_', '-')} of {least} or more")
+            raise ValueError(f"--{flag.replace('_', '-')} must be at least {least}")
+    from kkanji_jax.cluster.partition_reader import load_same
+    from kkanji_jax.cluster.ray_workers import Resources
     from kkanji_jax.cluster.reading import Request, read_archive
-    from kkanji_jax.cluster.work import load_same
-    from kkanji_jax.cluster.workers import Resources
     from kkanji_jax.inference.recogniser import load
     from kkanji_jax.pages.box_files import read_boxes
 
@@ -403,7 +403,7 @@ def _about(recogniser: "Recogniser") -> dict[str, str]:
     """Who reads, as a transcript tells it; ValueError for a model without verdicts."""
     if recogniser.accuracy_of("accept") is None:
         raise ValueError(
-            "a transcript wants verdicts, and this model is not calibrated: run "
+            "a transcript needs verdicts, and this model is not calibrated: run "
             "kkanji_jax.evaluate --of val, or give a --format of rows"
         )
     return {"version": __version__, "model": recogniser.digest}

@@ -46,7 +46,7 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
             if address is None:
                 raise ValueError(f"cannot start Ray on this machine: {told}") from err
             raise ValueError(
-                f"cannot reach a Ray cluster at {address}: {told}; if it wants a token, set "
+                f"cannot reach a Ray cluster at {address}: {told}; if it needs a token, set "
                 "RAY_AUTH_MODE=token, as where it was started"
             ) from err
     try:

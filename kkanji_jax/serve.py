@@ -73,10 +73,9 @@ def serve(args: argparse.Namespace) -> None:
     limits = Limits(**{name: getattr(args, name) for name in HELP})
     limits.validate()
     if not 0 <= args.port <= 65535:
-        raise ValueError(f"expected a --port in 0..65535, got {args.port}")
+        raise ValueError(f"--port must be in 0..65535, not {args.port}")
     try:
         from kkanji_jax.serving.app import make_app
-        from kkanji_jax.serving.page_files import page_routes
         from kkanji_jax.serving.server import (
             listening,
             make_server,
@@ -85,6 +84,7 @@ def serve(args: argparse.Namespace) -> None:
             url_of,
         )
         from kkanji_jax.serving.service import Service
+        from kkanji_jax.serving.web_page_routes import page_routes
     except ModuleNotFoundError as err:
         raise ValueError(f"{err}, which serving needs: {NOT_INSTALLED}") from err
     from kkanji_jax.inference.recogniser import Recogniser, check_model, load

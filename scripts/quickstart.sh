@@ -27,9 +27,7 @@ mkdir -p "$run"
 
 step "3/6 training: EfficientNet-B0 (run again, it resumes, or finds nothing left to do)"
 echo "Compiling comes first, about one minute; the compiled program is kept for the next run."
-# With these settings glibc keeps short-lived buffers: a third more images a second (docs/training.md).
-GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296 \
-    "$py" -m kkanji_jax.train --config configs/quickstart.py --workdir "$run"
+"$py" -m kkanji_jax.train --config configs/quickstart.py --workdir "$run"
 
 step "4/6 calibration on the validation books, scores on the test books (training used neither)"
 "$py" -m kkanji_jax.evaluate --model "$run" --dataset "$dataset" --of val

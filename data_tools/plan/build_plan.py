@@ -13,7 +13,7 @@ from jaxtyping import Int32
 from data_tools.plan import protocols, shard_contents, split
 from data_tools.plan.audit import audit, leave_out
 from data_tools.plan.audit_pictures import choose_pictures
-from data_tools.read import catalogue as combine
+from data_tools.read.catalogue import OFFICIAL_TESTS, Original, read_catalogue
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
@@ -50,11 +50,11 @@ class Options(NamedTuple):
 
     def completed(self) -> "Options":
         """The same, with the protocol's defaults filled in; ValueError for invalid options."""
-        for name, value in (("min_images", self.min_images), ("per_class", self.per_class)):
+        for name, value in (("min-images", self.min_images), ("per-class", self.per_class)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} wants at least 1, got {value}")
+                raise ValueError(f"--{name} must be at least 1, not {value}")
         if self.seed < 0:
-            raise ValueError(f"the seed wants to be 0 or more, got {self.seed}")
+            raise ValueError(f"--seed must be 0 or more, not {self.seed}")
         if self.policy and not self.per_class:
             raise ValueError("--policy varies the copies that --per-class writes: give that too")
         ratios = self.ratios or protocols.DEFAULT_RATIOS.get(self.protocol, (100.0, 0.0, 0.0))
@@ -107,7 +107,7 @@ class Options(NamedTuple):
 class PlannedDataset(NamedTuple):
     """What is to be written: the kept originals, their splits, their classes."""
 
-    kept: list[combine.Original]
+    kept: list[Original]
     rows: list[split.SplitRow]
     index: ClassIndex
     class_ids: Int32[np.ndarray, " n"]
@@ -124,7 +124,7 @@ class SelectedExamples(NamedTuple):
     rows: list[split.SplitRow]
 
 
-def _catalogue_digest(originals: Iterable[combine.Original]) -> str:
+def _catalogue_digest(originals: Iterable[Original]) -> str:
     """SHA-256 of what identifies the originals: ids, code points, pixels and books."""
     digest = hashlib.sha256()
     for original in originals:
@@ -136,7 +136,7 @@ def _catalogue_digest(originals: Iterable[combine.Original]) -> str:
 
 def _make_fingerprint(
     options: Options,
-    originals: Sequence[combine.Original],
+    originals: Sequence[Original],
     earlier: dict[str, str],
     unwanted: Mapping[str, str],
 ) -> str:
@@ -170,7 +170,7 @@ def decide(
 
     The pixels go to an unnamed file in the folder `scratch`.
     """
-    catalogue = combine.combine(
+    catalogue = read_catalogue(
         source, skip_bad=options.skip_bad, scratch=scratch, workers=workers, report=report
     )
     for note in catalogue.notes:
@@ -194,7 +194,7 @@ def decide(
     assignment = protocols.assign(options.protocol, audited.kept, **how)
     kept, audit_report, _ = leave_out(audited, assignment.left_out)
     held_back = {o.source for o in catalogue.originals} - {f"{name}-test" for name in pooled}
-    if not kept and held_back and held_back <= set(combine.OFFICIAL_TESTS):
+    if not kept and held_back and held_back <= set(OFFICIAL_TESTS):
         names = sorted(name.removesuffix("-test") for name in held_back)
         raise ValueError(
             f"{source} holds official test images only ({', '.join(names)}), and they are never "
@@ -266,7 +266,7 @@ def select(planned: PlannedDataset, options: Options) -> SelectedExamples:
         pool, numbers = examples["train"]
         if len(pool) > MAX_LEAKY_EXAMPLES:
             raise ValueError(
-                f"the protocol legacy wants at most {MAX_LEAKY_EXAMPLES:,} examples, got "
+                f"the protocol legacy must have at most {MAX_LEAKY_EXAMPLES:,} examples, not "
                 f"{len(pool):,}: give a smaller --per-class"
             )
         drawn = protocols.split_copies(

@@ -77,7 +77,7 @@ def check_choice(
         raise ValueError(f"expected a protocol of {', '.join(PROTOCOLS)}, got {protocol!r}")
     if protocol == "5050" and ratios[2] != 50:
         raise ValueError(
-            f"the protocol 5050 wants --ratios of 50 for test, such as 45/5/50, got {ratios[2]:g}"
+            f"--ratios of the protocol 5050 must be 50 for test, as in 45/5/50, not {ratios[2]:g}"
         )
     if protocol == LEAKY_PROTOCOL and not per_class:
         raise ValueError(
@@ -210,7 +210,7 @@ def _books_of(originals: Sequence[Original], earlier: Mapping[str, str]) -> dict
     bookless = sorted({o.source for o in originals if not o.book})
     if bookless:
         raise ValueError(
-            "the protocol by-book wants the book of every image, which these sources do not tell: "
+            "the protocol by-book needs the book of every image, which these sources do not tell: "
             f"{', '.join(bookless)}; leave them out of --source, or take the protocol honest"
         )
     books: dict[str, str | None] = {}

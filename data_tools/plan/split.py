@@ -99,12 +99,14 @@ def read_splits(path: Path) -> list[SplitRow]:
             reader = csv.DictReader(file, strict=True)
             missing = [name for name in COLUMNS[:3] if name not in (reader.fieldnames or ())]
             if missing:
-                raise ValueError(f"wants a column {missing[0]!r}, among {', '.join(COLUMNS)}")
+                raise ValueError(f"must have a column {missing[0]!r}, among {', '.join(COLUMNS)}")
             rows = []
             for number, fields in enumerate(reader, start=2):
                 row = SplitRow(*((fields.get(name) or "") for name in COLUMNS))
                 if row.split not in SPLITS:
-                    raise ValueError(f"line {number} wants train, val or test, got {row.split!r}")
+                    raise ValueError(
+                        f"line {number}: the split must be train, val or test, not {row.split!r}"
+                    )
                 parse_codepoint(row.codepoint)
                 rows.append(row._replace(parent_id=row.parent_id or row.sample_id))
     except FileNotFoundError:
@@ -157,7 +159,7 @@ def read_left_out(path: Path) -> dict[str, str]:
         with _open_text(path) as file:
             reader = csv.DictReader(file, strict=True)
             if "sample_id" not in (reader.fieldnames or ()):
-                raise ValueError("wants a column 'sample_id', and may have one 'reason'")
+                raise ValueError("must have a column 'sample_id', and may have one 'reason'")
             return {row["sample_id"]: row.get("reason") or "" for row in reader}
     except FileNotFoundError:
         raise ValueError(f"no file {path}: expected a CSV of samples to leave out") from None

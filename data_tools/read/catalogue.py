@@ -176,7 +176,7 @@ class _Gathering:
         )
 
 
-def combine(
+def read_catalogue(
     folder: Path,
     *,
     skip_bad: bool = False,

@@ -136,7 +136,7 @@ def count_images(path: Path) -> int:
     """How many images the header of an npz or idx file states; ValueError if not 28x28."""
     shape, dtype = archives.peek_array(path)
     if dtype != np.uint8 or len(shape) != 3 or shape[1:] != (SMALL_PX, SMALL_PX):
-        raise ValueError(f"{path} wants images uint8 [n, 28, 28], got {dtype} {list(shape)}")
+        raise ValueError(f"{path} must hold images uint8 [n, 28, 28], not {dtype} {list(shape)}")
     return shape[0]
 
 
@@ -150,7 +150,7 @@ def read_labels(path: Path, num_classes: int, classmap: Path) -> list[int]:
     """The labels of an npz or idx file, each in [0, num_classes)."""
     labels = archives.read_array(path)
     if labels.dtype.kind not in "ui" or labels.ndim != 1:
-        raise ValueError(f"{path} wants integers [n], got {labels.dtype} {list(labels.shape)}")
+        raise ValueError(f"{path} must hold integers [n], not {labels.dtype} {list(labels.shape)}")
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(
             f"{path} has labels {labels.min()} to {labels.max()}, "
@@ -167,12 +167,14 @@ def read_classmap(path: Path) -> list[str]:
         codepoints = []
         for number, row in enumerate(rows):
             if row.get("index") != str(number):
-                raise ValueError(f"row {number + 1} wants index {number}, got {row.get('index')!r}")
+                raise ValueError(
+                    f"row {number + 1} must have index {number}, not {row.get('index')!r}"
+                )
             codepoints.append(parse_codepoint(row.get("codepoint") or ""))
             if row.get("char", character_of(codepoints[-1])) != character_of(codepoints[-1]):
                 raise ValueError(f"row {number + 1}: {codepoints[-1]} is not {row['char']!r}")
     except (ValueError, csv.Error) as err:
         raise ValueError(f"{path}: {err}") from err
     if not codepoints or len(set(codepoints)) != len(codepoints):
-        raise ValueError(f"{path} wants each class once, got {len(codepoints)} rows")
+        raise ValueError(f"{path} must have each class once in its {len(codepoints)} rows")
     return codepoints

@@ -77,7 +77,7 @@ def crop_problem(stem: str, codepoint: str, book: str) -> str | None:
     """
     match = _CROP.fullmatch(stem)
     if match is None:
-        return "wants a name U+XXXX_<book>_<page>_X<x>_Y<y>"
+        return "must have a name U+XXXX_<book>_<page>_X<x>_Y<y>"
     if match[1] != codepoint or match[2] != book:
         return f"is named {match[1]} of the book {match[2]}, but lies in {codepoint} of {book}"
     return None

@@ -26,7 +26,7 @@ def read_rights(folder: Path) -> dict[str, str]:
             return {"licence": str(rights["licence"]), "attribution": str(rights["attribution"])}
         except (ValueError, KeyError, TypeError) as err:
             raise ValueError(
-                f"{path} wants the texts licence and attribution in JSON: {err}"
+                f"{path} must have the texts licence and attribution in JSON: {err}"
             ) from err
     layout = find_layout(folder)
     licences: list[str] = []

@@ -35,10 +35,10 @@ def draw_sheet(
     """
     if not images or len(images) != len(captions):
         raise ValueError(
-            f"a sheet wants images and a caption for each, got {len(images)} and {len(captions)}"
+            f"a sheet needs images and a caption for each, not {len(images)} and {len(captions)}"
         )
     if columns < 1 or scale < 1:
-        raise ValueError(f"a sheet wants columns and scale of 1 or more, got {columns}, {scale}")
+        raise ValueError(f"columns and scale must be 1 or more, not {columns} and {scale}")
     columns = min(columns, len(images))
     num_rows = -(-len(images) // columns)
     cell_w = max(image.shape[1] for image in images) * scale + 2

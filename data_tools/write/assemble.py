@@ -48,9 +48,9 @@ def parse_slice(text: str) -> tuple[int, int]:
     try:
         start, end = (int(part) for part in text.split(":"))
     except ValueError:
-        raise ValueError(f"--shards wants I:J such as 0:16, got {text!r}") from None
+        raise ValueError(f"--shards must be I:J, as in 0:16, not {text!r}") from None
     if not 0 <= start < end:
-        raise ValueError(f"--shards wants I:J with 0 <= I < J, got {text!r}")
+        raise ValueError(f"--shards must be I:J with 0 <= I < J, not {text!r}")
     return start, end
 
 

@@ -102,7 +102,7 @@ def check_out(
     if not out.exists():
         return False
     if not out.is_dir():
-        raise ValueError(f"--out wants a folder, {out} is a file")
+        raise ValueError(f"--out must be a folder, not the file {out}")
     advice = "choose another --out, or delete it first"
     if (out / MANIFEST_NAME).exists():
         manifest = read_manifest(out)

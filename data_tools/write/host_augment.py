@@ -35,7 +35,7 @@ class HostAugmenter:
         self, image: UInt8[np.ndarray, "h w"], sample_id: str, copy: int
     ) -> UInt8[np.ndarray, "h w"]:
         if copy < 0:
-            raise ValueError(f"copy must be 0 (the original) or more, got {copy} of {sample_id}")
+            raise ValueError(f"copy must be 0 (the original) or more, not {copy} of {sample_id}")
         if copy == 0:
             return image.copy()
         pipeline = self._pipeline(image.shape[0])

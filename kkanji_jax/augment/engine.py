@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float32, Int32, Key, UInt8, UInt32
 from kkanji_jax import random_streams
 from kkanji_jax.augment.cpu_blocks import Step, in_blocks, together
 from kkanji_jax.augment.policy import NONE, Policy
+from kkanji_jax.augment.policy_tables import TABLE_BITS, Tables, make_tables
 from kkanji_jax.augment.strokes import change_strokes
-from kkanji_jax.augment.tables import TABLE_BITS, Tables, make_tables
 from kkanji_jax.augment.warp import sample
 
 MAX_IMAGE_PX = 128  # int32 holds every product up to here
@@ -55,9 +55,7 @@ def augment(
     """
     height, width = images.shape[1:]
     if height != width or not 2 <= width <= MAX_IMAGE_PX:
-        raise ValueError(
-            f"augment wants square images of 2 to {MAX_IMAGE_PX} px, got {height}x{width}"
-        )
+        raise ValueError(f"images must be square, of 2 to {MAX_IMAGE_PX} px, not {height}x{width}")
     if policy._replace(name=NONE.name) == NONE:
         return images
     tables = make_tables(policy, width)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Key
 from scipy.special import betaincinv
 
-from kkanji_jax.augment.tables import TABLE_BITS
+from kkanji_jax.augment.policy_tables import TABLE_BITS
 
 
 class Mixed(NamedTuple):
@@ -28,7 +28,7 @@ def mix_pairs(
     part. ValueError for a batch of odd size.
     """
     if len(images) % 2:
-        raise ValueError(f"mixup wants an even number of images, got {len(images)}")
+        raise ValueError(f"mixup needs an even number of images, not {len(images)}")
     words = jax.vmap(lambda key: jax.random.bits(key, (), jnp.uint32))(keys)
     share = jnp.asarray(share_quantiles(alpha))[words >> (32 - TABLE_BITS)]
     own = share[:, None, None, None].astype(images.dtype)

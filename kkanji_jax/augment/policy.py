@@ -114,4 +114,4 @@ def get_policy(name: str) -> Policy:
         return POLICIES[name]
     near = difflib.get_close_matches(name, POLICIES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {name!r}{hint}")
+    raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {name!r}{hint}")

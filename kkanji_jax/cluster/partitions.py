@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kkanji_jax.cluster.units import Unit
+from kkanji_jax.cluster.listing import Unit
 
 PARTITION_IMAGES = 4096  # the network reads 128 of them at a time
 

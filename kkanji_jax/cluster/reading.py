@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kkanji_jax.cli import Report, say_nothing
+from kkanji_jax.cluster.listing import Unit, list_pages, list_units, may_find
+from kkanji_jax.cluster.partition_reader import Attempt, Job
 from kkanji_jax.cluster.partitions import PARTITION_IMAGES, Partition, partitions_of
+from kkanji_jax.cluster.ray_workers import Resources, read_all
 from kkanji_jax.cluster.rows_folder import RowsFolder
 from kkanji_jax.cluster.stores import is_uri
-from kkanji_jax.cluster.units import Unit, list_pages, list_units, may_find
-from kkanji_jax.cluster.work import Attempt, Job
-from kkanji_jax.cluster.workers import Resources, read_all
 from kkanji_jax.inference.inputs import STANDARD_INPUT
-from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
 from kkanji_jax.ray_cluster import connected
 
@@ -95,7 +95,7 @@ class _Counted:
 
 def _check(request: Request) -> None:
     if request.partition_images < 1:
-        raise ValueError(f"expected a --partition of at least 1, got {request.partition_images}")
+        raise ValueError(f"--partition must be at least 1, not {request.partition_images}")
     # A file of rows, which a pattern may name where it does not name the folder.
     rows = Path(os.path.realpath(request.out), Partition(0, ()).file)
     for source in request.sources:

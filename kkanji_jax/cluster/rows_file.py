@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from kkanji_jax.files import naming_in_errors, sha256_of
 from kkanji_jax.inference.output import object_of
-from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import Row
 
 ROWS_AT_ONCE = 32_768  # a row group of the file; what is held in memory

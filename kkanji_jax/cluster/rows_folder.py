@@ -15,11 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kkanji_jax.cluster.partition_reader import WORKING
 from kkanji_jax.cluster.partitions import Partition
 from kkanji_jax.cluster.rows_file import Written
-from kkanji_jax.cluster.work import WORKING
 from kkanji_jax.files import is_foreign, naming_in_errors, write_json
-from kkanji_jax.inference.partial import Tally, differing_names, hold_rows
+from kkanji_jax.inference.partial_rows import Tally, differing_names, hold_rows
 
 VERSION = 1
 REQUEST, PROGRESS, MANIFEST, LOCK = "_request.json", "_progress.jsonl", "_manifest.json", "_lock"
@@ -70,7 +70,7 @@ class RowsFolder:
         if not self.out.exists():
             return
         if not self.out.is_dir():
-            raise ValueError(f"--out wants a folder, {self.out} is a file")
+            raise ValueError(f"--out must be a folder, not the file {self.out}")
         names = {path.name for path in self.out.iterdir() if not is_foreign(path.name)}
         if names - {LOCK} and not names & {REQUEST, MANIFEST}:
             raise ValueError(

@@ -36,11 +36,11 @@ def class_quotas(
     """
     if per_class is not None:
         if per_class < 1:
-            raise ValueError(f"per_class wants at least 1 example a class, got {per_class}")
+            raise ValueError(f"per_class must be at least 1, not {per_class}")
         return np.full(len(sizes), per_class, np.int64)
     if not 0.0 <= sampling_exponent <= 1.0:
         raise ValueError(
-            f"sampling_exponent wants 0 (classes alike) to 1 (as found), got {sampling_exponent}"
+            f"sampling_exponent must be 0 (classes alike) to 1 (as found), not {sampling_exponent}"
         )
     if sampling_exponent == 1.0 and np.all(np.asarray(weights) == 1.0):
         return sizes.copy()
@@ -81,11 +81,13 @@ class Plan:
     ) -> None:
         """`labels` are class ids in any order, `addresses` from `records.address_of`."""
         if len(labels) == 0:
-            raise ValueError("a plan wants at least one original, got none")
+            raise ValueError("a plan must have at least one original")
         groups, weights = labels.astype(np.int64) * 2, 1.0
         if photograph_weight is not None:
             if is_photographed is None:
-                raise ValueError("a photograph_weight wants to know which originals it is for")
+                raise ValueError(
+                    "a photograph_weight needs is_photographed: which originals it is for"
+                )
             groups = groups + is_photographed
         of_groups, sizes = np.unique(groups, return_counts=True)
         if photograph_weight is not None:

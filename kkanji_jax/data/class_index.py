@@ -69,7 +69,7 @@ class ClassIndex:
         numbers = [int(parse_codepoint(codepoint)[2:], 16) for codepoint in self.codepoints]
         if any(a >= b for a, b in zip(numbers, numbers[1:], strict=False)):
             raise ValueError(
-                "a class index wants each code point once, in code point order; "
+                "a class index must have each code point once, in code point order; "
                 "ClassIndex.from_codepoints sorts"
             )
 
@@ -121,12 +121,14 @@ class ClassIndex:
             raise ValueError(f"expected a class index of version {INDEX_VERSION}, got {version!r}")
         table = content.get("codepoint_to_id")
         if not isinstance(table, dict) or list(table.values()) != list(range(len(table))):
-            raise ValueError("codepoint_to_id wants ids 0, 1, 2, ... in order, got others")
+            raise ValueError("codepoint_to_id must have the ids 0, 1, 2, ... in order")
         codepoints = []
         for key in table:
             match = _KEY.fullmatch(key)
             if not match or character_of(match[2]) != match[1]:
-                raise ValueError(f"codepoint_to_id wants keys such as '春 (U+6625)', got {key!r}")
+                raise ValueError(
+                    f"codepoint_to_id must have keys such as '春 (U+6625)', not {key!r}"
+                )
             codepoints.append(match[2])
         index = cls(tuple(codepoints))
         if content.get("digest") != index.digest:

@@ -53,12 +53,12 @@ _SHARD_KEYS = {
 
 def _check_keys(what: str, content: Any, expected: dict[str, Any]) -> None:
     if not isinstance(content, dict):
-        raise ValueError(f"{what} wants an object, got {type(content).__name__}")
+        raise ValueError(f"{what} must be an object, not {type(content).__name__}")
     for key, kind in expected.items():
         if key not in content:
             raise ValueError(f"{what} lacks {key!r}")
         if not isinstance(content[key], kind):
-            raise ValueError(f"{what} wants {key!r} of {kind}, got {content[key]!r:.60}")
+            raise ValueError(f"{key!r} of {what} must be {kind}, not {content[key]!r:.60}")
 
 
 def read_manifest(dataset: Path) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def load_manifest(dataset: Path) -> dict[str, Any]:
             raise ValueError(f"shard {path} is missing: copy it again, or build the dataset anew")
         if path.stat().st_size != shard["bytes"]:
             raise ValueError(
-                f"shard {path} wants {shard['bytes']} bytes, has {path.stat().st_size}: "
+                f"shard {path} must have {shard['bytes']} bytes, not {path.stat().st_size}: "
                 "copy it again, or build the dataset anew"
             )
     return manifest

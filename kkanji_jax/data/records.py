@@ -51,7 +51,7 @@ def encode(chunk: Chunk) -> bytes:
     n, h, w = images.shape
     if not n == len(class_ids) == len(sample_ids) == len(parent_ids):
         lengths = (n, len(class_ids), len(sample_ids), len(parent_ids))
-        raise ValueError(f"a chunk wants as many ids as images, got {lengths}")
+        raise ValueError(f"a chunk must have as many ids as images, not {lengths}")
     texts = [text.encode() for text in (*sample_ids, *parent_ids)]
     return b"".join(
         [
@@ -84,7 +84,9 @@ def decode(record: bytes) -> Chunk:
     lengths_at = pixels_at + n * h * w
     texts_at = lengths_at + 8 * n
     if len(record) < texts_at:
-        raise ValueError(f"a record of {n} examples wants over {texts_at} bytes, got {len(record)}")
+        raise ValueError(
+            f"a record of {n} examples must have over {texts_at} bytes, not {len(record)}"
+        )
     ends = np.cumsum(np.frombuffer(record, "<u4", 2 * n, lengths_at), dtype=np.int64)
     if len(record) != texts_at + (int(ends[-1]) if n else 0):
         raise ValueError(f"a record of {n} examples has surplus or missing bytes: {len(record)}")

@@ -9,8 +9,8 @@ from jaxtyping import Int, Int32, UInt8
 
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.batches import BatchShape, Dispatches
+from kkanji_jax.data.free_memory import free_bytes
 from kkanji_jax.data.manifest import check_bytes, load_index, load_manifest, shard_paths
-from kkanji_jax.data.memory import free_bytes
 from kkanji_jax.data.records import IMAGE_PX, Chunk, decode
 
 _RECORDS_PER_READ = 64  # about 64 MB at 256 examples a record
@@ -54,7 +54,7 @@ def load_split(dataset: Path, split: str) -> Split:
     needed, free = num_examples * IMAGE_PX * IMAGE_PX, free_bytes()
     if free is not None and needed > free:
         raise ValueError(
-            f"{split} of {dataset} wants {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB "
+            f"{split} of {dataset} needs {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB "
             "are free; training can read it as a stream: --config.data.reading=streamed"
         )
     images = np.empty((num_examples, IMAGE_PX, IMAGE_PX), np.uint8)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int32
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.kanji_forms import forms_of
 from kkanji_jax.data.scripts import script_of
 from kkanji_jax.evaluation import calibration as calibration_lib
 from kkanji_jax.evaluation import groups, intervals
@@ -22,6 +23,7 @@ from kkanji_jax.evaluation.forward import (
 from kkanji_jax.evaluation.reliability import reliability, risk_coverage
 from kkanji_jax.evaluation.scores import summarise
 from kkanji_jax.evaluation.support import Outputs
+from kkanji_jax.saved.trained import Trained
 
 _ROWS = 1024  # of logits at a time
 
@@ -117,49 +119,32 @@ def calibrated_answers(
 
 def scorecard(
     answers: SplitAnswers,
+    trained: Trained,
     sample_ids: Sequence[str],
-    class_index: ClassIndex,
-    train_counts: Mapping[str, int],
     *,
     split: str,
-    weights: str,
     calibration: Calibration | None = None,
     pooled: Collection[str] = (),
-    forms_of: groups.FormsOf | None = None,
-    seed: int = 0,
-    num_bootstrap: int = intervals.NUM_BOOTSTRAP,
 ) -> dict[str, Any]:
     """The content of eval.json: scores (`scores.summarise`), groups, and reliability.
 
-    Without a calibration, `calibration`, `ece_calibrated` and `verdicts` are None; without
-    `forms_of`, so is `variant_tolerant`.
+    `answers` are those of `trained` to the examples of `sample_ids`; `pooled` are the official
+    tests whose images were trained on. Without a calibration, `calibration`, `ece_calibrated` and
+    `verdicts` are None.
     """
-    predictions = answers.predictions
-    bootstrap: dict[str, Any] = {"seed": seed, "num_bootstrap": num_bootstrap}
-    content = summarise(
-        predictions, class_index, train_counts, split=split, weights=weights, **bootstrap
-    )
-    num_classes = len(class_index)
-    content["by_script"] = groups.by_script(predictions, class_index, **bootstrap)
-    names = groups.looks_and_scripts(sample_ids, predictions, class_index)
-    content["by_look"] = groups.by_group(names, predictions, num_classes, **bootstrap)
-    content["by_source"] = groups.by_source(sample_ids, predictions, num_classes, **bootstrap)
-    content["official_tests"] = groups.official_tests(
-        sample_ids, predictions, answers.among, class_index, pooled, **bootstrap
-    )
-    content["variant_tolerant"] = (
-        groups.variant_tolerant(predictions, class_index, forms_of, **bootstrap)
-        if forms_of
-        else None
-    )
+    predictions, class_index = answers.predictions, trained.class_index
     hits = predictions.top_ids[:, 0] == predictions.labels
-    before = reliability(predictions.top_probs[:, 0], hits, **bootstrap)
+    content = summarise(
+        predictions, class_index, trained.train_counts, split=split, weights=trained.weights
+    )
+    content |= _group_scores(answers, sample_ids, class_index, pooled)
+    before = reliability(predictions.top_probs[:, 0], hits)
     content["reliability"] = {"before": before["bins"], "after": None}
     content |= {"calibration": None, "ece_calibrated": None, "verdicts": None}
     if calibration is not None:
         if answers.calibrated is None:
             raise ValueError("expected answers at the calibration's temperature, got none")
-        after = reliability(answers.confidences, hits, **bootstrap)
+        after = reliability(answers.confidences, hits)
         content["reliability"]["after"] = after["bins"]
         content["ece_calibrated"] = after["ece"]
         content["loss_calibrated"] = float(answers.calibrated.losses.mean(dtype=np.float64))
@@ -168,13 +153,33 @@ def scorecard(
             "fitted_on": calibration.fitted_on,
         }
         content["verdicts"] = verdict_rows(calibration, answers)
+        names = np.array(groups.looks_and_scripts(sample_ids, predictions, class_index))
         for row in content["by_look"]:
-            inside = np.array(names) == row["name"]
-            row["verdicts"] = verdict_rows(calibration, answers, inside)
-    content["risk_coverage"] = risk_coverage(answers.confidences, hits, **bootstrap) | {
+            row["verdicts"] = verdict_rows(calibration, answers, names == row["name"])
+    content["risk_coverage"] = risk_coverage(answers.confidences, hits) | {
         "ordered_by": "top-1 probability, " + ("calibrated" if calibration else "uncalibrated")
     }
     return content
+
+
+def _group_scores(
+    answers: SplitAnswers,
+    sample_ids: Sequence[str],
+    class_index: ClassIndex,
+    pooled: Collection[str],
+) -> dict[str, Any]:
+    """The scores of parts of the split, by the names that eval.json has for them."""
+    predictions, num_classes = answers.predictions, len(class_index)
+    names = groups.looks_and_scripts(sample_ids, predictions, class_index)
+    return {
+        "by_script": groups.by_script(predictions, class_index),
+        "by_look": groups.by_group(names, predictions, num_classes),
+        "by_source": groups.by_source(sample_ids, predictions, num_classes),
+        "official_tests": groups.official_tests(
+            sample_ids, predictions, answers.among, class_index, pooled
+        ),
+        "variant_tolerant": groups.variant_tolerant(predictions, class_index, forms_of),
+    }
 
 
 def verdict_rows(

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -12,7 +12,6 @@ from jaxtyping import Int32, UInt8
 
 from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.kanji_forms import forms_of
 from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import (
     LEAK_WARNING,
@@ -21,8 +20,8 @@ from kkanji_jax.data.manifest import (
     is_same_dataset,
     load_manifest,
 )
-from kkanji_jax.data.outside import load_outside
 from kkanji_jax.data.resident import Split, load_split
+from kkanji_jax.data.unknown_characters import UnknownCharacters, load_unknown
 from kkanji_jax.evaluation import calibration as calibration_lib
 from kkanji_jax.evaluation import eval_json
 from kkanji_jax.evaluation.calibration import FILE_NAME, Calibration
@@ -67,6 +66,56 @@ def evaluate(
     says what is missing, damaged or does not belong together.
     """
     enable_compilation_cache()
+    inputs = _read_inputs(asked)
+    trained, split = inputs.trained, inputs.split
+    ask = _Pass(
+        trained.config["model"], trained.class_index, asked.batch_size, mesh_lib.make_mesh()
+    )
+    answers, calibration = _answer_split(asked, inputs, ask)
+    content = _content_of(asked, inputs, answers, calibration)
+    if inputs.raw is not None:
+        content["raw"] = _raw_scores(asked, inputs, ask)
+    if inputs.unknown is not None:
+        content["unknown"] = eval_json.unknown_scores(
+            answers,
+            _answer_unknown(asked, trained, inputs.unknown, ask, calibration),
+            inputs.unknown.codepoints,
+            calibration,
+        ) | {"source": str(asked.unknown), "num_found": inputs.unknown.num_found}
+    show(content)
+    out = asked.out or trained.path / "eval" / asked.split
+    out.mkdir(parents=True, exist_ok=True)
+    write_tables(
+        out, answers.predictions, split.sample_ids, trained.class_index, trained.train_counts
+    )
+    write_json(out / "eval.json", content)
+    if asked.split == "val" and calibration is not None:
+        _write_calibration(trained, calibration, asked, inputs.is_dataset_of_training)
+    return content | {"out": str(out)}
+
+
+class _Inputs(NamedTuple):
+    """What an evaluation reads: the dataset's part, and models that fit it."""
+
+    manifest: dict[str, Any]
+    trained: Trained
+    raw: Trained | None  # the same model with its raw weights, if both were asked for
+    split: Split
+    unknown: UnknownCharacters | None
+    is_dataset_of_training: bool
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What a calibration and eval.json say of the weights and the dataset."""
+        return {
+            "checkpoint_step": self.trained.step,
+            "class_index_digest": self.trained.class_index.digest,
+            "dataset_fingerprint": self.manifest["fingerprint"],
+        }
+
+
+def _read_inputs(asked: Evaluation) -> _Inputs:
+    """Everything that can be refused is refused here, before the pass; warns of what leaks."""
     manifest = load_manifest(asked.dataset)
     if not manifest["splits"][asked.split]["num_examples"]:
         raise ValueError(
@@ -89,95 +138,111 @@ def evaluate(
             f"{asked.dataset} is not the build that this model was trained on: "
             f"its {asked.split} images may have been training images"
         )
-    outside = None
+    unknown = None
     if asked.unknown:
-        outside = load_outside(asked.unknown, class_index, asked.most_unknown)
+        unknown = load_unknown(asked.unknown, class_index, asked.most_unknown)
     split = load_split(asked.dataset, asked.split)
+    return _Inputs(manifest, trained, raw, split, unknown, is_of_training)
 
-    stamp = {
-        "checkpoint_step": trained.step,
-        "class_index_digest": class_index.digest,
-        "dataset_fingerprint": manifest["fingerprint"],
-    }
+
+def _answer_split(
+    asked: Evaluation, inputs: _Inputs, ask: "_Pass"
+) -> tuple[eval_json.SplitAnswers, Calibration | None]:
+    """The model's answers to the split, and its calibration: on val a new one, fitted to them."""
+    trained, split = inputs.trained, inputs.split
     calibration = None
     is_fitting = asked.split == "val" and len(split.labels) >= calibration_lib.LEAST_EXAMPLES
     if asked.split != "val":
-        calibration = _calibration_of(trained, stamp)
+        calibration = _calibration_of(trained, inputs.stamp)
     elif not is_fitting:
         _warn(
             f"{calibration_lib.LEAST_EXAMPLES} examples are needed for a calibration: none fitted"
         )
-
-    ask = _Pass(trained.config["model"], class_index, asked.batch_size, mesh_lib.make_mesh())
-    name = f"{asked.split} of {asked.dataset}"
     answers = ask(
         trained,
         split.images,
         split.labels,
-        name,
+        f"{asked.split} of {asked.dataset}",
         calibration=calibration,
         is_keeping_outputs=is_fitting,
     )
     if is_fitting and answers.outputs is not None:
         looks = [look_of(sample_id) for sample_id in split.sample_ids]
+        kernel = kernel_of(trained.params)
         calibration = calibration_lib.fit(
             answers.outputs.logits,
             split.labels,
             weights=trained.weights,
-            fitted_on={"split": "val", **stamp},
+            fitted_on={"split": "val", **inputs.stamp},
             groups=looks,
             evidence=calibration_lib.Evidence(
-                answers.outputs.features,
-                kernel_of(trained.params),
-                _copies(ask, trained, split, looks, name),
+                answers.outputs.features, kernel, _answer_copies(trained, split, looks, ask)
             ),
         )
-        answers = eval_json.calibrated_answers(answers, calibration, kernel_of(trained.params))
-    content = eval_json.scorecard(
+        answers = eval_json.calibrated_answers(answers, calibration, kernel)
+    return answers, calibration
+
+
+def _answer_copies(trained: Trained, split: Split, looks: list[str], ask: "_Pass") -> Copies:
+    """Turned and halved copies of examples, and the model's outputs for them."""
+    images = np.asarray(split.images).reshape(-1, GLYPH_PX, GLYPH_PX)
+    copies = odd_copies(images, split.sample_ids, looks)
+    labels = split.labels[copies.rows]
+    name = "their turned and halved copies"
+    answers = ask(trained, copies.glyphs, labels, name, is_keeping_outputs=True)
+    if answers.outputs is None:
+        raise ValueError("expected answers that kept their outputs, got none")
+    return Copies(copies.rows, answers.outputs)
+
+
+def _content_of(
+    asked: Evaluation,
+    inputs: _Inputs,
+    answers: eval_json.SplitAnswers,
+    calibration: Calibration | None,
+) -> dict[str, Any]:
+    """The scores, and of what they are."""
+    pooled = inputs.manifest["pool_official"]
+    return eval_json.scorecard(
         answers,
-        split.sample_ids,
-        class_index,
-        trained.train_counts,
+        inputs.trained,
+        inputs.split.sample_ids,
         split=asked.split,
-        weights=trained.weights,
         calibration=calibration,
-        pooled=manifest["pool_official"],
-        forms_of=forms_of,
+        pooled=pooled,
     ) | {
-        "model": str(trained.path),
+        "model": str(inputs.trained.path),
         "checkpoint": asked.which,
-        **stamp,
+        **inputs.stamp,
         "dataset": str(asked.dataset),
-        "protocol": manifest["protocol"],
-        "pool_official": manifest["pool_official"],
-        "is_dataset_of_training": is_of_training,
+        "protocol": inputs.manifest["protocol"],
+        "pool_official": pooled,
+        "is_dataset_of_training": inputs.is_dataset_of_training,
     }
-    if raw is not None:
-        others = ask(raw, split.images, split.labels, name).predictions
-        scores = summarise(
-            others, class_index, trained.train_counts, split=asked.split, weights="raw"
-        )
-        content["raw"] = {key: scores[key] for key in ("top1", "top5", "macro", "loss", "ece")}
-    if outside is not None:
-        no_labels = np.zeros(len(outside.images), np.int32)
-        unknown = ask(
-            trained,
-            outside.images,
-            no_labels,
-            f"outside the index, of {asked.unknown}",
-            calibration=calibration,
-        )
-        content["unknown"] = eval_json.unknown_scores(
-            answers, unknown, outside.codepoints, calibration
-        ) | {"source": str(asked.unknown), "num_found": outside.num_found}
-    show(content)
-    out = asked.out or trained.path / "eval" / asked.split
-    out.mkdir(parents=True, exist_ok=True)
-    write_tables(out, answers.predictions, split.sample_ids, class_index, trained.train_counts)
-    write_json(out / "eval.json", content)
-    if is_fitting and calibration is not None:
-        _write_calibration(trained, calibration, asked, is_of_training)
-    return content | {"out": str(out)}
+
+
+def _raw_scores(asked: Evaluation, inputs: _Inputs, ask: "_Pass") -> dict[str, Any]:
+    """Five scores of the raw weights, beside those of the average."""
+    raw, split = inputs.raw, inputs.split
+    assert raw is not None
+    answers = ask(raw, split.images, split.labels, f"{asked.split} of {asked.dataset}")
+    scores = summarise(
+        answers.predictions, raw.class_index, raw.train_counts, split=asked.split, weights="raw"
+    )
+    return {key: scores[key] for key in ("top1", "top5", "macro", "loss", "ece")}
+
+
+def _answer_unknown(
+    asked: Evaluation,
+    trained: Trained,
+    unknown: UnknownCharacters,
+    ask: "_Pass",
+    calibration: Calibration | None,
+) -> eval_json.SplitAnswers:
+    """The model's answers to characters that it does not know; their labels mean nothing."""
+    no_labels = np.zeros(len(unknown.images), np.int32)
+    name = f"outside the index, of {asked.unknown}"
+    return ask(trained, unknown.images, no_labels, name, calibration=calibration)
 
 
 class _Pass:
@@ -221,22 +286,6 @@ class _Pass:
             calibration=calibration,
             is_keeping_outputs=is_keeping_outputs,
         )
-
-
-def _copies(ask: _Pass, trained: Trained, split: Split, looks: list[str], name: str) -> Copies:
-    """Turned and halved copies of examples, and the network's outputs of them."""
-    images = np.asarray(split.images).reshape(-1, GLYPH_PX, GLYPH_PX)
-    copies = odd_copies(images, split.sample_ids, looks)
-    answers = ask(
-        trained,
-        copies.glyphs,
-        split.labels[copies.rows],
-        f"turned and halved copies, of {name}",
-        is_keeping_outputs=True,
-    )
-    if answers.outputs is None:
-        raise ValueError("expected answers that kept their outputs, got none")
-    return Copies(copies.rows, answers.outputs)
 
 
 def _check_same_classes(of_model: ClassIndex, of_dataset: ClassIndex, asked: Evaluation) -> None:

@@ -11,10 +11,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kkanji_jax import cli
 from kkanji_jax.files import is_foreign, require_utf8
+
+if TYPE_CHECKING:
+    from kkanji_jax.reporting.model_card import RunRecords
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +73,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--web is a folder of a bundle: it cannot be had with --self-contained")
     if args.self_contained != (args.out.suffix == ".onnx"):
         raise ValueError(
-            "expected --out FILE.onnx with --self-contained, and the name of a folder without, got "
+            "--out must be FILE.onnx with --self-contained, and the name of a folder without, not "
             f"{args.out}"
         )
 
@@ -87,32 +90,21 @@ def export(args: argparse.Namespace) -> None:
     from kkanji_jax.saved.trained import load_trained
 
     trained = load_trained(args.model, weights=args.weights, which=args.which)
-    environment = _json_in(trained.path / "env.json")
-    about = {
-        "weights": trained.weights,
-        "step": trained.step,
-        **trained.identity,
-        "dataset_fingerprint": environment.get("dataset_fingerprint"),
-        "config_fingerprint": fingerprint(trained.config),
-        "package_version": __version__,
-        "warm_start": _without_machine(trained.warm_start) if trained.warm_start else None,
-    }
     if trained.is_bundle:
         about = _about_of(trained.path)
         card = (trained.path / CARD).read_text(encoding="utf-8")
     else:
-        card = model_card(
-            about=about,
-            config=trained.config,
-            class_index=trained.class_index,
-            train_counts=trained.train_counts,
-            environment=environment,
-            scores=_scores_in(trained.path / "eval"),
-            calibration=trained.calibration,
-            dtype=args.dtype,
-            last_line=_last_line(trained.path / "metrics.jsonl"),
-            confusions=_table_in(trained.path / "eval" / "test" / "confusions.csv"),
-        )
+        records = _records_of(trained.path)
+        about = {
+            "weights": trained.weights,
+            "step": trained.step,
+            **trained.identity,
+            "dataset_fingerprint": records.environment.get("dataset_fingerprint"),
+            "config_fingerprint": fingerprint(trained.config),
+            "package_version": __version__,
+            "warm_start": _without_machine(trained.warm_start) if trained.warm_start else None,
+        }
+        card = model_card(trained, about, records, args.dtype)
     bundle = Bundle(
         about=about,
         config=_without_machine(trained.config),
@@ -150,6 +142,17 @@ def _without_machine(record: dict[str, Any]) -> dict[str, Any]:
 def _about_of(bundle: Path) -> dict[str, Any]:
     content = _json_in(bundle / "config.json")
     return {k: v for k, v in content.items() if k not in ("config", "dtype")}
+
+
+def _records_of(run: Path) -> "RunRecords":
+    from kkanji_jax.reporting.model_card import RunRecords
+
+    return RunRecords(
+        environment=_json_in(run / "env.json"),
+        scores=_scores_in(run / "eval"),
+        last_line=_last_line(run / "metrics.jsonl"),
+        confusions=_table_in(run / "eval" / "test" / "confusions.csv"),
+    )
 
 
 def _json_in(path: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def export_bundle(
             model = bundle.config["model"]
             _onnx().write_onnx(folder / ONNX, model, bundle.class_index, params, dtype)
         if with_web:
-            from kkanji_jax.web.page import write_web
+            from kkanji_jax.web.web_page import write_web
 
             write_web(folder / WEB, bundle, params=params, dtype=dtype, dataset=dataset)
 

@@ -64,7 +64,7 @@ def annotate_page(
     end in .png.
     """
     if out.suffix.lower() != ".png":
-        raise ValueError(f"expected a file name that ends in .png for --annotate, got {out}")
+        raise ValueError(f"--annotate must end in .png, not {out}")
     picture = load_picture(page, max_pixels=MAX_PAGE_PIXELS)
     canvas = Image.fromarray(picture).convert("RGB")
     draw, font = ImageDraw.Draw(canvas), LabelFont(font_files)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Generic, TypeVar
 
-from kkanji_jax.inference.documents import open_heif
+from kkanji_jax.inference.heif_and_pdf import open_heif
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.workers import Workers
 

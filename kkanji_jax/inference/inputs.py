@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kkanji_jax.inference.documents import HEIF_SUFFIXES, PDF_SUFFIX, open_heif, pages_of_pdf
+from kkanji_jax.inference.heif_and_pdf import HEIF_SUFFIXES, PDF_SUFFIX, open_heif, pages_of_pdf
 
 if TYPE_CHECKING:
     from kkanji_jax.pages.box import Canvas

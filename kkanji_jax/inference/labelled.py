@@ -13,7 +13,7 @@ from kkanji_jax.evaluation.intervals import share
 from kkanji_jax.evaluation.tables import write_csv
 from kkanji_jax.files import write_json
 from kkanji_jax.glyphs.image_files import load_picture
-from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS, Box, cut_out
+from kkanji_jax.inference.box_crops import MAX_PAGE_PIXELS, Box, cut_out
 from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path
 from kkanji_jax.inference.recogniser import ImageError, Recogniser
 

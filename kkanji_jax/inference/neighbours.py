@@ -124,12 +124,12 @@ def cached_index(
     if dataset is None:
         if folder is None:
             raise ValueError(
-                "--neighbours wants --dataset DATASET: KKANJI_CACHE=off keeps no index"
+                "--neighbours needs --dataset DATASET: KKANJI_CACHE=off keeps no index"
             )
         kept = sorted(folder.glob(f"neighbours-*-{digest}.npz"))
         if len(kept) != 1:
             raise ValueError(
-                f"--neighbours wants --dataset DATASET: {len(kept)} indexes for this model are in "
+                f"--neighbours needs --dataset DATASET: {len(kept)} indexes for this model are in "
                 f"{folder}"
             )
         return NeighbourIndex.load(kept[0])

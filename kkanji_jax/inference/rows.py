@@ -111,7 +111,7 @@ def decode_image(item: ImageInput, options: RowOptions) -> DecodedImage:
     """The glyph of an image; whatever is wrong with the image stands in `error`."""
     from kkanji_jax.glyphs.glyph_image import glyph_steps
     from kkanji_jax.glyphs.image_files import load_picture
-    from kkanji_jax.inference.pages import PAGE, looks_like_page
+    from kkanji_jax.inference.page_check import PAGE, looks_like_page
     from kkanji_jax.inference.recogniser import Note
 
     if item.error:

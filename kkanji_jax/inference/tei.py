@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
-from kkanji_jax.inference.read_pages import ReadBox, ReadPage
+from kkanji_jax.inference.page_readings import ReadBox, ReadPage
 
 _SAFE = "/:?#[]@!$&'()*+,;=%~-._"  # of an address: it may be quoted already
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0

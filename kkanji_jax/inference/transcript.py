@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from kkanji_jax.inference.read_pages import PagesOfRows, ReadPage
+from kkanji_jax.inference.page_readings import PagesOfRows, ReadPage
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.inference.tei import tei_of_pages
 

@@ -131,7 +131,7 @@ def depthwise_conv(
     which is also the dtype of the result.
     """
     if form not in (None, *FORMS):
-        raise ValueError(f"form must be one of {', '.join(FORMS)} or None, got {form!r}")
+        raise ValueError(f"form must be one of {', '.join(FORMS)} or None, not {form!r}")
     _, h, w, _ = x.shape
     plan = taps.make_plan(h, w, kernel.shape[0], stride)
     return _depthwise(plan, form, x, kernel)

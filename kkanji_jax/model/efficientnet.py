@@ -199,13 +199,13 @@ class EfficientNet(nnx.Module):
     ):
         dropout = variant.dropout if dropout is None else dropout
         if stem_stride not in (1, 2):
-            raise ValueError(f"stem_stride must be 1 or 2, got {stem_stride}")
+            raise ValueError(f"stem_stride must be 1 or 2, not {stem_stride}")
         for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
             if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
+                raise ValueError(f"{name} must be at least 1, not {count}")
         for name, rate in (("dropout", dropout), ("drop_path", drop_path)):
             if not 0.0 <= rate < 1.0:
-                raise ValueError(f"{name} must be in [0, 1), got {rate}")
+                raise ValueError(f"{name} must be in [0, 1), not {rate}")
         self.in_channels = in_channels
         self.stem_stride = stem_stride
         self.dropout = dropout

@@ -13,7 +13,7 @@ def example_losses(
     A label outside [0, k) gives NaN, which stops a run; it is never a silent zero.
     """
     if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     # A comparison, not a gather: its gradient is a select, where a gather's is a scatter-add,
     # whose order of summation a GPU does not promise.

@@ -72,7 +72,7 @@ def get_variant(name: str) -> Variant:
         return VARIANTS[name]
     close = difflib.get_close_matches(str(name).lower(), VARIANTS, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}{hint}")
+    raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {name!r}{hint}")
 
 
 def input_size(name: str) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 
 from kkanji_jax.pages.annotations import boxes_of_annotations, is_annotated
 from kkanji_jax.pages.box import FARTHEST_PX, Box, WrittenNumber
+from kkanji_jax.pages.box_tables import WANTED, boxes_of_string, boxes_of_table, is_kaggle_string
 from kkanji_jax.pages.coco import boxes_of_coco
 from kkanji_jax.pages.koten_ocr import boxes_of_koten_json, boxes_of_koten_xml, is_koten_ocr
 from kkanji_jax.pages.page_xml import boxes_of_page_xml
-from kkanji_jax.pages.tables import WANTED, boxes_of_string, boxes_of_table, is_kaggle_string
 from kkanji_jax.pages.tei_zones import boxes_of_tei
 from kkanji_jax.pages.xml_files import local_name, parse_xml
 

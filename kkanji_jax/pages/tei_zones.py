@@ -14,6 +14,7 @@ from kkanji_jax.pages.xml_files import children, local_name
 
 _ID = "{http://www.w3.org/XML/1998/namespace}id"
 _BREAKS = ("lb", "pb", "cb", "gb")
+_PARTS = ("teiHeader", "facsimile", "sourceDoc", "text")  # of a document; no line goes beyond one
 
 
 def boxes_of_tei(root: ET.Element, path: str | os.PathLike) -> list[Box]:
@@ -27,11 +28,13 @@ def boxes_of_tei(root: ET.Element, path: str | os.PathLike) -> list[Box]:
     for element in root.iter():
         zone = element.get("facs", "").removeprefix("#")
         name = local_name(element)
-        if name == "lb":
+        if name in _PARTS:
+            line = ""
+        elif name == "lb":
             line = zone
         elif name == "c" and zone:
             lines_of_characters[zone] = line or "1"
-        if name not in ("zone", "surface") and line:
+        if line:
             own = "" if name in _BREAKS else element.text or ""
             text_of_line[line] = text_of_line.get(line, "") + own + (element.tail or "")
     boxes: dict[str, Box] = {}

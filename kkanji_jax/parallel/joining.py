@@ -160,7 +160,7 @@ def _whole_number(
     text = environment.get(name, "")
     expected = f"a whole number of at least {low}" if high is None else f"one of {low} to {high}"
     if not text.strip().isdecimal() or int(text) < low or (high is not None and int(text) > high):
-        raise ValueError(f"{name} must be {expected}, got {text!r}")
+        raise ValueError(f"{name} must be {expected}, not {text!r}")
     return int(text)
 
 
@@ -170,7 +170,7 @@ def _host_and_port(environment: Mapping[str, str], name: str) -> tuple[str, int]
     is_bracketed = host.startswith("[") and host.endswith("]")
     is_port = port.isdecimal() and 0 < int(port) < 65536
     if not (colon and host and is_port) or (":" in host and not is_bracketed):
-        raise ValueError(f"{name} must be HOST:PORT, as node001:8476 or [::1]:8476, got {text!r}")
+        raise ValueError(f"{name} must be HOST:PORT, as node001:8476 or [::1]:8476, not {text!r}")
     return host.strip("[]"), int(port)
 
 
@@ -185,7 +185,7 @@ def _device_ids(environment: Mapping[str, str]) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise ValueError(f"JAX_LOCAL_DEVICE_IDS must be numbers, as 0,1, got {text!r}")
+        raise ValueError(f"JAX_LOCAL_DEVICE_IDS must be numbers, as 0,1, not {text!r}")
     return tuple(map(int, parts))
 
 
@@ -198,7 +198,7 @@ def _timeout_s(environment: Mapping[str, str]) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= 86_400:
-        raise ValueError(f"{TIMEOUT_NAME} must be seconds, up to 86400, got {text!r}")
+        raise ValueError(f"{TIMEOUT_NAME} must be seconds, up to 86400, not {text!r}")
     return seconds
 
 

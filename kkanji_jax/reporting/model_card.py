@@ -1,12 +1,13 @@
 """The model card of a bundle, written from what the run recorded of itself."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.reporting.evaluation_view import EvaluationView
 from kkanji_jax.reporting.rendering import render
+from kkanji_jax.saved.trained import Trained
 
 ATTRIBUTION = (
     '"KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
@@ -27,37 +28,31 @@ MEASURABLE = {
 }
 
 
-def model_card(
-    *,
-    about: Mapping[str, Any],
-    config: Mapping[str, Any],
-    class_index: ClassIndex,
-    train_counts: Mapping[str, int],
-    environment: Mapping[str, Any],
-    scores: Mapping[str, Mapping[str, Any]],
-    calibration: Mapping[str, Any] | None,
-    dtype: str,
-    last_line: Mapping[str, Any] | None = None,
-    confusions: Sequence[Mapping[str, str]] = (),
-) -> str:
-    """Markdown. `environment` is a run's env.json, `scores` its eval.json by evaluation.
+class RunRecords(NamedTuple):
+    """What a run and its evaluations have written down, as their files have it."""
 
-    `last_line` is the last line of the run's metrics.jsonl, `confusions` the rows of the test's
-    confusions.csv, the most frequent first.
-    """
+    environment: Mapping[str, Any]  # env.json
+    scores: Mapping[str, Mapping[str, Any]]  # eval.json, by the name of the evaluation
+    last_line: Mapping[str, Any]  # of metrics.jsonl; empty without one
+    confusions: Sequence[Mapping[str, str]]  # confusions.csv of test, the most frequent first
+
+
+def model_card(trained: Trained, about: Mapping[str, Any], records: RunRecords, dtype: str) -> str:
+    """Markdown. `about` is what the bundle says of the weights, stored as `dtype`."""
+    class_index, train_counts, scores = trained.class_index, trained.train_counts, records.scores
     evaluations = [(name, EvaluationView.of(score)) for name, score in sorted(scores.items())]
     test = dict(evaluations).get("test")
     pooled = {source for score in scores.values() for source in score.get("pool_official") or ()}
     return render(
         "model_card.md.j2",
         {
-            "variant": config["model"]["variant"],
+            "variant": trained.config["model"]["variant"],
             "num_classes": len(class_index),
             "num_images": sum(train_counts[codepoint] for codepoint in class_index.codepoints),
             "attribution": _attribution(scores),
             **_known(class_index, train_counts),
             "pooled": sorted(pooled),
-            "origin": _origin_rows(about, config, environment, last_line or {}),
+            "origin": _origin_rows(about, trained.config, records.environment, records.last_line),
             "evaluations": evaluations,
             "scores_bundle": "bundle" in scores,
             "dtype": dtype,
@@ -66,8 +61,8 @@ def model_card(
             ]
             if test
             else [],
-            "confusions": confusions[:NUM_CONFUSIONS] if test else [],
-            "unmeasured": _unmeasured(dict(evaluations), calibration),
+            "confusions": records.confusions[:NUM_CONFUSIONS] if test else [],
+            "unmeasured": _unmeasured(dict(evaluations), trained.calibration),
         },
     )
 

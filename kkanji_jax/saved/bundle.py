@@ -162,7 +162,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
             f"{FORMAT_VERSION}; install the version that wrote it"
         )
     if about.get("dtype") not in DTYPES or "config" not in about:
-        raise ValueError(f"{folder / CONFIG} wants a config, and a dtype of {DTYPES}")
+        raise ValueError(f"{folder / CONFIG} must have a config, and a dtype of {DTYPES}")
     class_index = ClassIndex.load(folder / INDEX)
     train_counts = _read_json(folder / COUNTS)
     _check_counts(train_counts, class_index, folder / COUNTS)

@@ -26,27 +26,27 @@ class Limits:
     def validate(self) -> None:
         """ValueError, with the flag, for a limit that is out of range or contradicts another."""
         from kkanji_jax.glyphs.image_files import MAX_PIXELS
-        from kkanji_jax.inference.boxes import MAX_PAGE_PIXELS
+        from kkanji_jax.inference.box_crops import MAX_PAGE_PIXELS
 
         for field in fields(self):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
             least = 0 if field.name == "batch_wait_ms" else 1
             if not least <= value < float("inf"):
-                raise ValueError(f"expected a {flag} of at least {least}, got {value}")
+                raise ValueError(f"{flag} must be at least {least}, not {value}")
         for flag, value, most in (
             ("--max-pixels", self.max_pixels, MAX_PIXELS),
             ("--max-request-pixels", self.max_request_pixels, MAX_PAGE_PIXELS),
         ):
             if value > most:
-                raise ValueError(f"expected a {flag} of at most {most:,}, got {value:,}")
+                raise ValueError(f"{flag} must be at most {most:,}, not {value:,}")
         if self.max_queue < self.max_images:
             raise ValueError(
-                f"expected a --max-queue of at least --max-images, {self.max_images}, got "
+                f"--max-queue must be at least --max-images, {self.max_images}, not "
                 f"{self.max_queue}: a whole request has to fit"
             )
         if self.max_held_bytes < self.max_bytes:
             raise ValueError(
-                f"expected a --max-held-bytes of at least --max-bytes, {self.max_bytes:,}, got "
+                f"--max-held-bytes must be at least --max-bytes, {self.max_bytes:,}, not "
                 f"{self.max_held_bytes:,}: a whole request has to fit"
             )
 

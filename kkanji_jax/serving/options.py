@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.inference.characters import NAMED, Characters, characters_in, characters_of
+from kkanji_jax.inference.allowed_characters import NAMED, Characters, characters_in, characters_of
 from kkanji_jax.inference.rows import RowOptions
 from kkanji_jax.serving.limits import Refusal
 

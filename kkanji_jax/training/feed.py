@@ -109,7 +109,7 @@ def _check_devices_hold(dataset: Path) -> None:
         limit = (device.memory_stats() or {}).get("bytes_limit", expected)
         if expected > limit:
             raise ValueError(
-                f"train of {dataset} wants {expected / 1e9:,.1f} GB on every device, {device} has "
+                f"train of {dataset} needs {expected / 1e9:,.1f} GB on every device, {device} has "
                 f"{limit / 1e9:,.1f} GB; read it as a stream: --config.data.reading=streamed"
             )
 

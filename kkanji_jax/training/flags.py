@@ -116,7 +116,7 @@ def _with_found_config(argv: list[str]) -> list[str]:
         flag, separator, value = word.partition("=")
         if flag in ("--config", "-config"):
             if not separator and not rest:
-                raise UsageError("--config wants a file, e.g. --config configs/b0.py")
+                raise UsageError("--config must be followed by a file, e.g. --config configs/b0.py")
             file, colon, variant = (value if separator else rest.pop(0)).partition(":")
             found = [f"--config={find_config(file)}{colon}{variant}"]
         else:

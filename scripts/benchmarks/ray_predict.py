@@ -216,8 +216,8 @@ def paths(args: argparse.Namespace) -> None:
 
 def list_paths(args: argparse.Namespace) -> None:
     """Cuts a list of paths that are made as they are asked for, as the driver does."""
+    from kkanji_jax.cluster.listing import Unit
     from kkanji_jax.cluster.partitions import PARTITION_IMAGES, partitions_of
-    from kkanji_jax.cluster.units import Unit
 
     def units() -> Iterator[Unit]:
         for number in range(args.most):

@@ -61,7 +61,7 @@ def classifier_between(
 def average(base: Trained, run: Trained, share: float) -> tuple[Any, Any]:
     """(weights, batch statistics) between two models of one network; ValueError if they differ."""
     if not 0 <= share <= 1:
-        raise ValueError(f"--share wants 0 (the base) to 1 (the run), got {share}")
+        raise ValueError(f"--share must be 0 (the base) to 1 (the run), not {share}")
     if base.config["model"]["variant"] != run.config["model"]["variant"]:
         raise ValueError(f"{base.path} and {run.path} are different networks")
     rest = [

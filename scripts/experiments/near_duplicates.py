@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from data_tools.read.catalogue import combine, stack_images
+from data_tools.read.catalogue import read_catalogue, stack_images
 from kkanji_jax.data.looks import look_of
 from kkanji_jax.workers import Workers
 
@@ -67,11 +67,11 @@ def told_by_codh(crops: Path) -> dict[str, str]:
 def find(source: Path, crops: Path | None) -> dict[str, str]:
     """The reason by sample id of each crop to leave out."""
     with Workers(2) as workers:
-        originals = combine(source, workers=workers).originals
+        originals = read_catalogue(source, workers=workers).originals
     photographed = [o for o in originals if look_of(o.sample_id) == "photographed"]
     published = [o for o in originals if look_of(o.sample_id) != "photographed"]
     if not photographed or not published:
-        raise ValueError(f"{source} wants published images and character shapes, has but one")
+        raise ValueError(f"{source} must have both published images and character shapes")
     highest, rows = most_alike(
         stack_images(o.pixels for o in photographed), stack_images(o.pixels for o in published)
     )

@@ -28,9 +28,9 @@ from summaries import told, write_json
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.evaluation import intervals
-from kkanji_jax.inference.boxes import crops_of
+from kkanji_jax.inference.box_crops import crops_of
 from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.read_pages import PagesOfRows
+from kkanji_jax.inference.page_readings import PagesOfRows
 from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.inference.rows import RowOptions, predict_rows
 from kkanji_jax.inference.transcript import text_of_pages

@@ -26,7 +26,7 @@ from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.calibration import VERDICTS
-from kkanji_jax.inference.boxes import Box, crops_of
+from kkanji_jax.inference.box_crops import Box, crops_of
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.recogniser import Recogniser, load
 

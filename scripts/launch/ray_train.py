@@ -87,8 +87,11 @@ def log_of(folder: Path, number: int) -> Path:
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Trains to the end; ValueError with the last line of a process that kept failing."""
-    workdir = _workdir_of(args.arguments)
+    """Trains to the end; ValueError with the last line of a process that kept failing.
+
+    What would fail in every process and at every restart is refused here, before Ray starts.
+    """
+    workdir = _checked_workdir(args.arguments)
     try:
         with connected(args.address, args.workers * args.cpus):
             import ray  # pyright: ignore[reportMissingImports]
@@ -137,10 +140,25 @@ def fit(args: argparse.Namespace) -> None:
         raise ValueError(f'{err}: pip install "kkanji_jax[ray]"') from err
 
 
-def _workdir_of(arguments: Sequence[str]) -> Path:
+def _checked_workdir(arguments: Sequence[str]) -> Path:
+    """Where the run goes; ValueError if its config or its dataset cannot be trained with."""
+    from kkanji_jax.config import validate
+    from kkanji_jax.data.manifest import load_index, load_manifest, refuse_leaky
     from kkanji_jax.training import flags
 
-    return flags.parse(list(arguments)).workdir.absolute()
+    command = flags.parse(list(arguments))
+    validate(command.config)
+    data = command.config.data
+    dataset = Path(data.dataset)
+    manifest = load_manifest(dataset)
+    refuse_leaky(
+        dataset, manifest, data.allow_leaky_protocol, "--config.data.allow_leaky_protocol=legacy"
+    )
+    load_index(dataset, manifest)
+    init_from = command.config.init_from
+    if init_from and not Path(init_from).is_dir():
+        raise ValueError(f"--config.init_from must be a run or a bundle, not {init_from}")
+    return command.workdir.absolute()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -177,7 +177,7 @@ def test_an_augmented_sheet_shows_both_engines(dataset: Path, capsys, tmp_path: 
         (["--character", "𤇆", "--of", "test"], "no example in test"),
         (["--sample", "kkanji/U+6625/none"], "no example 'kkanji/U+6625/none' in train, val, test"),
         (["--augmented", "glyph-safe", "--sheet", "x.png"], "did you mean glyph_safe"),
-        (["--augmented", "legacy"], "--augmented wants --sheet OUT.png"),
+        (["--augmented", "legacy"], "--augmented needs --sheet OUT.png"),
         (["--sheet", "/dev/null/sheet.png"], "/dev/null/sheet.png"),
         (["--sheet", "sheet.nonsense"], ".nonsense"),
     ],

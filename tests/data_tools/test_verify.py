@@ -111,9 +111,9 @@ def test_a_truncated_empty_or_lengthened_shard_is_found(dataset: Path):
     whole = path.read_bytes()
     for content in (whole[:-1], whole[: len(whole) // 2], whole[:100], b"", whole + b"x"):
         path.write_bytes(content)
-        assert f"{path}: wants 131072 bytes, has {len(content)}" in problems(dataset)
+        assert f"{path}: must have 131072 bytes, not {len(content)}" in problems(dataset)
     path.write_bytes(b"")
-    assert "wants 1 records, has 0 readable" in problems(dataset)
+    assert "must have 1 records, has 0 readable" in problems(dataset)
 
 
 def test_missing_extra_and_swapped_shards_are_found(dataset: Path):
@@ -210,11 +210,11 @@ def test_counts_that_the_shards_do_not_bear_out_are_found(dataset: Path):
         manifest["splits"]["val"]["num_examples"] += 1
 
     edit(dataset, change)
-    assert "val wants 10 examples of 6 classes, its shards hold 9 of 6" in problems(dataset)
+    assert "val must have 10 examples of 6 classes, its shards hold 9 of 6" in problems(dataset)
     edit(dataset, lambda m: m["shards"][0].update(num_records=2))
-    assert "wants 2 records, has 1 readable" in problems(dataset)
+    assert "must have 2 records, has 1 readable" in problems(dataset)
     edit(dataset, lambda m: m["shards"][0].update(num_records=1, num_examples=5))
-    assert "wants 5 examples, has 6" in problems(dataset)
+    assert "must have 5 examples, not 6" in problems(dataset)
 
 
 def test_a_training_image_planted_among_the_held_out_is_found(dataset: Path):

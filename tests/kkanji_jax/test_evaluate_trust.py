@@ -112,4 +112,4 @@ def test_unknown_characters_are_told_and_a_stale_calibration_is_left_out(
         assert 0 <= row["auroc"]["value"] <= 1 and row["fpr95"]["n_unknown"] == 5
     assert "outside, top-1 probability: AUROC" in out
     assert main([*flags, "--most-unknown", "0"]) == 1
-    assert "--most-unknown of at least 1" in capsys.readouterr().err
+    assert "--most-unknown must be at least 1" in capsys.readouterr().err

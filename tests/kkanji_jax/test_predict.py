@@ -249,7 +249,7 @@ def test_pages_of_a_pdf_are_read_and_annotated_by_their_boxes(tiny_run, tmp_path
     (tmp_path / "boxes.csv").write_text("image,x,y,w,h,id\na.pdf#2,40,40,40,70,two\n")
     argv = ["--boxes", str(tmp_path / "boxes.csv"), "--annotate", str(tmp_path / "out.png")]
     assert main([str(tmp_path / "a.pdf"), *argv, *model_of(tiny_run)]) == 1
-    assert "--annotate wants one page" in capsys.readouterr().err
+    assert "--annotate needs one page" in capsys.readouterr().err
     assert main([f"{tmp_path / 'a.pdf'}#2", *argv, *model_of(tiny_run), "--top-k", "1"]) == 0
     assert "a.pdf#2#40,40,40,70 two" in capsys.readouterr().out
     with Image.open(tmp_path / "out.png") as drawn:

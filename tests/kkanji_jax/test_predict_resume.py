@@ -19,10 +19,19 @@ from kkanji_jax.inference.rows import RowOptions
 # The door without JAX. A network that is slow, so that there is a middle to be stopped in.
 SLOW = """
 import time
-from kkanji_jax.inference import partial, rows
+from kkanji_jax.inference import partial_rows, rows
 rows.BATCH_SIZE = 16
-partial.COMMIT_S = 0.05
+partial_rows.COMMIT_S = 0.05
 Spring.outputs = lambda self, glyphs: (time.sleep(0.1), (glyphs, glyphs))[1]
+"""
+# A network that says when its first batch has come, and waits until standard input ends.
+WAITING = """
+import sys
+def outputs(self, glyphs):
+    print("a batch has come", flush=True)
+    sys.stdin.read()
+    return glyphs, glyphs
+Spring.outputs = outputs
 """
 RUN = """
 from kkanji_jax.predict import run
@@ -42,7 +51,8 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(code: str, *arguments: object) -> subprocess.Popen:
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def run(code: str, *arguments: object) -> tuple[int, str]:
@@ -172,13 +182,14 @@ def test_images_that_came_or_went_in_front_are_told(crops: Path, tmp_path: Path,
 
 def test_two_runs_do_not_write_one_file(crops: Path, tmp_path: Path, without_jax: str):
     out = tmp_path / "out.csv"
-    command = (without_jax + SLOW + RUN, crops, "--format", "csv", "--out", out)
+    command = (without_jax + WAITING + RUN, crops, "--format", "csv", "--out", out)
     first = start(*command)
-    wait_for_rows(Path(f"{out}.partial.json"), first)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "a batch has come\n", first.communicate()
     status, err = run(*command)
-    assert status == 1 and "another process is writing" in err
-    first.communicate(timeout=120)
-    assert first.returncode == 0 and len(names_in(out, "csv")) == 600
+    assert status == 1 and "another process is writing" in err and err.count("\n") == 1
+    _, err = first.communicate(timeout=120)  # ends its standard input
+    assert first.returncode == 0 and len(names_in(out, "csv")) == 600, err
 
 
 def test_a_file_of_somebody_else_is_not_taken_for_a_partial_one(

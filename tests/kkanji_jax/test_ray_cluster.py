@@ -46,7 +46,7 @@ def test_a_cluster_that_does_not_answer_is_named(is_given: bool, refusing: Any, 
     if not is_given:
         monkeypatch.setenv(ADDRESS, "first:6379")
     told = refusal("first:6379" if is_given else None)
-    assert told.startswith("cannot reach a Ray cluster at first:6379: nothing answers; if it wants")
+    assert told.startswith("cannot reach a Ray cluster at first:6379: nothing answers; if it needs")
     assert refusing["address"] == "first:6379"
     assert NICENESS not in os.environ, "it is of the cluster, and was set where that was started"
 

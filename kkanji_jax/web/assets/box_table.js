@@ -4,7 +4,7 @@ export const COLUMNS = [
   "path", "rank", "character", "codepoint", "probability", "verdict", "error", "id", "box",
   "variants", "neighbours", "ink", "remark",
 ];
-// A column's name in lower case -> what it is here; see kkanji_jax/inference/boxes.py.
+// A column's name in lower case -> what it is here; see kkanji_jax/pages/box_tables.py.
 const NAMES = {
   x: "x", y: "y", w: "w", h: "h", width: "w", height: "h", x1: "x1", y1: "y1", x2: "x2", y2: "y2",
   xmin: "x1", ymin: "y1", xmax: "x2", ymax: "y2", box: "box", id: "id", "char id": "id", rank: "rank",

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from data_tools.plan.audit import RULES, Audit, _border_median, audit
-from data_tools.read.catalogue import combine
+from data_tools.read.catalogue import read_catalogue
 
 
 def run(source: Any, **options: Any) -> Audit:
-    return audit(combine(source.folder, skip_bad=options.pop("skip_bad", False)), **options)
+    return audit(read_catalogue(source.folder, skip_bad=options.pop("skip_bad", False)), **options)
 
 
 def samples(found: Audit, rule: str) -> list[Any]:
@@ -208,7 +208,7 @@ def test_the_28_images_that_two_official_test_sets_share_are_found(
     for path in real_source.iterdir():
         if path.is_file():
             (tmp_path / path.name).symlink_to(path)
-    report = audit(combine(tmp_path), pooled=["kmnist"]).report
+    report = audit(read_catalogue(tmp_path), pooled=["kmnist"]).report
     shared = report["rules"]["duplicate_across_sources"]
     assert shared["count"] == 28
     assert all(each["kept"].startswith("k49-test/") for each in shared["samples"])

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from data_tools.build import main as build
+from data_tools.plan import build_plan
 from data_tools.plan.split import read_splits
-from data_tools.read import catalogue as combine
+from data_tools.read.catalogue import Catalogue, read_catalogue
 from data_tools.verify import find_problems
 from data_tools.verify import main as verify
 from data_tools.write.assemble import Options, assemble
@@ -50,14 +51,13 @@ def test_a_by_book_dataset_shares_no_book_between_splits(
     assert build([*arguments, str(tmp_path / "none")]) == 1
     assert "which these sources do not tell: kkanji" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
-    read = combine.combine
 
-    def with_books(*args: Any, **options: Any) -> combine.Catalogue:
-        catalogue = read(*args, **options)
+    def with_books(*args: Any, **options: Any) -> Catalogue:
+        catalogue = read_catalogue(*args, **options)
         named = [o._replace(book=f"book{int(o.sample_id[-2:]) % 7}") for o in catalogue.originals]
         return catalogue._replace(originals=named)
 
-    monkeypatch.setattr(combine, "combine", with_books)
+    monkeypatch.setattr(build_plan, "read_catalogue", with_books)
     out = tmp_path / "out"
     assert build([*arguments, str(out), "--ratios", "40/30/30", "--seed", "2"]) == 0
     rows = read_splits(out / "splits.csv")

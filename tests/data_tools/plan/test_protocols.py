@@ -233,7 +233,7 @@ def test_a_class_of_held_out_books_alone_is_left_out_and_an_earlier_book_stays()
 
 
 def test_by_book_refuses_images_of_no_book_and_too_few_books():
-    with pytest.raises(ValueError, match="wants the book of every image.*kkanji;"):
+    with pytest.raises(ValueError, match="needs the book of every image.*kkanji;"):
         assign("by-book", [*in_books(), make_original(1)], ratios=RATIOS, seed=0)
     with pytest.raises(ValueError, match="none of the 1 books falls into"):
         assign("by-book", in_books(1), ratios=RATIOS, seed=0)
@@ -303,7 +303,7 @@ def test_legacy_splits_copies_of_one_image_apart():
     ("protocol", "ratios", "per_class", "has_earlier", "reason"),
     [
         ("dishonest", RATIOS, None, False, "expected a protocol of honest, 5050, by-book, legacy"),
-        ("5050", RATIOS, None, False, "wants --ratios of 50 for test"),
+        ("5050", RATIOS, None, False, "--ratios of the protocol 5050 must be 50 for test"),
         ("5050", (45.0, 5.0, 50.0), None, True, "--splits-from goes with"),
         ("legacy", (90.0, 10.0, 0.0), None, False, "say with --per-class N"),
         ("legacy", (90.0, 10.0, 0.0), 5, True, "--splits-from goes with"),

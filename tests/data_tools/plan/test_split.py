@@ -48,11 +48,14 @@ def test_rows_survive_their_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "wants a column 'sample_id'"),
-        ("sample_id,split\na,train\n", "wants a column 'codepoint'"),
-        ("sample_id,codepoint,split\na,U+6625,training\n", "line 2 wants train, val or test"),
+        ("", "must have a column 'sample_id'"),
+        ("sample_id,split\na,train\n", "must have a column 'codepoint'"),
+        (
+            "sample_id,codepoint,split\na,U+6625,training\n",
+            "line 2: the split must be train, val or test",
+        ),
         ("sample_id,codepoint,split\na,6625,train\n", "did you mean U\\+6625"),
-        ("sample_id,codepoint,split\na,U+6625\n", "got ''"),
+        ("sample_id,codepoint,split\na,U+6625\n", "not ''"),
     ],
 )
 def test_a_wrong_splits_file_is_refused_by_name(tmp_path: Path, text: str, reason: str):
@@ -107,7 +110,7 @@ def test_a_list_of_samples_to_leave_out_may_say_why(tmp_path: Path):
     path.write_text("sample_id\na/1\n", "utf-8")
     assert read_left_out(path) == {"a/1": ""}
     path.write_text("name\na/1\n", "utf-8")
-    with pytest.raises(ValueError, match="left_out.csv: wants a column 'sample_id'"):
+    with pytest.raises(ValueError, match="left_out.csv: must have a column 'sample_id'"):
         read_left_out(path)
     with pytest.raises(ValueError, match="no file .*nowhere.csv"):
         read_left_out(tmp_path / "nowhere.csv")

@@ -82,17 +82,17 @@ def test_an_npz_bomb_is_refused_by_what_it_states(tmp_path: Path):
 def test_an_npz_of_another_kind_is_refused_with_what_was_wanted(tmp_path: Path):
     classmap = tmp_path / "k49_classmap.csv"
     for array, expected in (
-        (np.zeros((2, 32, 32), np.uint8), r"images uint8 \[n, 28, 28\], got uint8 \[2, 32, 32\]"),
-        (np.zeros((2, 28, 28), np.float32), "got float32"),
-        (np.zeros(784, np.uint8), r"got uint8 \[784\]"),
+        (np.zeros((2, 32, 32), np.uint8), r"images uint8 \[n, 28, 28\], not uint8 \[2, 32, 32\]"),
+        (np.zeros((2, 28, 28), np.float32), "not float32"),
+        (np.zeros(784, np.uint8), r"not uint8 \[784\]"),
     ):
         with pytest.raises(ValueError, match=expected):
             read_images(save_npz(tmp_path / "a.npz", array))
     for array, expected in (
         (np.array([0, 3]), "labels 0 to 3, but k49_classmap.csv lists 3 classes"),
         (np.array([-1, 0]), "labels -1 to 0"),
-        (np.array([0.5]), "wants integers"),
-        (np.array([[1]]), "wants integers"),
+        (np.array([0.5]), "must hold integers"),
+        (np.array([[1]]), "must hold integers"),
     ):
         with pytest.raises(ValueError, match=expected):
             formats.read_labels(save_npz(tmp_path / "a.npz", array), 3, classmap)

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.read.catalogue import BadFilesError, Catalogue, combine, stack_images, to_64px
+from data_tools.read.catalogue import (
+    BadFilesError,
+    Catalogue,
+    read_catalogue,
+    stack_images,
+    to_64px,
+)
 
 
 def findings(catalogue: Catalogue, rule: str) -> list[str]:
@@ -29,7 +35,7 @@ def test_originals_come_in_code_point_order_with_ids_that_say_where_from(source:
         source.add_kanji(codepoint, 2)
     images = source.add_small("k49-test", [2, 0])
     source.add_small("k49-train", [1], first_seed=9)
-    catalogue = combine(source.folder)
+    catalogue = read_catalogue(source.folder)
     assert [(o.sample_id, o.codepoint) for o in catalogue.originals] == [
         ("kkanji/U+3402/00", "U+3402"),
         ("kkanji/U+3402/01", "U+3402"),
@@ -55,11 +61,11 @@ def test_the_folder_and_the_tar_of_it_give_the_same_originals(source: Any, tmp_p
     for codepoint in ("U+20B9F", "U+6625"):
         source.add_kanji(codepoint, 3)
     source.add_file("kkanji2/U+6625/.DS_Store", b"x")
-    from_folder = combine(source.folder)
+    from_folder = read_catalogue(source.folder)
     other = tmp_path / "other"
     other.mkdir()
     tar_of(source.folder / "kkanji2", other / "kkanji.tar")
-    from_tar = combine(other)
+    from_tar = read_catalogue(other)
     assert from_tar.originals == from_folder.originals
     assert findings(from_tar, "ignored") == ["kkanji2/U+6625/.DS_Store"]
     assert from_tar.findings == from_folder.findings
@@ -71,7 +77,7 @@ def test_the_folder_and_the_tar_of_it_give_the_same_originals(source: Any, tmp_p
 def test_where_folder_and_tar_are_both_there_the_folder_is_read_and_a_line_says_so(source: Any):
     source.add_kanji("U+6625", 1)
     source.add_file("kkanji.tar", b"never looked at")
-    catalogue = combine(source.folder)
+    catalogue = read_catalogue(source.folder)
     assert len(catalogue.originals) == 1
     assert "the folder is read" in catalogue.notes[0]
     assert findings(catalogue, "ignored") == ["kkanji.tar"]
@@ -79,17 +85,17 @@ def test_where_folder_and_tar_are_both_there_the_folder_is_read_and_a_line_says_
 
 def test_idx_files_are_kmnist_in_another_form(source: Any):
     images = source.add_small("kmnist-test", [0, 1, 2, 1])
-    from_npz = combine(source.folder)
+    from_npz = read_catalogue(source.folder)
     labels = np.array([0, 1, 2, 1], np.uint8)
     for name, array in (("t10k-images-idx3", images), ("t10k-labels-idx1", labels)):
         header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
         source.add_file(f"{name}-ubyte.gz", gzip.compress(header + array.tobytes()))
-    both = combine(source.folder)
+    both = read_catalogue(source.folder)
     assert both.originals == from_npz.originals
     assert "kmnist-test-imgs.npz is read, not its idx form" in both.notes[0]
     for path in source.folder.glob("*.npz"):
         path.unlink()
-    assert combine(source.folder).originals == from_npz.originals
+    assert read_catalogue(source.folder).originals == from_npz.originals
 
 
 def test_junk_beside_the_images_is_ignored_and_counted(source: Any):
@@ -106,7 +112,7 @@ def test_junk_beside_the_images_is_ignored_and_counted(source: Any):
         "._k49-test-imgs.npz",
     ):
         source.add_file(name, b"junk")
-    catalogue = combine(source.folder)
+    catalogue = read_catalogue(source.folder)
     assert len(catalogue.originals) == 1
     assert len(findings(catalogue, "ignored")) == 9
     assert "labels_only" in findings(catalogue, "ignored")
@@ -115,11 +121,11 @@ def test_junk_beside_the_images_is_ignored_and_counted(source: Any):
 def test_upper_case_suffixes_are_images_too_but_one_id_cannot_be_two_files(source: Any):
     source.add_kanji("U+6625", 1)
     source.add_file("kkanji2/U+6625/01.PNG", source.png(source.draw(5)))
-    ids = [original.sample_id for original in combine(source.folder).originals]
+    ids = [original.sample_id for original in read_catalogue(source.folder).originals]
     assert ids == ["kkanji/U+6625/00", "kkanji/U+6625/01"]
     source.add_file("kkanji2/U+6625/00.PNG", source.png(source.draw(6)))
     with pytest.raises(BadFilesError, match="same sample id as another file, kkanji/U\\+6625/00"):
-        combine(source.folder)
+        read_catalogue(source.folder)
 
 
 def test_every_bad_file_is_listed_before_anything_else_is_done(source: Any):
@@ -129,13 +135,13 @@ def test_every_bad_file_is_listed_before_anything_else_is_done(source: Any):
         source.add_file(f"kkanji2/U+6765/bad{number}.png", content)
     source.add_file("kkanji2/U+6765/deep/er.png", whole)
     with pytest.raises(BadFilesError, match="cannot use 5 files or folders: .*--skip-bad") as err:
-        combine(source.folder)
+        read_catalogue(source.folder)
     names = [problem.partition(": ")[0] for problem in err.value.problems]
     assert names == [f"kkanji2/U+6765/bad{n}.png" for n in range(4)] + [
         "kkanji2/U+6765/deep/er.png"
     ]
     assert "\n" not in str(err.value)
-    catalogue = combine(source.folder, skip_bad=True)
+    catalogue = read_catalogue(source.folder, skip_bad=True)
     assert findings(catalogue, "unreadable") == names
     assert len(catalogue.originals) == 3
 
@@ -159,10 +165,10 @@ def test_a_folder_that_is_no_code_point_stops_the_build_with_a_suggestion(
     for number in range(3):
         source.add_file(f"kkanji2/{name}/{number}.png", source.png(source.draw(number)))
     with pytest.raises(BadFilesError) as err:
-        combine(source.folder)
+        read_catalogue(source.folder)
     (problem,) = err.value.problems  # one line a folder, not one a file
     assert problem.startswith(f"kkanji2/{name}: ") and suggestion in problem
-    catalogue = combine(source.folder, skip_bad=True)
+    catalogue = read_catalogue(source.folder, skip_bad=True)
     assert findings(catalogue, "wrong_name") == [f"kkanji2/{name}"]
     assert len(catalogue.originals) == 1
 
@@ -173,7 +179,7 @@ def test_wrong_sizes_other_modes_and_empty_classes_are_findings(source: Any):
     colour = Image.fromarray(source.draw(2)).convert("RGB")
     source.add_file("kkanji2/U+6625/colour.png", source.png(np.asarray(colour)))
     (source.folder / "kkanji2" / "U+6765").mkdir()
-    catalogue = combine(source.folder)
+    catalogue = read_catalogue(source.folder)
     assert findings(catalogue, "wrong_size") == ["kkanji/U+6625/small"]
     assert findings(catalogue, "converted") == ["kkanji/U+6625/colour"]
     assert findings(catalogue, "empty_class") == ["kkanji2/U+6765/"]
@@ -188,7 +194,7 @@ def test_a_class_folder_may_be_a_link(source: Any, tmp_path: Path):
     linked = tmp_path / "linked" / "kkanji2"
     linked.mkdir(parents=True)
     (linked / "U+6625").symlink_to(source.folder / "kkanji2" / "U+6625")
-    assert combine(linked.parent).originals == combine(source.folder).originals
+    assert read_catalogue(linked.parent).originals == read_catalogue(source.folder).originals
 
 
 @pytest.mark.parametrize("missing", ["k49-test-imgs.npz", "k49-test-labels.npz"])
@@ -196,31 +202,31 @@ def test_half_of_a_pair_is_refused_by_the_name_of_the_missing_file(source: Any, 
     source.add_small("k49-test", [0, 1])
     (source.folder / missing).unlink()
     with pytest.raises(ValueError, match=f"{missing} is missing, but .* is there"):
-        combine(source.folder)
+        read_catalogue(source.folder)
 
 
 def test_a_missing_class_map_is_refused_by_name(source: Any):
     source.add_small("kmnist-train", [0, 1])
     (source.folder / "kmnist_classmap.csv").unlink()
     with pytest.raises(ValueError, match="kmnist_classmap.csv is missing"):
-        combine(source.folder)
+        read_catalogue(source.folder)
 
 
 def test_as_many_labels_as_images_are_wanted(source: Any):
     source.add_small("k49-test", [0, 1, 2])
     np.savez(source.folder / "k49-test-labels.npz", np.array([0, 1], np.uint8))
     with pytest.raises(ValueError, match="k49-test-imgs.npz has 3 images, .* 2 labels"):
-        combine(source.folder)
+        read_catalogue(source.folder)
 
 
 def test_a_folder_of_nothing_is_refused_in_one_line(source: Any, tmp_path: Path):
     with pytest.raises(ValueError, match="nothing to read in .*kkanji.tar"):
-        combine(source.folder)
+        read_catalogue(source.folder)
     with pytest.raises(ValueError, match="no folder"):
-        combine(tmp_path / "nowhere")
+        read_catalogue(tmp_path / "nowhere")
     source.add_file("kkanji2/readme.txt", b"x")
     with pytest.raises(ValueError, match="holds no image"):
-        combine(source.folder)
+        read_catalogue(source.folder)
 
 
 def test_28_px_become_64_px_bicubically_and_clipped(source: Any):
@@ -257,7 +263,7 @@ def test_the_real_files_hold_what_is_published_of_them(real_source: Path, tmp_pa
     for path in real_source.iterdir():
         if path.is_file():
             (tmp_path / path.name).symlink_to(path)
-    catalogue = combine(tmp_path)
+    catalogue = read_catalogue(tmp_path)
     described = {each["name"]: each for each in catalogue.sources}
     assert described["kmnist-test"]["num_images"] == 10_000
     published = {f["file"]: f["is_as_published"] for f in described["kmnist-test"]["files"]}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from data_tools import build
-from data_tools.read.catalogue import BadFilesError, Catalogue, combine
+from data_tools.read.catalogue import BadFilesError, Catalogue, read_catalogue
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.glyphs.glyph_image import glyph_image
 
@@ -46,7 +46,7 @@ def test_images_of_any_format_are_read_under_ids_that_are_their_paths(source: An
     source.add_file("scans/U+6625/c.TIF", crop(source, 3, "TIFF", "CMYK"))
     source.add_file("scans/U+20B9F/d.webp", crop(source, 4, "WEBP"))
     source.add_file("scans/U+20B9F/e.png", crop(source, 5, "PNG", "P"))
-    catalogue = combine(source.folder)
+    catalogue = read_catalogue(source.folder)
     assert [(o.sample_id, o.codepoint, o.source, o.book) for o in catalogue.originals] == [
         ("scans/U+6625/a.jpg", "U+6625", "scans", ""),
         ("scans/U+6625/a.png", "U+6625", "scans", ""),
@@ -67,30 +67,32 @@ def test_class_folders_right_in_the_source_are_the_folder_images(source: Any, tm
     source.add_file("U+6625/a.png", source.png(source.draw(1)))
     source.add_file("U+6625/deep.txt", b"x")
     source.add_file("notes/readme.md", b"x")
-    catalogue = combine(source.folder)
+    catalogue = read_catalogue(source.folder)
     assert [o.sample_id for o in catalogue.originals] == ["images/U+6625/a.png"]
     assert findings(catalogue, "ignored") == ["images/U+6625/deep.txt", "notes"]
     assert "no rights.json" in catalogue.notes[0]
     moved = source.folder.rename(tmp_path / "elsewhere")
-    assert combine(moved).originals == catalogue.originals  # ids do not name the machine's folder
+    assert (
+        read_catalogue(moved).originals == catalogue.originals
+    )  # ids do not name the machine's folder
     source.folder = moved
     source.add_file("images/U+6625/a.png", source.png(source.draw(2)))
     with pytest.raises(ValueError, match="the same sample ids"):
-        combine(moved)
+        read_catalogue(moved)
 
 
 def test_a_folder_that_would_take_codh_s_ids_or_lose_the_book_is_refused(source: Any):
     png = source.png(source.draw(1))
     source.add_file("k49-test/U+6625/a.png", png)
     with pytest.raises(ValueError, match="named like a source of CODH.*rename it"):
-        combine(source.folder)
+        read_catalogue(source.folder)
     source.add_file("books/b1/characters/U+6625/U+6625_b1_1_X0_Y0.png", png)
     for part in ("books/b1", "books/b1/characters"):
         with pytest.raises(ValueError, match="give the folder that holds"):
-            combine(source.folder / part)
+            read_catalogue(source.folder / part)
     source.add_kanji("U+6625", 1)
     with pytest.raises(ValueError, match="give the folder that holds kkanji2/"):
-        combine(source.folder / "kkanji2")
+        read_catalogue(source.folder / "kkanji2")
 
 
 def test_crops_of_codh_s_layout_know_their_book(source: Any):
@@ -100,7 +102,7 @@ def test_crops_of_codh_s_layout_know_their_book(source: Any):
     source.add_file("200003076/images/200003076_00002_1.jpg", b"a page, never opened")
     source.add_file("200003076/200003076_coordinate.csv", b"x")
     source.add_kanji("U+6625", 1)
-    catalogue = combine(source.folder)
+    catalogue = read_catalogue(source.folder)
     assert [(o.sample_id, o.book) for o in catalogue.originals] == [
         ("kkanji/U+6625/00", ""),
         ("char-shape/U+6625/U+6625_200003076_00000_1_X0000_Y0012", "200003076"),
@@ -122,10 +124,10 @@ def test_crops_that_contradict_their_folders_are_all_listed(source: Any):
     for name in ("U+6765_b1_1_X0_Y0", "U+6625_b2_1_X0_Y0", "U+6625_b1_1_X0", "春_b1_1_X0_Y0"):
         source.add_file(f"b1/characters/U+6625/{name}.jpg", image)
     with pytest.raises(BadFilesError) as err:
-        combine(source.folder)
+        read_catalogue(source.folder)
     assert len(err.value.problems) == 4
     assert "is named U+6765 of the book b1, but lies in U+6625 of b1" in err.value.problems[2]
-    catalogue = combine(source.folder, skip_bad=True)
+    catalogue = read_catalogue(source.folder, skip_bad=True)
     assert len(findings(catalogue, "wrong_name")) == 4 and len(catalogue.originals) == 1
 
 
@@ -156,12 +158,12 @@ def test_every_unusable_image_is_listed_with_its_reason(source: Any):
         source.add_file(f"mine/U+6625/{name}", content)
     source.add_file("mine/U+6625/._good.png", b"junk")
     with pytest.raises(BadFilesError) as err:
-        combine(source.folder)
+        read_catalogue(source.folder)
     told = dict(problem.split(": ", 1) for problem in err.value.problems)
     assert told.keys() == {f"mine/U+6625/{name}" for name in bad}
     for name, (_, reason) in bad.items():
         assert reason in told[f"mine/U+6625/{name}"]
-    catalogue = combine(source.folder, skip_bad=True)
+    catalogue = read_catalogue(source.folder, skip_bad=True)
     assert len(catalogue.originals) == 1 and len(findings(catalogue, "unreadable")) == 7
     assert findings(catalogue, "ignored") == ["mine/U+6625/._good.png"]
 
@@ -172,7 +174,7 @@ def test_every_unusable_image_is_listed_with_its_reason(source: Any):
 def test_a_misnamed_class_folder_anywhere_stops_the_build(source: Any, name: str, suggestion: str):
     source.add_file(f"mine/{name}/a.png", source.png(source.draw(1)))
     with pytest.raises(BadFilesError, match=re.escape(f"mine/{name}: ")) as err:
-        combine(source.folder)
+        read_catalogue(source.folder)
     assert suggestion in str(err.value)
 
 

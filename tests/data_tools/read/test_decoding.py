@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from data_tools.read import archives, decoding
-from data_tools.read.catalogue import BadFilesError, Catalogue, combine
+from data_tools.read.catalogue import BadFilesError, Catalogue, read_catalogue
 from data_tools.write.assemble import Options, assemble
 from kkanji_jax.workers import Workers
 
@@ -48,7 +48,7 @@ def add_every_kind(source: Any) -> None:
 
 def problems_of(folder: Path, workers: Workers) -> list[str]:
     with pytest.raises(BadFilesError) as err:
-        combine(folder, workers=workers)
+        read_catalogue(folder, workers=workers)
     return err.value.problems
 
 
@@ -72,9 +72,9 @@ def test_one_two_and_three_workers_find_the_same_in_the_same_order(
             found.append(
                 (
                     problems_of(source.folder, workers),
-                    combine(source.folder, skip_bad=True, workers=workers),
+                    read_catalogue(source.folder, skip_bad=True, workers=workers),
                     problems_of(packed, workers),
-                    combine(packed, skip_bad=True, workers=workers),
+                    read_catalogue(packed, skip_bad=True, workers=workers),
                 )
             )
     assert found[0] == found[1] == found[2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.read.catalogue import BadFilesError, combine
+from data_tools.read.catalogue import BadFilesError, read_catalogue
 from kkanji_jax.glyphs.glyph_image import glyph_image
 
 
@@ -34,7 +34,7 @@ def test_boxes_and_files_are_read_as_predict_reads_them(source, page: Image.Imag
         "scans/p1.png,170 40 200 110,U+590F",
         "one.png,,U+6625",
     )
-    found = combine(source.folder)
+    found = read_catalogue(source.folder)
     ids = [original.sample_id for original in found.originals]
     assert ids == [
         "images/U+590F/scans/p1.png#170,40,200,110",
@@ -51,7 +51,9 @@ def test_each_box_is_cut_out_of_its_own_page(source, page: Image.Image):
     turned.save(source.folder / "scans" / "p2.png")
     places = [f"scans/{name}.png,10 40 110 110,U+6625" for name in ("p1", "p2")]
     labels(source, *places)
-    found = {o.sample_id.split("/")[-1][:2]: o.pixels for o in combine(source.folder).originals}
+    found = {
+        o.sample_id.split("/")[-1][:2]: o.pixels for o in read_catalogue(source.folder).originals
+    }
     for name, own in (("p1", page), ("p2", turned)):
         expected = glyph_image(own.crop((10, 40, 120, 150)))
         assert found[name] == expected.tobytes()
@@ -62,7 +64,7 @@ def test_a_line_wins_over_the_folder_of_its_image(source):
     for name in ("a", "b"):
         source.add_file(f"crops/U+6625/{name}.png", source.png(source.draw(ord(name))))
     source.add_file("crops/labels.csv", b"path,codepoint\nU+6625/b.png,U+590F\n")
-    found = combine(source.folder)
+    found = read_catalogue(source.folder)
     told = {original.sample_id: original.codepoint for original in found.originals}
     assert told == {"crops/U+6625/a.png": "U+6625", "crops/U+590F/U+6625/b.png": "U+590F"}
     assert found.sources[0]["num_images"] == 2
@@ -78,7 +80,7 @@ def test_what_cannot_be_cut_out_is_listed_with_its_line(source, page: Image.Imag
         ".,,U+6625",
     )
     with pytest.raises(BadFilesError) as told:
-        combine(source.folder)
+        read_catalogue(source.folder)
     problems = "\n".join(told.value.problems)
     assert (
         "line 3: the box (900, 40, 110, 110) is empty, or outside the page (300, 200)" in problems
@@ -88,12 +90,12 @@ def test_what_cannot_be_cut_out_is_listed_with_its_line(source, page: Image.Imag
         and "line 5: book.pdf#2 is a page of a PDF" in problems
         and "line 6: no file ." in problems
     )
-    found = combine(source.folder, skip_bad=True)
+    found = read_catalogue(source.folder, skip_bad=True)
     assert len(found.originals) == 1 and len(found.findings) == 4
 
 
 def test_a_table_of_another_kind_is_refused(source):
     source.add_file("labels.csv", b"who,what\na,b\n")
     with pytest.raises(ValueError, match="labels.csv: expected a heading with path and codepoint"):
-        combine(source.folder)
+        read_catalogue(source.folder)
     assert Path(source.folder).is_dir()

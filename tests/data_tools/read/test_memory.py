@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_tools.read import pixel_store
-from data_tools.read.catalogue import combine
+from data_tools.read.catalogue import read_catalogue
 
 ROOT = Path(__file__).parents[3]
 BUILD = """
@@ -49,7 +49,7 @@ def test_combining_holds_no_pixels(source: Any, monkeypatch: pytest.MonkeyPatch)
     write_k49_train(source, 3_000)
     tracemalloc.start()
     try:
-        catalogue = combine(source.folder)
+        catalogue = read_catalogue(source.folder)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -209,8 +209,8 @@ def test_bad_input_leaves_nothing_behind(full_source: Any, tmp_path: Path):
     for options, reason in (
         ({}, "cannot use 1 files"),
         ({"skip_bad": True, "min_images": 1000}, "no class .* is left"),
-        ({"min_images": 0}, "min_images wants at least 1"),
-        ({"per_class": 0}, "per_class wants at least 1"),
+        ({"min_images": 0}, "--min-images must be at least 1"),
+        ({"per_class": 0}, "--per-class must be at least 1"),
         ({"seed": -1}, "seed"),
         ({"workers": 0}, "workers"),
         ({"protocol": "dishonest"}, "expected a protocol of honest, 5050, by-book, legacy"),

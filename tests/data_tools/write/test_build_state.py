@@ -51,7 +51,7 @@ def test_other_options_are_refused_before_the_source_is_read(tmp_path: Path):
 def test_a_file_is_no_folder_to_build_in(tmp_path: Path):
     path = tmp_path / "file"
     path.write_text("mine")
-    with pytest.raises(ValueError, match="wants a folder"):
+    with pytest.raises(ValueError, match="--out must be a folder"):
         check_out(path)
 
 

@@ -93,7 +93,7 @@ def test_finishing_names_the_shards_that_are_missing(
 
 @pytest.mark.parametrize("text", ["", "3", "3:3", "4:3", "-1:2", "a:b", "1:2:3"])
 def test_slices_that_are_none_are_refused(text: str):
-    with pytest.raises(ValueError, match="--shards wants I:J"):
+    with pytest.raises(ValueError, match="--shards must be I:J"):
         parse_slice(text)
     assert parse_slice("0:16") == (0, 16)
 

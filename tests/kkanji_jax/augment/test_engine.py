@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from kkanji_jax.augment import engine
 from kkanji_jax.augment.engine import augment, sample_keys
 from kkanji_jax.augment.policy import NONE, POLICIES, Policy, get_policy
-from kkanji_jax.augment.tables import make_tables
+from kkanji_jax.augment.policy_tables import make_tables
 
 SAFE, LEGACY = get_policy("glyph_safe"), get_policy("legacy")
 GEOMETRY = SAFE._replace(
@@ -158,7 +158,7 @@ def test_other_shapes_are_refused(shape: tuple[int, int, int]):
     copies = jnp.ones(2, jnp.int32)
     keys = sample_keys(0, jnp.zeros((2, 2), jnp.uint32), copies)
     with pytest.raises(
-        ValueError, match=f"square images of 2 to 128 px, got {shape[1]}x{shape[2]}"
+        ValueError, match=f"must be square, of 2 to 128 px, not {shape[1]}x{shape[2]}"
     ):
         augment(jnp.zeros(shape, jnp.uint8), keys, copies, SAFE)
 

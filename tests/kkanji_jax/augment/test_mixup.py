@@ -46,5 +46,5 @@ def test_shares_are_the_larger_part_of_a_beta_draw(batch) -> None:
 
 def test_a_batch_that_is_not_of_pairs_is_refused(batch) -> None:
     images, labels = (jnp.asarray(array[:3]) for array in batch)
-    with pytest.raises(ValueError, match="even number of images, got 3"):
+    with pytest.raises(ValueError, match="even number of images, not 3"):
         mix_pairs(images, labels, keys(0)[:3], 0.3)

@@ -38,7 +38,7 @@ def test_none_moves_nothing_and_glyph_safe_keeps_paper_black():
 
 
 def test_an_unknown_policy_is_refused_with_the_list_and_the_nearest_name():
-    with pytest.raises(ValueError, match="glyph_safe, legacy, none, got 'glyph-safe'.*glyph_safe"):
+    with pytest.raises(ValueError, match="glyph_safe, legacy, none, not 'glyph-safe'.*glyph_safe"):
         get_policy("glyph-safe")
-    with pytest.raises(ValueError, match="got ''$"):
+    with pytest.raises(ValueError, match="not ''$"):
         get_policy("")

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from kkanji_jax import predict
+from kkanji_jax.cluster.ray_workers import Resources
 from kkanji_jax.cluster.reading import Request, read_archive
 from kkanji_jax.cluster.rows_folder import MANIFEST, PROGRESS
-from kkanji_jax.cluster.workers import Resources
 from kkanji_jax.inference import recogniser
-from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
 
 from .conftest import draw_png, fill_folder, rows_in, rows_of_predict, write_tar

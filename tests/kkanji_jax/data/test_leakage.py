@@ -113,7 +113,7 @@ def test_training_takes_a_leaky_protocol_only_by_name(dataset: Path, tmp_path: P
         train(config, tmp_path / "run")
     assert "\n" not in str(err.value)
     config.data.allow_leaky_protocol = "honest"
-    with pytest.raises(ValueError, match="allow_leaky_protocol must be legacy, got 'honest'"):
+    with pytest.raises(ValueError, match="allow_leaky_protocol must be legacy, not 'honest'"):
         train(config, tmp_path / "run")
     config.data.allow_leaky_protocol = "legacy"
     config.epochs = -1  # so that what comes next is another refusal

@@ -141,7 +141,7 @@ def test_a_missing_or_cut_shard_is_named(dataset: Path):
     path = dataset / "val-00000-of-00001.array_record"
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=r"val-00000-of-00001.array_record wants 131072 bytes"):
+    with pytest.raises(ValueError, match=r"val-00000-of-00001.array_record must have 131072 bytes"):
         load_manifest(dataset)
     path.unlink()
     with pytest.raises(ValueError, match=r"val-00000-of-00001.array_record is missing"):

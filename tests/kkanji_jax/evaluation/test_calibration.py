@@ -381,8 +381,9 @@ def test_a_support_survives_its_file(tmp_path: Path, rng: np.random.Generator):
     again = Calibration.load(path)
     assert again.to_json() == calibration.to_json() and again.version == 3
     outputs, *_ = backed(np.random.default_rng(2))
-    supports = [each.supports_of(*outputs, kernel) for each in (calibration, again)]
-    np.testing.assert_array_equal(*supports)
+    ours, theirs = (each.supports_of(*outputs, kernel) for each in (calibration, again))
+    assert ours is not None and theirs is not None
+    np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="support of 24 features and the network 7"):
         calibration.supports_of(outputs.logits, outputs.features[:, :7], kernel[:7])
 

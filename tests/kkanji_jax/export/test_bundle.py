@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -283,10 +284,18 @@ def test_a_folder_that_holds_foreign_files_only_is_written_into_and_keeps_them(
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_bundle_with_foreign_files_is_whole(hurt: Path):
-    for name in (".DS_Store", "._params.npz", "config (conflicted copy).json"):
-        (hurt / name).write_text("mine")
-    read_bundle(hurt)
+def test_a_bundle_with_foreign_files_is_read_as_without_them(bundle: Path, hurt: Path):
+    foreign = [
+        hurt / name for name in (".DS_Store", "._params.npz", "config (conflicted copy).json")
+    ]
+    for path in foreign:
+        path.write_text("mine")
+    expected, found = read_bundle(bundle), read_bundle(hurt)
+    assert found.variables.keys() == expected.variables.keys()
+    for name, value in expected.variables.items():
+        np.testing.assert_array_equal(found.variables[name], value)
+    assert replace(found, variables={}) == replace(expected, variables={})
+    assert {path.read_text() for path in foreign} == {"mine"}
 
 
 def test_a_folder_of_the_user_beside_it_is_not_taken_for_an_unfinished_one(

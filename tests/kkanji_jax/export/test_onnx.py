@@ -142,7 +142,7 @@ def test_one_file_tells_where_it_came_from(alone: tuple[Path, Path]):
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--self-contained", "--out", "{}/folder"], "expected --out FILE.onnx"),
+        (["--self-contained", "--out", "{}/folder"], "--out must be FILE.onnx"),
         (["--out", "{}/x.onnx"], "the name of a folder without"),
         (["--self-contained", "--no-onnx", "--out", "{}/x.onnx"], "cannot be had with --no-onnx"),
         (["--self-contained", "--web", "--out", "{}/x.onnx"], "--web is a folder of a bundle"),

@@ -121,7 +121,7 @@ def test_a_line_does_not_strike_out_the_label_of_a_neighbour(page: str, tmp_path
 
 
 def test_another_format_or_a_font_that_is_none_is_refused(page: str, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"ends in \.png"):
+    with pytest.raises(ValueError, match=r"must end in \.png"):
         annotate_page(page, [], tmp_path / "out.jpg", [])
     with pytest.raises(ValueError, match="cannot read .*page.png"):
         annotate_page(page, [row((1, 1, 20, 20), "春")], tmp_path / "out.png", [Path(page)])

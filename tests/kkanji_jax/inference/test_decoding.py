@@ -16,7 +16,7 @@ from PIL import Image
 
 from kkanji_jax.inference import decoding
 from kkanji_jax.inference.decoding import CHUNK_SIZE, Decoder
-from kkanji_jax.inference.documents import open_heif
+from kkanji_jax.inference.heif_and_pdf import open_heif
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.rows import DecodedImage, RowOptions, decode_image
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.glyphs.image_files import load_image
-from kkanji_jax.inference.boxes import Box, crops_of
+from kkanji_jax.inference.box_crops import Box, crops_of
 from kkanji_jax.inference.inputs import ImageInput, find_images
 
 

@@ -58,7 +58,7 @@ def test_an_image_is_its_own_nearest_and_more_are_asked_than_there_are(rng: np.r
 def test_the_index_is_built_once_and_found_again(tiny_run, tmp_path: Path, monkeypatch, capsys):
     run = Path(shutil.copytree(tiny_run.workdir, tmp_path / "run"))
     recogniser = load(run, backend="onnx")
-    with pytest.raises(ValueError, match="wants --dataset DATASET: 0 indexes"):
+    with pytest.raises(ValueError, match="needs --dataset DATASET: 0 indexes"):
         cached_index(recogniser, None)
     index = cached_index(recogniser, tiny_run.dataset)
     assert "once" in capsys.readouterr().err

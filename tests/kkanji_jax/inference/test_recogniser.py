@@ -1,5 +1,6 @@
 """One image or many, in whatever form: the same reading, and never more than a few programs."""
 
+import pickle
 from pathlib import Path
 
 import jax
@@ -11,7 +12,8 @@ from PIL import Image
 
 import kkanji_jax
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.calibration import Calibration, softmax
+from kkanji_jax.evaluation.calibration import Calibration, Familiarity, softmax
+from kkanji_jax.evaluation.support import Support
 from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.inference.jax_backend import BATCH_SIZES, JaxBackend
 from kkanji_jax.inference.recogniser import Note, Recogniser, load
@@ -188,6 +190,31 @@ def test_what_is_remarkable_is_not_accepted_and_what_is_in_trouble_has_no_candid
     assert [reading.verdict for reading in readings] == ["accept", "ask", "unclear", "blank"]
     assert [len(reading) for reading in readings] == [4, 4, 0, 0]
     assert readings[1].remarks == ("several characters",)
+
+
+def test_a_probable_reading_that_few_features_support_is_not_accepted():
+    stated: dict = {
+        "accept": {"threshold": 0.9, "least_support": 0.0},
+        "ask": {},
+        "unknown": {"threshold": -5.0},
+    }
+    # The second feature counts for the support, the first against it.
+    support = Support(np.array([-1, 2], np.float32), -1.0)
+    calibration = Calibration(1.0, "ema", stated, {}, 3, support, Familiarity(0.0, 0.5, 1.0))
+    recogniser = recogniser_of(3, calibration)
+    kernel = np.array([[1, 0, 0], [1, 0, 0]], np.float32)
+    trained = recogniser.trained._replace(params={"classifier": {"kernel": kernel}})
+    recogniser = Recogniser(trained, recogniser._run, calibration)
+    features = np.array([[4, 4], [8, 0], [20, 0], [2, 0]], np.float32)
+    outputs = (features @ kernel, features)
+    # Supports 3, -9, -21, -3; familiarity is half of the log odds and the support.
+    readings = recogniser.readings_of(outputs, np.full((4, 64, 64), 255, np.uint8))
+    assert [reading.verdict for reading in readings] == ["accept", "unknown", "unknown", "ask"]
+    assert readings[2][0].probability > 0.9999
+    again = pickle.loads(pickle.dumps(calibration))
+    assert again.verdicts(outputs[0], supports=support.of(features, np.zeros(4, int), kernel)) == [
+        reading.verdict for reading in readings
+    ]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

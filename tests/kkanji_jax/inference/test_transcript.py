@@ -16,7 +16,7 @@ from PIL import Image
 
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.output import RowFormat, row_of_json
-from kkanji_jax.inference.read_pages import PagesOfRows
+from kkanji_jax.inference.page_readings import PagesOfRows
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.inference.transcript import written_as
 from kkanji_jax.pages.box_files import read_boxes
@@ -156,9 +156,9 @@ Spring.accuracy_of = lambda self, verdict: 0.99
 """
 SLOW = """
 import time
-from kkanji_jax.inference import partial, rows
+from kkanji_jax.inference import partial_rows, rows
 rows.BATCH_SIZE = 16
-partial.COMMIT_S = 0.05
+partial_rows.COMMIT_S = 0.05
 Spring.outputs = lambda self, glyphs: (time.sleep(0.1), (glyphs, glyphs))[1]
 """
 RUN = """

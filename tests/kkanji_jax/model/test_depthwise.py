@@ -162,6 +162,6 @@ def test_on_cuda_the_images_gradient_of_a_stride_has_no_zeros_to_multiply_by() -
 
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="form must be one of taps, conv, hybrid or None, got 'winograd'"
+        ValueError, match="form must be one of taps, conv, hybrid or None, not 'winograd'"
     ):
         depthwise_conv(jnp.zeros((1, 2, 2, 1)), jnp.zeros((3, 3, 1, 1)), 1, "winograd")

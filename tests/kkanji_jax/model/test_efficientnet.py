@@ -197,10 +197,10 @@ def test_a_stem_of_stride_one_doubles_the_map(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stem_stride": 3}, "stem_stride must be 1 or 2, got 3"),
-        ({"drop_path": 1.0}, r"drop_path must be in \[0, 1\), got 1.0"),
-        ({"dropout": -0.1}, r"dropout must be in \[0, 1\), got -0.1"),
-        ({"in_channels": 0}, "in_channels must be at least 1, got 0"),
+        ({"stem_stride": 3}, "stem_stride must be 1 or 2, not 3"),
+        ({"drop_path": 1.0}, r"drop_path must be in \[0, 1\), not 1.0"),
+        ({"dropout": -0.1}, r"dropout must be in \[0, 1\), not -0.1"),
+        ({"in_channels": 0}, "in_channels must be at least 1, not 0"),
     ],
 )
 def test_an_option_outside_its_range_is_refused(options: dict[str, Any], message: str) -> None:

@@ -74,5 +74,5 @@ def test_adding_a_constant_to_all_logits_changes_nothing(shift: float, smoothing
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
 def test_smoothing_outside_its_range_is_refused(batch, smoothing: float) -> None:
     logits, labels = (jnp.asarray(array) for array in batch)
-    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\), got"):
+    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\), not"):
         example_losses(logits, labels, smoothing)

@@ -36,7 +36,7 @@ def test_input_sizes_are_the_resolutions_of_the_paper() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_the_list() -> None:
-    with pytest.raises(ValueError, match=r"one of b0, b1, .*nano, got 'B3'; did you mean 'b3'\?"):
+    with pytest.raises(ValueError, match=r"one of b0, b1, .*nano, not 'B3'; did you mean 'b3'\?"):
         get_variant("B3")
-    with pytest.raises(ValueError, match=r"got 'resnet'$"):
+    with pytest.raises(ValueError, match=r"not 'resnet'$"):
         input_size("resnet")

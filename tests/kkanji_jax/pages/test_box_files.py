@@ -343,6 +343,30 @@ def test_zones_of_characters_come_in_the_order_of_the_text_and_those_of_lines_no
     assert second == Box(1, 50, 8, 40, "c2", "p.png", "l1")
 
 
+SURFACE = (
+    '<surface><graphic url="p.png"/><zone xml:id="l1" ulx="1" uly="2" lrx="9" lry="9">{}</zone>'
+    "</surface>"
+)
+FACSIMILE = f"<facsimile>{SURFACE.format('')}</facsimile>"
+LINE_1 = '<lb facs="#l1"/>田'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"<TEI><text>{LINE_1}</text><facsimile>{SURFACE.format('田の図')}</facsimile></TEI>",
+        f"<TEI><text>{LINE_1}</text><sourceDoc>{SURFACE.format('田の図')}</sourceDoc></TEI>",
+        f"<TEI><text><group><text>{LINE_1}</text><text>前</text></group></text>{FACSIMILE}</TEI>",
+        f"<TEI><TEI>{FACSIMILE}<text>{LINE_1}</text></TEI><TEI><teiHeader>前</teiHeader></TEI></TEI>",
+    ],
+    ids=["facsimile", "sourceDoc", "text", "teiHeader"],
+)
+def test_a_line_of_tei_ends_with_its_text(content: str, tmp_path: Path):
+    """What follows in another part of the document is none of its characters."""
+    (box,) = read_boxes(_written(content, tmp_path))
+    assert box == Box(1, 2, 8, 7, "l1", "p.png")  # one character, and no trouble
+
+
 def test_characters_without_zones_of_their_own_leave_their_line_a_line(tmp_path: Path):
     tei = """<TEI><facsimile><surface><graphic url="p.png"/>
     <zone xml:id="l1" ulx="1" uly="2" lrx="9" lry="90"/></surface></facsimile>

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from kkanji_jax.inference import inputs
-from kkanji_jax.inference.boxes import crops_of
+from kkanji_jax.inference.box_crops import crops_of
 from kkanji_jax.inference.inputs import ImageInput, find_images
 from kkanji_jax.pages import fetch, iiif
 from kkanji_jax.pages.box import Box

@@ -72,11 +72,11 @@ def test_the_first_node_of_a_step_has_process_0(nodes: str, first: str) -> None:
         ("JAX_COORDINATOR_ADDRESS", "::1:8476", "must be HOST:PORT"),
         ("JAX_COORDINATOR_ADDRESS", "", "must be set too"),
         ("JAX_COORDINATOR_BIND_ADDRESS", "8476", "must be HOST:PORT"),
-        ("JAX_NUM_PROCESSES", "two", "must be a whole number of at least 1, got 'two'"),
-        ("JAX_NUM_PROCESSES", "0", "must be a whole number of at least 1, got '0'"),
+        ("JAX_NUM_PROCESSES", "two", "must be a whole number of at least 1, not 'two'"),
+        ("JAX_NUM_PROCESSES", "0", "must be a whole number of at least 1, not '0'"),
         ("JAX_NUM_PROCESSES", "", "must be set too"),
-        ("JAX_PROCESS_ID", "4", "must be one of 0 to 3, got '4'"),
-        ("JAX_PROCESS_ID", "-1", "must be one of 0 to 3, got '-1'"),
+        ("JAX_PROCESS_ID", "4", "must be one of 0 to 3, not '4'"),
+        ("JAX_PROCESS_ID", "-1", "must be one of 0 to 3, not '-1'"),
         ("JAX_PROCESS_ID", "", "must be set too"),
         ("JAX_LOCAL_DEVICE_IDS", "0,a", "must be numbers"),
     ],
@@ -88,7 +88,7 @@ def test_a_wrong_variable_is_named(name: str, value: str, told: str) -> None:
 
 @pytest.mark.parametrize("name", ["SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID"])
 def test_a_wrong_variable_of_slurm_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be .*, got 'x'"):
+    with pytest.raises(ValueError, match=f"{name} must be .*, not 'x'"):
         find_place(STEP | {name: "x"})
 
 

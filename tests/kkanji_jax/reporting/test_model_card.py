@@ -9,12 +9,13 @@ import pytest
 from kkanji_jax.config import default_config
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.evaluation.tables import read_csv
-from kkanji_jax.reporting.model_card import model_card
+from kkanji_jax.reporting.model_card import RunRecords, model_card
+from kkanji_jax.saved.trained import Trained
 
 
 @pytest.fixture(scope="module")
 def facts(evaluated_run: Path) -> dict[str, Any]:
-    """Arguments of `model_card`, of a run evaluated on test and val."""
+    """What `card_of` makes a card of, from a run evaluated on test and val."""
     index = ClassIndex.load(evaluated_run / "index.json")
     return {
         "about": {"weights": "ema", "step": 7},
@@ -33,6 +34,23 @@ def facts(evaluated_run: Path) -> dict[str, Any]:
     }
 
 
+def card_of(*, about: dict[str, Any], dtype: str, **facts: Any) -> str:
+    """The card of a run with these facts; it needs no weights."""
+    records = RunRecords(**{name: facts.pop(name) for name in RunRecords._fields})
+    trained = Trained(
+        path=Path("run"),
+        is_bundle=False,
+        params={},
+        batch_stats={},
+        weights=about["weights"],
+        step=about["step"],
+        identity={},
+        warm_start=None,
+        **facts,
+    )
+    return model_card(trained, about, records, dtype)
+
+
 def rows_of(card: str) -> list[list[str]]:
     """The cells of every table row."""
     lines = [line.replace("\\|", "BAR") for line in card.splitlines() if line.startswith("|")]
@@ -40,7 +58,7 @@ def rows_of(card: str) -> list[list[str]]:
 
 
 def test_every_table_is_whole_and_no_line_is_left_of_the_template(facts: dict[str, Any]):
-    card = model_card(**facts)
+    card = card_of(**facts)
     rows = rows_of(card)
     assert {len(row) for row in rows} == {2, 4}
     assert "{{" not in card and "{%" not in card and "\n\n\n" not in card
@@ -52,7 +70,7 @@ def test_every_table_is_whole_and_no_line_is_left_of_the_template(facts: dict[st
 
 def test_its_scores_are_those_of_eval_json(facts: dict[str, Any]):
     for name in ("test", "val"):
-        section = model_card(**facts).split(f"`{name}`: ")[1].split("\n\n`")[0]
+        section = card_of(**facts).split(f"`{name}`: ")[1].split("\n\n`")[0]
         content, rows = facts["scores"][name], {row[0]: row[1:] for row in rows_of(section)}
         low, high = content["top1"]["ci95"]
         assert rows["top-1"] == [
@@ -76,27 +94,27 @@ def test_its_scores_are_those_of_eval_json(facts: dict[str, Any]):
 
 
 def test_it_tells_the_command_without_the_folders_of_a_machine(facts: dict[str, Any]):
-    card = model_card(**facts)
+    card = card_of(**facts)
     assert "`python -m kkanji_jax.train --workdir=b0 a\\|b`" in card
     assert "/opt" not in card and "/tmp" not in card
     assert "5,600 images shown in 7 steps (2.0 epochs), 10 minutes" in card
 
 
 def test_failures_are_of_test_alone_and_what_was_not_measured_is_listed(facts: dict[str, Any]):
-    card = model_card(**facts)
+    card = card_of(**facts)
     failures = card.split("## Known failures")[1].split("## Not measured")[0]
     first = facts["confusions"][0]
     told = f"{first['true_character']} as {first['predicted_character']} ({first['count']})"
     assert told in failures and failures.count("Commonest confusions") == 1
     assert "`evaluate --unknown`" in card and "not calibrated" not in card
     with_val: dict[str, Any] = facts | {"scores": {"val": facts["scores"]["val"]}}
-    only_val = model_card(**with_val)
+    only_val = card_of(**with_val)
     assert "## Known failures" not in only_val and "`evaluate --of test`" in only_val
 
 
 def test_a_run_without_evaluation_or_calibration_says_so(facts: dict[str, Any]):
     nothing: dict[str, Any] = {"scores": {}, "calibration": None, "confusions": []}
-    card = model_card(**facts | nothing)
+    card = card_of(**facts | nothing)
     assert "None: the run was exported without an evaluation." in card
     assert "they are not calibrated" in card and "stored as float16" in card
     assert "{'" not in card and card.endswith("does not hold\n")
@@ -105,17 +123,17 @@ def test_a_run_without_evaluation_or_calibration_says_so(facts: dict[str, Any]):
 def test_kana_stand_first_and_those_with_few_images_are_named(facts: dict[str, Any]):
     index = ClassIndex.from_codepoints(["U+3042", "U+3048", "U+6625", "U+0041"])
     counts = {"U+3042": 60, "U+3048": 4, "U+6625": 100, "U+0041": 12}
-    card = model_card(**facts | {"class_index": index, "train_counts": counts})
+    card = card_of(**facts | {"class_index": index, "train_counts": counts})
     expected = "2 kana: あえ. Of these it has learnt from fewer than 10 images each: え 4. 1 kanji"
     assert f"{expected} and 1 other signs; all of them are in `index.json`." in card
     assert card.index("## Characters it knows") < card.index("## Data and licence")
-    assert "0 kana: none. 6 kanji; all" in model_card(**facts)
+    assert "0 kana: none. 6 kanji; all" in card_of(**facts)
 
 
 def test_photographs_are_attributed_and_what_accept_is_worth_on_them_is_told(
     facts: dict[str, Any],
 ):
-    assert "00000340" not in model_card(**facts)
+    assert "00000340" not in card_of(**facts)
     test = facts["scores"]["test"]
     photographed = test["by_look"][0] | {"name": "photographed kana"}
     source = test["by_source"][0] | {"name": "char-shape"}
@@ -124,7 +142,7 @@ def test_photographs_are_attributed_and_what_accept_is_worth_on_them_is_told(
         "by_source": [source, *test["by_source"]],
     }
     with_test: dict[str, Any] = facts | {"scores": {"test": met}}
-    card = model_card(**with_test)
+    card = card_of(**with_test)
     assert "doi:10.20676/00000341, and from 『日本古典籍くずし字データセット』" in card
     rows = {row[0]: row[1:] for row in rows_of(card)}
     accept = photographed["verdicts"][0]
@@ -136,10 +154,10 @@ def test_photographs_are_attributed_and_what_accept_is_worth_on_them_is_told(
 
 
 def test_weights_between_two_models_are_said_to_be(facts: dict[str, Any]):
-    assert "| averaged |" not in model_card(**facts)
+    assert "| averaged |" not in card_of(**facts)
     other = {"share_of_the_run": 0.85, "folder": "b0", "step": 13720}
     about = facts["about"] | {"warm_start": {"averaged_with": other}}
-    card = model_card(**facts | {"about": about})
+    card = card_of(**facts | {"about": about})
     assert (
         "| averaged | 85 % of the run's weights, 15 % of those of `b0` as it was then, step 13720"
         in card

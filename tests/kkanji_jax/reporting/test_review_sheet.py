@@ -76,7 +76,7 @@ def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["crops", "--review", "crops.htm"], "ends in .html"),
+        (["crops", "--review", "crops.htm"], "--review must end in .html"),
         (["-", "--review", "a.html"], "give a path instead of -"),
         (["crops", "--review", "a.html", "--out", "a.html"], "--out and --review name one file"),
         (["crops", "--boxes", "b.html", "--review", "b.html"], "is read, as --boxes"),

@@ -185,7 +185,7 @@ def test_a_page_and_images_in_one_request_keep_their_order(
 def test_the_page_is_the_one_that_export_writes(server: ServerProcess, tmp_path: Path):
     from kkanji_jax.saved.bundle import read_bundle
     from kkanji_jax.saved.trained import PRETRAINED
-    from kkanji_jax.web.page import write_web
+    from kkanji_jax.web.web_page import write_web
 
     bundle, out = read_bundle(PRETRAINED), tmp_path / "web"
     write_web(out, bundle, params=PRETRAINED / "params.npz", dtype=bundle.about["dtype"])

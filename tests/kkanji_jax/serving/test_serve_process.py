@@ -121,9 +121,9 @@ def test_a_port_that_is_taken_is_told_in_one_line(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--port", "65536"], "expected a --port in 0..65535, got 65536"),
-        (["--max-bytes", "0"], "expected a --max-bytes of at least 1, got 0"),
-        (["--batch-wait-ms", "nan"], "expected a --batch-wait-ms of at least 0, got nan"),
+        (["--port", "65536"], "--port must be in 0..65535, not 65536"),
+        (["--max-bytes", "0"], "--max-bytes must be at least 1, not 0"),
+        (["--batch-wait-ms", "nan"], "--batch-wait-ms must be at least 0, not nan"),
         (["--host", "no.such.host.invalid"], "no.such.host.invalid port 8000: "),
         (["--model", "nowhere"], "no model at nowhere"),
     ],

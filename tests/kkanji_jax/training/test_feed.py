@@ -79,7 +79,7 @@ def test_a_split_larger_than_memory_is_refused_with_the_remedy(
     monkeypatch.setattr(resident, "free_bytes", lambda: 4096 * 20)
     with pytest.raises(ValueError, match="--config.data.reading=streamed") as err:
         open_resident(tiny_dataset, CHOICE)
-    assert "wants 0.0 GB of memory" in str(err.value)
+    assert "needs 0.0 GB of memory" in str(err.value)
     stream = open_streamed(tiny_dataset, CHOICE, pool_examples=50)  # val is small enough, too
     assert stream.num_examples > 80
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kkanji_jax.web import page as web
+from kkanji_jax.web import web_page as web
 
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kkanji_jax.web import page as web
+from kkanji_jax.web import web_page as web
 
 Node = Callable[..., Any]
 Array = np.ndarray

@@ -58,5 +58,5 @@ def test_other_networks_and_shares_are_refused(script: ModuleType):
     with pytest.raises(ValueError, match="are different networks"):
         script.average(trained("春", 0, "b1"), run, 0.5)
     for share in (-0.1, 1.5):
-        with pytest.raises(ValueError, match="--share wants 0"):
+        with pytest.raises(ValueError, match="--share must be 0"):
             script.average(run, run, share)

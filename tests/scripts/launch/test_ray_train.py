@@ -17,6 +17,8 @@ import pytest
 
 from kkanji_jax.saved.checkpoint import Loaded, finished_steps, load_variables
 
+# ml_collections imports config files by a way that Python will take away.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts/launch/ray_train.py"
 SETTINGS = [
@@ -135,6 +137,39 @@ def test_a_trainer_that_fails_is_told_by_its_last_line_and_its_log(
     assert before == "of the attempt before"
     expected = f"process 0 of 0 to 0 ended with status 2: {lines[-1]} ({log})"
     assert str(failed.value) == expected and "'nothing'" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--config.data.dataset=/nowhere/set", "no dataset at /nowhere/set"),
+        ("--config.batch_size=0", "batch_size must be"),
+        ("--config.init_from=/nowhere/run", "must be a run or a bundle, not /nowhere/run"),
+    ],
+)
+def test_what_every_process_would_refuse_is_refused_before_ray_starts(
+    wrong: str,
+    said: str,
+    load_script: Any,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """Ray would start the processes again, three times."""
+    ray_train = load_script("launch/ray_train")
+
+    def connected(*_: Any) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray_train, "connected", connected)
+    words = ["--", *arguments(tiny_dataset, tmp_path / "run")]
+    with pytest.raises(AssertionError, match="Ray was started"):
+        ray_train.main(words)
+    assert ray_train.main([*words, wrong]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_trainer_ends_when_its_worker_is_killed(load_script: Any, tmp_path: Path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kkanji_jax.data.memory import free_bytes
+from kkanji_jax.data.free_memory import free_bytes
 
 GB = 10**9
 

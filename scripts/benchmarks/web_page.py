@@ -1,6 +1,6 @@
 """One glyph through the page's network in node, against ONNX Runtime, each with one thread.
 
-    python scripts/benchmarks/page.py [--model BUNDLE] [--stem-stride N] [--rounds 7]
+    python scripts/benchmarks/web_page.py [--model BUNDLE] [--stem-stride N] [--rounds 7]
 
 In turns, in CPU seconds, on the same glyphs. With another stem stride than the bundle's the answers
 mean nothing, and the times stand. Needs node and onnxruntime; page.mjs is node's side.

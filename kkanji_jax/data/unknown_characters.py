@@ -17,7 +17,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 SPLITS = ("train", "val", "test")
 
 
-class Outside(NamedTuple):
+class UnknownCharacters(NamedTuple):
     """Glyphs whose code points are not in an index."""
 
     images: UInt8[np.ndarray, "n 64 64"]
@@ -26,7 +26,7 @@ class Outside(NamedTuple):
     num_found: int  # before the sample was drawn
 
 
-def load_outside(path: Path, class_index: ClassIndex, most: int) -> Outside:
+def load_unknown(path: Path, class_index: ClassIndex, most: int) -> UnknownCharacters:
     """At most `most` images of the characters outside `class_index`, from a DATASET or a folder.
 
     Of a DATASET all splits are used, because a model that does not know a character was trained on
@@ -53,7 +53,7 @@ def load_outside(path: Path, class_index: ClassIndex, most: int) -> Outside:
         )
     chosen = sorted(rows, key=lambda row: hashlib.sha256(row[1].encode()).digest())[:most]
     images = [glyph_image(image) if isinstance(image, Path) else image for *_, image in chosen]
-    return Outside(
+    return UnknownCharacters(
         np.stack(images), [row[1] for row in chosen], [row[0] for row in chosen], len(rows)
     )
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kkanji_jax.cluster import stores
-from kkanji_jax.inference.boxes import BoxesByPage, crops_of_page
-from kkanji_jax.inference.documents import HEIF_SUFFIXES, PDF_SUFFIX
+from kkanji_jax.inference.box_crops import BoxesByPage, crops_of_page
+from kkanji_jax.inference.heif_and_pdf import HEIF_SUFFIXES, PDF_SUFFIX
 from kkanji_jax.inference.inputs import (
     ImageInput,
     find_files,
@@ -83,7 +83,7 @@ def list_pages(
     by_page = BoxesByPage(boxes)
     for found in _files(sources, passed_over):
         if found.path.lower().endswith((TAR, PARQUET)):
-            raise ValueError(f"--boxes wants pages as files of their own, got {found.path}")
+            raise ValueError(f"with --boxes, pages must be files of their own, not in {found.path}")
         # A page of a PDF file is known by its number, so the file is opened here.
         is_document = not found.error and found.path.lower().endswith(PDF_SUFFIX)
         for page in find_images([found.path]) if is_document else (found,):

@@ -32,9 +32,7 @@ def characters_of(expected: str, class_index: ClassIndex) -> Characters:
         return Characters(chosen)
     path = Path(expected)
     if not path.is_file():
-        raise ValueError(
-            f"expected kanji, kana or a file of characters for --chars, got {expected!r}"
-        )
+        raise ValueError(f"--chars must be kanji, kana or a file of characters, not {expected!r}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as err:

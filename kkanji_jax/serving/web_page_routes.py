@@ -7,7 +7,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kkanji_jax.saved.bundle import PARAMS, WEB, is_bundle, read_bundle
-from kkanji_jax.web.page import ASSETS, MODEL, model_content, model_text
+from kkanji_jax.web.web_page import ASSETS, MODEL, model_content, model_text
 
 NO_PAGE = (
     "The page reads a bundle, and this server reads a run. Export the run "

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kkanji_jax.cluster import rows_file, work
-from kkanji_jax.cluster.partitions import Partition, partitions_of
-from kkanji_jax.cluster.rows_file import Written
-from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
-from kkanji_jax.cluster.units import images_of, list_units
-from kkanji_jax.cluster.work import (
+from kkanji_jax.cluster import partition_reader, rows_file
+from kkanji_jax.cluster.listing import images_of, list_units
+from kkanji_jax.cluster.partition_reader import (
     Attempt,
     Job,
     load_same,
@@ -22,9 +19,12 @@ from kkanji_jax.cluster.work import (
     marked_image,
     read_partition,
 )
-from kkanji_jax.cluster.workers import _after_death
+from kkanji_jax.cluster.partitions import Partition, partitions_of
+from kkanji_jax.cluster.ray_workers import _after_death
+from kkanji_jax.cluster.rows_file import Written
+from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
 from kkanji_jax.inference import recogniser
-from kkanji_jax.inference.partial import Tally
+from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
 
 from .conftest import rows_in, rows_of_predict
@@ -137,7 +137,7 @@ def test_what_fails_before_an_image_is_there_fails_at_its_mark(
             yield image
 
     partition = partitions_in(archive, 128)[0]
-    monkeypatch.setattr(work, "images_of", fetched)
+    monkeypatch.setattr(partition_reader, "images_of", fetched)
     with pytest.raises(Killed):
         read_partition(loaded(), job, Attempt(partition, {}, is_careful=True))
     assert marked_image(mark_of(job.out, partition)) == 3

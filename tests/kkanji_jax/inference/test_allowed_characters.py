@@ -6,7 +6,7 @@ import pytest
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.scripts import script_of
-from kkanji_jax.inference.characters import characters_of
+from kkanji_jax.inference.allowed_characters import characters_of
 
 INDEX = ClassIndex.from_codepoints(["U+3042", "U+6625", "U+590F", "U+FA19", "U+24FA3", "U+1B002"])
 
@@ -38,7 +38,7 @@ def test_a_file_lists_characters_or_code_points_and_nothing_is_normalised(tmp_pa
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "expected kanji, kana or a file"),
+        (None, "must be kanji, kana or a file"),
         (b"ABC", "none of the 3"),
         (b"\x8ft", "not UTF-8"),
         (b"U+D800", "surrogate"),

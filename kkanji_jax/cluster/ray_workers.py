@@ -7,8 +7,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from kkanji_jax.cluster.partition_reader import Attempt, Job, mark_of, marked_image, read_partition
 from kkanji_jax.cluster.rows_file import Written
-from kkanji_jax.cluster.work import Attempt, Job, mark_of, marked_image, read_partition
 
 LOOK_EVERY_S = 10.0  # at least this often, the size of the cluster is checked
 DEATHS_OF_AN_IMAGE = 2  # after this many dead workers, an image is a row with an error

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kkanji_jax.inference import boxes as boxes_lib
-from kkanji_jax.inference.boxes import Box, BoxesByPage, crops_of
+from kkanji_jax.inference import box_crops as boxes_lib
+from kkanji_jax.inference.box_crops import Box, BoxesByPage, crops_of
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.output import RowFormat, write_rows
 from kkanji_jax.inference.rows import Row

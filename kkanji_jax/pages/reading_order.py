@@ -110,7 +110,7 @@ def _slant(layout: _Layout) -> float:
     if len(links) < _MIN_LINKS:
         return 0.0
     upper, lower = np.asarray(links).T
-    steps = (layout.x[lower] - layout.x[upper]) / np.maximum(layout.y[lower] - layout.y[upper], 1)
+    steps = (layout.x[lower] - layout.x[upper]) / (layout.y[lower] - layout.y[upper])
     return float(np.clip(np.median(steps), -MAX_SLANT, MAX_SLANT))
 
 

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.outside import load_outside
+from kkanji_jax.data.unknown_characters import load_unknown
 
 KNOWN = ClassIndex.from_codepoints(f"U+{ord(c):04X}" for c in "春夏秋冬")
 
 
 def test_a_folder_gives_what_the_index_lacks(tiny_source: Path):
-    outside = load_outside(tiny_source / "kkanji2", KNOWN, 1000)
+    outside = load_unknown(tiny_source / "kkanji2", KNOWN, 1000)
     assert outside.num_found == len(outside.images) == 48
     assert set(outside.codepoints) == {"U+5C71", "U+5DDD"}  # 山 and 川
     assert outside.images.shape == (48, 64, 64) and outside.images.dtype == np.uint8
 
 
 def test_a_dataset_gives_the_same_images(tiny_source: Path, tiny_dataset: Path):
-    of_folder = load_outside(tiny_source / "kkanji2", KNOWN, 1000)
-    of_dataset = load_outside(tiny_dataset, KNOWN, 1000)
+    of_folder = load_unknown(tiny_source / "kkanji2", KNOWN, 1000)
+    of_dataset = load_unknown(tiny_dataset, KNOWN, 1000)
     assert {image.tobytes() for image in of_dataset.images} == {
         image.tobytes() for image in of_folder.images
     }
@@ -28,8 +28,8 @@ def test_a_dataset_gives_the_same_images(tiny_source: Path, tiny_dataset: Path):
 
 
 def test_the_sample_is_fixed_and_grows_without_changing(tiny_source: Path):
-    few = load_outside(tiny_source / "kkanji2", KNOWN, 5)
-    more = load_outside(tiny_source / "kkanji2", KNOWN, 9)
+    few = load_unknown(tiny_source / "kkanji2", KNOWN, 5)
+    more = load_unknown(tiny_source / "kkanji2", KNOWN, 9)
     assert few.sample_ids == more.sample_ids[:5] and few.num_found == 48
 
 
@@ -37,16 +37,16 @@ def test_nothing_outside_is_one_clear_refusal(tiny_source: Path, tiny_dataset: P
     whole = ClassIndex.load(tiny_dataset / "index.json")
     for path in (tiny_source / "kkanji2", tiny_dataset):
         with pytest.raises(ValueError, match="no image of a character outside"):
-            load_outside(path, whole, 9)
+            load_unknown(path, whole, 9)
     with pytest.raises(ValueError, match="no folder"):
-        load_outside(tmp_path / "none", whole, 9)
+        load_unknown(tmp_path / "none", whole, 9)
     (tmp_path / "licences").mkdir()
     with pytest.raises(ValueError, match="named by code point"):
-        load_outside(tmp_path, KNOWN, 9)
+        load_unknown(tmp_path, KNOWN, 9)
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path):
     (tmp_path / "U+5C71").mkdir()
     (tmp_path / "U+5C71" / "a.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"a\.png"):
-        load_outside(tmp_path, KNOWN, 9)
+        load_unknown(tmp_path, KNOWN, 9)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kkanji_jax.pages.order import columns_of
+from kkanji_jax.pages.reading_order import columns_of
 
 Place = tuple[int, int, int, int]
 SCANS = (
@@ -72,6 +72,31 @@ def test_a_page_may_lean(degrees: float, rng: np.random.Generator):
         for column in columns
     ]
     assert _found(leaning, rng) == _true(columns)
+
+
+@pytest.mark.parametrize("degrees", [-13, -10, 10, 13])
+def test_short_columns_between_long_ones_keep_their_place_on_a_leaning_page(
+    degrees: float, rng: np.random.Generator
+):
+    """The middle of a short column is then beside the middle of the next but one."""
+    columns = [_column(1500 - 95 * k, 100, (3, 16)[k % 2], rng) for k in range(8)]
+    lean = math.tan(math.radians(degrees))
+    leaning = [
+        [(round(x + y * lean), y, width, height) for x, y, width, height in column]
+        for column in columns
+    ]
+    assert _found(leaning, rng) == _true(columns)
+
+
+def test_many_small_characters_do_not_make_the_others_columns_of_one_each(
+    rng: np.random.Generator,
+):
+    """Four of five boxes are reading aids; the characters beside them zigzag."""
+    columns: list[list[Place]] = []
+    for x in (1500, 1310, 1120, 930):
+        columns.append([(x + 62, 100 + 34 * k, 22, 26) for k in range(30)])
+        columns.append([(x - 38 + (20, -20)[k % 2], 100 + 150 * k, 76, 76) for k in range(8)])
+    assert _found(columns, rng) == _true(columns)
 
 
 def test_columns_may_bend_and_begin_at_different_heights(rng: np.random.Generator):

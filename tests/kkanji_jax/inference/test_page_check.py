@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.pages import PAGE, looks_like_page
+from kkanji_jax.inference.page_check import PAGE, looks_like_page
 from kkanji_jax.inference.rows import RowOptions, predict_rows
 
 

@@ -27,7 +27,7 @@ from kkanji_jax.inference.orientation import DOUBTFUL, TURNED
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
 from kkanji_jax.saved.trained import kernel_of
-from kkanji_jax.web import page as web
+from kkanji_jax.web import web_page as web
 
 Node = Callable[..., Any]
 

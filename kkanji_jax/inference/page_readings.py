@@ -1,7 +1,7 @@
 """Pages that were read: their columns in reading order, and what was read in each box.
 
 Columns and their order are those of the file of boxes if it has them, and otherwise those of
-`kkanji_jax.pages.order`.
+`kkanji_jax.pages.reading_order`.
 """
 
 import itertools
@@ -65,7 +65,7 @@ class PagesOfRows:
 
 
 def _page_of(path: str, boxes: list[ReadBox]) -> ReadPage:
-    from kkanji_jax.pages.order import columns_of
+    from kkanji_jax.pages.reading_order import columns_of
 
     placed = [box for box in boxes if box.item.box is not None]
     error = next((box.item.error for box in boxes if box.item.box is None), "")
