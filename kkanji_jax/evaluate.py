@@ -9,6 +9,7 @@ M/calibration.json, which later evaluations apply.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--backend", choices=("jax", "onnx"), default="jax", help="for --images; as in predict"
+    )
+    parser.add_argument(
+        "--orient",
+        choices=("no", "auto"),
+        default="no",
+        help="for --images; as in predict",
     )
     parser.add_argument("--of", choices=("train", "val", "test"), default="test", help="the split")
     parser.add_argument(
@@ -71,25 +78,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def _score_images(args: argparse.Namespace) -> None:
     from kkanji_jax.inference import labelled
+    from kkanji_jax.inference.inputs import told_counts
     from kkanji_jax.inference.recogniser import load
 
     if args.unknown:
         raise ValueError("--unknown needs --dataset; --images counts unknown characters itself")
     if args.weights == "both":
         raise ValueError("--images scores one set of weights: expected --weights ema or raw")
-    found = labelled.find_labelled(args.images)
+    passed_over: Counter[str] = Counter()
+    found = labelled.find_labelled(args.images, passed_over)
     recogniser = load(args.model, weights=args.weights, which=args.which, backend=args.backend)
     with cli.Progress() as progress:
-        answers = labelled.read_labelled(recogniser, found, progress)
+        answers = labelled.read_labelled(recogniser, found, progress, args.orient)
     scores = labelled.scores_of(answers, frozenset(recogniser.class_index.codepoints))
     print("\n".join(labelled.score_lines(scores)), flush=True)
     for answer in [answer for answer in answers if answer.error][:10]:
         print(f"{answer.labelled.path}: {answer.error}", file=sys.stderr)
+    if passed_over:
+        print(f"passed over: {told_counts(passed_over)}", file=sys.stderr)
     if args.out:
         from kkanji_jax.plots import own_confusions, style
         from kkanji_jax.plots.fonts import find_font
 
-        labelled.write_labelled(args.out, answers, scores)
+        labelled.write_labelled(args.out, answers, {**scores, "orient": args.orient})
         font = find_font()
         with style.house_style(font):
             figure = own_confusions.draw(answers, font)
@@ -106,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.images:
             _score_images(args)
             return
+        if args.orient != "no":
+            raise ValueError("--orient is for --images: images of a dataset are read as they lie")
         for flag in ("batch_size", "most_unknown"):
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")

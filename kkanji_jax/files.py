@@ -89,6 +89,24 @@ def _is_of_writing(err: OSError) -> bool:
     return "requested and" in str(err) and "written" in str(err)
 
 
+def require_target(path: Path) -> None:
+    """Makes the folders of the file that `path` names, through symbolic links.
+
+    WriteError or IsADirectoryError if `path` cannot name a file: a folder, a link to itself, or a
+    name below a file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise WriteError(errno.ELOOP, "its symbolic links lead to themselves", str(path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as err:
+        there = next(each for each in target.parents if os.path.lexists(each))
+        raise WriteError(errno.ENOTDIR, f"{there} is no folder", str(path)) from err
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected the name of a file", path)
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a name to write to; when the block ends, the file appears at `path`.
@@ -104,16 +122,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         with _spooled(path) as spool:
             yield spool
         return
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))  # `require_target` refuses what this cannot resolve
     token = secrets.token_hex(8)
     unfinished = target.with_name(f".{target.name[:40]}.{token}.unfinished")
     with naming_in_errors(path, unfinished):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as err:
-            raise WriteError(errno.ENOTDIR, f"{err.filename} is no folder", str(path)) from err
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder, expected the name of a file", path)
+        require_target(path)
         _remove_left_over(target)
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
         try:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,8 @@ from kkanji_jax.files import written_whole
 INDEX_VERSION = 1
 _CODEPOINT = re.compile(r"U\+[0-9A-F]{4,6}")
 _LOOSE = re.compile(r"(?:[Uu][+_-]?|0[Xx]|\\u)?([0-9A-Fa-f]{4,6})(?![0-9A-Za-z])")
+_MARKED_KANA = re.compile("[\u3040-\u30ff][\u3099\u309a]")
+_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # they choose among forms
 _KEY = re.compile(r"(.) \((U\+[0-9A-F]{4,6})\)", re.DOTALL)
 
 
@@ -25,6 +28,16 @@ def codepoint_of(character: str) -> str:
     if len(character) != 1:
         raise ValueError(f"expected one character, got {len(character)}: {character[:20]!r}")
     return f"U+{ord(character):04X}"
+
+
+def composed(text: str) -> str:
+    """The text with a kana and its sound mark as one character, and without variation selectors.
+
+    が is one character or か and U+3099, as programs write it; 辻 may have a selector of its form
+    behind it. Nothing else is normalised: a compatibility ideograph keeps its own code point.
+    """
+    marked = _MARKED_KANA.sub(lambda pair: unicodedata.normalize("NFC", pair[0]), text)
+    return _SELECTORS.sub("", marked)
 
 
 def _suggestion(text: str) -> str:

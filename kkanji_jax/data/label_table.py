@@ -1,11 +1,11 @@
 """Labels of images in a table: CSV with a path and a character, and optionally a box on a page."""
 
 import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
-from kkanji_jax.data.class_index import codepoint_of, parse_codepoint
+from kkanji_jax.data.class_index import character_of, codepoint_of, composed, parse_codepoint
+from kkanji_jax.data.csv_text import CsvText, decoded
 
 LABELS = "labels.csv"  # the name by which a table is found in a folder
 _PATHS, _LABELS = ("path", "image", "file", "filename"), ("codepoint", "character", "label")
@@ -36,27 +36,26 @@ def read_labels(table: Path) -> list[Label]:
 
     The label may also be a character, in a column `character` or `label`; if a line has several of
     the three, they must agree. `box` is four numbers, x y w h. Lines without a label are left out.
-    A `'` before a cell that a spreadsheet would take for a formula is removed. ValueError names the
-    table and the line, and refuses a line with the same image or box as an earlier one.
+    A `'` before a cell that a spreadsheet would take for a formula is removed. The file may have
+    any encoding and separator that `csv_text` knows. ValueError names the table and the line, and
+    refuses a line with the same image or box as an earlier one.
     """
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise ValueError(f"{table} is not UTF-8: save the table as UTF-8") from err
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    heading = rows.fieldnames or []
-    named = next((name for name in _PATHS if name in heading), None)
-    columns = [name for name in _LABELS if name in heading]
+    rows = CsvText(decoded(table))
+    named = next((name for name in _PATHS if name in rows.heading), None)
+    columns = [name for name in _LABELS if name in rows.heading]
     if named is None or not columns:
-        raise ValueError(f"{table}: expected a heading with path and codepoint, got {heading}")
+        raise ValueError(f"{table}: expected a heading with path and codepoint, got {rows.heading}")
     labels: list[Label] = []
     lines: dict[tuple[str, BoxPlace | None], int] = {}
     try:
-        for row in rows:
-            codepoint = _label_of({name: unquoted((row[name] or "").strip()) for name in columns})
+        for cells in rows:
+            row = dict(zip(rows.heading, map(unquoted, cells), strict=False))
+            codepoint = _label_of({name: row.get(name, "").strip() for name in columns})
             if codepoint is None:
                 continue
-            path, box = unquoted(row[named] or ""), _box_of(unquoted(row.get("box") or ""))
+            path, box = row.get(named, ""), _box_of(row.get("box", ""))
+            if not path.strip():
+                raise ValueError(f"it labels {character_of(codepoint)}, but names no image")
             first = lines.setdefault((path, box), rows.line_num)
             if first != rows.line_num:
                 raise ValueError(f"{path} is labelled in line {first} already: keep one of the two")
@@ -73,15 +72,23 @@ def unquoted(cell: str) -> str:
 
 def _label_of(cells: dict[str, str]) -> str | None:
     """The code point in the label columns of a line; ValueError if they name several."""
-    labels = {
-        name: codepoint_of(cell) if len(cell) == 1 else parse_codepoint(cell)
-        for name, cell in cells.items()
-        if cell
-    }
+    labels = {name: _codepoint_in(name, cell) for name, cell in cells.items() if cell}
     if len(set(labels.values())) > 1:
         told = " and ".join(f"{name} {cells[name]}" for name in labels)
         raise ValueError(f"its {told} differ: correct one, or leave it empty")
     return next(iter(labels.values()), None)
+
+
+def _codepoint_in(column: str, cell: str) -> str:
+    """The code point that a cell is, or that of its character."""
+    character = composed(cell)
+    if len(character) == 1:
+        return codepoint_of(character)
+    if cell.isascii():
+        return parse_codepoint(cell)
+    raise ValueError(
+        f"expected one character or a code point such as U+6625 for {column}, got {cell!r}"
+    )
 
 
 def _box_of(cell: str) -> BoxPlace | None:

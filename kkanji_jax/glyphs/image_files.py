@@ -125,6 +125,10 @@ def open_image(
         image = _opened(source)
     except (*DAMAGES, ValueError) as err:
         raise ValueError(f"expected an image, {name} is damaged: {err}") from err
+    except OSError as err:
+        if err.errno is not None:  # of the file system, with the file's name
+            raise
+        raise ValueError(f"expected an image, {name} is damaged: {err}") from err
     if image is None:
         raise ValueError(f"expected an image ({', '.join(FORMATS)}), cannot read {name}")
     try:
@@ -144,6 +148,8 @@ def _opened(source: str | os.PathLike | io.BytesIO) -> Image.Image | None:
         with open(source, "rb") as file:
             content = file.read(SMALL_FILE_BYTES + 1)
             head = content[:HEAD_BYTES]
+            if not content:
+                raise ValueError("it is empty")
             if not file.seekable():
                 source = io.BytesIO(content + file.read())
             elif len(content) <= SMALL_FILE_BYTES:
@@ -151,6 +157,8 @@ def _opened(source: str | os.PathLike | io.BytesIO) -> Image.Image | None:
     else:
         source.seek(0)
         head = source.read(HEAD_BYTES)
+        if not head:
+            raise ValueError("it is empty")
     for register_formats in (Image.preinit, Image.init):
         register_formats()
         for name in FORMATS:

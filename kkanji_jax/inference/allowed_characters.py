@@ -1,15 +1,15 @@
 """The characters an answer is restricted to: a script, or a list in a file."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from kkanji_jax.data.class_index import ClassIndex, character_of
+from kkanji_jax.data.class_index import ClassIndex, character_of, composed
 from kkanji_jax.data.scripts import script_of
 
 NAMED = ("kanji", "kana")
-_CODEPOINT = re.compile(r"U\+[0-9A-F]{4,6}")
+_ONE = r"U\+[0-9A-F]{4,6}|[^\s-]"
+_ITEM = re.compile(rf"({_ONE})(?:-({_ONE}))?|-", re.IGNORECASE)
 
 
 class Characters(NamedTuple):
@@ -20,7 +20,7 @@ class Characters(NamedTuple):
 
 
 def characters_of(expected: str, class_index: ClassIndex) -> Characters:
-    """Those of `expected`: `kanji`, `kana`, or a UTF-8 file of characters or U+XXXX, in any layout.
+    """Those of `expected`: `kanji`, `kana`, or a UTF-8 file, as `characters_in` reads its text.
 
     ValueError if the file holds nothing that the model knows.
     """
@@ -43,19 +43,32 @@ def characters_of(expected: str, class_index: ClassIndex) -> Characters:
 def characters_in(text: str, class_index: ClassIndex, where: str) -> Characters:
     """Those of a text of characters or U+XXXX, in any layout, which `where` names in errors.
 
-    ValueError if it holds nothing that the model knows.
+    A range, as ぁ-ん or U+3041-U+3093, is those of its characters that the model knows. `composed`
+    says what is one character. ValueError if the text holds nothing that the model knows.
     """
-    listed = frozenset(_listed(text))
     known = frozenset(character_of(codepoint) for codepoint in class_index.codepoints)
-    if not listed & known:
+    listed: set[str] = set()
+    ranged: set[str] = set()
+    num_ranges = 0
+    for item in _ITEM.finditer(composed(text)):
+        try:
+            first, last = (each and _character(each) for each in item.groups())
+        except ValueError as err:
+            raise ValueError(f"{where}: {err}") from err
+        if last:
+            num_ranges += 1
+            least, most = sorted((first, last))
+            ranged |= {character for character in known if least <= character <= most}
+        else:
+            listed.add(first or item[0])
+    if not (listed | ranged) & known:
+        ranges = f" and {num_ranges} ranges" if num_ranges else ""
         raise ValueError(
-            f"none of the {len(listed)} characters in {where} is among the model's {len(known)}"
+            f"none of the {len(listed)} characters{ranges} in {where} is among the model's "
+            f"{len(known)}"
         )
-    return Characters(listed & known, tuple(sorted(listed - known)))
+    return Characters(frozenset(listed & known | ranged), tuple(sorted(listed - known)))
 
 
-def _listed(text: str) -> Iterable[str]:
-    yield from (character_of(codepoint) for codepoint in _CODEPOINT.findall(text))
-    for character in _CODEPOINT.sub(" ", text):
-        if not character.isspace():
-            yield character
+def _character(item: str) -> str:
+    return item if len(item) == 1 else character_of(item.upper())

@@ -64,7 +64,7 @@ def cut_out(picture: UInt8[np.ndarray, "h w *c"], box: Box) -> UInt8[np.ndarray,
     rows = slice(max(box.top, 0), min(box.top + box.height, height))
     columns = slice(max(box.left, 0), min(box.left + box.width, width))
     if box.width < 1 or box.height < 1:
-        raise ValueError("the box is empty")
+        raise ValueError(f"the box is empty: {box.width} wide and {box.height} high")
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise ValueError(f"the box is outside the page, which is {width} x {height}")
     return picture[rows, columns]

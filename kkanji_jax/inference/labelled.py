@@ -1,5 +1,6 @@
 """Scores on somebody's own labelled crops, which belong to no dataset."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -8,13 +9,13 @@ from typing import Any, NamedTuple
 
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import character_of, parse_codepoint
-from kkanji_jax.data.label_table import read_labels
+from kkanji_jax.data.label_table import LABELS, read_labels
 from kkanji_jax.evaluation.intervals import share
 from kkanji_jax.evaluation.tables import write_csv
 from kkanji_jax.files import write_json
 from kkanji_jax.glyphs.image_files import load_picture
 from kkanji_jax.inference.box_crops import MAX_PAGE_PIXELS, Box, cut_out
-from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path
+from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path, told_counts
 from kkanji_jax.inference.recogniser import ImageError, Recogniser
 
 TOP = 5
@@ -33,32 +34,58 @@ class Labelled(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What was read: code points, best first, and the verdict."""
+    """What was read: code points, best first, the verdict, and what is remarkable of the image."""
 
     labelled: Labelled
     codepoints: tuple[str, ...] = ()
     verdict: str = ""
     error: str = ""
+    remarks: tuple[str, ...] = ()
 
 
-def find_labelled(path: Path) -> list[Labelled]:
+def find_labelled(path: Path, passed_over: Counter[str] | None = None) -> list[Labelled]:
     """Images of a folder of folders named U+XXXX, or of a CSV file with `path` and `codepoint`.
 
-    The CSV file is as `data.label_table.read_labels` takes it; its paths are relative to it.
-    ValueError names the folder or the line, and a path without any image.
+    The CSV file is as `data.label_table.read_labels` takes it; its paths are relative to it. A
+    folder may have one in it, named labels.csv: as in a build, its label counts where the name of
+    an image's folder says another, and folders of other names hold its images. `passed_over` counts
+    what is left out. ValueError names the folder or the line, and a path without any image.
     """
-    found = list(_in_folders(path) if path.is_dir() else _in_table(path))
+    passed_over = Counter() if passed_over is None else passed_over
+    if not path.is_dir():
+        found = list(_in_table(path))
+    elif (path / LABELS).is_file():
+        found = list(_in_table(path / LABELS))
+        named = {os.path.normpath(item.path) for item in found}
+        inside = _in_folders(path, passed_over, is_alone=False)
+        found += [item for item in inside if os.path.normpath(item.path) not in named]
+    else:
+        found = list(_in_folders(path, passed_over, is_alone=True))
     if not found:
-        raise ValueError(f"no labelled images in {path}: expected folders named U+XXXX with images")
+        told = f" (but {told_counts(passed_over)})" if passed_over else ""
+        raise ValueError(
+            f"no labelled images in {path}: expected folders named U+XXXX with images, or "
+            f"{LABELS}{told}"
+        )
     return found
 
 
-def _in_folders(path: Path) -> Iterator[Labelled]:
-    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
-        if folder.name.startswith("."):
+def _in_folders(path: Path, passed_over: Counter[str], *, is_alone: bool) -> Iterator[Labelled]:
+    """The images in folders named by code point; without `is_alone`, others may be beside them."""
+    for child in sorted(path.iterdir()):
+        if child.name.startswith("."):
             continue
-        codepoint = parse_codepoint(folder.name)
-        for item in find_images([str(folder)]):
+        if not child.is_dir():
+            if is_alone:
+                passed_over["outside the folders named U+XXXX"] += 1
+            continue
+        try:
+            codepoint = parse_codepoint(child.name)
+        except ValueError:
+            if is_alone:
+                raise
+            continue
+        for item in find_images([str(child)], passed_over):
             yield Labelled(item.path, codepoint, item.image, item.error)
 
 
@@ -66,6 +93,9 @@ def _in_table(path: Path) -> Iterator[Labelled]:
     page = _LastPage()
     for label in read_labels(path):
         file = str(path.parent / label.path)
+        if os.path.isdir(file):
+            yield Labelled(file, label.codepoint, None, "a folder, and not an image")
+            continue
         found = list(find_images([file]))
         if len(found) > 1:
             yield Labelled(file, label.codepoint, None, f"has {len(found)} pages: name one")
@@ -92,22 +122,28 @@ class _LastPage:
 
 
 def read_labelled(
-    recogniser: Recogniser, labelled: list[Labelled], report: Report = say_nothing
+    recogniser: Recogniser,
+    labelled: list[Labelled],
+    report: Report = say_nothing,
+    orient: str = "no",
 ) -> list[Answer]:
-    """What the model reads in each image; an image that cannot be read has its error."""
+    """What the model reads in each image; an image that cannot be read has its error.
+
+    `orient` is as `Recogniser.predict` takes it.
+    """
     answers: list[Answer] = []
     for start in range(0, len(labelled), BATCH_SIZE):
         batch = labelled[start : start + BATCH_SIZE]
         opened = [_opened(item) for item in batch]
         sources = [item.image for item in opened if not item.error]
-        readings = iter(recogniser.predict(sources, TOP, on_error="row"))
+        readings = iter(recogniser.predict(sources, TOP, orient=orient, on_error="row"))
         for item, there in zip(batch, opened, strict=True):
             reading = ImageError(there.error, 0, item.path) if there.error else next(readings)
             if isinstance(reading, ImageError):
                 answers.append(Answer(item, error=str(reading)))
             else:
                 names = tuple(candidate.codepoint for candidate in reading)
-                answers.append(Answer(item, names, reading.verdict))
+                answers.append(Answer(item, names, reading.verdict, remarks=reading.remarks))
         report("images", len(answers), len(labelled))
     return answers
 
@@ -191,17 +227,21 @@ def _line(name: str, told: dict[str, Any]) -> str:
 
 
 def write_labelled(out: Path, answers: list[Answer], scores: dict[str, Any]) -> None:
-    """Writes SCORES, READINGS (each image) and CONFUSIONS (each error, most frequent first)."""
+    """Writes SCORES, READINGS (each image) and CONFUSIONS (each error, most frequent first).
+
+    `scores` may hold more than `scores_of` gave.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / SCORES, scores)
     heading = ["path", "codepoint", "is_right", "verdict", "error"]
-    heading += [f"candidate_{rank}" for rank in range(1, TOP + 1)]
+    heading += [*(f"candidate_{rank}" for rank in range(1, TOP + 1)), "remark"]
     rows = [heading]
     for answer in answers:
         is_right = answer.labelled.codepoint in answer.codepoints[:1]
         own = [shown_path(answer.labelled.path), answer.labelled.codepoint, str(int(is_right))]
         padded = [*answer.codepoints, *[""] * (TOP - len(answer.codepoints))]
-        rows.append([*own, answer.verdict, answer.error, *padded])
+        remark = "; ".join(answer.remarks)
+        rows.append([*own, answer.verdict, answer.error, *padded, remark])
     write_csv(out / READINGS, rows)
     errors = Counter(
         (answer.labelled.codepoint, answer.codepoints[0] if answer.codepoints else "")

@@ -5,7 +5,6 @@ images these are and which command wrote them. The same command goes on after th
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from kkanji_jax.files import naming_in_errors, write_json, written_whole
+from kkanji_jax.files import naming_in_errors, require_target, write_json, written_whole
 from kkanji_jax.inference.inputs import ImageInput, shown_path
 from kkanji_jax.inference.output import RowFormat, row_of_json
 from kkanji_jax.inference.rows import Row
@@ -118,10 +117,7 @@ class PartialRows:
 
     def __enter__(self) -> "PartialRows":
         with naming_in_errors(self.out, self.path, self._state_path):
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            if self._target.is_dir():
-                reason = "is a folder, expected the name of a file"
-                raise IsADirectoryError(errno.EISDIR, reason, self.out)
+            require_target(self.out)
             if not self._state_path.exists() and _size(self.path):
                 raise ValueError(
                     f"{self.path} is in the way, and is not of this program: move it away"

@@ -12,10 +12,11 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from kkanji_jax.pages.box import Box, number_of, trouble_of
 
-_XYWH = re.compile(r"xywh=(?:pixel:)?([^,&]+),([^,&]+),([^,&]+),([^,&]+)(?:&.*)?")
+_XYWH = re.compile(r"xywh=(?:pixel:)?([^,&:]+),([^,&]+),([^,&]+),([^,&]+)(?:&.*)?")
 _HOLDERS = ("items", "resources", "annotations", "otherContent", "sequences", "canvases", "first")
 _ANNOTATIONS = ("Annotation", "oa:Annotation")
 _TRANSCRIPTIONS = ("supplementing", "sc:painting", "oa:transcribing", "transcribing")
@@ -121,7 +122,7 @@ def _fragments(target: Any) -> tuple[str, list[str]]:
         named = target.get("selector", [])
         selectors = named if isinstance(named, list) else [named]
     image, _, fragment = id_of(source).partition("#")
-    found = [fragment] if fragment else []
+    found = [unquote(fragment)] if fragment else []
     for selector in selectors:
         if isinstance(selector, dict):
             choices = [selector, selector.get("default"), selector.get("item")]
@@ -130,6 +131,11 @@ def _fragments(target: Any) -> tuple[str, list[str]]:
                 for choice in choices
                 if isinstance(choice, dict) and isinstance(choice.get("value"), str)
             ]
+            if not found:
+                raise ValueError(
+                    "expected a region of xywh=x,y,width,height in pixels, got a "
+                    f"{type_of(selector) or 'selector without a value'}"
+                )
     return image, found
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from kkanji_jax.data.class_index import composed
+
 # The error of a box that holds a line. No part of this project finds characters in a line.
 LINE = "this box is {what}, not one character: give boxes of single characters"
 
@@ -64,9 +66,10 @@ def trouble_of(what: str, text: str | None) -> str:
 
     A line of one character is a character, and nothing is wrong with it.
     """
-    if text is not None and len(text.strip()) == 1:
+    characters = composed((text or "").strip())
+    if len(characters) == 1:
         return ""
-    count = f" of {len(text.strip())} characters" if text and text.strip() else ""
+    count = f" of {len(characters)} characters" if characters else ""
     return LINE.format(what=what + count)
 
 
@@ -74,7 +77,7 @@ def number_of(cells: Mapping[str, str], key: str) -> int:
     """A number from a table or an attribute, rounded to a pixel; ValueError if it is not one."""
     text = cells.get(key, "")
     try:
-        value = float(text)
+        value = math.nan if "_" in text else float(text)  # 1_234 is Python's
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from kkanji_jax.data.csv_text import decoded
 from kkanji_jax.pages.annotations import boxes_of_annotations, is_annotated
 from kkanji_jax.pages.box import FARTHEST_PX, Box, WrittenNumber
 from kkanji_jax.pages.box_tables import WANTED, boxes_of_string, boxes_of_table, is_kaggle_string
@@ -28,7 +29,7 @@ def read_boxes(path: str | os.PathLike) -> list[Box]:
     Tables (tables.py), JSON of COCO, Koten-OCR and IIIF's annotations, XML of Koten-OCR, PAGE and
     TEI. UTF-8, UTF-16 with a byte order mark, or CP932. Ids are as they are written, to the byte.
     """
-    text = _decoded(Path(path))
+    text = decoded(Path(path))
     begin = text.lstrip()[:1]
     if begin in ("{", "["):
         boxes = _of_json(text, path)
@@ -43,23 +44,10 @@ def read_boxes(path: str | os.PathLike) -> list[Box]:
     for number, box in enumerate(boxes):
         if max(map(abs, box[:4])) > FARTHEST_PX:
             raise ValueError(
-                f"{path}, box {number}: expected at most {FARTHEST_PX:,} pixels, got {box[:4]}"
+                f"{path}, box {number}: expected at most {FARTHEST_PX:,} pixels, got "
+                + " ".join(f"{side:.10g}" for side in box[:4])
             )
     return boxes
-
-
-def _decoded(path: Path) -> str:
-    content = path.read_bytes()
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # Excel's "Unicode text"
-        encodings = ("utf-16",)
-    else:
-        encodings = ("utf-8-sig", "cp932")
-    for encoding in encodings:
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise ValueError(f"{path} is neither UTF-8 nor CP932 (Shift_JIS): save it as UTF-8")
 
 
 def _of_json(text: str, path: str | os.PathLike) -> list[Box]:

@@ -7,11 +7,11 @@ height (https://www.kaggle.com/competitions/kuzushiji-recognition/data).
 """
 
 import csv
-import io
 import os
 import re
 from collections.abc import Iterator, Sequence
 
+from kkanji_jax.data.csv_text import CsvText
 from kkanji_jax.data.label_table import unquoted
 from kkanji_jax.pages.box import Box, number_of
 
@@ -36,7 +36,7 @@ _COLUMNS = {
 }
 _NUMBERS = frozenset(("x", "y", "w", "h", "x1", "y1", "x2", "y2"))
 _KAGGLE = re.compile(r"\s*(?:U\+[0-9A-F]{4,6}(?:\s+-?\d+){4}\s*)+")
-_DELIMITERS = ",;\t"
+_GROUPED = re.compile(r"-?[0-9]{1,3}(\.[0-9]{3})+")
 WANTED = (
     "expected a CSV file with a heading of x,y,w,h (or x1,y1,x2,y2 or xmin,ymin,xmax,ymax), and "
     "perhaps id and image, a line of U+XXXX x y w h U+XXXX x y w h ..., or JSON of COCO, "
@@ -59,26 +59,35 @@ def boxes_of_string(text: str, image: str = "") -> Iterator[Box]:
 
 def boxes_of_table(text: str, path: str | os.PathLike) -> list[Box]:
     """The boxes of a table, in its order; ValueError names the line."""
-    first = next(iter(text.splitlines()), "")
-    delimiter = max(_DELIMITERS, key=first.count)
-    # Kaggle's labels of a page are one cell; the module's limit is 131,072 characters.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     boxes: list[Box] = []
+    rows = CsvText(text)
+    heading = [_COLUMNS.get(name, "") for name in rows.heading]
+    grouped: list[tuple[int, str]] = []  # where, and what: 1.234 is a thousand, or about one
+    has_points = False  # decimal ones
     try:
-        heading = [_COLUMNS.get(name.strip().lower(), "") for name in next(rows, [])]
+        twice = [name for name in heading if name in _NUMBERS and heading.count(name) > 1]
+        if twice:
+            raise ValueError(f"the heading has {twice[0]} {heading.count(twice[0])} times")
         for line in rows:
-            if not any(line):
-                continue
             named = zip(heading, line, strict=False)
             # An id comes back as it is, but for what this project has quoted itself.
             is_kept = "box" not in heading
             cells = {k: c if k == "id" and is_kept else unquoted(c) for k, c in named if k}
-            if delimiter != ",":  # where it is not, the comma is the decimal one
-                cells |= {k: v.replace(",", ".") for k, v in cells.items() if k in _NUMBERS}
+            if rows.delimiter != ",":  # where it is not, the comma is the decimal one
+                numbers = {k: v for k, v in cells.items() if k in _NUMBERS}
+                pointed = [v.strip() for v in numbers.values() if "." in v]
+                grouped += [(rows.line_num, v) for v in pointed if _GROUPED.fullmatch(v)]
+                has_points |= any(not _GROUPED.fullmatch(v) and "," not in v for v in pointed)
+                cells |= {k: v.replace(",", ".") for k, v in numbers.items()}
             boxes += _of_cells(cells, heading)
     except (ValueError, csv.Error) as err:
         raise ValueError(f"{path}, line {rows.line_num}: {err}") from err
+    if grouped and not has_points:
+        line_num, number = grouped[0]
+        raise ValueError(
+            f"{path}, line {line_num}: {number} may be {number.replace('.', '')} or a fraction: "
+            "write numbers without points between thousands"
+        )
     return boxes
 
 

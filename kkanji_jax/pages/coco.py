@@ -15,13 +15,19 @@ def boxes_of_coco(content: dict[str, Any] | list[Any], path: str | os.PathLike) 
     is_whole = isinstance(content, dict)
     annotations = content.get("annotations") if is_whole else content
     images = content.get("images", []) if is_whole else []
-    if not isinstance(annotations, list) or not isinstance(images, list):
-        raise ValueError(f"{path} has no list of annotations, expected COCO's")
+    for name, found in (("annotations", annotations), ("images", images)):
+        if not isinstance(found, list):
+            raise ValueError(f"{path} has no list of {name}, expected COCO's")
     names = {}
     for number, image in enumerate(images):
         if not isinstance(image, dict) or not {"id", "file_name"} <= image.keys():
             raise ValueError(f"{path}, image {number}: expected id and file_name")
-        names[str(image["id"])] = str(image["file_name"])
+        name, file = str(image["id"]), image["file_name"]
+        if not isinstance(file, str) or names.setdefault(name, file) != file:
+            told = f"{file!r:.60}" if name not in names else f"{names[name]} and {file}"
+            raise ValueError(
+                f"{path}, image {number}: expected one file_name for {name}, got {told}"
+            )
     boxes = []
     for number, annotation in enumerate(annotations):
         where = f"{path}, annotation {number}"
@@ -34,7 +40,9 @@ def boxes_of_coco(content: dict[str, Any] | list[Any], path: str | os.PathLike) 
             )
         image = str(annotation.get("image_id") or "")
         if names and image not in names:
-            raise ValueError(f"{where}: image_id {image} is not among the images")
+            told = f"image_id {image} is" if image else "it has no image_id, which must be"
+            among = "not among the images" if image else "among the images"
+            raise ValueError(f"{where}: {told} {among}")
         try:
             cells = dict(zip("xywh", map(str, place), strict=True))
             left, top, width, height = (number_of(cells, key) for key in "xywh")

@@ -91,7 +91,10 @@ def _parts(element: ET.Element, line: str) -> Iterator[tuple[ET.Element, str]]:
 def _box(element: ET.Element, image: str, line: str, path: str | os.PathLike) -> Box:
     name, kind = element.get("id", ""), local_name(element)
     try:
-        place = around(_points(element))
+        points = _points(element)
+        if not points and children(element, "Baseline"):
+            raise ValueError("it has a baseline and no outline (Coords): export it with outlines")
+        place = around(points)
         trouble = "" if kind == "Glyph" else trouble_of(_WHAT[kind], _text(element))
     except ValueError as err:
         raise ValueError(f"{path}, {kind} {name}: {err}") from err
@@ -106,7 +109,11 @@ def _points(element: ET.Element) -> list[tuple[float, float]]:
             pairs = [[p.get("x", ""), p.get("y", "")] for p in children(outline, "Point")]
         if any(len(pair) != 2 for pair in pairs):
             raise ValueError(f"expected points as x,y x,y, got {outline.get('points')!r:.60}")
-        return [(float(x), float(y)) for x, y in pairs]
+        try:
+            return [(float(x), float(y)) for x, y in pairs]
+        except ValueError as err:
+            told = " ".join(map(",".join, pairs))
+            raise ValueError(f"expected points as x,y x,y, got {told!r:.60}") from err
     return []
 
 

@@ -32,6 +32,7 @@ TABLES = (
     "page_text",
     "glyph_kinds",
     "verdicts",
+    "turned_images",
 )
 SCORES = (
     "top1",

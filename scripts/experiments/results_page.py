@@ -78,9 +78,13 @@ def page(
 ) -> str:
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
-    `tables` are what other scripts found, by kind and name: page_crops, floors (by
-    nearest_neighbour), ablations, without_training, photographs, page_text, verdicts and
-    glyph_kinds (there `before` is what the others are compared with).
+        `tables` are what other scripts found, by kind and name: page_crops, floors (by
+    <<<<<<< HEAD
+        nearest_neighbour), ablations, without_training, photographs, page_text, verdicts and
+    =======
+        nearest_neighbour), ablations, without_training, photographs, page_text, turned_images and
+    >>>>>>> main
+        glyph_kinds (there `before` is what the others are compared with).
     """
     kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
     crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)
@@ -114,6 +118,10 @@ def page(
             ],
             "texts": [
                 _page_text(name, table) for name, table in tables.get("page_text", {}).items()
+            ],
+            "turned": [
+                _turned_images(name, table)
+                for name, table in tables.get("turned_images", {}).items()
             ],
             "kinds": _glyph_kinds(tables.get("glyph_kinds", {})),
             "verdicts": [
@@ -252,6 +260,21 @@ def _page_text(name: str, summary: dict[str, Any]) -> dict[str, Any]:
     ]
     kept = Score.of("neighbours kept", summary["order"]["pairs_kept"])
     return {**summary, "name": name, "rows": rows, "kept": kept}
+
+
+def _turned_images(name: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """Images in four turns as the model `name` reads them, without and with --orient auto."""
+
+    def scores(row: dict[str, Any]) -> dict[str, Score]:
+        named = ("right", "right_auto", "wrong_accepts", "wrong_accepts_auto")
+        lost = Score.of("lost", share(row["accepts_lost"], row["accepts"]))
+        return {"lost": lost} | {n: Score.of(n, share(row[n], row["n"])) for n in named}
+
+    def shown_of(row: dict[str, Any]) -> str:
+        return row["look"] if row["script"] == "all" else f"{row['look']} {row['script']}"
+
+    rows = [{**row, **scores(row), "shown": shown_of(row)} for row in summary["rows"]]
+    return {**summary, "name": name, "rows": rows}
 
 
 def _glyph_kinds(found: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from kkanji_jax.files import check_sums, is_foreign, write_json, write_sums, written_whole
+from kkanji_jax.inference.output import RowFormat
+from kkanji_jax.inference.partial_rows import PartialRows
 
 
 def test_it_appears_at_the_end(tmp_path: Path) -> None:
@@ -61,6 +63,31 @@ def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path: Path) -> N
             unfinished.write_text(f"after {before}")
         assert link.is_symlink() and target.read_text() == f"after {before}"
     assert {path.name for path in tmp_path.rglob("*")} == {"elsewhere", "target", "link"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("loop", "symbolic links lead to themselves"),
+        ("a file/below/x.csv", "a file is no folder"),
+        ("folder", "is a folder"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_told_and_nothing_is_replaced(
+    name: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("other")
+    (tmp_path / "other").symlink_to("loop")
+    (tmp_path / "a file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    rows = PartialRows(tmp_path / name, RowFormat("csv"), {})
+    for writer in (written_whole(tmp_path / name), rows):
+        with pytest.raises(OSError) as told, writer:
+            raise AssertionError("it was opened")
+        assert name in str(told.value) and reason in str(told.value)
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "loop").is_symlink()
+    assert (tmp_path / "a file").read_text() == "kept"
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o664, 0o755, 0o440])

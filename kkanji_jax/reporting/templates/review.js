@@ -115,7 +115,12 @@ function labelOf(text) {
     const isCharacter = value <= 0x10ffff && !(value >= 0xd800 && value <= 0xdfff) && value > 0x20;
     return isCharacter ? String.fromCodePoint(value) : null;
   }
-  const characters = [...text.trim()];
+  // As in class_index.py, `composed`: a kana with its sound mark is one, a selector is none.
+  const composed = text
+    .trim()
+    .replace(/[\u3040-\u30ff][\u3099\u309a]/g, (pair) => pair.normalize("NFC"))
+    .replace(/[\ufe00-\ufe0f\u{e0100}-\u{e01ef}]/gu, "");
+  const characters = [...composed];
   return characters.length === 1 ? characters[0] : null;
 }
 

@@ -1,10 +1,11 @@
 // The page: its elements, and the messages to and from the worker.
 
 import { BoxList } from "./box_list.js";
-import { boxesIn, TableError, tableOfBoxes } from "./box_table.js";
+import { boxesIn, TableError, tableOfBoxes, textOf } from "./box_table.js";
 import { makePaper } from "./drawing.js";
 import { MAX_PIXELS } from "./glyph_image.js";
 import { Picture, pixelsOf } from "./picture.js";
+import { named } from "./reading.js";
 import { Results } from "./results.js";
 import { count, say, speak } from "./strings.js";
 import { TiffError } from "./tiff.js";
@@ -81,9 +82,7 @@ function show(answer) {
 }
 
 function tellLacking(lacking) {
-  const shown = lacking.slice(0, 40).map((codepoint) => {
-    return `${String.fromCodePoint(parseInt(codepoint.slice(2), 16))} ${codepoint}`;
-  });
+  const shown = lacking.slice(0, 40).map(named);
   $("lacking").hidden = lacking.length === 0;
   $("lacking").textContent = say("lacking", { n: count(lacking.length), characters: shown.join(" ") });
 }
@@ -204,7 +203,7 @@ async function importBoxes(file) {
   }
   let found;
   try {
-    found = boxesIn(await file.text(), picture.name);
+    found = boxesIn(textOf(await file.arrayBuffer()), picture.name);
   } catch (error) {
     if (!(error instanceof TableError)) throw error;
     tell(() => say(/^\d/.test(error.message) ? "badLine" : "notBoxes", { name: file.name, line: error.message }));

@@ -27,7 +27,8 @@ export const SCRIPTS = { a: "kana", i: "kanji" }; // the letters of model.script
 
 /**
  * The classes that an answer may be: `ids`, null for all of them, and the characters that the model
- * lacks. `characters` is "all", "kana", "kanji", or any text of characters and U+XXXX.
+ * lacks. `characters` is "all", "kana", "kanji", or any text of characters and U+XXXX; a range, as
+ * ぁ-ん or U+3041-U+3093, is those of its characters that the model knows.
  */
 export function allowedIds(characters, model) {
   if (characters === "all") return { ids: null, lacking: [] };
@@ -35,14 +36,40 @@ export function allowedIds(characters, model) {
   if (Object.values(SCRIPTS).includes(characters)) {
     return { ids: all.filter((id) => SCRIPTS[model.scripts[id]] === characters), lacking: [] };
   }
-  const named = characters.match(/U\+[0-9A-F]{4,6}/g) ?? [];
-  const rest = [...characters.replace(/U\+[0-9A-F]{4,6}/g, "")].filter((c) => c.trim());
-  const codepoint = (c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
-  const wanted = new Set([...named, ...rest.map(codepoint)]);
-  const ids = all.filter((id) => wanted.has(model.codepoints[id]));
-  const known = new Set(ids.map((id) => model.codepoints[id]));
-  return { ids, lacking: [...wanted].filter((c) => !known.has(c)).sort() };
+  const wanted = new Set();
+  const ranges = [];
+  for (const [item, first, last] of composed(characters).matchAll(ITEM)) {
+    if (last) ranges.push([numberOf(first), numberOf(last)].sort((a, b) => a - b));
+    else wanted.add(numberOf(first ?? item));
+  }
+  const isWanted = (number) =>
+    wanted.has(number) || ranges.some(([least, most]) => least <= number && number <= most);
+  const numbers = model.codepoints.map(numberOf);
+  const known = new Set(numbers);
+  const lacking = [...wanted].filter((number) => !known.has(number)).map(codepointOf);
+  return { ids: all.filter((id) => isWanted(numbers[id])), lacking: lacking.sort() };
 }
+
+const ONE = String.raw`U\+[0-9A-F]{4,6}|[^\s-]`;
+const ITEM = new RegExp(`(${ONE})(?:-(${ONE}))?|-`, "giu");
+
+/** A kana and its sound mark as one character, and no variation selectors. */
+const composed = (text) =>
+  text
+    .replace(/[\u3040-\u30ff][\u3099\u309a]/g, (pair) => pair.normalize("NFC"))
+    .replace(/[\ufe00-\ufe0f\u{e0100}-\u{e01ef}]/gu, "");
+
+/** The code point of a character, or of U+XXXX. */
+const numberOf = (one) => ([...one].length > 1 ? parseInt(one.slice(2), 16) : one.codePointAt(0));
+
+/** A code point with its character, if it is one, as 春 U+6625. */
+export function named(codepoint) {
+  const number = numberOf(codepoint);
+  const isCharacter = number <= 0x10ffff && !(number >= 0xd800 && number <= 0xdfff);
+  return isCharacter ? `${String.fromCodePoint(number)} ${codepoint}` : codepoint;
+}
+
+const codepointOf = (number) => `U+${number.toString(16).toUpperCase().padStart(4, "0")}`;
 
 /**
  * The best candidates of what the network said, how far to rely on the first, and what is remarkable of the picture. What is

@@ -2,12 +2,14 @@
 
 import errno
 import functools
+import io
 import json
 import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from kkanji_jax.cluster import partition_reader, rows_file
 from kkanji_jax.cluster.listing import images_of, list_units
@@ -27,7 +29,7 @@ from kkanji_jax.inference import recogniser
 from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
 
-from .conftest import rows_in, rows_of_predict
+from .conftest import draw_png, rows_in, rows_of_predict
 
 IDENTITY = {"model": "m", "--top-k": "5"}
 
@@ -58,6 +60,19 @@ def test_partitions_have_the_rows_of_predict(archive: Path, job: Job, tmp_path: 
     assert sum(each.tally.num_images for each in made) == 301
     assert sum(each.tally.num_errors for each in made) == 1
     assert sum(each.num_rows for each in made) == len(expected)
+
+
+def test_turned_images_have_the_rows_of_predict(job: Job, tmp_path: Path):
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    for number in range(24):
+        Image.open(io.BytesIO(draw_png(number))).rotate(90).save(turned / f"{number:02}.png")
+    expected = rows_of_predict(turned, "--orient", "auto", out=tmp_path / "rows.jsonl")
+    job = job._replace(options=RowOptions(orient="auto"))
+    for partition in partitions_in(turned, 10):
+        finished(job, partition)
+    assert rows_in(job.out) == expected
+    assert any("turning it" in row["remark"] for row in expected)
 
 
 def test_row_groups_change_no_row(archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch):

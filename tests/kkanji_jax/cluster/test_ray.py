@@ -168,6 +168,15 @@ def test_two_nodes_have_the_rows_of_one_process(cluster, crops: Path, tmp_path: 
     assert "holds rows of another --invert" in capsys.readouterr().err
 
 
+def test_images_that_lie_turned_have_the_rows_of_one_process(cluster, crops: Path, tmp_path: Path):
+    arguments = [str(crops), "--top-k", "2", "--orient", "auto"]
+    where = ["--engine", "ray", "--address", cluster.address, "--partition", "16"]
+    assert predict.main([*arguments, *where, "--out", str(tmp_path / "out")]) == 1
+    rows = rows_in(tmp_path / "out")
+    assert rows == rows_of_predict(*arguments, out=tmp_path / "rows.jsonl")
+    assert any("turning it" in row["remark"] for row in rows)
+
+
 def test_tars_and_parquet_have_the_rows_of_their_images(cluster, tmp_path: Path):
     images = [(f"{n:03d}.png", draw_png(n)) for n in range(40)]
     source = tmp_path / "source"

@@ -36,6 +36,26 @@ def test_a_label_in_any_of_its_columns_is_taken(tmp_path: Path):
     assert len(read_labels(table)) == 3
 
 
+LINES = "path{0}Character\n頁一.png{0}春\n頁二.png{0}夏\n"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932", "utf-16"])
+def test_what_spreadsheets_save_is_read(delimiter: str, encoding: str, tmp_path: Path):
+    table = tmp_path / "labels.csv"
+    expected = [Label("頁一.png", "U+6625", None, 2), Label("頁二.png", "U+590F", None, 3)]
+    table.write_bytes(LINES.format(delimiter).encode(encoding))
+    assert read_labels(table) == expected
+    table.write_bytes(f"\nsep={delimiter}\n{LINES.format(delimiter)}".encode(encoding))
+    assert read_labels(table) == [each._replace(line=each.line + 2) for each in expected]
+
+
+def test_a_kana_with_its_mark_and_a_form_of_a_character_are_one_character(tmp_path: Path):
+    text = "path,codepoint,character\na,,か\u3099\nb,U+8FBB,辻\U000e0100\nc,,\ufa19\ufe00\n"
+    told = [label.codepoint for label in read(tmp_path, text)]
+    assert told == ["U+304C", "U+8FBB", "U+FA19"]
+
+
 def test_a_line_without_a_label_is_no_label(tmp_path: Path):
     assert [each.line for each in read(tmp_path, "path,codepoint\na,\nb,U+6625\nc, \n")] == [3]
 
@@ -52,7 +72,11 @@ def test_a_line_without_a_label_is_no_label(tmp_path: Path):
             "path,codepoint,character\na,U+6625,春\nb,U+6625,夏\n",
             "line 3: its codepoint U+6625 and character 夏 differ",
         ),
-        ("path,label\na,春夏\n", "line 2: a code point is written"),
+        ("path,label\na,春夏\n", "line 2: expected one character or a code point"),
+        ("path,label\na,か゛\n", "for label, got 'か゛'"),
+        ("path,label\na,u+6625\n", "did you mean U+6625"),
+        ("path,label\n,春\n", "line 2: it labels 春, but names no image"),
+        ('path,label\n"a,春\nb,夏\n', "line 3: a quote that opens in line 2 never closes"),
         ("what,label\na,春\n", "expected a heading with path and codepoint"),
     ],
 )

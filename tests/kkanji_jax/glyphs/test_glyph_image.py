@@ -262,6 +262,12 @@ def test_an_array_that_is_no_image_is_refused(array: np.ndarray):
         load_image(array)
 
 
+def _file_of(form: str) -> bytes:
+    stream = io.BytesIO()
+    brushed(100).save(stream, form)
+    return stream.getvalue()
+
+
 def damaged_files() -> dict[str, bytes]:
     stream = io.BytesIO()
     brushed(100).save(stream, "PNG")
@@ -280,6 +286,8 @@ def damaged_files() -> dict[str, bytes]:
         "empty.png": b"",
         "page.png": b"<html>not found</html>",
         "cut.png": png[: len(png) // 2],
+        "cut.jpg": _file_of("JPEG")[:200],
+        "cut.webp": _file_of("WEBP")[:100],
         "flipped.png": png[:60] + bytes([png[60] ^ 255]) + png[61:],
         "large.png": too_large,
         "bomb.png": claims_30000,
@@ -293,8 +301,10 @@ def damaged_files() -> dict[str, bytes]:
 def test_a_file_that_cannot_be_used_is_named_with_the_reason(name: str, tmp_path: Path):
     path = tmp_path / name
     path.write_bytes(damaged_files()[name])
-    with pytest.raises(ValueError, match=f"expected .*{name}"):
+    with pytest.raises(ValueError, match=f"expected .*{name}") as told:
         load_image(path)
+    if name == "empty.png" or name.startswith("cut"):
+        assert f"{name} is damaged: " in str(told.value)
 
 
 def test_a_file_is_opened_without_touching_the_filters_that_all_threads_share(tmp_path: Path):

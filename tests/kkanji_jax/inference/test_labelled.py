@@ -3,12 +3,14 @@
 import csv
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from kkanji_jax import predict
 from kkanji_jax.evaluate import main
 from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.inference.labelled import Answer, Labelled, find_labelled, open_labelled
@@ -31,9 +33,9 @@ def crops(tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def score(tiny_run, images: Path, out: Path) -> dict:
+def score(tiny_run, images: Path, out: Path, *more: str) -> dict:
     flags = ["--model", str(tiny_run.workdir), "--backend", "onnx", "--out", str(out)]
-    assert main(["--images", str(images), *flags]) == 0
+    assert main(["--images", str(images), *flags, *more]) == 0
     return json.loads((out / "images.json").read_text(encoding="utf-8"))
 
 
@@ -92,6 +94,37 @@ def test_confusions_are_drawn_with_the_images_that_were_misread(tiny_run, crops,
         assert saved.height > 300 and np.asarray(saved.convert("L")).min() < 60
 
 
+def test_crops_that_lie_on_their_side_are_turned_as_predict_turns_them(
+    tiny_run, tmp_path: Path, capsys
+):
+    for codepoint in ("U+6625", "U+590F"):
+        (tmp_path / "crops" / codepoint).mkdir(parents=True)
+        for turn, file in enumerate(sorted((tiny_run.source / codepoint).iterdir())[:12]):
+            turned = Image.open(file).rotate(90 * (turn % 4))
+            turned.save(tmp_path / "crops" / codepoint / file.name)
+    plain = score(tiny_run, tmp_path / "crops", tmp_path / "plain")
+    scores = score(tiny_run, tmp_path / "crops", tmp_path / "turned", "--orient", "auto")
+    assert (plain["orient"], scores["orient"]) == ("no", "auto")
+    readings = rows_in(tmp_path / "turned/images.csv")
+    assert sum("read after turning it" in row["remark"] for row in readings) >= 3
+    assert not any(row["remark"] for row in rows_in(tmp_path / "plain/images.csv"))
+
+    capsys.readouterr()
+    flags = ["--model", str(tiny_run.workdir), "--backend", "onnx", "--format", "jsonl"]
+    assert predict.main([str(tmp_path / "crops"), *flags, "--orient", "auto", "--top-k", "1"]) == 0
+    rows = {row["path"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert len(rows) == len(readings) == 24
+    for row in readings:
+        expected = rows[row["path"]]
+        told = (row["candidate_1"], row["remark"], row["verdict"])
+        assert told == (expected["codepoint"], expected["remark"], expected["verdict"])
+
+
+def test_images_of_a_dataset_are_not_turned(tmp_path: Path, capsys):
+    assert main(["--dataset", str(tmp_path), "--orient", "auto"]) == 1
+    assert "--orient is for --images" in capsys.readouterr().err
+
+
 def answers_of(readings: list[dict[str, str]]) -> list[Answer]:
     return [
         Answer(
@@ -121,6 +154,36 @@ def test_boxes_of_a_table_are_cut_out_of_their_pages(tiny_run, tmp_path: Path):
     assert first.path.endswith("p1.png#100,0,64,64") and gone.error == "no such file"
     with pytest.raises(ValueError, match="outside the page, which is 200 x 64"):
         open_labelled(outside)
+
+
+def test_a_table_in_a_folder_wins_over_its_folders_and_nothing_is_left_out_unsaid(tmp_path: Path):
+    drawn = Image.new("L", (30, 30), 255)
+    for name in ("U+6625/a.png", "U+6625/b.png", "U+590F/c.png", "scans/d.png", "loose.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        drawn.save(tmp_path / name)
+    (tmp_path / "U+6625" / "notes.txt").write_text("of somebody")
+    shutil.copytree(tmp_path / "U+6625", tmp_path / "alone" / "U+6625")
+    (tmp_path / "alone" / "loose.png").write_bytes(b"")
+    (tmp_path / "alone" / ".hidden").write_bytes(b"")
+    lines = ["path,character", "U+6625/b.png,夏", "scans/d.png,春", "scans,冬", "loose.png,"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+
+    passed_over: Counter[str] = Counter()
+    found = find_labelled(tmp_path, passed_over)
+    told = [(str(Path(item.path).relative_to(tmp_path)), item.codepoint) for item in found]
+    assert told == [
+        ("U+6625/b.png", "U+590F"),
+        ("scans/d.png", "U+6625"),
+        ("scans", "U+51AC"),
+        ("U+590F/c.png", "U+590F"),
+        ("U+6625/a.png", "U+6625"),
+    ]
+    assert [item.error for item in found] == ["", "", "a folder, and not an image", "", ""]
+    assert passed_over == {".txt": 1}
+
+    passed_over = Counter()
+    assert len(find_labelled(tmp_path / "alone", passed_over)) == 2
+    assert passed_over == {".txt": 1, "outside the folders named U+XXXX": 1}
 
 
 def test_nothing_misread_is_drawn_as_nothing(tiny_run):

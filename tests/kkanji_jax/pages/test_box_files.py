@@ -248,6 +248,44 @@ def test_what_other_programs_write_is_read_by_its_content(name: str, tmp_path: P
     assert read_boxes(_written(content, tmp_path)) == expected
 
 
+BOX = Box(1, 2, 30, 40, "a")
+TABLES = {
+    "x,y,w,h,id\n1,2,30,40,a\n": [BOX],
+    "\n \nsep=;\nx;y;w;h;id\n1;2;30;40;a\n": [BOX],
+    "sep=\t\nx\ty\tw\th\tid\n1\t2\t30\t40\ta\n": [BOX],
+    "\tx\ty\tw\th\tid\n0\t1\t2\t30\t40\ta\n": [BOX],  # as pandas writes its index
+    "id;x;y;w;h\na;1,25;2;30;40\n": [BOX],
+    "id;x;y;w;h\na;1.125;2.0;30;40\n": [BOX],  # 2.0 says that points are decimal
+    'id,x,y,w,h\n"a\nb",1,2,30,40\nc,1,2,30,40\n': [
+        BOX._replace(id="a\nb"),
+        BOX._replace(id="c"),
+    ],
+    'x,y,w,h,id\n1,2,30,40,"a\nb"\n': [BOX._replace(id="a\nb")],
+    'x,y,w,h,id\r1,2,30,40,a"\r': [BOX._replace(id='a"')],
+    "path,id,box\np.png,'=a,'-1 2 3 4\n": [Box(-1, 2, 3, 4, "=a", "p.png")],
+    "x,y,w,h,id\n1,2,30,40,'=a\n": [BOX._replace(id="'=a")],
+}
+
+
+@pytest.mark.parametrize("text", TABLES)
+def test_tables_of_spreadsheets_and_programs_are_read(text: str, tmp_path: Path):
+    (tmp_path / "boxes").write_bytes(text.encode())
+    assert read_boxes(tmp_path / "boxes") == TABLES[text]
+
+
+def test_a_line_of_one_marked_kana_or_chosen_form_is_a_character(tmp_path: Path):
+    for text in ("か\u3099", "辻\U000e0100"):
+        line = f'<TextEquiv><Unicode>{text}</Unicode></TextEquiv><Coords points="1,2 9,9"/>'
+        xml = f'<PcGts><Page><TextRegion><TextLine id="l">{line}</TextLine></TextRegion></Page>'
+        (box,) = read_boxes(_written(f"{xml}</PcGts>", tmp_path))
+        assert not box.trouble
+
+
+def test_a_region_may_be_percent_encoded(tmp_path: Path):
+    annotation = {"type": "Annotation", "id": "a", "target": f"{CANVAS}#xywh=1%2C2%2C30%2C40"}
+    assert read_boxes(_written(annotation, tmp_path)) == [BOX._replace(image=CANVAS)]
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "ALTO": ("<alto><Layout/></alto>", "is XML of <alto>, expected OCRDATASET"),
     "broken XML": ("<PcGts><Page></PcGts>", "it is no XML: mismatched tag: line 1"),
@@ -282,7 +320,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "per cent": (
         {"type": "Annotation", "target": f"{CANVAS}#xywh=percent:1,2,3,4"},
-        "annotation 0: expected a number for x, got 'percent:1'",
+        "annotation 0: expected a region of xywh=x,y,width,height in pixels, got 'xywh=percent:1",
     ),
     "an outline in SVG": (
         {
@@ -291,6 +329,50 @@ REFUSED: dict[str, tuple[Any, str]] = {
         },
         "annotation 0: expected a region of xywh=x,y,width,height in pixels",
     ),
+    "a point": (
+        {"type": "Annotation", "target": {"source": CANVAS, "selector": {"type": "PointSelector"}}},
+        "annotation 0: expected a region of xywh=x,y,width,height in pixels, got a PointSelector",
+    ),
+    "a baseline alone": (
+        '<PcGts><Page><TextRegion><TextLine id="l"><Baseline points="1,2 3,4"/></TextLine>'
+        "</TextRegion></Page></PcGts>",
+        "TextLine l: it has a baseline and no outline (Coords)",
+    ),
+    "words for points": (
+        PAGE_XML.replace("100,90 190,90", "a,b c,d"),
+        "Glyph g2: expected points as x,y x,y, got 'a,b c,d",
+    ),
+    "an image of two files": (
+        {
+            "images": [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}],
+            "annotations": [],
+        },
+        "image 1: expected one file_name for 1, got a.png and b.png",
+    ),
+    "an image of no file": (
+        {"images": [{"id": 1, "file_name": None}], "annotations": []},
+        "image 0: expected one file_name for 1, got None",
+    ),
+    "images that are no list": ({"images": None, "annotations": []}, "has no list of images"),
+    "a box of no image": (
+        {"images": [{"id": 0, "file_name": "a.png"}], "annotations": [{"bbox": [1, 2, 3, 4]}]},
+        "annotation 0: it has no image_id, which must be among the images",
+    ),
+    "a number of 300 digits": (
+        {"annotations": [{"bbox": [1e300, 2, 3, 4]}]},
+        "box 0: expected at most 1,000,000,000 pixels, got 1e+300 2 3 4",
+    ),
+    "thousands between points": (
+        "x;y;w;h\n5;6;7;8\n1.234;2;30,5;40\n",
+        "line 3: 1.234 may be 1234 or a fraction",
+    ),
+    "Python's way of thousands": ("x,y,w,h\n1_234,2,3,4\n", "expected a number for x, got '1_234'"),
+    "a column twice": ("x,y,w,h,x\n1,2,3,4,99\n", "line 1: the heading has x 2 times"),
+    "a quote that stays open": (
+        'x,y,w,h,id\n1,2,3,4,a\n1,2,3,4,"b\n5,6,7,8,c\n',
+        "line 4: a quote that opens in line 3 never closes",
+    ),
+    "UTF-16 without a mark": ("x\0,y\0", "neither UTF-8 nor CP932"),
     "annotations elsewhere": (
         {
             "type": "Manifest",

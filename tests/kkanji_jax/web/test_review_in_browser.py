@@ -205,6 +205,11 @@ def test_decisions_outlive_the_tab_and_are_undone_one_by_one(crops: Work, open_p
     assert "Expected one character" in page.ask("document.getElementById('status').textContent")
     press(page, "Escape")
     assert page.ask("document.getElementById('write').hidden")
+    # As programs write them: a kana and its mark, a character and the selector of its form.
+    assert page.ask("['か\\u3099', '辻\\u{e0100}', 'は\\u309a', 'かき'].map(labelOf)") == [
+        *("が", "辻", "ぱ"),
+        None,
+    ]
     page.close()
 
 

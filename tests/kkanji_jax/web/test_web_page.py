@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from kkanji_jax.data.class_index import ClassIndex, codepoint_of
 from kkanji_jax.evaluation.calibration import (
     VERDICTS,
     Familiarity,
@@ -23,6 +24,7 @@ from kkanji_jax.evaluation.support import Support, evidence
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import BAND, CUT_OFF, RED_INK, glyph_image, glyph_steps
 from kkanji_jax.glyphs.image_files import load_picture
+from kkanji_jax.inference.allowed_characters import characters_in
 from kkanji_jax.inference.orientation import DOUBTFUL, TURNED
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
@@ -365,6 +367,31 @@ def test_kana_are_asked_for_and_a_list_of_strangers_is_no_answer(node: Node):
     )
     assert [each["ids"] for each in told] == [None, [0], [1], [], []]
     assert told[3]["lacking"] == ["U+72AC"]
+
+
+def test_lists_and_ranges_are_understood_as_predict_understands_them(node: Node):
+    index = ClassIndex.from_codepoints(["U+304C", "U+3042", "U+590F", "U+6625", "U+24FA3"])
+    model = {"codepoints": list(index.codepoints), "scripts": "aaiii"}
+    texts = ["U+3041-U+3050", "お-あ犬", "U+590F-春", "u+6625", "春 - 夏", "-あ-", "か\u3099"]
+    texts += ["春\U000e0100夏\ufe00", "U+6625U+590F春", "𤾢-𤾤 が\u3099"]
+    told = node(
+        'import { allowedIds } from "./reading.js";'
+        f"const tiny = {json.dumps(model)};"
+        f"const answer = {json.dumps(texts)}.map((text) => allowedIds(text, tiny));"
+    )
+    for text, theirs in zip(texts, told, strict=True):
+        ours = characters_in(text, index, "the list")
+        assert {index.character(number) for number in theirs["ids"]} == ours.known, text
+        assert theirs["lacking"] == [codepoint_of(c) for c in ours.lacking], text
+
+
+def test_what_is_no_character_is_told_by_its_number_alone(node: Node):
+    told = node(
+        'import { allowedIds, named } from "./reading.js";'
+        'const tiny = { codepoints: ["U+3042"], scripts: "a" };'
+        'const answer = allowedIds("あ春 U+D800U+FFFFFF", tiny).lacking.map(named);'
+    )
+    assert told == ["春 U+6625", "U+D800", "U+FFFFFF"]
 
 
 def test_the_page_is_part_of_the_bundle_and_its_weights_are_on_disk_once(exported: Path):
