@@ -78,13 +78,9 @@ def page(
 ) -> str:
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
-        `tables` are what other scripts found, by kind and name: page_crops, floors (by
-    <<<<<<< HEAD
-        nearest_neighbour), ablations, without_training, photographs, page_text, verdicts and
-    =======
-        nearest_neighbour), ablations, without_training, photographs, page_text, turned_images and
-    >>>>>>> main
-        glyph_kinds (there `before` is what the others are compared with).
+    `tables` are what other scripts found, by kind and name: page_crops, floors (by
+    nearest_neighbour), ablations, without_training, photographs, page_text, turned_images, verdicts
+    and glyph_kinds (there `before` is what the others are compared with).
     """
     kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
     crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)

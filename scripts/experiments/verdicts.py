@@ -142,6 +142,7 @@ class Tried:
             along = moved @ self._axes[:, :-_NUM_PRINCIPAL]
             size = np.linalg.norm(features, axis=1)
             inner = np.einsum("nd,nd->n", features, self._kernel.T[best])
+            product = np.maximum(size * lengths[best], 1e-9)
             yield {
                 "probability": shares.max(axis=1),
                 "margin of the two largest logits": first - second,
