@@ -100,7 +100,8 @@ def _read_oriented(
     )
     found = recogniser.surest_turns(turns[turn], outputs[turn], turned, (logits, features))
     notes = [Note(remarks=remarks) for remarks in found.remarks]
-    return recogniser.readings_of(found.logits, found.glyphs, top_k=1, notes=notes)
+    outputs_kept = (found.logits, found.features)
+    return recogniser.readings_of(outputs_kept, found.glyphs, top_k=1, notes=notes)
 
 
 def rows_of(reads: Iterable[Read]) -> list[dict[str, Any]]:

@@ -149,8 +149,7 @@ class Tried:
                 "entropy": (shares * np.log(np.maximum(shares, 1e-300))).sum(axis=1),
                 "largest logit": first,
                 "energy": first + np.log(np.exp(logits - first[:, None]).sum(axis=1)),
-                "cosine of features and class weights": inner
-                / np.maximum(size * lengths[best], 1e-9),
+                "cosine of features and class weights": inner / product,
                 "length of the features": size,
                 "distance from 512 principal axes": -np.linalg.norm(along, axis=1),
                 "Mahalanobis distance": -np.einsum("nd,nd->n", moved @ self._precision, moved),
