@@ -16,6 +16,8 @@ _FRONT = re.compile(rf"{_EMPTY}(?:sep=(?P<by>[,;\t])[ ]*(?:\r\n?|\n){_EMPTY})?",
 def decoded(path: Path) -> str:
     """The text of a file in UTF-8, UTF-16 with a byte order mark, or CP932; ValueError names it."""
     content = path.read_bytes()
+    if content.startswith(b"PK\x03\x04"):
+        raise ValueError(f"{path} is a workbook or an archive: save the table as CSV")
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # Excel's "Unicode text"
         encodings = ("utf-16",)
     else:

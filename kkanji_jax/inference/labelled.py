@@ -81,9 +81,9 @@ def _in_folders(path: Path, passed_over: Counter[str], *, is_alone: bool) -> Ite
             continue
         try:
             codepoint = parse_codepoint(child.name)
-        except ValueError:
+        except ValueError as err:
             if is_alone:
-                raise
+                raise ValueError(f"{child}: {err}") from err
             continue
         for item in find_images([str(child)], passed_over):
             yield Labelled(item.path, codepoint, item.image, item.error)
@@ -140,7 +140,9 @@ def read_labelled(
         for item, there in zip(batch, opened, strict=True):
             reading = ImageError(there.error, 0, item.path) if there.error else next(readings)
             if isinstance(reading, ImageError):
-                answers.append(Answer(item, error=str(reading)))
+                # Its number is that of a batch, of which nobody knows.
+                told = str(reading).removesuffix(f" (image {reading.number})")
+                answers.append(Answer(item, error=told))
             else:
                 names = tuple(candidate.codepoint for candidate in reading)
                 answers.append(Answer(item, names, reading.verdict, remarks=reading.remarks))

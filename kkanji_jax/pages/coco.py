@@ -15,9 +15,9 @@ def boxes_of_coco(content: dict[str, Any] | list[Any], path: str | os.PathLike) 
     is_whole = isinstance(content, dict)
     annotations = content.get("annotations") if is_whole else content
     images = content.get("images", []) if is_whole else []
-    for name, found in (("annotations", annotations), ("images", images)):
-        if not isinstance(found, list):
-            raise ValueError(f"{path} has no list of {name}, expected COCO's")
+    if not isinstance(annotations, list) or not isinstance(images, list):
+        name = "images" if isinstance(annotations, list) else "annotations"
+        raise ValueError(f"{path} has no list of {name}, expected COCO's")
     names = {}
     for number, image in enumerate(images):
         if not isinstance(image, dict) or not {"id", "file_name"} <= image.keys():

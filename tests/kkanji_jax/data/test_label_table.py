@@ -36,6 +36,12 @@ def test_a_label_in_any_of_its_columns_is_taken(tmp_path: Path):
     assert len(read_labels(table)) == 3
 
 
+def test_a_workbook_is_told(tmp_path: Path):
+    (tmp_path / "labels.csv").write_bytes(b"PK\x03\x04\x14\0\x06\0")
+    with pytest.raises(ValueError, match="labels.csv is a workbook or an archive: save the table"):
+        read_labels(tmp_path / "labels.csv")
+
+
 LINES = "path{0}Character\n頁一.png{0}春\n頁二.png{0}夏\n"
 
 

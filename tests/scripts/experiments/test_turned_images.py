@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import kkanji_jax
 from kkanji_jax.inference.orientation import TURNED
 from kkanji_jax.inference.recogniser import Candidate, Reading, load
 
@@ -18,7 +19,7 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 def test_readings_are_those_of_predict_however_an_image_lies(script: ModuleType):
     recogniser = load(backend="onnx")
-    demo = Path(script.__file__).parents[2] / "kkanji_jax" / "demo"
+    demo = Path(kkanji_jax.__file__).parent / "demo"
     glyphs = []
     for pixels in np.load(demo / "k49-test-imgs.npz")["arr_0"][:6]:
         glyphs.append(np.kron(pixels, np.ones((2, 2), np.uint8)))
