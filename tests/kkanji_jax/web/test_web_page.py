@@ -216,7 +216,7 @@ def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Pat
         weights = rng.normal(size=len(spread)) / np.maximum(spread, spread.mean())
         support = Support(weights.astype(np.float32), 0.3)
         supports = support.of(features, logits.argmax(axis=1), kernel)
-        familiarity = Familiarity(0.5, 1.0, 2 / supports.std())
+        familiarity = Familiarity(0.5, 0.1, 2 / supports.std())
         known = familiarity.of(confidences, supports)
         more = {"support": support.to_json(), "familiarity": familiarity._asdict()}
     thresholds = {"accept": between(confidences, 0.4), "unknown": between(known, 0.2)}
