@@ -3,7 +3,8 @@
 One exact pass, every example once. Writes eval.json (each score with its n and a 95 % interval)
 and four tables: predictions.csv (five candidates for each example), confusions.csv (each error,
 most frequent first), per_class.csv and suspects.csv (likely label errors). `--of val` also fits
-temperature and verdicts, and writes M/calibration.json, which later evaluations apply.
+temperature and verdicts, for which it reads turned and halved copies of val images too, and writes
+M/calibration.json, which later evaluations apply.
 """
 
 import argparse

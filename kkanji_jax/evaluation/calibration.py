@@ -1,4 +1,10 @@
-"""Calibrated probabilities, and verdicts of known accuracy: fitted on val, NumPy only."""
+"""Calibrated probabilities, and verdicts of known accuracy: fitted on val, NumPy only.
+
+Version 1 told characters outside the index by `standardised_logit`; version 2, and version 3 where
+val has too few images for a support, decide by the highest probability alone. Otherwise version 3
+also has the support of `support.py`: an image is accepted that has both, a probability and a
+support, and is unknown by the two together, its familiarity.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,14 +14,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kkanji_jax.array_types import Bool, Float, Float64, Int
+from kkanji_jax.evaluation import support as support_lib
+from kkanji_jax.evaluation.support import Copies, Support
 
-VERSION = 2
+VERSION = 3
+VERSIONS = (1, 2, VERSION)
 FILE_NAME = "calibration.json"
 ACCEPT, ASK, UNKNOWN = "accept", "ask", "unknown"
 VERDICTS = (ACCEPT, ASK, UNKNOWN)
 ACCEPT_ACCURACY = 0.99  # the accuracy that accepted answers should have
 GROUP_ACCEPT_ACCURACY = 0.93  # the same for each part of val, such as its photographs
 UNKNOWN_SHARE = 0.03  # the share of val that is called unknown, although all of it is in the index
+ACCEPT_LOSS = 0.01  # the share of accepted answers of a group that the least support may cost
+COPIES_WEIGHT = 0.1  # of odd copies, against all of val, where familiarity is fitted
+SMALL_PENALTY = 1e-4  # of familiarity: finite where a line parts the examples
+LEAST_LIKELY = 0.3  # less probable answers are not accepted anyway, and left out of the support
 LEAST_EXAMPLES = 20  # fewer cannot show an accuracy of 99 %
 INVERSE_TEMPERATURES = (0.05, 5.0)  # limits of the search, reached if val has no error
 TOP_K = 5
@@ -25,13 +38,37 @@ _STATED = {"threshold", "accuracy", "coverage", "n"}
 Logits = Float[np.ndarray, "n k"]
 
 
+class Familiarity(NamedTuple):
+    """Log odds that an image is of a known character and read right, from its two scores."""
+
+    bias: float
+    of_log_odds: float  # of the highest calibrated probability
+    of_support: float
+
+    def of(
+        self, confidences: Float[np.ndarray, " n"], supports: Float[np.ndarray, " n"]
+    ) -> Float64[np.ndarray, " n"]:
+        """The familiarity of each image."""
+        odds = log_odds(confidences)
+        return self.bias + self.of_log_odds * odds + self.of_support * supports
+
+
+class Evidence(NamedTuple):
+    """What a support is fitted to: features of the examples, and odd copies of some of them."""
+
+    features: Float[np.ndarray, "n d"]
+    kernel: Float[np.ndarray, "d k"]  # the classifier's weights
+    copies: Copies
+
+
 class Calibration(NamedTuple):
     """Turns logits into probabilities and verdicts; made by `fit` or `load`.
 
     `stated` has for each verdict {threshold, accuracy, top5_accuracy, coverage, n} as measured on
     val. accept.threshold is the lowest calibrated probability that is accepted (None: nothing is),
     and unknown.threshold the lowest of a character that is taken to be in the index; in version 1
-    it is the lowest `standardised_logit`.
+    it is the lowest `standardised_logit`. With a support, accept.least_support is the lowest that
+    is accepted, and unknown.threshold the lowest familiarity.
     """
 
     temperature: float
@@ -39,6 +76,8 @@ class Calibration(NamedTuple):
     stated: dict[str, dict[str, Any]]
     fitted_on: dict[str, Any]
     version: int = VERSION
+    support: Support | None = None
+    familiarity: Familiarity | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
@@ -54,8 +93,8 @@ class Calibration(NamedTuple):
     def from_json(cls, content: Any) -> "Calibration":
         """The inverse of `to_json`; ValueError names what is missing or impossible."""
         found = content.get("version") if isinstance(content, dict) else content
-        if not isinstance(content, dict) or found not in (1, VERSION):
-            raise ValueError(f"expected a calibration of version 1 or {VERSION}, got {found!r}")
+        if not isinstance(content, dict) or found not in VERSIONS:
+            raise ValueError(f"expected a calibration of version 1 to {VERSION}, got {found!r}")
         missing = {"temperature", "weights", "verdicts", "fitted_on"} - content.keys()
         if missing:
             raise ValueError(f"the calibration lacks {', '.join(sorted(missing))}")
@@ -69,47 +108,110 @@ class Calibration(NamedTuple):
         if not (accept is None or _is_number(accept)) or not _is_number(unknown):
             raise ValueError(f"expected numbers for thresholds, got {accept!r} and {unknown!r}")
         fitted_on = content["fitted_on"]
-        return cls(float(temperature), content["weights"], stated, fitted_on, content["version"])
+        support, familiarity = _support_in(content)
+        return cls(
+            float(temperature), content["weights"], stated, fitted_on, found, support, familiarity
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The content of calibration.json."""
-        return {
+        content: dict[str, Any] = {
             "version": self.version,
             "temperature": self.temperature,
             "weights": self.weights,
             "verdicts": self.stated,
             "fitted_on": self.fitted_on,
         }
+        if self.support is not None and self.familiarity is not None:
+            content["familiarity"] = self.familiarity._asdict()
+            content["support"] = self.support.to_json()
+        return content
 
     def probabilities(self, logits: Logits) -> Float64[np.ndarray, "n k"]:
         """Softmax of logits / temperature; each row sums to 1."""
         return softmax(logits, self.temperature)
 
+    def supports_of(
+        self,
+        logits: Logits,
+        features: Float[np.ndarray, "n d"],
+        kernel: Float[np.ndarray, "d k"],
+    ) -> Float64[np.ndarray, " n"] | None:
+        """The support of each image; None for a calibration without one.
+
+        `kernel` holds the classifier's weights. ValueError if the support is of other features.
+        """
+        if self.support is None:
+            return None
+        if len(self.support.weights) != features.shape[1]:
+            raise ValueError(
+                f"the calibration has a support of {len(self.support.weights)} features and the "
+                f"network {features.shape[1]}: they are not of one run; evaluate --of val again"
+            )
+        return self.support.of(features, logits.argmax(axis=1), kernel)
+
     def verdicts(
-        self, logits: Logits, confidences: Float[np.ndarray, " n"] | None = None
+        self,
+        logits: Logits,
+        confidences: Float[np.ndarray, " n"] | None = None,
+        supports: Float[np.ndarray, " n"] | None = None,
     ) -> list[str]:
         """One of accept, ask and unknown for each row.
 
-        `confidences` are the highest calibrated probabilities, where they are known already.
+        `confidences` are the highest calibrated probabilities, where they are known already, and
+        `supports` those of `supports_of`.
         """
         if confidences is None:
             confidences = top_probability(logits, self.temperature)
         known = standardised_logit(logits) if self.version == 1 else confidences
-        return self.verdicts_at(confidences, known)
+        return self.verdicts_at(confidences, known, supports)
 
     def verdicts_at(
-        self, confidences: Float[np.ndarray, " n"], standardised: Float[np.ndarray, " n"]
+        self,
+        confidences: Float[np.ndarray, " n"],
+        standardised: Float[np.ndarray, " n"],
+        supports: Float[np.ndarray, " n"] | None = None,
     ) -> list[str]:
-        """`verdicts` of the highest calibrated probabilities and the standardised logits."""
+        """`verdicts` of the highest calibrated probabilities, standardised logits and supports."""
         accept, unknown = (self.stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
         known = standardised if self.version == 1 else confidences
-        return _decide(confidences, known, accept, unknown)
+        if self.familiarity is None:
+            return _decide(confidences, known, accept, unknown)
+        if supports is None:
+            raise ValueError("a calibration with a support needs those of the images, got none")
+        least = self.stated[ACCEPT]["least_support"]
+        known = self.familiarity.of(confidences, supports)
+        return _decide(np.where(supports < least, -np.inf, confidences), known, accept, unknown)
 
     def accuracy_of(self, verdict: str) -> float | None:
         """Top-1 accuracy on val of the examples with this verdict; None if there were none."""
         if verdict not in VERDICTS:
             raise ValueError(f"expected a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
         return self.stated[verdict]["accuracy"]
+
+
+def _support_in(content: Mapping[str, Any]) -> tuple[Support | None, Familiarity | None]:
+    """What a calibration of version 3 has besides; ValueError if a part is missing or no number."""
+    if content["version"] < VERSION or "support" not in content:
+        return None, None
+    support, familiarity = content["support"], content.get("familiarity")
+    least = content["verdicts"][ACCEPT].get("least_support")
+    weights = support.get("weights") if isinstance(support, dict) else None
+    told = familiarity if isinstance(familiarity, dict) else {}
+    if (
+        not isinstance(weights, list)
+        or not weights
+        or told.keys() != set(Familiarity._fields)
+        or not all(map(_is_number, [*weights, support.get("bias"), *told.values(), least]))
+    ):
+        raise ValueError(
+            "expected a support of weights and a bias, a familiarity of "
+            f"{', '.join(Familiarity._fields)}, and least_support of accept, all numbers"
+        )
+    return (
+        Support(np.array(weights, np.float32), float(support["bias"])),
+        Familiarity(**{name: float(told[name]) for name in Familiarity._fields}),
+    )
 
 
 # --- scores from logits ---------------------------------------------------------------------------
@@ -136,6 +238,12 @@ def top_probability(logits: Logits, temperature: float = 1.0) -> Float64[np.ndar
     """The highest of the probabilities of each row."""
     # The largest logit is 0 once centred, and exp(0) is 1.
     return 1 / softmax_sums(logits, temperature)
+
+
+def log_odds(confidences: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """log(p / (1 - p)), of probabilities up to 1 - 1e-9."""
+    shares = np.clip(confidences.astype(np.float64), 1e-300, 1 - 1e-9)
+    return np.log(shares) - np.log1p(-shares)
 
 
 def standardised_logit(logits: Logits) -> Float64[np.ndarray, " n"]:
@@ -195,6 +303,7 @@ def fit(
     accept_accuracy: float = ACCEPT_ACCURACY,
     unknown_share: float = UNKNOWN_SHARE,
     groups: Sequence[str] | None = None,
+    evidence: Evidence | None = None,
 ) -> Calibration:
     """Fits temperature and thresholds to held-out examples at their natural frequency.
 
@@ -204,6 +313,11 @@ def fit(
     GROUP_ACCEPT_ACCURACY of the accepted examples of each name must be right as well, if the name
     has at least LEAST_EXAMPLES. `fitted_on` describes the examples; n, and that of each group, is
     added to it.
+
+    With `evidence`, a support is fitted as well, unless there are too few examples or copies. Then
+    `unknown` goes by the familiarity, and accepted examples have at least a support that all but
+    the share ACCEPT_LOSS of those of each group have. What is stated is of examples whose support
+    was fitted without them, on the other half.
     """
     if len(logits) < LEAST_EXAMPLES or len(logits) != len(labels):
         raise ValueError(
@@ -215,19 +329,36 @@ def fit(
     temperature = fit_temperature(logits, labels)
     confidences = top_probability(logits, temperature)
     is_right = logits.argmax(axis=1) == labels
-    unknown = float(np.quantile(confidences, unknown_share, method="higher"))
-    is_candidate = confidences >= unknown
-    names = np.array(groups if groups is not None else [], str)
+    names = np.array(groups if groups is not None else [""] * len(labels), str)
     sizes = {str(name): int((names == name).sum()) for name in np.unique(names)}
-    parts = [
-        ((names == name)[is_candidate], GROUP_ACCEPT_ACCURACY)
-        for name, size in sizes.items()
-        if size >= LEAST_EXAMPLES
-    ]
-    accept = accept_threshold(
-        confidences[is_candidate], is_right[is_candidate], accept_accuracy, parts
-    )
-    verdicts = np.array(_decide(confidences, confidences, accept, unknown))
+    backing = None
+    if evidence is not None:
+        backing = _fit_backing(logits, labels, confidences, names, evidence, temperature)
+    known = confidences
+    if backing is not None:
+        known = backing.familiarity.of(confidences, backing.supports)
+    unknown = float(np.quantile(known, unknown_share, method="higher"))
+    is_candidate = known >= unknown
+
+    def lowest_accepted(among: Bool[np.ndarray, " n"]) -> float | None:
+        parts = [
+            ((names == name)[among], GROUP_ACCEPT_ACCURACY)
+            for name, size in sizes.items()
+            if groups is not None and size >= LEAST_EXAMPLES
+        ]
+        return accept_threshold(confidences[among], is_right[among], accept_accuracy, parts)
+
+    accept = lowest_accepted(is_candidate)
+    least_support = None
+    if backing is not None:
+        supports = backing.supports
+        is_accepted = is_candidate & (confidences >= (np.inf if accept is None else accept))
+        least_support = _least_support(supports, is_accepted, names)
+        accept = lowest_accepted(is_candidate & (supports >= least_support))
+    decided = confidences
+    if backing is not None:
+        decided = np.where(backing.supports < least_support, -np.inf, confidences)
+    verdicts = np.array(_decide(decided, known, accept, unknown))
     stated = verdict_scores(verdicts, is_right, _in_top5(logits, labels))
     stated[ACCEPT] |= {"threshold": accept, "aims_at_accuracy": accept_accuracy}
     stated[ASK] |= {"threshold": None}
@@ -235,7 +366,95 @@ def fit(
     fitted_on = {**fitted_on, "num_examples": len(labels)}
     if groups is not None:
         fitted_on["num_examples_by_group"] = sizes
-    return Calibration(temperature, weights, stated, fitted_on)
+    if backing is None:
+        return Calibration(temperature, weights, stated, fitted_on)
+    stated[ACCEPT]["least_support"] = least_support
+    fitted_on["num_odd_copies"] = backing.num_copies
+    return Calibration(
+        temperature,
+        weights,
+        stated,
+        fitted_on,
+        support=backing.support,
+        familiarity=backing.familiarity,
+    )
+
+
+class _Backing(NamedTuple):
+    """A support and what follows from it; `supports` are of examples that it was not fitted on."""
+
+    support: Support
+    familiarity: Familiarity
+    supports: Float64[np.ndarray, " n"]
+    num_copies: int
+
+
+def _fit_backing(
+    logits: Logits,
+    labels: Int[np.ndarray, " n"],
+    confidences: Float[np.ndarray, " n"],
+    names: np.ndarray,
+    evidence: Evidence,
+    temperature: float,
+) -> _Backing | None:
+    """The support of examples against their odd copies; None if there are too few of either.
+
+    A copy that is read as its example, as 口 is on its side, is none. A group weighs as the root of
+    its size, so that photographs, few of val, are not taken for odd.
+    """
+    copies, kernel = evidence.copies, evidence.kernel
+    best, copies_best = logits.argmax(axis=1), copies.outputs.logits.argmax(axis=1)
+    copies_confidences = top_probability(copies.outputs.logits, temperature)
+    is_odd = copies_best != labels[copies.rows]
+    is_likely = confidences >= LEAST_LIKELY
+    is_likely_odd = is_odd & (copies_confidences >= LEAST_LIKELY)
+    of_whole = support_lib.evidence(evidence.features, best, kernel)
+    of_copies = support_lib.evidence(copies.outputs.features, copies_best, kernel)
+    _, group, sizes = np.unique(names, return_inverse=True, return_counts=True)
+    importance = 1 / np.sqrt(sizes[group])
+
+    def fitted(whole: Bool[np.ndarray, " n"], odd: Bool[np.ndarray, " m"]) -> Support | None:
+        whole, odd = whole & is_likely, odd & is_likely_odd
+        if min(whole.sum(), odd.sum()) < LEAST_EXAMPLES:
+            return None
+        return support_lib.fit_support(of_whole[whole], of_copies[odd], importance[whole])
+
+    support = fitted(np.ones(len(labels), bool), np.ones(len(copies.rows), bool))
+    supports, copies_supports = np.zeros(len(labels)), np.zeros(len(copies.rows))
+    half, half_of_copies = np.arange(len(labels)) % 2, copies.rows % 2
+    for other in (0, 1):
+        found = fitted(half != other, half_of_copies != other)
+        if support is None or found is None:
+            return None
+        mine, my_copies = half == other, half_of_copies == other
+        supports[mine] = of_whole[mine] @ found.weights + found.bias
+        copies_supports[my_copies] = of_copies[my_copies] @ found.weights + found.bias
+    scores = np.stack(
+        [
+            np.append(log_odds(confidences), log_odds(copies_confidences[is_odd])),
+            np.append(supports, copies_supports[is_odd]),
+        ],
+        axis=1,
+    )
+    is_good = np.append(best == labels, np.zeros(int(is_odd.sum()), bool))
+    each = COPIES_WEIGHT * len(labels) / is_odd.sum()
+    weights = np.append(np.ones(len(labels)), np.full(int(is_odd.sum()), each))
+    familiarity = Familiarity(
+        *support_lib.logistic(scores, is_good, weights, SMALL_PENALTY).tolist()
+    )
+    return _Backing(support, familiarity, supports, len(copies.rows))
+
+
+def _least_support(
+    supports: Float[np.ndarray, " n"], is_accepted: Bool[np.ndarray, " n"], names: np.ndarray
+) -> float:
+    """The support that all but ACCEPT_LOSS of the accepted examples of each group have."""
+    found = [
+        float(np.quantile(supports[inside], ACCEPT_LOSS, method="lower"))
+        for name in np.unique(names)
+        if (inside := is_accepted & (names == name)).sum() >= LEAST_EXAMPLES
+    ]
+    return min(found, default=float(supports.min()))
 
 
 def accept_threshold(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int32
+from jaxtyping import Bool, Float, Float64, Int, Int32
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.kanji_forms import forms_of
@@ -12,7 +12,7 @@ from kkanji_jax.data.scripts import script_of
 from kkanji_jax.evaluation import calibration as calibration_lib
 from kkanji_jax.evaluation import groups, intervals
 from kkanji_jax.evaluation import unknown as unknown_lib
-from kkanji_jax.evaluation.calibration import VERDICTS, Calibration
+from kkanji_jax.evaluation.calibration import VERDICTS, Calibration, Familiarity
 from kkanji_jax.evaluation.counts import TOP_K
 from kkanji_jax.evaluation.forward import (
     Answers,
@@ -22,6 +22,7 @@ from kkanji_jax.evaluation.forward import (
 )
 from kkanji_jax.evaluation.reliability import reliability, risk_coverage
 from kkanji_jax.evaluation.scores import summarise
+from kkanji_jax.evaluation.support import Outputs
 from kkanji_jax.saved.trained import Trained
 
 _ROWS = 1024  # of logits at a time
@@ -36,30 +37,37 @@ class SplitAnswers(NamedTuple):
     among: dict[str, Int32[np.ndarray, " n"]]  # official test -> best of its classes
     calibrated: Predictions | None  # at the calibration's temperature
     confidences: Float64[np.ndarray, " n"]  # highest probability, calibrated where possible
-    logits: Float32[np.ndarray, "n k"] | None  # if they were to be kept
+    supports: Float64[np.ndarray, " n"] | None  # where the calibration has a support
+    outputs: Outputs | None  # if they were to be kept
 
 
 def collect_answers(
     parts: Iterable[Answers],
     class_index: ClassIndex,
+    kernel: Float[np.ndarray, "d k"],
     *,
-    temperature: float | None = None,
-    is_keeping_logits: bool = False,
+    calibration: Calibration | None = None,
+    is_keeping_outputs: bool = False,
 ) -> SplitAnswers:
-    """Reduces the output of `Evaluator.answers`, which must have logits, batch by batch.
+    """Reduces the output of `Evaluator.answers`, which must have outputs, batch by batch.
 
-    If the logits are kept, they take 4 bytes for each example and class.
+    `kernel` holds the classifier's weights. If the outputs are kept, they take 4 bytes for each
+    example and class.
     """
+    temperature = calibration.temperature if calibration else None
     columns = {
         source: found
         for source in groups.OFFICIAL_TESTS
         if (found := groups.official_columns(source, class_index)) is not None
     }
-    plain, calibrated, confidences, standardised, largest, kept = [], [], [], [], [], []
+    plain, calibrated, confidences, standardised, largest = [], [], [], [], []
+    supports: list[Float64[np.ndarray, " n"]] = []
+    kept: list[Outputs] = []
     among: dict[str, list[np.ndarray]] = {source: [] for source in columns}
-    for _, predictions, logits in parts:
-        if logits is None:
-            raise ValueError("expected answers with logits, got none")
+    for _, predictions, outputs in parts:
+        if outputs is None:
+            raise ValueError("expected answers with outputs, got none")
+        logits = outputs.logits
         plain.append(predictions)
         if temperature is not None:
             calibrated.append(predictions_of(logits, predictions.labels, temperature))
@@ -68,8 +76,11 @@ def collect_answers(
         largest.append(logits.max(axis=1).astype(np.float64))
         for source, ids in columns.items():
             among[source].append(ids[logits[:, ids].argmax(axis=1)].astype(np.int32))
-        if is_keeping_logits:
-            kept.append(logits)
+        if calibration is not None:
+            found = calibration.supports_of(logits, outputs.features, kernel)
+            supports += [] if found is None else [found]
+        if is_keeping_outputs:
+            kept.append(outputs)
     return SplitAnswers(
         predictions=join_predictions(plain),
         standardised=np.concatenate(standardised),
@@ -77,24 +88,32 @@ def collect_answers(
         among={source: np.concatenate(parts) for source, parts in among.items()},
         calibrated=join_predictions(calibrated) if calibrated else None,
         confidences=np.concatenate(confidences),
-        logits=np.concatenate(kept) if kept else None,
+        supports=np.concatenate(supports) if supports else None,
+        outputs=join_outputs(kept) if kept else None,
     )
 
 
-def at_temperature(answers: SplitAnswers, temperature: float) -> SplitAnswers:
-    """The same answers, calibrated; their logits must have been kept."""
-    if answers.logits is None:
-        raise ValueError("expected answers that kept their logits, got none")
-    labels = answers.predictions.labels
+def join_outputs(parts: Sequence[Outputs]) -> Outputs:
+    """The outputs of batches, one after the other."""
+    return Outputs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def calibrated_answers(
+    answers: SplitAnswers, calibration: Calibration, kernel: Float[np.ndarray, "d k"]
+) -> SplitAnswers:
+    """The same answers, calibrated; their outputs must have been kept."""
+    if answers.outputs is None:
+        raise ValueError("expected answers that kept their outputs, got none")
+    labels, temperature = answers.predictions.labels, calibration.temperature
+    logits, features = answers.outputs
     parts = [
-        predictions_of(
-            answers.logits[start : start + _ROWS], labels[start : start + _ROWS], temperature
-        )
+        predictions_of(logits[start : start + _ROWS], labels[start : start + _ROWS], temperature)
         for start in range(0, len(labels), _ROWS)
     ]
     return answers._replace(
         calibrated=join_predictions(parts),
-        confidences=calibration_lib.top_probability(answers.logits, temperature),
+        confidences=calibration_lib.top_probability(logits, temperature),
+        supports=calibration.supports_of(logits, features, kernel),
     )
 
 
@@ -174,7 +193,7 @@ def verdict_rows(
     the calibration states of val, and what is measured here.
     """
     predictions = answers.predictions
-    given = np.array(calibration.verdicts_at(answers.confidences, answers.standardised))
+    given = np.array(_verdicts(calibration, answers))
     hits = predictions.top_ids[:, 0] == predictions.labels
     in_top5 = (predictions.top_ids[:, :TOP_K] == predictions.labels[:, None]).any(axis=1)
     if chosen is not None:
@@ -201,7 +220,11 @@ def verdict_rows(
     return rows
 
 
-# Scores that may tell known characters from others; verdicts use the first.
+def _verdicts(calibration: Calibration, answers: SplitAnswers) -> list[str]:
+    return calibration.verdicts_at(answers.confidences, answers.standardised, answers.supports)
+
+
+# Scores that may tell known characters from others.
 _KNOWN_SCORES: dict[str, Callable[[SplitAnswers], Float64[np.ndarray, " n"]]] = {
     "top-1 probability": lambda answers: answers.confidences,
     "largest logit, standardised": lambda answers: answers.standardised,
@@ -229,13 +252,18 @@ def unknown_scores(
     """
     n = len(unknown.confidences)
     rows = []
-    for name, score in _KNOWN_SCORES.items():
+    expected = dict(_KNOWN_SCORES)
+    if calibration is not None and calibration.familiarity is not None:
+        familiarity = calibration.familiarity
+        # Verdicts use the first.
+        expected = {"familiarity": lambda answers: _familiarities(familiarity, answers)} | expected
+    for name, score in expected.items():
         of_known, of_unknown = score(known), score(unknown)
         scores = unknown_lib.detection(of_known, of_unknown, seed=seed, num_bootstrap=num_bootstrap)
         rows.append({"score": name, **scores})
     verdicts = None
     if calibration is not None:
-        given = calibration.verdicts_at(unknown.confidences, unknown.standardised)
+        given = _verdicts(calibration, unknown)
         verdicts = {name: intervals.share(given.count(name), n) for name in VERDICTS}
     return {
         "n_known": len(known.confidences),
@@ -244,6 +272,12 @@ def unknown_scores(
         "by_score": rows,
         "verdicts": verdicts,
     }
+
+
+def _familiarities(familiarity: Familiarity, answers: SplitAnswers) -> Float64[np.ndarray, " n"]:
+    if answers.supports is None:
+        raise ValueError("expected answers with supports, got none")
+    return familiarity.of(answers.confidences, answers.supports)
 
 
 def per_class(

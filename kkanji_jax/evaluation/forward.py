@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Float32, Int, Int32, UInt8
 
 from kkanji_jax.evaluation.calibration import softmax
 from kkanji_jax.evaluation.counts import TOP_K
+from kkanji_jax.evaluation.support import Outputs
 from kkanji_jax.model.losses import example_losses
 from kkanji_jax.model.network import ModelConfig, Variables, make_graphdef, network_input
 from kkanji_jax.parallel import mesh as mesh_lib
@@ -27,11 +28,11 @@ class Predictions(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The output of a network for some rows of a split; `logits` only if requested."""
+    """The output of a network for some rows of a split; `outputs` only if requested."""
 
     rows: slice
     predictions: Predictions
-    logits: Float32[np.ndarray, "n k"] | None
+    outputs: Outputs | None
 
 
 class Evaluator:
@@ -48,7 +49,7 @@ class Evaluator:
         self._image_px = model["image_px"]
         self._mesh = mesh
         self._batch_size = batch_size
-        self._steps: dict[bool, Callable[..., Mapping[str, Array]]] = {}  # by: are logits kept
+        self._steps: dict[bool, Callable[..., Mapping[str, Array]]] = {}  # by: are outputs kept
 
     def predictions(
         self,
@@ -68,7 +69,7 @@ class Evaluator:
         images: UInt8[np.ndarray, "n h w"],
         labels: Int32[np.ndarray, " n"],
         *,
-        has_logits: bool = False,
+        has_outputs: bool = False,
         on_batch: Callable[[int], None] | None = None,
     ) -> Iterator[Answers]:
         """The network's output batch by batch; calls `on_batch` with the number of images done.
@@ -78,7 +79,7 @@ class Evaluator:
         num_examples = len(images)
         if not num_examples:
             raise ValueError("expected images to run the network on, got none")
-        step = self._step(has_logits)
+        step = self._step(has_outputs)
         size = min(self._batch_size, -(-num_examples // self._mesh.size) * self._mesh.size)
         variables = mesh_lib.replicate((params, batch_stats), self._mesh)
         pending: list[tuple[slice, Mapping[str, Array]]] = []
@@ -90,21 +91,22 @@ class Evaluator:
                 yield _fetched(*pending.pop(0), labels, on_batch)
         yield _fetched(*pending.pop(), labels, on_batch)
 
-    def _step(self, has_logits: bool) -> Callable[..., Mapping[str, Array]]:
-        if has_logits not in self._steps:
-            self._steps[has_logits] = _make_eval_step(
-                self._graphdef, self._mesh, self._image_px, has_logits
+    def _step(self, has_outputs: bool) -> Callable[..., Mapping[str, Array]]:
+        if has_outputs not in self._steps:
+            self._steps[has_outputs] = _make_eval_step(
+                self._graphdef, self._mesh, self._image_px, has_outputs
             )
-        return self._steps[has_logits]
+        return self._steps[has_outputs]
 
 
 def _make_eval_step(
-    graphdef: nnx.GraphDef, mesh: Mesh, image_px: int, has_logits: bool
+    graphdef: nnx.GraphDef, mesh: Mesh, image_px: int, has_outputs: bool
 ) -> Callable[..., Mapping[str, Array]]:
     """Returns jitted f(params, batch_stats, images [b h w], labels [b]) -> results by example.
 
     `loss` [b] is the cross-entropy in nats, `top_ids` and `top_probs` [b min(5, k)] the most
-    probable classes, best first, a tie to the smaller id; `logits` [b k] where they are expected.
+    probable classes, best first, a tie to the smaller id; `logits` [b k] and `features` [b d] where
+    they are expected.
     """
 
     def eval_step(
@@ -114,12 +116,13 @@ def _make_eval_step(
         labels: Int[Array, " b"],
     ) -> dict[str, Array]:
         network = nnx.merge(graphdef, params, batch_stats)
-        logits = network(network_input(images, image_px), train=False)
+        features = network.features(network_input(images, image_px), train=False)
+        logits = network.classifier(features)
         # By logits, because two different logits may round to one probability.
         _, ids = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))
         probs = jnp.take_along_axis(jax.nn.softmax(logits), ids, axis=-1)
         results = {"loss": example_losses(logits, labels), "top_ids": ids, "top_probs": probs}
-        return results | ({"logits": logits} if has_logits else {})
+        return results | ({"logits": logits, "features": features} if has_outputs else {})
 
     everywhere, split = mesh_lib.replicated(mesh), mesh_lib.sharded(mesh)
     return jax.jit(
@@ -145,7 +148,8 @@ def _fetched(
         top_probs=host["top_probs"].astype(np.float32),
         losses=host["loss"].astype(np.float32),
     )
-    return Answers(rows, predictions, host.get("logits"))
+    outputs = Outputs(host["logits"], host["features"]) if "logits" in host else None
+    return Answers(rows, predictions, outputs)
 
 
 def _padded(rows: np.ndarray, size: int) -> np.ndarray:

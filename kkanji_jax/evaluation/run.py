@@ -26,11 +26,14 @@ from kkanji_jax.evaluation import calibration as calibration_lib
 from kkanji_jax.evaluation import eval_json
 from kkanji_jax.evaluation.calibration import FILE_NAME, Calibration
 from kkanji_jax.evaluation.forward import Evaluator
+from kkanji_jax.evaluation.odd_copies import odd_copies
 from kkanji_jax.evaluation.scores import summarise
+from kkanji_jax.evaluation.support import Copies
 from kkanji_jax.evaluation.tables import write_tables
 from kkanji_jax.files import write_json
+from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.parallel import mesh as mesh_lib
-from kkanji_jax.saved.trained import Trained, choose_weights, load_trained
+from kkanji_jax.saved.trained import Trained, choose_weights, kernel_of, load_trained
 
 # What must be the same for a calibration to be valid.
 _SAME_MODEL = ("checkpoint_step", "class_index_digest")
@@ -73,10 +76,9 @@ def evaluate(
     if inputs.raw is not None:
         content["raw"] = _raw_scores(asked, inputs, ask)
     if inputs.unknown is not None:
-        temperature = calibration.temperature if calibration else None
         content["unknown"] = eval_json.unknown_scores(
             answers,
-            _answer_unknown(asked, trained, inputs.unknown, ask, temperature),
+            _answer_unknown(asked, trained, inputs.unknown, ask, calibration),
             inputs.unknown.codepoints,
             calibration,
         ) | {"source": str(asked.unknown), "num_found": inputs.unknown.num_found}
@@ -161,19 +163,36 @@ def _answer_split(
         split.images,
         split.labels,
         f"{asked.split} of {asked.dataset}",
-        temperature=calibration.temperature if calibration else None,
-        is_keeping_logits=is_fitting,
+        calibration=calibration,
+        is_keeping_outputs=is_fitting,
     )
-    if is_fitting and answers.logits is not None:
+    if is_fitting and answers.outputs is not None:
+        looks = [look_of(sample_id) for sample_id in split.sample_ids]
+        kernel = kernel_of(trained.params)
         calibration = calibration_lib.fit(
-            answers.logits,
+            answers.outputs.logits,
             split.labels,
             weights=trained.weights,
             fitted_on={"split": "val", **inputs.stamp},
-            groups=[look_of(sample_id) for sample_id in split.sample_ids],
+            groups=looks,
+            evidence=calibration_lib.Evidence(
+                answers.outputs.features, kernel, _answer_copies(trained, split, looks, ask)
+            ),
         )
-        answers = eval_json.at_temperature(answers, calibration.temperature)
+        answers = eval_json.calibrated_answers(answers, calibration, kernel)
     return answers, calibration
+
+
+def _answer_copies(trained: Trained, split: Split, looks: list[str], ask: "_Pass") -> Copies:
+    """Turned and halved copies of examples, and the model's outputs for them."""
+    images = np.asarray(split.images).reshape(-1, GLYPH_PX, GLYPH_PX)
+    copies = odd_copies(images, split.sample_ids, looks)
+    labels = split.labels[copies.rows]
+    name = "their turned and halved copies"
+    answers = ask(trained, copies.glyphs, labels, name, is_keeping_outputs=True)
+    if answers.outputs is None:
+        raise ValueError("expected answers that kept their outputs, got none")
+    return Copies(copies.rows, answers.outputs)
 
 
 def _content_of(
@@ -218,12 +237,12 @@ def _answer_unknown(
     trained: Trained,
     unknown: UnknownCharacters,
     ask: "_Pass",
-    temperature: float | None,
+    calibration: Calibration | None,
 ) -> eval_json.SplitAnswers:
     """The model's answers to characters that it does not know; their labels mean nothing."""
     no_labels = np.zeros(len(unknown.images), np.int32)
     name = f"outside the index, of {asked.unknown}"
-    return ask(trained, unknown.images, no_labels, name, temperature=temperature)
+    return ask(trained, unknown.images, no_labels, name, calibration=calibration)
 
 
 class _Pass:
@@ -243,8 +262,8 @@ class _Pass:
         labels: Int32[np.ndarray, " n"],
         name: str,
         *,
-        temperature: float | None = None,
-        is_keeping_logits: bool = False,
+        calibration: Calibration | None = None,
+        is_keeping_outputs: bool = False,
     ) -> eval_json.SplitAnswers:
         print(
             f"{name}: {len(images):,} images, {trained.weights} weights of step {trained.step}; "
@@ -257,14 +276,15 @@ class _Pass:
             trained.batch_stats,
             images,
             labels,
-            has_logits=True,
+            has_outputs=True,
             on_batch=_progress(len(images)),
         )
         return eval_json.collect_answers(
             parts,
             self._class_index,
-            temperature=temperature,
-            is_keeping_logits=is_keeping_logits,
+            kernel_of(trained.params),
+            calibration=calibration,
+            is_keeping_outputs=is_keeping_outputs,
         )
 
 

@@ -194,13 +194,16 @@ def _is_banded(coarse: UInt8[np.ndarray, "y x"]) -> bool:
     a frame, or a letterbox.
     """
     is_dark = coarse < BAND_DARK * ranked(coarse, (75,))[0]
-    for axis, length in enumerate(coarse.shape):
-        counts = np.count_nonzero(is_dark, axis=1 - axis)
+    for counts, breadth in zip(counts_of(is_dark), reversed(coarse.shape), strict=True):
+        length = len(counts)
+        is_covered = counts >= BAND_COVER * breadth
+        if not is_covered.any():
+            continue
         is_crossed = np.zeros(length + 2, np.int8)
-        is_crossed[1:-1] = counts >= BAND_COVER * coarse.shape[1 - axis]
+        is_crossed[1:-1] = is_covered
         steps = np.diff(is_crossed)
         starts, ends = (np.flatnonzero(steps == step).tolist() for step in (1, -1))
-        if not starts or (starts[0], ends[0]) == (0, length):
+        if (starts[0], ends[0]) == (0, length):
             continue
         at_first = ends[0] if starts[0] == 0 else 0
         at_last = length - starts[-1] if ends[-1] == length else 0

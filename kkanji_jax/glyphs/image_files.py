@@ -82,9 +82,9 @@ def grey_of(picture: Picture) -> UInt8[np.ndarray, "h w"]:
         balanced += np.uint16(paper_red // 2)
         balanced //= np.uint16(paper_red)
         is_red = balanced > part[..., 1].astype(np.uint16) + np.uint16(RED_FROM)
-        places = np.nonzero(is_red)
-        if not len(places[0]):
+        if not is_red.any():
             continue
+        places = np.nonzero(is_red)
         if grey is luma:
             grey = luma.copy()
         red, green = (part[..., channel][places].astype(np.int32) for channel in (0, 1))
@@ -102,18 +102,25 @@ def _paper_colour(
     """Red, green and luminance of the paper: the middles of the brighter half of a sample."""
     step = max(1, max(luma.shape) // PAPER_SAMPLE_PX)
     seen = luma[::step, ::step].ravel()
-    is_bright = seen >= _nth(seen, len(seen) // 2)
-    bright = seen[is_bright]
+    running = _running(seen)
+    middle = _nth(running, len(seen) // 2)
+    is_bright = seen >= middle
+    num_dark = int(running[middle - 1]) if middle else 0
+    place = (len(seen) - num_dark) // 2
     red, green = (
-        _nth(picture[::step, ::step, channel].ravel()[is_bright], len(bright) // 2)
+        _nth(_running(picture[::step, ::step, channel].ravel()[is_bright]), place)
         for channel in (0, 1)
     )
-    return max(1, red), max(1, green), _nth(bright, len(bright) // 2)
+    return max(1, red), max(1, green), _nth(running, num_dark + place)
 
 
-def _nth(values: UInt8[np.ndarray, " n"], place: int) -> int:
+def _running(values: UInt8[np.ndarray, " n"]) -> Int[np.ndarray, "256"]:
+    """How many values are at or below each of 0..255."""
+    return np.bincount(values, minlength=256).cumsum()
+
+
+def _nth(running: Int[np.ndarray, "256"], place: int) -> int:
     """The value that stands at `place` when all are sorted."""
-    running = np.bincount(values, minlength=256).cumsum()
     return int(running.searchsorted(place, side="right"))
 
 

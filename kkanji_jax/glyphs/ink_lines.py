@@ -175,7 +175,9 @@ def _straight_edges(grey: UInt8[np.ndarray, "h w"], tone: float) -> list[tuple[i
     hopeful = is_hopeful.nonzero()[0]
     if not hopeful.size:
         return []
-    lines = _lines_through(is_open[hopeful], depths[hopeful], num_columns[hopeful])
+    lines = _lines_through(
+        is_open[hopeful], num_open[hopeful], depths[hopeful], num_columns[hopeful]
+    )
     found = []
     for row, line in zip(hopeful.tolist(), lines, strict=True):
         if line is None:
@@ -225,6 +227,7 @@ def _pairs() -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
 
 def _lines_through(
     is_open: Bool[np.ndarray, "n w"],
+    num_open: Int[np.ndarray, " n"],
     depths: Int[np.ndarray, "n w"],
     num_columns: Int[np.ndarray, " n"],
 ) -> list[tuple[float, float] | None]:
@@ -232,7 +235,6 @@ def _lines_through(
 
     None where less than EDGE_SHARE of them do.
     """
-    num_open = np.count_nonzero(is_open, axis=1)
     rows = np.arange(len(depths))[:, None]
     # The open places of each row come first.
     places = np.argsort(~is_open, axis=1, kind="stable")
@@ -339,6 +341,10 @@ def _upright_lines(
         sums[band] = np.add.reduce(ones, axis=0, dtype=held)
         lengths[band] = end - start
     shares = sums / lengths
+    # In each band a line covers no more than the best of the columns.
+    best = shares.max(axis=1)
+    if best.min() < LEAST_IN_BAND or best.sum() < RULE_COVERAGE * NUM_BANDS - 1e-9:
+        return []
     if shares.mean(axis=0).max() < 0.3:
         return []
     pad, shifts = len(SLANTS), _shifts()

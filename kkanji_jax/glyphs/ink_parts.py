@@ -149,7 +149,11 @@ def _strays_in(
     Rows are whole numbers, a bit a pixel: a part grows from row to row, down and up in turns.
     """
     packed = np.packbits(band, axis=1)
-    rows = [int.from_bytes(row) for row in packed]
+    content, row_bytes = packed.tobytes(), packed.shape[1]
+    rows = [
+        int.from_bytes(content[start : start + row_bytes])
+        for start in range(0, len(content), row_bytes)
+    ]
     strays, waiting = [0] * len(rows), rows[0]
     while waiting:
         part = _part_from(rows, waiting & -waiting)
@@ -166,7 +170,7 @@ def _strays_in(
             strays = [stray | row for stray, row in zip(strays, part, strict=True)]
     if not strays[0]:
         return None
-    found = b"".join(row.to_bytes(packed.shape[1]) for row in strays)
+    found = b"".join(row.to_bytes(row_bytes) for row in strays)
     bits = np.frombuffer(found, np.uint8).reshape(packed.shape)
     return np.unpackbits(bits, axis=1, count=band.shape[1]).astype(bool)
 

@@ -25,7 +25,14 @@ from kkanji_jax.inference.orientation import (
     oriented,
     turned_glyphs,
 )
-from kkanji_jax.saved.trained import CALIBRATION, Trained, check_model, choose_weights, load_trained
+from kkanji_jax.saved.trained import (
+    CALIBRATION,
+    Trained,
+    check_model,
+    choose_weights,
+    kernel_of,
+    load_trained,
+)
 
 __all__ = [
     "Candidate",
@@ -223,12 +230,12 @@ class Recogniser:
         good = [item for item in made if not isinstance(item, ImageError)]
         glyphs = _stacked(good)
         notes = [item.note for item in good]
-        logits, features = self.outputs(glyphs)
+        outputs = self.outputs(glyphs)
         if orient == "auto":
-            found = self.turned_upright(glyphs, (logits, features), notes)
-            glyphs, logits = found.glyphs, found.logits
+            found = self.turned_upright(glyphs, outputs, notes)
+            glyphs, outputs = found.glyphs, (found.logits, found.features)
             notes = [n.with_remarks(more) for n, more in zip(notes, found.remarks, strict=True)]
-        answers = self.readings_of(logits, glyphs, top_k, characters=characters, notes=notes)
+        answers = self.readings_of(outputs, glyphs, top_k, characters=characters, notes=notes)
         readings = iter(answers)
         if not errors:
             return answers
@@ -242,21 +249,22 @@ class Recogniser:
         characters: Iterable[str] | None = None,
     ) -> list[Reading]:
         """`predict` for glyphs that already have the network's look."""
-        return self.readings_of(self.outputs(glyphs)[0], glyphs, top_k, characters=characters)
+        return self.readings_of(self.outputs(glyphs), glyphs, top_k, characters=characters)
 
     def readings_of(
         self,
-        logits: Float[np.ndarray, "n k"],
+        outputs: tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n d"]],
         glyphs: UInt8[np.ndarray, "n 64 64"],
         top_k: int = 5,
         *,
         characters: Iterable[str] | None = None,
         notes: Sequence[Note] | None = None,
     ) -> list[Reading]:
-        """`predict_glyphs` for logits that `outputs` gave, and what is known of the images.
+        """`predict_glyphs` for what `outputs` gave, and what is known of the images.
 
         ValueError if the logits are not finite.
         """
+        logits, features = outputs
         if top_k < 1:
             raise ValueError(f"expected top_k of at least 1, got {top_k}")
         if not np.isfinite(logits).all():
@@ -266,7 +274,10 @@ class Recogniser:
         sums = softmax_sums(logits, temperature)
         verdicts = [""] * len(logits)
         if calibration is not None:
-            verdicts = calibration.verdicts(logits, 1 / sums)
+            supports = None
+            if calibration.support is not None:
+                supports = calibration.supports_of(logits, features, self._kernel)
+            verdicts = calibration.verdicts(logits, 1 / sums, supports)
         ids = np.arange(len(self.class_index))
         kept = logits
         if characters is not None:
@@ -358,6 +369,11 @@ class Recogniser:
         if self._calibration is None or verdict in (BLANK, UNCLEAR):
             return None
         return self._calibration.accuracy_of(verdict)
+
+    @cached_property
+    def _kernel(self) -> Float32[np.ndarray, "d k"]:
+        """The classifier's weights."""
+        return kernel_of(self.trained.params)
 
     @cached_property
     def _characters(self) -> tuple[str, ...]:

@@ -175,7 +175,11 @@ def rows_of_images(
         notes = [image.note for image in images if image.note is not None]
         readings = iter(
             recogniser.readings_of(
-                logits, glyphs, options.top_k, characters=options.characters, notes=notes
+                (logits, features),
+                glyphs,
+                options.top_k,
+                characters=options.characters,
+                notes=notes,
             )
         )
         if options.index is not None:

@@ -4,7 +4,7 @@ params.npz         weights and batch statistics, once, in half precision
 config.json        format version, which weights of which step, the run's whole config
 index.json         the characters, by class id
 train_counts.json  training images of each code point
-calibration.json   temperature and verdicts, where the run has them
+calibration.json   temperature, support and verdicts, where the run has them
 model_card.md      what it is, what it scores, and what nobody has measured
 model.onnx         optional; its weights are those in params.npz
 web/               optional; a page that reads characters in a browser, see kkanji_jax/web

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from kkanji_jax.array_types import Float32
 from kkanji_jax.config import complete
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.saved import bundle as bundle_lib
@@ -78,6 +81,11 @@ def load_trained(
         calibration=_calibration_of(path, weights),
         warm_start=loaded.meta.get("warm_start"),
     )
+
+
+def kernel_of(params: Any) -> Float32[np.ndarray, "d k"]:
+    """The classifier's weights: from features to classes."""
+    return np.asarray(params["classifier"]["kernel"], np.float32)
 
 
 def check_model(model: str | os.PathLike | None) -> Path:

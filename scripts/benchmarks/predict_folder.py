@@ -2,6 +2,7 @@
 
     python scripts/benchmarks/predict_folder.py --glyphs data/codh/kkanji2 [--against CHECKOUT]
         [--images 4000] [--rounds 5] [--backends onnx,jax] [--only-glyphs]
+        [--model M] [--their-model M]
 
 The images are published glyphs or photographed crops, whatever lies below the folder. In turns,
 each a command from the shell. A command on a few of the images comes before each, and its
@@ -86,8 +87,9 @@ def compare_steps(folder: Path, checkouts: dict[str, Path], rounds: int) -> None
             print(turns.comparison(name.replace("ours", "theirs"), turns.ratios(own, theirs)))
 
 
-def spent(folder: Path, backend: str, checkout: Path) -> tuple[float, float]:
+def spent(folder: Path, backend: str, checkout: Path, model: Path | None) -> tuple[float, float]:
     """Seconds of CPU time and of the clock that one command takes."""
+    told = [] if model is None else ["--model", str(model.resolve())]
     before, begun_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
         [
@@ -101,6 +103,7 @@ def spent(folder: Path, backend: str, checkout: Path) -> tuple[float, float]:
             "csv",
             "--out",
             str(folder.parent / f"{checkout.name}-{backend}.csv"),
+            *told,
         ],
         check=True,
         cwd=checkout,
@@ -118,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--glyphs", type=Path, required=True, help="folder of images")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another version of this")
+    parser.add_argument("--model", type=Path, metavar="M", help="default: the package's")
+    parser.add_argument("--their-model", type=Path, metavar="M", help="of the other version")
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backends", default=",".join(BACKENDS), metavar="A,B")
@@ -132,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkouts = {"ours": turns.ROOT}
     if args.against:
         checkouts["theirs"] = args.against.resolve()
+    models = {"ours": args.model, "theirs": args.their_model}
     found: dict[tuple[str, str], list[turns.Turn]] = {
         (name, backend): [] for backend in backends for name in checkouts
     }
@@ -142,8 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         for _ in range(args.rounds):
             for name, backend in found:
-                few = spent(Path(scratch) / "few", backend, checkouts[name])
-                full = spent(Path(scratch) / "all", backend, checkouts[name])
+                few = spent(Path(scratch) / "few", backend, checkouts[name], models[name])
+                full = spent(Path(scratch) / "all", backend, checkouts[name], models[name])
                 cpu_s, wall_s = full[0] - few[0], full[1] - few[1]
                 found[name, backend].append(turns.Turn(cpu_s, wall_s, args.images - NUM_FEW))
     for (name, backend), own in found.items():

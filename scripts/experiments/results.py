@@ -31,6 +31,7 @@ TABLES = (
     "photographs",
     "page_text",
     "glyph_kinds",
+    "verdicts",
     "turned_images",
 )
 SCORES = (

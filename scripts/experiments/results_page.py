@@ -79,8 +79,8 @@ def page(
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
     `tables` are what other scripts found, by kind and name: page_crops, floors (by
-    nearest_neighbour), ablations, without_training, photographs, page_text, turned_images and
-    glyph_kinds (there `before` is what the others are compared with).
+    nearest_neighbour), ablations, without_training, photographs, page_text, turned_images, verdicts
+    and glyph_kinds (there `before` is what the others are compared with).
     """
     kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
     crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)
@@ -120,6 +120,9 @@ def page(
                 for name, table in tables.get("turned_images", {}).items()
             ],
             "kinds": _glyph_kinds(tables.get("glyph_kinds", {})),
+            "verdicts": [
+                _verdicts(name, table) for name, table in tables.get("verdicts", {}).items()
+            ],
             "crops": [_crops(name, summary) for name, summary in crops.items()],
             "untested": {name: what for name, what in AXES.items() if name not in tested},
         },
@@ -182,6 +185,31 @@ def _ablation(name: str, table: dict[str, Any]) -> dict[str, Any]:
             }
             for row in table["rows"]
         ],
+    }
+
+
+def _verdicts(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """Verdicts by the probability and with a support, of the same images; scores and AUROC."""
+
+    def scores_of(told: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: Score.of(key, told[key]) for key in told if key != "n"}
+
+    methods = list(table["verdicts"])
+    first = table["verdicts"][methods[0]]
+    rows = [
+        {
+            "what": what,
+            "n": first[what]["n"],
+            "by_method": [scores_of(table["verdicts"][method][what]) for method in methods],
+        }
+        for what in first
+    ]
+    return {
+        **table,
+        "name": name,
+        "methods": methods,
+        "tests": [row for row in rows if row["what"].startswith("test")],
+        "odd": [row for row in rows if not row["what"].startswith("test")],
     }
 
 

@@ -79,7 +79,7 @@ def read_turned(recogniser: Recogniser, shown: Sequence[Shown]) -> list[Read]:
         turns = [np.ascontiguousarray(np.rot90(glyphs, turn, axes=(1, 2))) for turn in range(4)]
         outputs = [recogniser.outputs(turned) for turned in turns]
         for turn, lies in enumerate(LIES):
-            plain = recogniser.readings_of(outputs[turn][0], turns[turn], top_k=1)
+            plain = recogniser.readings_of(outputs[turn], turns[turn], top_k=1)
             auto = _read_oriented(recogniser, turns, outputs, turn)
             for each, *readings in zip(batch, plain, auto, strict=True):
                 reads.append(Read(each, lies, *readings))
@@ -100,7 +100,8 @@ def _read_oriented(
     )
     found = recogniser.surest_turns(turns[turn], outputs[turn], turned, (logits, features))
     notes = [Note(remarks=remarks) for remarks in found.remarks]
-    return recogniser.readings_of(found.logits, found.glyphs, top_k=1, notes=notes)
+    outputs_kept = (found.logits, found.features)
+    return recogniser.readings_of(outputs_kept, found.glyphs, top_k=1, notes=notes)
 
 
 def rows_of(reads: Iterable[Read]) -> list[dict[str, Any]]:

@@ -31,6 +31,9 @@ function widened(values, from, to) {
   return out;
 }
 
+/** Where a matrix of `numIn` rows that is packed by LANES outputs holds an input's weight. */
+const placeOf = (i, o, numIn) => (o - (o % LANES)) * numIn + i * LANES + (o % LANES);
+
 export class Network {
   /** `model` is model.json; `buffer` the bytes of params.npz, of which it tells the places. */
   constructor(model, buffer, kernels) {
@@ -75,7 +78,7 @@ export class Network {
     return Object.fromEntries(places);
   }
 
-  /** Logits of a glyph's 64x64 bytes. */
+  /** {logits, support} of a glyph's 64x64 bytes; no support without one in the calibration. */
   run(glyph) {
     const { kernels, buffers } = this;
     const { image, narrow, wide, deep, means, squeezed, gates, logits } = buffers;
@@ -100,7 +103,26 @@ export class Network {
     dense(narrow, side * side, this.head, wide, SILU);
     kernels.mean(wide, side * side, this.head.numOut, means);
     dense(means, 1, this.classifier, logits, PLAIN);
-    return kernels.floats(logits, this.model.codepoints.length).slice();
+    const found = kernels.floats(logits, this.model.codepoints.length).slice();
+    return { logits: found, support: this.supportOf(found) };
+  }
+
+  /**
+   * How far all features speak for the class of the largest logit: the port of
+   * kkanji_jax/evaluation/support.py, of the features that the last glyph left; change them together.
+   */
+  supportOf(logits) {
+    const told = this.model.calibration?.support;
+    if (!told) return null;
+    const { kernels, classifier, buffers } = this;
+    const best = logits.reduce((most, value, id) => (value > logits[most] ? id : most), 0);
+    const features = kernels.floats(buffers.means, told.weights.length);
+    const packed = kernels.floats(classifier.weights, classifier.numIn * classifier.numOut);
+    const column = placeOf(0, best, classifier.numIn);
+    return features.reduce(
+      (sum, value, i) => sum + value * packed[column + i * LANES] * told.weights[i],
+      told.bias,
+    );
   }
 
   /** The glyph from 0 to 1 at the network's own size: a matrix product along each side. */
@@ -176,8 +198,7 @@ class Weights {
     const packed = new Float32Array(numIn * numOut);
     for (let i = 0; i < rows; i++) {
       for (let o = 0; o < columns; o++) {
-        const place = (o - (o % LANES)) * numIn + i * LANES + (o % LANES);
-        packed[place] = kernel[i * columns + o] * (gain ? gain[o] : 1);
+        packed[placeOf(i, o, numIn)] = kernel[i * columns + o] * (gain ? gain[o] : 1);
       }
     }
     const bias = this.kernels.keep(widened(shift, columns, numOut));

@@ -26,12 +26,12 @@ function sureness(logits, temperature) {
   return { best, sure: logits[best] / temperature + Math.log(sum) };
 }
 
-/** {turns, data, logits, remarks} of the surest turn; `run` gives the logits of a glyph's pixels. */
+/** {turns, data, output, remarks} of the surest turn; `run` gives {logits} of a glyph's pixels. */
 export function surestTurn(data, run, model) {
   const glyphs = [0, 1, 2, 3].map((turns) => turnedGlyph(data, turns));
-  const outputs = glyphs.map((glyph) => Float32Array.from(run(glyph)));
+  const outputs = glyphs.map((glyph) => run(glyph));
   const temperature = model.calibration?.temperature ?? 1;
-  const told = outputs.map((logits) => sureness(logits, temperature));
+  const told = outputs.map(({ logits }) => sureness(logits, temperature));
   const levelStroke = model.codepoints.indexOf(LEVEL_STROKE);
   const counts = ({ best }, turns) => turns === 0 || best !== levelStroke;
   const surer = (turns, than) => {
@@ -43,5 +43,5 @@ export function surestTurn(data, run, model) {
   const turns = gains[surest] >= MIN_GAIN ? surest : 0;
   const remarks = turns ? [TURNED[turns]] : [];
   if ([0, 1, 2, 3].some((other) => surer(other, turns) >= MIN_DOUBT)) remarks.push(REMARKS.mayBeTurned);
-  return { turns, data: glyphs[turns], logits: outputs[turns], remarks };
+  return { turns, data: glyphs[turns], output: outputs[turns], remarks };
 }

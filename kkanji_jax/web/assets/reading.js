@@ -17,6 +17,12 @@ function standardised(logits, largest) {
   return squares > 0 ? (largest - mean) / Math.sqrt(squares / logits.length) : 0;
 }
 
+/** Log odds that a picture is of a known character and read right: what version 3 goes by. */
+function familiarityOf(probability, support, { bias, of_log_odds, of_support }) {
+  const share = Math.min(probability, 1 - 1e-9);
+  return bias + of_log_odds * (Math.log(share) - Math.log1p(-share)) + of_support * support;
+}
+
 export const SCRIPTS = { a: "kana", i: "kanji" }; // the letters of model.scripts
 
 /**
@@ -66,13 +72,13 @@ export function named(codepoint) {
 const codepointOf = (number) => `U+${number.toString(16).toUpperCase().padStart(4, "0")}`;
 
 /**
- * The best candidates, how far to rely on the first, and what is remarkable of the picture. What is
+ * The best candidates of what the network said, how far to rely on the first, and what is remarkable of the picture. What is
  * in `trouble`, blank or unclear, has no candidates; what has `remarks` is not accepted. With `ids`
  * the answer is one of these classes; if that changes the first candidate, it is unknown.
  */
-export function readingOf(logits, model, trouble = "", remarks = [], ids = null) {
+export function readingOf({ logits, support }, model, trouble = "", remarks = [], ids = null) {
   if (trouble) return { candidates: [], verdict: trouble, remarks, accuracy: null, n: null };
-  const { version, temperature = 1, verdicts = null } = model.calibration ?? {};
+  const { version, temperature = 1, verdicts = null, familiarity = null } = model.calibration ?? {};
   const best = logits.reduce((most, value) => Math.max(most, value), -Infinity);
   const allWeights = Float64Array.from(logits, (value) => Math.exp((value - best) / temperature));
   const topProbability = 1 / allWeights.reduce((sum, value) => sum + value, 0);
@@ -95,8 +101,12 @@ export function readingOf(logits, model, trouble = "", remarks = [], ids = null)
   let verdict = "";
   if (verdicts) {
     const { accept, unknown } = verdicts;
-    const known = version === 1 ? standardised(logits, best) : topProbability;
-    const isSure = accept.threshold !== null && topProbability >= accept.threshold;
+    let known = version === 1 ? standardised(logits, best) : topProbability;
+    let isSure = accept.threshold !== null && topProbability >= accept.threshold;
+    if (familiarity) {
+      known = familiarityOf(topProbability, support, familiarity);
+      isSure &&= support >= accept.least_support;
+    }
     verdict = known < unknown.threshold ? "unknown" : isSure ? "accept" : "ask";
     if (order[0] !== logits.indexOf(best)) verdict = "unknown"; // the model would have said another
   }

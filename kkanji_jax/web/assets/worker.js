@@ -73,9 +73,9 @@ addEventListener("message", async ({ data }) => {
     return;
   }
   const { glyph, trouble, remarks } = glyphOf(image, { inkIsBright });
-  let found = { data: glyph.data, logits: null, remarks: [] };
+  let found = { data: glyph.data, output: {}, remarks: [] };
   if (!trouble && isOriented) found = surestTurn(glyph.data, (pixels) => network.run(pixels), model);
-  else if (!trouble) found.logits = network.run(glyph.data);
-  const reading = readingOf(found.logits, model, trouble, [...remarks, ...found.remarks], ids);
+  else if (!trouble) found.output = network.run(glyph.data);
+  const reading = readingOf(found.output, model, trouble, [...remarks, ...found.remarks], ids);
   postMessage({ id, glyph: found.data, reading, lacking, milliseconds: performance.now() - start });
 });

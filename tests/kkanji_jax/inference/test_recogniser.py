@@ -1,5 +1,6 @@
 """One image or many, in whatever form: the same reading, and never more than a few programs."""
 
+import pickle
 from pathlib import Path
 
 import jax
@@ -11,7 +12,8 @@ from PIL import Image
 
 import kkanji_jax
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.calibration import Calibration, softmax
+from kkanji_jax.evaluation.calibration import Calibration, Familiarity, softmax
+from kkanji_jax.evaluation.support import Support
 from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.inference.jax_backend import BATCH_SIZES, JaxBackend
 from kkanji_jax.inference.recogniser import Note, Recogniser, load
@@ -126,6 +128,11 @@ def recogniser_of(num_classes: int, calibration: Calibration | None) -> Recognis
     return Recogniser(trained, lambda glyphs: (glyphs, glyphs), calibration)
 
 
+def with_features(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a network would give: no calibration without a support looks at the features."""
+    return logits, np.zeros((len(logits), 3), np.float32)
+
+
 def sorted_whole(logits: np.ndarray, ids: np.ndarray, top_k: int, temperature: float) -> list:
     """Class ids and probabilities by a stable sort and a softmax of all classes in float64."""
     kept = logits.astype(np.float64).take(ids, axis=1)
@@ -158,7 +165,7 @@ def test_the_best_are_those_of_a_whole_sort_to_the_bit(data: st.DataObject):
         characters = [chr(0x4E00 + i) for i in ids]
     glyphs = np.full((num_rows, 64, 64), 255, np.uint8)
     glyphs[1::7] = 0
-    readings = recogniser.readings_of(logits, glyphs, top_k, characters=characters)
+    readings = recogniser.readings_of(with_features(logits), glyphs, top_k, characters=characters)
     expected = sorted_whole(logits, ids, top_k, temperature if is_calibrated else 1.0)
     told = [[(ord(c.character) - 0x4E00, c.probability) for c in r] for r in readings]
     assert told == [[] if row % 7 == 1 else content for row, content in enumerate(expected)]
@@ -179,10 +186,35 @@ def test_what_is_remarkable_is_not_accepted_and_what_is_in_trouble_has_no_candid
     logits = np.tile(np.array([9, 0, 0, 0], np.float32), (4, 1))
     glyphs = np.full((4, 64, 64), 255, np.uint8)
     notes = [Note(), Note("", ("several characters",)), Note("unclear"), Note("blank")]
-    readings = recogniser.readings_of(logits, glyphs, notes=notes)
+    readings = recogniser.readings_of(with_features(logits), glyphs, notes=notes)
     assert [reading.verdict for reading in readings] == ["accept", "ask", "unclear", "blank"]
     assert [len(reading) for reading in readings] == [4, 4, 0, 0]
     assert readings[1].remarks == ("several characters",)
+
+
+def test_a_probable_reading_that_few_features_support_is_not_accepted():
+    stated: dict = {
+        "accept": {"threshold": 0.9, "least_support": 0.0},
+        "ask": {},
+        "unknown": {"threshold": -5.0},
+    }
+    # The second feature counts for the support, the first against it.
+    support = Support(np.array([-1, 2], np.float32), -1.0)
+    calibration = Calibration(1.0, "ema", stated, {}, 3, support, Familiarity(0.0, 0.5, 1.0))
+    recogniser = recogniser_of(3, calibration)
+    kernel = np.array([[1, 0, 0], [1, 0, 0]], np.float32)
+    trained = recogniser.trained._replace(params={"classifier": {"kernel": kernel}})
+    recogniser = Recogniser(trained, recogniser._run, calibration)
+    features = np.array([[4, 4], [8, 0], [20, 0], [2, 0]], np.float32)
+    outputs = (features @ kernel, features)
+    # Supports 3, -9, -21, -3; familiarity is half of the log odds and the support.
+    readings = recogniser.readings_of(outputs, np.full((4, 64, 64), 255, np.uint8))
+    assert [reading.verdict for reading in readings] == ["accept", "unknown", "unknown", "ask"]
+    assert readings[2][0].probability > 0.9999
+    again = pickle.loads(pickle.dumps(calibration))
+    assert again.verdicts(outputs[0], supports=support.of(features, np.zeros(4, int), kernel)) == [
+        reading.verdict for reading in readings
+    ]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -190,7 +222,7 @@ def test_outputs_that_are_not_finite_are_refused(bad: float):
     logits = np.zeros((2, 5), np.float32)
     logits[1, 3] = bad
     with pytest.raises(ValueError, match="not finite"):
-        recogniser_of(5, None).readings_of(logits, np.zeros((2, 64, 64), np.uint8))
+        recogniser_of(5, None).readings_of(with_features(logits), np.zeros((2, 64, 64), np.uint8))
 
 
 def test_a_top_k_of_nothing_is_refused(tiny_run, recogniser: Recogniser):

@@ -14,7 +14,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from kkanji_jax.data.class_index import ClassIndex, codepoint_of
-from kkanji_jax.evaluation.calibration import VERDICTS, standardised_logit, top_probability
+from kkanji_jax.evaluation.calibration import (
+    VERDICTS,
+    Familiarity,
+    standardised_logit,
+    top_probability,
+)
+from kkanji_jax.evaluation.support import Support, evidence
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import BAND, CUT_OFF, RED_INK, glyph_image, glyph_steps
 from kkanji_jax.glyphs.image_files import load_picture
@@ -22,6 +28,7 @@ from kkanji_jax.inference.allowed_characters import characters_in
 from kkanji_jax.inference.orientation import DOUBTFUL, TURNED
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
+from kkanji_jax.saved.trained import kernel_of
 from kkanji_jax.web import web_page as web
 
 Node = Callable[..., Any]
@@ -192,16 +199,27 @@ def between(values: np.ndarray, share: float) -> float:
     return float((ordered[best] + ordered[best + 1]) / 2)
 
 
-# Of version 1, `unknown` goes by another score.
-@pytest.fixture(scope="module", params=[("float16", 2), ("bfloat16", 1)])
+# Of version 1, `unknown` goes by another score; version 3 has a support.
+@pytest.fixture(scope="module", params=[("float16", 3), ("bfloat16", 1), ("float16", 2)])
 def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     dtype, version = request.param
     out = tmp_path_factory.mktemp("web") / "bundle"
     glyphs = [glyph_image(path) for path in sorted(tiny_run.source.rglob("*.png"))[::9]]
-    logits = load(tiny_run.workdir).outputs(np.stack(glyphs))[0]
+    recogniser = load(tiny_run.workdir)
+    logits, features = recogniser.outputs(np.stack(glyphs))
     confidences = top_probability(logits, 0.8)
     known = standardised_logit(logits) if version == 1 else confidences
-    thresholds = {"accept": between(confidences, 0.6), "unknown": between(known, 0.2)}
+    more = {}
+    if version == 3:
+        rng, kernel = np.random.default_rng(5), kernel_of(recogniser.trained.params)
+        spread = evidence(features, logits.argmax(axis=1), kernel).std(axis=0)
+        weights = rng.normal(size=len(spread)) / np.maximum(spread, spread.mean())
+        support = Support(weights.astype(np.float32), 0.3)
+        supports = support.of(features, logits.argmax(axis=1), kernel)
+        familiarity = Familiarity(0.5, 1.0, 2 / supports.std())
+        known = familiarity.of(confidences, supports)
+        more = {"support": support.to_json(), "familiarity": familiarity._asdict()}
+    thresholds = {"accept": between(confidences, 0.4), "unknown": between(known, 0.2)}
     calibration = {
         "version": version,
         "temperature": 0.8,
@@ -211,7 +229,10 @@ def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Pat
             name: {"threshold": thresholds.get(name), "accuracy": 0.7, "coverage": 0.4, "n": 40}
             for name in VERDICTS
         },
+        **more,
     }
+    if version == 3:
+        calibration["verdicts"]["accept"]["least_support"] = between(supports, 0.5)
     workdir = tmp_path_factory.mktemp("run") / "tiny"
     shutil.copytree(tiny_run.workdir, workdir)
     (workdir / "calibration.json").write_text(json.dumps(calibration))
@@ -296,7 +317,7 @@ def test_the_page_turns_pictures_as_predict_does(node: Node, tiny_run, exported:
         "const run = (pixels) => network.run(pixels);"
         "const found = surestTurn(glyph.data, run, plan);"
         "const all = [...remarks, ...found.remarks];"
-        "const reading = readingOf(found.logits, plan, trouble, all);"
+        "const reading = readingOf(found.output, plan, trouble, all);"
         "return { ...reading, glyph: [...found.data] }; });",
         [np.asarray(picture.convert("RGBA")) for picture in pictures],
         model=exported / "web",
@@ -331,7 +352,8 @@ def test_the_page_tells_doubt_about_a_turn_by_the_rules_of_predict(node: Node, t
         f"const logits = {json.dumps(logits)};"
         'const plan = { codepoints: ["U+3042", "U+6625", "U+4E00"], '
         "calibration: { temperature: 2 } };"
-        "const answer = surestTurn(new Uint8Array(4096), () => logits.shift(), plan).remarks;"
+        "const run = () => ({ logits: Float32Array.from(logits.shift()) });"
+        "const answer = surestTurn(new Uint8Array(4096), run, plan).remarks;"
     )
     assert told == expected
 

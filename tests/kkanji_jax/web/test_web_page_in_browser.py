@@ -479,8 +479,8 @@ def test_ink_and_characters_are_controls(page, site: Site, rng):
     free = answer_after(page, lambda: hand_over(page, "drop", content))
     told = answer_after(page, lambda: choose(page, "ink", "bright"))
     steps = glyph_steps(load_picture(io.BytesIO(content)), True)
-    logits, _ = site.recogniser.outputs(steps.glyph[None])
-    (expected,) = site.recogniser.readings_of(logits, steps.glyph[None], 5)
+    outputs = site.recogniser.outputs(steps.glyph[None])
+    (expected,) = site.recogniser.readings_of(outputs, steps.glyph[None], 5)
     assert [codepoint for codepoint, _ in told] == [each.codepoint for each in expected]
     assert told != free
     assert answer_after(page, lambda: choose(page, "ink", "auto")) == free

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,9 +46,10 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
         "checkpoint_save.py",
         "gpu.py",
         "h100_structure.py",
-        "page.py",
+        "onnx_network.py",
         "predict_folder.py",
         "step_profile.py",
+        "web_page.py",
     ],
 )
 def test_help_comes_without_heavy_imports(script: str) -> None:
@@ -158,6 +160,20 @@ def test_the_benchmark_of_a_folder_runs_through(tiny_source: Path, tmp_path: Pat
     for backend in ("onnx", "jax"):
         assert f"ours, {backend}: " in result.stdout
         assert f"against theirs, {backend}: " in result.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_network_tells_each_batch_size_and_operation(
+    tiny_source: Path,
+) -> None:
+    model = ROOT / "kkanji_jax" / "pretrained" / "b0"
+    flags = ["--glyphs", str(tiny_source), "--models", str(model), "--batches", "2,4"]
+    result = run("onnx_network.py", *flags, "--images", "8", "--rounds", "1")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert f"{model}, batches of 2: " in result.stdout
+    assert f"the first against {model}, batches of 4: " in result.stdout
+    operations = re.findall(r"^    (\w+) +\d+\.\d%$", result.stdout, re.MULTILINE)
+    assert operations[0] == "Conv"
 
 
 @pytest.mark.slow
