@@ -26,7 +26,7 @@ from data_tools.view.dataset_view import (
 from kkanji_jax import cli
 from kkanji_jax.augment.policy import POLICIES, get_policy
 from kkanji_jax.data.manifest import SPLITS
-from kkanji_jax.files import written_whole
+from kkanji_jax.files import file_named, written_whole
 
 MAX_SHEET_IMAGES, MAX_CLASSES, MAX_AUGMENTED = 100, 80, 6
 
@@ -52,14 +52,13 @@ def make_parser() -> argparse.ArgumentParser:
     one.add_argument("--counts", action="store_true", help="images per class and split, as CSV")
     add(
         "--sheet",
-        type=Path,
         metavar="OUT.png",
         help="draw the chosen examples, or one of many classes",
     )
     add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")
     add("--seed", type=int, default=0, help="seed of the augmented copies")
-    add("--audit", type=Path, metavar="OUT.html", help="the audit as a page, with small pictures")
-    add("--long-tail", type=Path, metavar="OUT.png", help="plot the images per class")
+    add("--audit", metavar="OUT.html", help="the audit as a page, with small pictures")
+    add("--long-tail", metavar="OUT.png", help="plot the images per class")
     return parser
 
 
@@ -149,6 +148,10 @@ def _format_of(path: Path) -> str:
 
 def inspect(options: argparse.Namespace) -> None:
     """Prints and writes what was requested; ValueError if that is not possible."""
+    for name in ("sheet", "audit", "long_tail"):
+        text = getattr(options, name)
+        if text is not None:
+            setattr(options, name, file_named(text, f"--{name.replace('_', '-')}"))
     policy = get_policy(options.augmented) if options.augmented else None
     if policy and not options.sheet:
         raise ValueError("--augmented needs --sheet OUT.png as well, where its copies are drawn")

@@ -89,6 +89,20 @@ def _is_of_writing(err: OSError) -> bool:
     return "requested and" in str(err) and "written" in str(err)
 
 
+def file_named(text: str, flag: str) -> Path:
+    """The path of a file to be written, from the text that was given for `flag`.
+
+    ValueError if it is empty, or names a folder by its end, `/` or `/.`, which a Path does not
+    keep.
+    """
+    if not text:
+        raise ValueError(f"{flag} is empty: expected the name of a file")
+    separators = (os.sep, os.altsep or os.sep)
+    if text.endswith((*separators, *(f"{each}." for each in separators))):
+        raise ValueError(f"{flag} {text} names a folder: expected the name of a file")
+    return Path(text)
+
+
 def require_target(path: Path) -> None:
     """Makes the folders of the file that `path` names, through symbolic links.
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from kkanji_jax import __version__, cli
-from kkanji_jax.files import is_written_through, sha256_of
+from kkanji_jax.files import file_named, is_written_through, sha256_of
 from kkanji_jax.inference.inputs import STANDARD_INPUT, find_images, told_counts
 from kkanji_jax.inference.output import FORMATS, RowFormat, open_output, write_rows
 from kkanji_jax.inference.output_paths import require_apart
@@ -99,10 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="base of relative addresses in a list (default: none)",
     )
-    add("--annotate", type=Path, metavar="OUT.png", help="draw the page with boxes and readings")
+    add("--annotate", metavar="OUT.png", help="draw the page with boxes and readings")
     add(
         "--review",
-        type=Path,
         metavar="OUT.html",
         help="write a page on which to correct readings; evaluate and build take its labels",
     )
@@ -121,7 +120,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--show-steps",
-        type=Path,
         metavar="OUT.png",
         help="draw how each of the first 40 images became a glyph",
     )
@@ -132,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         help="format of the rows; with --boxes also transcript and tei: the text of the pages in "
         "reading order",
     )
-    add("--out", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    add("--out", metavar="FILE", help="file to write (default: standard output)")
     add("--bom", action="store_true", help="mark CSV as UTF-8, for Excel")
     add(
         "--engine",
@@ -179,6 +177,20 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _name_outputs(args: argparse.Namespace) -> None:
+    """Makes paths of the names of outputs; ValueError if a folder is named where a file is meant.
+
+    On a cluster --out is a folder.
+    """
+    for name in ("out", "annotate", "show_steps", "review"):
+        text = getattr(args, name)
+        if text is None:
+            continue
+        is_folder = name == "out" and args.engine == "ray"
+        path = Path(text) if is_folder else file_named(text, f"--{name.replace('_', '-')}")
+        setattr(args, name, path)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -280,6 +292,7 @@ def _is_relative(path: str) -> bool:
 
 def predict(args: argparse.Namespace) -> int:
     """Writes the rows; returns how many images could not be read."""
+    _name_outputs(args)
     _check(args)
     passed_over: Counter[str] = Counter()
     if args.engine == "ray":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kkanji_jax import cli
+from kkanji_jax.files import file_named
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -21,16 +22,18 @@ def _parser() -> argparse.ArgumentParser:
         "--model", required=True, type=Path, metavar="WORKDIR", help="folder of a run, as runs/b0"
     )
     parser.add_argument("--dataset", type=Path, help="the evaluated DATASET, for its images")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default WORKDIR/report.html")
+    parser.add_argument("--out", metavar="FILE", help="default WORKDIR/report.html")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report; 0, or 1 with one line on stderr."""
     args = _parser().parse_args(argv)
-    out = args.out or args.model / "report.html"
 
     def work() -> None:
+        out = args.model / "report.html"
+        if args.out is not None:
+            out = file_named(args.out, "--out")
         from kkanji_jax.reporting.run_report import write_report
 
         write_report(args.model, args.dataset, out)

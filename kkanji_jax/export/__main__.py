@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kkanji_jax import cli
-from kkanji_jax.files import is_foreign, require_utf8
+from kkanji_jax.files import file_named, is_foreign, require_utf8
 
 if TYPE_CHECKING:
     from kkanji_jax.reporting.model_card import RunRecords
@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", metavar="M", help="folder of a run, or a bundle (default: the package's)"
     )
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="OUT", help="a new folder, or a new .onnx file"
+        "--out", required=True, metavar="OUT", help="a new folder, or a new .onnx file"
     )
     parser.add_argument(
         "--dtype", choices=("float16", "bfloat16"), default="float16", help="type of the weights"
@@ -182,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
 
     def work() -> None:
+        args.out = file_named(args.out, "--out") if args.self_contained else Path(args.out)
         require_utf8(args.out.resolve())  # the onnx package opens only such paths
         export(args)
         if args.out.is_file():

@@ -222,3 +222,12 @@ def test_a_balanced_dataset_is_said_to_be_one(tmp_path: Path, capsys):
     lines = list(card(Dataset.open(folder), ("train",)))
     assert "examples   10,000 a class in train, varied by policy glyph_safe" in lines
     assert run(capsys, folder, "--long-tail", tmp_path / "tail.png")[0] == 0
+
+
+@pytest.mark.parametrize("flag", ["--sheet", "--audit", "--long-tail"])
+def test_a_folder_is_not_taken_for_the_name_of_a_picture(flag: str, tmp_path: Path, capsys):
+    dataset = write_dataset(tmp_path / "d")
+    assert inspect.main([str(dataset), flag, f"{tmp_path}/new.png/"]) == 1
+    told = capsys.readouterr().err
+    assert f"{flag} {tmp_path}/new.png/ names a folder" in told and told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [dataset]

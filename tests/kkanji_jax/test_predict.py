@@ -174,6 +174,26 @@ def test_a_top_k_of_nothing_is_refused_and_a_large_one_gives_all_classes(
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 
+@pytest.mark.parametrize("flag", ["--out", "--annotate", "--show-steps", "--review"])
+@pytest.mark.parametrize("end", ["/", "//", "/."])
+def test_a_name_that_ends_in_a_slash_is_a_folder_and_not_a_file(
+    flag: str, end: str, pictures: Path, tmp_path: Path, capsys
+):
+    out = f"{tmp_path}/new.{'html' if flag == '--review' else 'png'}{end}"
+    page = pictures / "empty paper.jpg"
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("id,x,y,width,height\n1,1,1,20,20\n")
+    assert main([str(page), "--boxes", str(boxes), flag, out]) == 1
+    told = capsys.readouterr()
+    assert told.err == f"error: {flag} {out} names a folder: expected the name of a file\n"
+    assert told.out == "" and list(tmp_path.iterdir()) == [boxes]
+
+
+def test_an_empty_name_is_refused_and_not_standard_output(pictures: Path, capsys):
+    assert main([str(pictures / "empty paper.jpg"), "--out", ""]) == 1
+    assert capsys.readouterr() == ("", "error: --out is empty: expected the name of a file\n")
+
+
 def test_an_image_without_ink_is_one_line_and_counted(tiny_run, pictures: Path, capsys):
     assert main([str(pictures / "empty paper.jpg"), *model_of(tiny_run)]) == 0
     out, err = capsys.readouterr()

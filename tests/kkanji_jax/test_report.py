@@ -149,3 +149,11 @@ def test_scores_under_the_leaky_protocol_say_so_loudly(evaluated_run: Path, tmp_
     html = page("run", [test, val], [], [])
     assert html.count("LEGACY PROTOCOL") == 2  # above the scores, and at its section
     assert "honest protocol" in page("run", [val], [], [])
+
+
+@pytest.mark.parametrize("out", ["new/", "new.html/."])
+def test_a_folder_is_not_taken_for_the_name_of_the_page(out: str, tmp_path: Path, capsys):
+    assert main(["--model", str(tmp_path), "--out", f"{tmp_path}/{out}"]) == 1
+    told = capsys.readouterr().err
+    assert f"--out {tmp_path}/{out} names a folder" in told and told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -163,6 +163,7 @@ def test_one_file_tells_where_it_came_from(alone: tuple[Path, Path]):
         (["--self-contained", "--no-onnx", "--out", "{}/x.onnx"], "cannot be had with --no-onnx"),
         (["--self-contained", "--web", "--out", "{}/x.onnx"], "--web is a folder of a bundle"),
         (["--self-contained", "--out", "{}/there.onnx"], "is there already"),
+        (["--self-contained", "--out", "{}/x.onnx/"], "x.onnx/ names a folder"),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(
