@@ -6,17 +6,28 @@ Annotation Data Model has it (https://www.w3.org/TR/annotation-model/). IIIF Pre
 (https://iiif.io/api/presentation/2.1/): sc:AnnotationList with resources, whose `on` is such a URL
 or {full, selector}; the selector may be an oa:Choice with its fragment as the default. Also a bare
 list of annotations, an annotation alone, and a manifest or canvas that has annotations in it.
+
+Regions are in pixels, or in per cent (xywh=percent:) of a canvas or image whose width and height
+are in the same file.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from kkanji_jax.pages.box import Box, number_of, trouble_of
+from kkanji_jax.pages.box import (
+    FARTHEST_PX,
+    Box,
+    Canvas,
+    WrittenNumber,
+    decimal_of,
+    number_of,
+    trouble_of,
+)
 
-_XYWH = re.compile(r"xywh=(?:pixel:)?([^,&:]+),([^,&]+),([^,&]+),([^,&]+)(?:&.*)?")
+_XYWH = re.compile(r"xywh=(?:(pixel|percent):)?([^,&:]+),([^,&]+),([^,&]+),([^,&]+)(?:&.*)?")
 _HOLDERS = ("items", "resources", "annotations", "otherContent", "sequences", "canvases", "first")
 _ANNOTATIONS = ("Annotation", "oa:Annotation")
 _TRANSCRIPTIONS = ("supplementing", "sc:painting", "oa:transcribing", "transcribing")
@@ -56,10 +67,10 @@ def boxes_of_annotations(content: Any, path: str | os.PathLike) -> list[Box]:
     Annotations of a whole canvas are left out. One that transcribes several characters is a line.
     """
     boxes = []
-    number = 0
+    sizes = _sizes_in(content)
     for number, annotation in enumerate(_annotations_in(content)):
         try:
-            boxes += _boxes_of(annotation)
+            boxes += _boxes_of(annotation, sizes)
         except ValueError as err:
             raise ValueError(f"{path}, annotation {number}: {err}") from err
     if not boxes and (outside := next(_outside(content), None)):
@@ -93,7 +104,47 @@ def _outside(thing: Any) -> Iterator[str]:
             yield from _outside(thing.get(name))
 
 
-def _boxes_of(annotation: dict[str, Any]) -> list[Box]:
+def _sizes_in(content: Any) -> dict[str, Canvas | None]:
+    """Canvases and images with a width and height, by id; None if the file has two sizes of one."""
+    sizes: dict[str, Canvas | None] = {}
+    things = [content]
+    while things:
+        thing = things.pop()
+        if isinstance(thing, list):
+            things += thing
+        elif isinstance(thing, dict):
+            things += thing.values()
+            canvas = _canvas_of(thing)
+            if canvas is not None:
+                is_one = sizes.get(canvas.id, canvas) == canvas
+                sizes[canvas.id] = canvas if is_one else None
+    return sizes
+
+
+def _canvas_of(thing: dict[str, Any]) -> Canvas | None:
+    sides = [thing.get(name) for name in ("width", "height")]
+    name = id_of(thing).partition("#")[0]
+    if not name or not all(isinstance(side, WrittenNumber) for side in sides):
+        return None
+    width, height = map(float, sides)
+    is_sized = 0 < width <= FARTHEST_PX and 0 < height <= FARTHEST_PX
+    return Canvas(name, width, height) if is_sized else None
+
+
+def _pixels_of(cells: Mapping[str, str], unit: str | None, canvas: Canvas | None) -> list[int]:
+    """Left, top, width and height of a region in pixels or, with a canvas, in per cent."""
+    if unit != "percent" or canvas is None:
+        return [number_of(cells, key) for key in "xywh"]
+    shares = [decimal_of(cells, key) / 100 for key in "xywh"]
+    if max(map(abs, shares)) > 1:
+        raise ValueError(f"expected per cent for x,y,width,height, got {','.join(cells.values())}")
+    x, y, width, height = shares
+    left, top = round(x * canvas.width), round(y * canvas.height)
+    right, bottom = round((x + width) * canvas.width), round((y + height) * canvas.height)
+    return [left, top, right - left, bottom - top]
+
+
+def _boxes_of(annotation: dict[str, Any], sizes: Mapping[str, Canvas | None]) -> list[Box]:
     targets = annotation.get("target", annotation.get("on", []))
     boxes = []
     for target in targets if isinstance(targets, list) else [targets]:
@@ -105,11 +156,17 @@ def _boxes_of(annotation: dict[str, Any]) -> list[Box]:
             raise ValueError(
                 f"expected a region of xywh=x,y,width,height in pixels, got {fragments[0]!r:.60}"
             )
-        cells = dict(zip("xywh", region.groups(), strict=True))
-        left, top, width, height = (number_of(cells, key) for key in "xywh")
+        unit, *numbers = region.groups()
+        canvas = sizes.get(image)
+        if unit == "percent" and canvas is None:
+            raise ValueError(
+                "expected a region of xywh=x,y,width,height in pixels, got "
+                f"{region.group()!r:.60}, and no width and height of {image} in this file"
+            )
+        pixels = _pixels_of(dict(zip("xywh", numbers, strict=True)), unit, canvas)
         text = _transcribed(annotation)
         trouble = "" if text is None else trouble_of("a line of text", text)
-        boxes.append(Box(left, top, width, height, id_of(annotation), image, trouble=trouble))
+        boxes.append(Box(*pixels, id_of(annotation), image, trouble=trouble))
     return boxes
 
 

@@ -75,6 +75,11 @@ def trouble_of(what: str, text: str | None) -> str:
 
 def number_of(cells: Mapping[str, str], key: str) -> int:
     """A number from a table or an attribute, rounded to a pixel; ValueError if it is not one."""
+    return round(decimal_of(cells, key))
+
+
+def decimal_of(cells: Mapping[str, str], key: str) -> float:
+    """`number_of` as it is written, not rounded."""
     text = cells.get(key, "")
     try:
         value = math.nan if "_" in text else float(text)  # 1_234 is Python's
@@ -82,7 +87,7 @@ def number_of(cells: Mapping[str, str], key: str) -> int:
         value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"expected a number for {key}, got {text!r}")
-    return round(value)
+    return value
 
 
 def around(points: Sequence[tuple[float, float]]) -> tuple[int, int, int, int]:

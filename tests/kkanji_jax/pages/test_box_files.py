@@ -286,6 +286,43 @@ def test_a_region_may_be_percent_encoded(tmp_path: Path):
     assert read_boxes(_written(annotation, tmp_path)) == [BOX._replace(image=CANVAS)]
 
 
+PER_CENT = "xywh=percent:10,12.5,20,25"
+OF_PAGE = {"type": "Annotation", "id": "a", "target": f"{CANVAS}#{PER_CENT}"}
+SIZED = {"id": CANVAS, "type": "Canvas", "width": 1001, "height": 2000}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": "Manifest", "items": [{**SIZED, "annotations": [OF_PAGE]}]},
+        {"type": "Manifest", "items": [{**SIZED, "width": 1001.0}], "annotations": [OF_PAGE]},
+        {
+            "@type": "sc:Manifest",
+            "sequences": [{"canvases": [{"@id": CANVAS, "width": 1001, "height": 2000}]}],
+            "otherContent": [OF_PAGE],
+        },
+        {**OF_PAGE, "target": {**SIZED, "id": f"{CANVAS}#{PER_CENT}"}},
+        {**OF_PAGE, "target": {"source": SIZED, "selector": {"value": PER_CENT}}},
+        {
+            "@type": "oa:Annotation",
+            "@id": "a",
+            "on": {"full": {**SIZED, "type": "Image"}, "selector": {"value": PER_CENT}},
+        },
+    ],
+)
+def test_per_cent_are_of_the_canvas_or_image_that_the_file_tells_the_size_of(
+    content: dict[str, Any], tmp_path: Path
+):
+    assert read_boxes(_written(content, tmp_path)) == [Box(100, 250, 200, 500, "a", CANVAS)]
+
+
+def test_neighbours_in_per_cent_meet_in_one_pixel(tmp_path: Path):
+    thirds = [f"{CANVAS}#xywh=percent:{100 * n / 3},0,{100 / 3},100" for n in range(3)]
+    canvas = {**SIZED, "width": 100, "annotations": [{**OF_PAGE, "target": thirds}]}
+    boxes = read_boxes(_written(canvas, tmp_path))
+    assert [(box.left, box.left + box.width) for box in boxes] == [(0, 33), (33, 67), (67, 100)]
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "ALTO": ("<alto><Layout/></alto>", "is XML of <alto>, expected OCRDATASET"),
     "broken XML": ("<PcGts><Page></PcGts>", "it is no XML: mismatched tag: line 1"),
@@ -321,6 +358,26 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "per cent": (
         {"type": "Annotation", "target": f"{CANVAS}#xywh=percent:1,2,3,4"},
         "annotation 0: expected a region of xywh=x,y,width,height in pixels, got 'xywh=percent:1",
+    ),
+    "per cent of another canvas": (
+        {"type": "Manifest", "items": [{**SIZED, "id": "c2"}], "annotations": [OF_PAGE]},
+        f"and no width and height of {CANVAS} in this file",
+    ),
+    "per cent of two sizes": (
+        {"type": "Manifest", "items": [SIZED, {**SIZED, "width": 9}], "annotations": [OF_PAGE]},
+        f"and no width and height of {CANVAS} in this file",
+    ),
+    "per cent of a size in words": (
+        {**SIZED, "width": "1001", "annotations": [OF_PAGE]},
+        f"and no width and height of {CANVAS} in this file",
+    ),
+    "per cent of no size": (
+        {**SIZED, "width": 0, "annotations": [OF_PAGE]},
+        f"and no width and height of {CANVAS} in this file",
+    ),
+    "more than per cent": (
+        {**SIZED, "annotations": [{**OF_PAGE, "target": f"{CANVAS}#xywh=percent:1,2,1e308,4"}]},
+        "annotation 0: expected per cent for x,y,width,height, got 1,2,1e308,4",
     ),
     "an outline in SVG": (
         {
