@@ -122,26 +122,30 @@ def _sizes_in(content: Any) -> dict[str, Canvas | None]:
 
 
 def _canvas_of(thing: dict[str, Any]) -> Canvas | None:
-    sides = [thing.get(name) for name in ("width", "height")]
     name = id_of(thing).partition("#")[0]
-    if not name or not all(isinstance(side, WrittenNumber) for side in sides):
+    sides = [thing.get(side) for side in ("width", "height")]
+    numbers = [float(side) for side in sides if isinstance(side, WrittenNumber)]
+    if not name or len(numbers) != 2:
         return None
-    width, height = map(float, sides)
+    width, height = numbers
     is_sized = 0 < width <= FARTHEST_PX and 0 < height <= FARTHEST_PX
     return Canvas(name, width, height) if is_sized else None
 
 
-def _pixels_of(cells: Mapping[str, str], unit: str | None, canvas: Canvas | None) -> list[int]:
+def _pixels_of(
+    cells: Mapping[str, str], unit: str | None, canvas: Canvas | None
+) -> tuple[int, int, int, int]:
     """Left, top, width and height of a region in pixels or, with a canvas, in per cent."""
     if unit != "percent" or canvas is None:
-        return [number_of(cells, key) for key in "xywh"]
+        x, y, width, height = (number_of(cells, key) for key in "xywh")
+        return x, y, width, height
     shares = [decimal_of(cells, key) / 100 for key in "xywh"]
     if max(map(abs, shares)) > 1:
         raise ValueError(f"expected per cent for x,y,width,height, got {','.join(cells.values())}")
-    x, y, width, height = shares
-    left, top = round(x * canvas.width), round(y * canvas.height)
-    right, bottom = round((x + width) * canvas.width), round((y + height) * canvas.height)
-    return [left, top, right - left, bottom - top]
+    across, down, wide, high = shares
+    left, top = round(across * canvas.width), round(down * canvas.height)
+    right, bottom = round((across + wide) * canvas.width), round((down + high) * canvas.height)
+    return left, top, right - left, bottom - top
 
 
 def _boxes_of(annotation: dict[str, Any], sizes: Mapping[str, Canvas | None]) -> list[Box]:
