@@ -217,8 +217,11 @@ class Recogniser:
         the unrestricted answer: where the restriction changes the best reading, it is `unknown`.
         With `orient="auto"` images that lie on their side or upside down are turned, and a remark
         says so. An image that cannot be read raises ImageError; with `on_error="row"` the error
-        stands in its place in the list instead.
+        stands in its place in the list instead. ValueError for another argument that is not what it
+        must be, before an image is read.
         """
+        _check_top_k(top_k)
+        wanted = _wanted_of(characters)
         if on_error not in ("raise", "row"):
             raise ValueError(f"expected an on_error of raise or row, got {on_error!r}")
         if orient not in ORIENTS:
@@ -235,7 +238,7 @@ class Recogniser:
             found = self.turned_upright(glyphs, outputs, notes)
             glyphs, outputs = found.glyphs, (found.logits, found.features)
             notes = [n.with_remarks(more) for n, more in zip(notes, found.remarks, strict=True)]
-        answers = self.readings_of(outputs, glyphs, top_k, characters=characters, notes=notes)
+        answers = self.readings_of(outputs, glyphs, top_k, characters=wanted, notes=notes)
         readings = iter(answers)
         if not errors:
             return answers
@@ -248,8 +251,10 @@ class Recogniser:
         *,
         characters: Iterable[str] | None = None,
     ) -> list[Reading]:
-        """`predict` for glyphs that already have the network's look."""
-        return self.readings_of(self.outputs(glyphs), glyphs, top_k, characters=characters)
+        """`predict` for glyphs that already have the network's look; ValueError for others."""
+        _check_top_k(top_k)
+        wanted = _wanted_of(characters)
+        return self.readings_of(self.outputs(glyphs), glyphs, top_k, characters=wanted)
 
     def readings_of(
         self,
@@ -265,8 +270,7 @@ class Recogniser:
         ValueError if the logits are not finite.
         """
         logits, features = outputs
-        if top_k < 1:
-            raise ValueError(f"expected top_k of at least 1, got {top_k}")
+        _check_top_k(top_k)
         if not np.isfinite(logits).all():
             raise ValueError("the network's outputs are not finite: the model is damaged")
         calibration = self._calibration
@@ -326,7 +330,11 @@ class Recogniser:
     def outputs(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
     ) -> tuple[Float32[np.ndarray, "n k"], Float32[np.ndarray, "n d"]]:
-        """Logits and features of glyphs, in one pass."""
+        """Logits and features of glyphs, in one pass; ValueError if they are no such array."""
+        if not isinstance(glyphs, np.ndarray):
+            raise ValueError(f"expected {_GLYPHS}, got {type(glyphs).__name__}")
+        if glyphs.dtype != np.uint8 or glyphs.shape[1:] != (GLYPH_PX, GLYPH_PX):
+            raise ValueError(f"expected {_GLYPHS}, got {glyphs.dtype} of shape {glyphs.shape}")
         if os.getpid() != self._process:
             raise ValueError(
                 f"this recogniser was made by process {self._process}, of which this is a fork, "
@@ -409,6 +417,7 @@ class _Made(NamedTuple):
     note: Note
 
 
+_GLYPHS = f"glyphs as an array uint8 [n {GLYPH_PX} {GLYPH_PX}], white on black"
 # Can be iterated over, and are no images in a row.
 _SINGLE = (str, bytes, bytearray, memoryview, io.IOBase, Mapping)
 
@@ -430,6 +439,27 @@ def _made_of(image: Any, number: int) -> _Made | ImageError:
         error.__cause__ = err
         return error
     return _Made(steps.glyph, Note(steps.trouble, steps.remarks))
+
+
+def _check_top_k(top_k: Any) -> None:
+    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer):
+        raise ValueError(f"expected a whole number for top_k, got {top_k!r}")
+    if top_k < 1:
+        raise ValueError(f"expected top_k of at least 1, got {top_k}")
+
+
+def _wanted_of(characters: Any) -> frozenset[str] | None:
+    """The characters asked for, None for all; ValueError if they are no strings."""
+    if characters is None:
+        return None
+    if not isinstance(characters, Iterable):
+        raise ValueError(f"expected characters as strings, got {type(characters).__name__}")
+    wanted = []
+    for each in characters:
+        if not isinstance(each, str):
+            raise ValueError(f"expected characters as strings, got {type(each).__name__} in them")
+        wanted.append(each)
+    return frozenset(wanted)
 
 
 def _stacked(made: Sequence[_Made]) -> UInt8[np.ndarray, "n 64 64"]:

@@ -17,6 +17,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.saved import bundle as bundle_lib
 
 WEIGHTS = ("ema", "raw")
+CHECKPOINTS = ("best", "latest")  # of a run
 CALIBRATION = "calibration.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "b0"
 
@@ -53,6 +54,8 @@ def load_trained(
     default the moving average if the run kept one. A bundle has one set of weights; ValueError if
     another is requested.
     """
+    if which not in CHECKPOINTS:
+        raise ValueError(f"expected which of {' or '.join(CHECKPOINTS)}, got {which!r}")
     path = check_model(model)
     if bundle_lib.is_bundle(path):
         return _of_bundle(path, weights)
@@ -97,6 +100,8 @@ def check_model(model: str | os.PathLike | None) -> Path:
                 "another model, as in --model runs/b0"
             )
         return PRETRAINED
+    if not isinstance(model, str | os.PathLike):
+        raise ValueError(f"expected the path of a model, got {type(model).__name__}")
     path = Path(model)
     if not path.is_dir():
         raise ValueError(

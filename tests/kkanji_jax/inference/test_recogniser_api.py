@@ -1,8 +1,11 @@
 """A recogniser in somebody else's program: what it refuses, passed on to other processes."""
 
 import io
+import json
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import pytest
 from PIL import Image
 
 from kkanji_jax.inference.recogniser import ImageError, Reading, Recogniser, load
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +84,91 @@ def test_each_image_gives_one_reading_or_one_error(
     with pytest.raises(ValueError, match="raise or row"):
         recogniser.predict(files, on_error="ignore")  # pyright: ignore
     bad[4].close()
+
+
+GLYPHS = "expected glyphs as an array uint8 [n 64 64], white on black, got "
+REFUSED = {
+    "r.predict(images(), top_k=1.5)": "expected a whole number for top_k, got 1.5",
+    "r.predict(images(), top_k='3')": "expected a whole number for top_k, got '3'",
+    "r.predict(images(), top_k=None)": "expected a whole number for top_k, got None",
+    "r.predict(images(), top_k=True)": "expected a whole number for top_k, got True",
+    "r.predict(images(), top_k=-1)": "expected top_k of at least 1, got -1",
+    "r.predict(images(), characters=5)": "expected characters as strings, got int",
+    "r.predict(images(), characters=[5])": "expected characters as strings, got int in them",
+    "r.predict(images(), characters=[['a']])": "expected characters as strings, got list in them",
+    "r.predict(images(), characters=b'a')": "expected characters as strings, got int in them",
+    "r.predict(images(), orient=None)": "expected an orient of no or auto, got None",
+    "r.predict(images(), orient=['auto'])": "expected an orient of no or auto, got ['auto']",
+    "r.predict(images(), on_error=None)": "expected an on_error of raise or row, got None",
+    "r.predict_glyphs(glyphs, 1.5)": "expected a whole number for top_k, got 1.5",
+    "r.predict_glyphs(glyphs, characters=5)": "expected characters as strings, got int",
+    "r.readings_of(r.outputs(glyphs), glyphs, 2.0)": "expected a whole number for top_k, got 2.0",
+    "r.predict_glyphs(glyphs[0])": f"{GLYPHS}uint8 of shape (64, 64)",
+    "r.predict_glyphs(glyphs[:, :32, :32])": f"{GLYPHS}uint8 of shape (2, 32, 32)",
+    "r.predict_glyphs(glyphs[..., None])": f"{GLYPHS}uint8 of shape (2, 64, 64, 1)",
+    "r.predict_glyphs(glyphs.astype('float32'))": f"{GLYPHS}float32 of shape (2, 64, 64)",
+    "r.predict_glyphs(glyphs > 0)": f"{GLYPHS}bool of shape (2, 64, 64)",
+    "r.predict_glyphs(np.zeros((), np.uint8))": f"{GLYPHS}uint8 of shape ()",
+    "r.predict_glyphs(list(glyphs))": f"{GLYPHS}list",
+    "r.outputs('crops/001.png')": f"{GLYPHS}str",
+    "load(5)": "expected the path of a model, got int",
+    "load(model, which='newest')": "expected which of best or latest, got 'newest'",
+    "load(model, weights=1)": "expected weights ema or raw, got 1",
+    "load(model, backend='torch')": "expected a backend of jax or onnx, got 'torch'",
+}
+RIGHT = [
+    "r.predict(glyphs, np.int64(2), characters=(c for c in '春夏秋'))",
+    "r.predict_glyphs(glyphs, 2, characters={'春', '夏', '秋'})",
+]
+# In a process of its own: here, annotations are checked when a function is called.
+ASK = """
+import json, sys
+import numpy as np
+from kkanji_jax.inference.recogniser import load
+
+def images():
+    raise AssertionError("an image was read")
+    yield
+
+def told(expression):
+    try:
+        return repr(eval(expression))
+    except ValueError as err:
+        return f"{type(err).__name__}: {err}"
+
+model, expressions, *files = sys.argv[1:]
+r = load(model, backend="onnx")
+glyphs = r.glyphs(files)
+print(json.dumps([told(expression) for expression in json.loads(expressions)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tiny_run, files: list[Path]) -> dict[str, str]:
+    """What a program is told that asks these."""
+    asked = [*REFUSED, *RIGHT, "r.predict(glyphs, 2, characters='春夏秋')"]
+    command = [sys.executable, "-c", ASK, tiny_run.workdir, json.dumps(asked), *files[:2]]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
+    return dict(zip(asked, json.loads(answer.stdout), strict=True))
+
+
+@pytest.mark.parametrize("asked", REFUSED)
+def test_a_wrong_argument_is_a_value_error_in_words_before_an_image_is_read(
+    asked: str, told: dict[str, str]
+):
+    assert told[asked] == f"ValueError: {REFUSED[asked]}"
+
+
+@pytest.mark.parametrize("asked", RIGHT)
+def test_whole_numbers_of_numpy_and_any_row_of_characters_are_right(
+    asked: str, told: dict[str, str]
+):
+    expected = told["r.predict(glyphs, 2, characters='春夏秋')"]
+    assert expected.count("Candidate(") == 4
+    if "predict_glyphs" in asked:  # of glyphs as they are
+        assert told[asked].count("Candidate(") == 4
+    else:
+        assert told[asked] == expected
 
 
 def test_readings_and_errors_can_be_pickled(recogniser: Recogniser, files: list[Path]):
