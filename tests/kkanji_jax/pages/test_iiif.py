@@ -499,7 +499,7 @@ def test_an_image_that_pillow_refuses_by_an_oserror_is_one_error_among_others(tm
     content = b"http://a/1\nhttp://a/2\n"
     pages = list(iiif.pages_of_list(content, "list.txt", "", Site(None, "test")))
     assert [page.id for page in pages] == ["http://a/1", "http://a/2"]
-    assert all(f"{page.id}: Unsupported BMP header" in page.error for page in pages)
+    assert all(f"{page.id} is damaged: Unsupported BMP" in page.error for page in pages)
 
 
 def test_what_another_user_keeps_in_a_shared_cache_is_read(
