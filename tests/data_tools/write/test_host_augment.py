@@ -48,7 +48,7 @@ def test_copy_0_is_the_original_and_an_earlier_copy_is_refused():
     image, augmenter = draw_glyph(), HostAugmenter(SAFE, 0)
     copy = augmenter(image, "a", 0)
     assert (copy == image).all() and not np.shares_memory(copy, image)
-    with pytest.raises(ValueError, match="copy must be 0 .* got -1 of a"):
+    with pytest.raises(ValueError, match="copy must be 0 .* not -1 of a"):
         augmenter(image, "a", -1)
 
 
