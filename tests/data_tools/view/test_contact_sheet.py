@@ -51,9 +51,9 @@ def test_sheets_without_images_or_with_other_captions_are_refused():
     image = np.zeros((8, 8), np.uint8)
     with pytest.raises(ValueError, match="not 0 and 0"):
         draw_sheet([], [], 3)
-    with pytest.raises(ValueError, match="got 1 and 2"):
+    with pytest.raises(ValueError, match="not 1 and 2"):
         draw_sheet([image], ["a", "b"], 3)
-    with pytest.raises(ValueError, match="got 0, 2"):
+    with pytest.raises(ValueError, match="not 0 and 2"):
         draw_sheet([image], ["a"], 0)
 
 
