@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,12 +71,12 @@ def print_operations(model: Path, glyphs: Any) -> None:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             node = event["args"]["op_name"], event["name"]
             least[node] = min(least.get(node, event["dur"]), event["dur"])
-    shares: Counter[str] = Counter()
+    shares: dict[str, float] = defaultdict(float)
     for (operation, _), microseconds in least.items():
         shares[operation] += microseconds
     total = sum(shares.values())
     print(f"{model}: {total / len(glyphs) / 1e3:.2f} ms an image in one thread, of it")
-    for operation, microseconds in shares.most_common():
+    for operation, microseconds in sorted(shares.items(), key=lambda item: -item[1]):
         if microseconds >= 0.005 * total:
             print(f"    {operation:20} {microseconds / total:6.1%}")
 
