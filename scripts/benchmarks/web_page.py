@@ -3,7 +3,7 @@
     python scripts/benchmarks/web_page.py [--model BUNDLE] [--stem-stride N] [--rounds 7]
 
 In turns, in CPU seconds, on the same glyphs. With another stem stride than the bundle's the answers
-mean nothing, and the times stand. Needs node and onnxruntime; page.mjs is node's side.
+mean nothing, and the times stand. Needs node and onnxruntime; web_page.mjs is node's side.
 """
 
 import argparse

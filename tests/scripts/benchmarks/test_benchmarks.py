@@ -146,7 +146,7 @@ def test_a_worker_that_dies_is_named() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on the path to run the page with")
 def test_the_benchmark_of_the_page_runs_through() -> None:
-    result = run("page.py", "--stem-stride", "1", "--rounds", "2")
+    result = run("web_page.py", "--stem-stride", "1", "--rounds", "2")
     assert result.returncode == 0, result.stderr[-2000:]
     assert "page: " in result.stdout and "against onnx: " in result.stdout
     assert "2 pairs" in result.stdout

@@ -1,6 +1,6 @@
-// page.py's worker in node: for every line of input, all glyphs of FILE once; see turns.py.
+// web_page.py's worker in node: for every line of input, all glyphs of FILE once; see turns.py.
 //
-//     node page.mjs WEB FILE
+//     node web_page.mjs WEB FILE
 
 import fs from "node:fs";
 import readline from "node:readline";
