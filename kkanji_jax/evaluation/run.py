@@ -22,8 +22,7 @@ from kkanji_jax.data.manifest import (
 )
 from kkanji_jax.data.resident import Split, load_split
 from kkanji_jax.data.unknown_characters import UnknownCharacters, load_unknown
-from kkanji_jax.evaluation import calibration as calibration_lib
-from kkanji_jax.evaluation import eval_json
+from kkanji_jax.evaluation import calibration_fit, eval_json
 from kkanji_jax.evaluation.calibration import FILE_NAME, Calibration
 from kkanji_jax.evaluation.forward import Evaluator
 from kkanji_jax.evaluation.odd_copies import odd_copies
@@ -151,12 +150,12 @@ def _answer_split(
     """The model's answers to the split, and its calibration: on val a new one, fitted to them."""
     trained, split = inputs.trained, inputs.split
     calibration = None
-    is_fitting = asked.split == "val" and len(split.labels) >= calibration_lib.LEAST_EXAMPLES
+    is_fitting = asked.split == "val" and len(split.labels) >= calibration_fit.LEAST_EXAMPLES
     if asked.split != "val":
         calibration = _calibration_of(trained, inputs.stamp)
     elif not is_fitting:
         _warn(
-            f"{calibration_lib.LEAST_EXAMPLES} examples are needed for a calibration: none fitted"
+            f"{calibration_fit.LEAST_EXAMPLES} examples are needed for a calibration: none fitted"
         )
     answers = ask(
         trained,
@@ -169,13 +168,13 @@ def _answer_split(
     if is_fitting and answers.outputs is not None:
         looks = [look_of(sample_id) for sample_id in split.sample_ids]
         kernel = kernel_of(trained.params)
-        calibration = calibration_lib.fit(
+        calibration = calibration_fit.fit(
             answers.outputs.logits,
             split.labels,
             weights=trained.weights,
             fitted_on={"split": "val", **inputs.stamp},
             groups=looks,
-            evidence=calibration_lib.Evidence(
+            evidence=calibration_fit.Evidence(
                 answers.outputs.features, kernel, _answer_copies(trained, split, looks, ask)
             ),
         )

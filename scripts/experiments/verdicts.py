@@ -26,14 +26,13 @@ from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.resident import Split, load_split
 from kkanji_jax.data.unknown_characters import load_unknown
-from kkanji_jax.evaluation import calibration as calibration_lib
-from kkanji_jax.evaluation import intervals
+from kkanji_jax.evaluation import calibration_fit, intervals
 from kkanji_jax.evaluation.calibration import (
     ACCEPT,
     UNKNOWN,
     VERDICTS,
     Calibration,
-    Evidence,
+    softmax,
     top_probability,
 )
 from kkanji_jax.evaluation.odd_copies import odd_copies
@@ -137,7 +136,7 @@ class Tried:
             features = outputs.features[start : start + _ROWS].astype(np.float64)
             best = logits.argmax(axis=1)
             second, first = np.partition(logits, -2, axis=1)[:, -2:].T
-            shares = calibration_lib.softmax(logits, self._temperature)
+            shares = softmax(logits, self._temperature)
             moved = features - self._mean
             along = moved @ self._axes[:, :-_NUM_PRINCIPAL]
             size = np.linalg.norm(features, axis=1)
@@ -170,9 +169,9 @@ def summarise(model: str | None, dataset: Path, unknown: Path | None) -> dict[st
     rows, copies = copies_of(recogniser, splits["val"])
     looks = {name: [look_of(i) for i in split.sample_ids] for name, split in splits.items()}
     val = found["val"]
-    evidence = Evidence(val.outputs.features, kernel, Copies(rows, copies.outputs))
+    evidence = calibration_fit.Evidence(val.outputs.features, kernel, Copies(rows, copies.outputs))
     calibrations = {
-        name: calibration_lib.fit(
+        name: calibration_fit.fit(
             val.outputs.logits,
             val.labels,
             weights=recogniser.weights,

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from kkanji_jax.config import default_config, fingerprint
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.calibration import fit
+from kkanji_jax.evaluation.calibration_fit import fit
 from kkanji_jax.export.bundle import export_bundle
 from kkanji_jax.inference.onnx_backend import OnnxBackend
 from kkanji_jax.model.network import init_variables

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kkanji_jax.evaluation import calibration as calibrate
+from kkanji_jax.evaluation import calibration_fit
 from kkanji_jax.evaluation.calibration import (
     ACCEPT,
     ASK,
     UNKNOWN,
     VERDICTS,
     Calibration,
-    Evidence,
 )
+from kkanji_jax.evaluation.calibration_fit import Evidence
 from kkanji_jax.evaluation.support import Copies, Outputs
 
 
@@ -31,18 +32,18 @@ def sampled(rng: np.random.Generator, n: int, k: int = 12, spread: float = 6.0, 
 
 def fitted(rng: np.random.Generator, n: int = 4000, **more) -> Calibration:
     logits, labels = sampled(rng, n)
-    return calibrate.fit(logits, labels, weights="ema", fitted_on={"split": "val"}, **more)
+    return calibration_fit.fit(logits, labels, weights="ema", fitted_on={"split": "val"}, **more)
 
 
 @pytest.mark.parametrize("scale", [0.25, 1.0, 3.0])
 def test_the_temperature_of_the_truth_is_found(scale: float, rng: np.random.Generator):
     logits, labels = sampled(rng, 20_000, scale=scale)
-    assert calibrate.fit_temperature(logits, labels) == pytest.approx(scale, rel=0.03)
+    assert calibration_fit.fit_temperature(logits, labels) == pytest.approx(scale, rel=0.03)
 
 
 def test_no_temperature_nearby_has_a_smaller_loss(rng: np.random.Generator):
     logits, labels = sampled(rng, 700, scale=1.7)
-    best = calibrate.fit_temperature(logits, labels)
+    best = calibration_fit.fit_temperature(logits, labels)
     losses = [calibrate.mean_loss(logits, labels, best * factor) for factor in (0.97, 1, 1.03)]
     assert losses[1] == min(losses)
     probabilities = calibrate.softmax(logits, best)
@@ -56,8 +57,8 @@ def test_a_shift_of_a_row_changes_nothing_that_is_said(seed: int, shift: float):
     logits, labels = sampled(np.random.default_rng(seed), 60)
     moved = logits.astype(np.float64) + shift
     same = logits.astype(np.float64)
-    assert calibrate.fit_temperature(moved, labels) == pytest.approx(
-        calibrate.fit_temperature(same, labels), rel=1e-6
+    assert calibration_fit.fit_temperature(moved, labels) == pytest.approx(
+        calibration_fit.fit_temperature(same, labels), rel=1e-6
     )
     for function in (calibrate.top_probability, calibrate.standardised_logit):
         np.testing.assert_allclose(function(moved), function(same), rtol=1e-9)
@@ -66,8 +67,8 @@ def test_a_shift_of_a_row_changes_nothing_that_is_said(seed: int, shift: float):
 def test_a_val_read_without_an_error_ends_at_the_bound_and_is_finite():
     labels = np.arange(40) % 4
     logits = (10 * np.eye(4)[labels]).astype(np.float32)
-    assert calibrate.fit_temperature(logits, labels) == pytest.approx(0.2, rel=1e-6)
-    wrong = calibrate.fit_temperature(logits, (labels + 1) % 4)
+    assert calibration_fit.fit_temperature(logits, labels) == pytest.approx(0.2, rel=1e-6)
+    wrong = calibration_fit.fit_temperature(logits, (labels + 1) % 4)
     assert wrong == pytest.approx(20, rel=1e-6)
     assert np.isfinite(calibrate.softmax(logits, 0.2)).all()
 
@@ -90,7 +91,7 @@ def test_stated_accuracy_holds_on_examples_that_were_not_fitted_on():
 
 def test_verdicts_are_what_was_stated_on_the_examples_fitted_on(rng: np.random.Generator):
     logits, labels = sampled(rng, 900)
-    calibration = calibrate.fit(logits, labels, weights="raw", fitted_on={})
+    calibration = calibration_fit.fit(logits, labels, weights="raw", fitted_on={})
     verdicts = np.array(calibration.verdicts(logits))
     right = logits.argmax(axis=1) == labels
     for name in VERDICTS:
@@ -107,23 +108,23 @@ def test_verdicts_are_what_was_stated_on_the_examples_fitted_on(rng: np.random.G
 def test_no_lower_threshold_would_keep_the_accuracy():
     confidences = np.array([0.9, 0.9, 0.8, 0.7, 0.6, 0.6, 0.5])
     right = np.array([True, True, True, False, True, True, False])
-    assert calibrate.accept_threshold(confidences, right, 0.75) == 0.6  # 5 of 6; then 5 of 7
-    assert calibrate.accept_threshold(confidences, right, 0.9) == 0.8
-    assert calibrate.accept_threshold(confidences, ~right, 0.9) is None
+    assert calibration_fit.accept_threshold(confidences, right, 0.75) == 0.6  # 5 of 6; then 5 of 7
+    assert calibration_fit.accept_threshold(confidences, right, 0.9) == 0.8
+    assert calibration_fit.accept_threshold(confidences, ~right, 0.9) is None
     # Half of the equals at 0.9 are wrong: they are not accepted by their order.
     equals = np.array([True, False, True, True])
-    assert calibrate.accept_threshold(np.full(4, 0.9), equals, 1.0) is None
+    assert calibration_fit.accept_threshold(np.full(4, 0.9), equals, 1.0) is None
 
 
 def test_a_small_part_is_accepted_only_where_it_is_right_often_enough():
     confidences = np.array([0.9, 0.9, 0.8, 0.7, 0.6, 0.6, 0.5])
     right = np.array([True, True, True, True, True, False, True])
     small = np.array([False, False, False, True, False, True, False])
-    assert calibrate.accept_threshold(confidences, right, 0.75) == 0.5
-    assert calibrate.accept_threshold(confidences, right, 0.75, [(small, 0.5)]) == 0.5
-    assert calibrate.accept_threshold(confidences, right, 0.75, [(small, 0.6)]) == 0.7
-    assert calibrate.accept_threshold(confidences, right, 0.75, [(~right, 0.5)]) == 0.7
-    assert calibrate.accept_threshold(confidences, right, 1.0, [(small, 0.0)]) == 0.7
+    assert calibration_fit.accept_threshold(confidences, right, 0.75) == 0.5
+    assert calibration_fit.accept_threshold(confidences, right, 0.75, [(small, 0.5)]) == 0.5
+    assert calibration_fit.accept_threshold(confidences, right, 0.75, [(small, 0.6)]) == 0.7
+    assert calibration_fit.accept_threshold(confidences, right, 0.75, [(~right, 0.5)]) == 0.7
+    assert calibration_fit.accept_threshold(confidences, right, 1.0, [(small, 0.0)]) == 0.7
 
 
 def test_a_large_group_does_not_pay_for_a_small_one(rng: np.random.Generator):
@@ -131,8 +132,10 @@ def test_a_large_group_does_not_pay_for_a_small_one(rng: np.random.Generator):
     groups = np.array(["published"] * 3800 + ["photographed"] * 190 + ["few"] * 10)
     # One photograph in ten is not what it surely looks like.
     labels[3800:3990:10] = logits[3800:3990:10].argmin(axis=1)
-    alone = calibrate.fit(logits, labels, weights="ema", fitted_on={})
-    together = calibrate.fit(logits, labels, weights="ema", fitted_on={}, groups=groups.tolist())
+    alone = calibration_fit.fit(logits, labels, weights="ema", fitted_on={})
+    together = calibration_fit.fit(
+        logits, labels, weights="ema", fitted_on={}, groups=groups.tolist()
+    )
     assert together.fitted_on["num_examples_by_group"] == {
         "few": 10,
         "photographed": 190,
@@ -142,7 +145,7 @@ def test_a_large_group_does_not_pay_for_a_small_one(rng: np.random.Generator):
     assert accept is None or accept > lower
     confidences = calibrate.top_probability(logits, together.temperature)
     right = logits.argmax(axis=1) == labels
-    least = calibrate.GROUP_ACCEPT_ACCURACY
+    least = calibration_fit.GROUP_ACCEPT_ACCURACY
     for name in ("photographed", "published"):
         inside = (groups == name) & (confidences >= (np.inf if accept is None else accept))
         assert not inside.any() or right[inside].mean() >= least
@@ -153,8 +156,8 @@ def test_a_large_group_does_not_pay_for_a_small_one(rng: np.random.Generator):
 def test_an_accuracy_that_is_just_reached_is_reached():
     confidences = np.array([0.9, 0.8, 0.7, 0.6])
     right = np.array([True, False, True, True])
-    assert calibrate.accept_threshold(confidences, right, 0.75) == 0.6  # 3 of 4
-    assert calibrate.accept_threshold(confidences, right, 0.7501) == 0.9
+    assert calibration_fit.accept_threshold(confidences, right, 0.75) == 0.6  # 3 of 4
+    assert calibration_fit.accept_threshold(confidences, right, 0.7501) == 0.9
 
 
 def test_a_confidence_at_a_threshold_is_above_it(rng: np.random.Generator):
@@ -178,13 +181,13 @@ def test_a_confidence_at_a_threshold_is_above_it(rng: np.random.Generator):
 
 
 def test_twenty_examples_are_enough(rng: np.random.Generator):
-    calibration = calibrate.fit(*sampled(rng, 20), weights="ema", fitted_on={})
-    assert calibration.fitted_on["num_examples"] == calibrate.LEAST_EXAMPLES == 20
+    calibration = calibration_fit.fit(*sampled(rng, 20), weights="ema", fitted_on={})
+    assert calibration.fitted_on["num_examples"] == calibration_fit.LEAST_EXAMPLES == 20
 
 
 def test_half_of_what_is_unknown_on_val_is_half_of_val(rng: np.random.Generator):
     logits, labels = sampled(rng, 400)
-    calibration = calibrate.fit(
+    calibration = calibration_fit.fit(
         logits, labels, weights="ema", fitted_on={}, unknown_share=0.5, accept_accuracy=0.5
     )
     assert calibration.stated[UNKNOWN]["n"] == 200
@@ -193,7 +196,7 @@ def test_half_of_what_is_unknown_on_val_is_half_of_val(rng: np.random.Generator)
 
 def test_a_model_that_is_never_right_accepts_nothing(rng: np.random.Generator):
     logits, _ = sampled(rng, 50)
-    calibration = calibrate.fit(
+    calibration = calibration_fit.fit(
         logits, logits.argmin(axis=1), weights="ema", fitted_on={}, unknown_share=0.0
     )
     assert calibration.stated[ACCEPT]["threshold"] is None
@@ -269,11 +272,11 @@ def test_what_is_no_json_or_lacks_a_field_is_refused_too(tmp_path: Path, rng):
 def test_too_few_or_damaged_examples_are_refused(rng: np.random.Generator):
     logits, labels = sampled(rng, 19)
     with pytest.raises(ValueError, match="20 labelled examples or more, got 19"):
-        calibrate.fit(logits, labels, weights="ema", fitted_on={})
+        calibration_fit.fit(logits, labels, weights="ema", fitted_on={})
     logits, labels = sampled(rng, 40)
     logits[3, 2] = np.nan
     with pytest.raises(ValueError, match="finite logits"):
-        calibrate.fit(logits, labels, weights="ema", fitted_on={})
+        calibration_fit.fit(logits, labels, weights="ema", fitted_on={})
 
 
 def test_calibrating_needs_numpy_alone():
@@ -303,7 +306,7 @@ def backed(rng: np.random.Generator, n: int = 1200, d: int = 24, k: int = 8):
 def fitted_with_support(rng: np.random.Generator, **more) -> tuple[Calibration, np.ndarray]:
     outputs, labels, kernel, copies = backed(rng)
     evidence = Evidence(outputs.features, kernel, copies)
-    found = calibrate.fit(
+    found = calibration_fit.fit(
         outputs.logits, labels, weights="ema", fitted_on={}, evidence=evidence, **more
     )
     return found, kernel
@@ -312,7 +315,7 @@ def fitted_with_support(rng: np.random.Generator, **more) -> tuple[Calibration, 
 def test_odd_copies_as_probable_as_examples_are_not_accepted(rng: np.random.Generator):
     calibration, kernel = fitted_with_support(rng)
     outputs, labels, kernel, copies = backed(np.random.default_rng(9))
-    alone = calibrate.fit(outputs.logits, labels, weights="ema", fitted_on={})
+    alone = calibration_fit.fit(outputs.logits, labels, weights="ema", fitted_on={})
     shares = {}
     for name, found in (("alone", alone), ("backed", calibration)):
         for what, (logits, features) in (("examples", outputs), ("copies", copies.outputs)):
@@ -365,12 +368,12 @@ def test_a_copy_read_as_its_example_is_not_held_against_it(rng: np.random.Genera
     few = Copies(copies.rows[:15], Outputs(*(part[:15] for part in copies.outputs)))
     for useless in (same, few):
         evidence = Evidence(outputs.features, kernel, useless)
-        found = calibrate.fit(
+        found = calibration_fit.fit(
             outputs.logits, labels, weights="ema", fitted_on={}, evidence=evidence
         )
         assert found.support is None and found.familiarity is None
         assert "support" not in found.to_json()
-        alone = calibrate.fit(outputs.logits, labels, weights="ema", fitted_on={})
+        alone = calibration_fit.fit(outputs.logits, labels, weights="ema", fitted_on={})
         assert found.verdicts(outputs.logits) == alone.verdicts(outputs.logits)
 
 
@@ -407,9 +410,9 @@ def test_a_group_loses_no_more_of_its_accepted_examples_than_allowed(rng: np.ran
     names = np.where(np.arange(n) % 10 == 0, "photographed", "published")
     supports = rng.normal(0, 1, n) - 1.5 * (names == "photographed")
     is_accepted = rng.random(n) < 0.7
-    least = calibrate._least_support(supports, is_accepted, names)
+    least = calibration_fit._least_support(supports, is_accepted, names)
     lost = [
         (supports[is_accepted & (names == name)] < least).mean()
         for name in ("photographed", "published")
     ]
-    assert max(lost) <= calibrate.ACCEPT_LOSS and max(lost) > calibrate.ACCEPT_LOSS / 2
+    assert max(lost) <= calibration_fit.ACCEPT_LOSS and max(lost) > calibration_fit.ACCEPT_LOSS / 2

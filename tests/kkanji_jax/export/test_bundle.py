@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kkanji_jax.evaluation.calibration import fit
+from kkanji_jax.evaluation.calibration_fit import fit
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.files import write_sums
 from kkanji_jax.inference.recogniser import load

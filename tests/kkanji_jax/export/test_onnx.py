@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.calibration import fit
+from kkanji_jax.evaluation.calibration_fit import fit
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.inference.recogniser import Recogniser, load
 
