@@ -50,10 +50,10 @@ def create_state(
 def abstract_state(
     model: ModelConfig, num_classes: int, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """Shapes and dtypes of the state, computing nothing."""
+    """Shapes and dtypes of the state, without values but for `step`, which is 0."""
     params, batch_stats = abstract_variables(model, num_classes)
     return TrainState(
-        step=jax.ShapeDtypeStruct((), np.int32),
+        step=np.zeros((), np.int32),
         params=params,
         batch_stats=batch_stats,
         opt_state=jax.eval_shape(optimizer.init, params),
