@@ -385,9 +385,9 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
     for flag, least in (("cpus", 1), ("per_gpu", 0)):
         if getattr(args, flag) < least:
             raise ValueError(f"--{flag.replace('_', '-')} must be at least {least}")
+    from kkanji_jax.cluster.collection_reader import Request, read_collection
     from kkanji_jax.cluster.partition_reader import load_same
     from kkanji_jax.cluster.ray_workers import Resources
-    from kkanji_jax.cluster.reading import Request, read_archive
     from kkanji_jax.inference.recogniser import load
     from kkanji_jax.pages.box_files import read_boxes
 
@@ -407,7 +407,7 @@ def _predict_on_cluster(args: argparse.Namespace, passed_over: Counter[str]) -> 
     )
     resources = Resources(args.address, args.workers, args.cpus, args.per_gpu)
     with _terminable(), cli.Progress() as progress:
-        tally = read_archive(request, resources, passed_over, progress)
+        tally = read_collection(request, resources, passed_over, progress)
     _tell(tally, passed_over)
     return tally.num_errors
 

@@ -1,4 +1,4 @@
-"""The output folder of an archive: its lock, its finished files, its manifest.
+"""The output folder of a collection: its lock, its finished files, its manifest.
 
 `_request.json` has the request, and `_progress.jsonl` has a line for each finished file of rows.
 At the end `_manifest.json` replaces both. Readers of Parquet datasets ignore names that begin with

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import character_of, parse_codepoint
 from kkanji_jax.data.label_table import LABELS, read_labels
+from kkanji_jax.evaluation.csv_tables import write_csv
 from kkanji_jax.evaluation.intervals import share
-from kkanji_jax.evaluation.tables import write_csv
 from kkanji_jax.files import write_json
 from kkanji_jax.glyphs.image_files import load_picture
 from kkanji_jax.inference.box_crops import MAX_PAGE_PIXELS, Box, cut_out

@@ -1,4 +1,4 @@
-"""`predict --engine ray`: an archive of any size becomes a Parquet dataset of its rows."""
+"""`predict --engine ray`: a collection of images of any size becomes a Parquet dataset of rows."""
 
 import itertools
 import os
@@ -36,7 +36,7 @@ class Request(NamedTuple):
     partition_images: int = PARTITION_IMAGES
 
 
-def read_archive(
+def read_collection(
     request: Request,
     resources: Resources,
     passed_over: Counter[str],
@@ -57,7 +57,7 @@ def read_archive(
     job = Job(out, request.load, request.options, os.getcwd())
     units = _units(request, passed_over)
     begin = list(itertools.islice(units, 2))
-    if len(begin) == 1 and begin[0].error:  # as in `predict`: a mistake, and no archive
+    if len(begin) == 1 and begin[0].error:  # as in `predict`: a mistake, and no collection
         raise ValueError(f"{begin[0].path}: {begin[0].error}")
     with RowsFolder(out, identity) as folder:
         partitions = partitions_of(itertools.chain(begin, units), request.partition_images)
