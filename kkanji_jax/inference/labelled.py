@@ -16,7 +16,8 @@ from kkanji_jax.files import write_json
 from kkanji_jax.glyphs.image_files import load_picture
 from kkanji_jax.inference.box_crops import MAX_PAGE_PIXELS, Box, cut_out
 from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path, told_counts
-from kkanji_jax.inference.recogniser import ImageError, Recogniser
+from kkanji_jax.inference.reading import ImageError
+from kkanji_jax.inference.recogniser import Recogniser
 
 TOP = 5
 BATCH_SIZE = 128

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kkanji_jax.cluster import stores
-from kkanji_jax.cluster.collection_reader import Request, read_collection
+from kkanji_jax.cluster.collection_reader import CollectionRequest, read_collection
 from kkanji_jax.cluster.listing import Unit, images_of, list_pages, list_units, may_find
 from kkanji_jax.cluster.partitions import partitions_of
 from kkanji_jax.cluster.ray_workers import Resources
@@ -215,7 +215,9 @@ def test_rows_are_not_written_where_a_source_would_find_them(
     rows = tmp_path / "out" / "part-00000000.parquet"
     assert may_find(f"{tmp_path}{source}", rows) is is_found
     assert may_find(f"file://{tmp_path}{source}", rows) is is_found
-    request = Request([f"{tmp_path}{source}"], tmp_path / "out", {}, pytest.fail, RowOptions())
+    request = CollectionRequest(
+        [f"{tmp_path}{source}"], tmp_path / "out", {}, pytest.fail, RowOptions()
+    )
     if is_found:
         with pytest.raises(ValueError, match="lies in"):
             read_collection(request, Resources(), Counter())
@@ -239,7 +241,7 @@ def test_one_source_that_has_nothing_is_refused_before_a_cluster_is_sought(
     (tmp_path / "text.parquet").write_text("no table")
     out, source = tmp_path / "out", str(tmp_path / name)
     for boxes in (None, []) if name == "nowhere" else (None,):
-        request = Request([source], out, {}, pytest.fail, RowOptions(), boxes)
+        request = CollectionRequest([source], out, {}, pytest.fail, RowOptions(), boxes)
         with pytest.raises(ValueError) as refused:
             read_collection(request, Resources("127.0.0.1:1"), Counter())
         assert str(refused.value).startswith(f"{source}: {reason}")

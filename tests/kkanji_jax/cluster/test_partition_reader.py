@@ -26,8 +26,8 @@ from kkanji_jax.cluster.ray_workers import _after_death
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
 from kkanji_jax.inference import recogniser
-from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.inference.tally import Tally
 
 from .conftest import draw_png, rows_in, rows_of_predict
 

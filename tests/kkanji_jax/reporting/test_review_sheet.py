@@ -37,7 +37,7 @@ def test_images_have_their_candidates_and_paths_beside_the_sheet(steps, tmp_path
         Row(path, verdict="blank"),
     ]
     for _ in range(2):
-        sheet.add(ImageInput(path), steps)
+        sheet.add_steps(ImageInput(path), steps)
     for row in rows:
         sheet.add_row(row)
     sheet.save()
@@ -53,7 +53,7 @@ def test_images_have_their_candidates_and_paths_beside_the_sheet(steps, tmp_path
 def test_the_address_of_an_image_stays_what_it_is(steps, tmp_path: Path):
     sheet = ReviewSheet(tmp_path / "a.html")
     address = "https://example.org/iiif/p1/full/max/0/default.jpg"
-    sheet.add(ImageInput(address), steps)
+    sheet.add_steps(ImageInput(address), steps)
     sheet.add_row(Row(address, 1, "春", "U+6625", 0.7))
     sheet.save()
     assert [item["path"] for item in items_in(tmp_path / "a.html")] == [address]
@@ -63,7 +63,7 @@ def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(review_sheet, "MOST", 2)
     sheet = ReviewSheet(tmp_path / "a.html")
     for number in range(4):
-        sheet.add(ImageInput(f"{number}.png"), steps)
+        sheet.add_steps(ImageInput(f"{number}.png"), steps)
         sheet.add_row(Row(f"{number}.png", 1, "春", "U+6625", 0.7))
         sheet.add_row(Row(f"{number}.png", 2, "夏", "U+590F", 0.1))
     sheet.save()
