@@ -9,12 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kkanji_jax.data.class_index import ClassIndex, parse_codepoint
-from kkanji_jax.data.manifest import load_manifest
+from kkanji_jax.data.manifest import SPLITS, load_manifest
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.glyphs.glyph_image import glyph_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-SPLITS = ("train", "val", "test")
 
 
 class UnknownCharacters(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kkanji_jax.data.class_sizes import class_size_label
-from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL
+from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, SPLITS
 
 NOTHING = "–"  # where there is no number
 
@@ -227,6 +227,11 @@ class EvaluationView:
             unknown=_unknown_of(content["unknown"]) if content.get("unknown") else None,
             interval_method=(content.get("intervals") or {}).get("method"),
         )
+
+    @property
+    def images(self) -> str:
+        """Which images were scored, in words."""
+        return f"{self.split} split" if self.split in SPLITS else self.split
 
     @property
     def warning(self) -> str | None:

@@ -187,7 +187,7 @@ def card_of(summary: dict[str, Any]) -> dict[str, Any]:
     elif "kana" in tuning:
         named["top-1, kana it knows (on the other half of the pages)"] = tuning["kana"]
     return {
-        "split": "photographed crops of one book, half of its pages:",
+        "split": "photographed crops of one book, half of its pages",
         "num_examples": score["n"],
         "weights": summary["weights"],
         "protocol": "pages by digest",

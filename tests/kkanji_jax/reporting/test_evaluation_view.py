@@ -67,6 +67,12 @@ def test_scores_of_other_images_keep_their_own_names(content: dict[str, Any]):
     assert (score.name, score.shown(), score.n) == ("top-1, kanji it knows", "75.00 %", 225)
 
 
+def test_only_a_split_of_a_dataset_is_called_a_split(content: dict[str, Any]):
+    assert EvaluationView.of(content).images == "test split"
+    crops = EvaluationView.of(content | {"split": "photographed crops of one book"})
+    assert crops.images == "photographed crops of one book"
+
+
 def test_a_leaky_split_is_told(content: dict[str, Any]):
     warning = EvaluationView.of(content | {"protocol": LEAKY_PROTOCOL}).warning
     assert warning is not None and "LEGACY" in warning
