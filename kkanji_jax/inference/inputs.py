@@ -49,6 +49,8 @@ class ImageInput(NamedTuple):
 
 
 class _Findable(Protocol):
+    """What was found: its path, and what is wrong with it."""
+
     @property
     def path(self) -> str: ...
     @property
@@ -89,7 +91,7 @@ def find_images(
 
 
 def require_not_one_error(found: Iterator[Found]) -> Iterator[Found]:
-    """The same; ValueError if all there is is one error: a mistake in the command."""
+    """All of `found`; ValueError if that is a single error: a mistake in the command."""
     begin = list(itertools.islice(found, 2))
     if len(begin) == 1 and begin[0].error:
         raise ValueError(f"{begin[0].path}: {begin[0].error}")

@@ -37,7 +37,6 @@ from kkanji_jax.saved.trained import (
 __all__ = [
     "Candidate",
     "ImageError",
-    "Note",
     "Reading",
     "Recogniser",
     "check_model",

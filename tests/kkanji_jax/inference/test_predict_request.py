@@ -59,7 +59,7 @@ def test_a_cluster_without_gpus_reads_with_onnx_unless_told(changes: dict[str, A
     assert replace(ASKED, **changes).chosen_backend == expected
 
 
-# What one run may have, and the one that goes on from it may not.
+# Options with another value than that of ASKED: a stopped run is not continued with it.
 DECIDES = {
     "version": "0.2.0",
     "backend": "onnx",
@@ -73,8 +73,7 @@ DECIDES = {
     "format": "csv",
     "bom": True,
 }
-# These are told by the model's digest and the options of rows, by the images as they come, or
-# change no row that is written.
+# The identity has these in the model's digest and the options of rows; paths in the rows so far.
 TOLD_OTHERWISE = {"model", "weights", "chars", "dataset", "paths"}
 CHANGES_NO_ROW = {"out", "annotate", "review", "show_steps", "workers"}
 OF_CLUSTER = {"engine", "address", "cpus", "per_gpu", "partition"}
