@@ -59,7 +59,7 @@ def test_the_address_of_an_image_stays_what_it_is(steps, tmp_path: Path):
     assert [item["path"] for item in items_in(tmp_path / "a.html")] == [address]
 
 
-def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch):
+def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(review_sheet, "MOST", 2)
     sheet = ReviewSheet(tmp_path / "a.html")
     for number in range(4):
@@ -68,6 +68,8 @@ def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch):
         sheet.add_row(Row(f"{number}.png", 2, "夏", "U+590F", 0.1))
     sheet.save()
     assert (sheet.num_images, sheet.num_left_out) == (2, 2)
+    holds = f"{tmp_path / 'a.html'} holds the first 2 images; 2 more have no room on it"
+    assert capsys.readouterr().err == f"{holds}: read them apart\n"
     told = [(item["path"], len(item["candidates"])) for item in items_in(tmp_path / "a.html")]
     assert told == [("0.png", 2), ("1.png", 2)] or [n for _, n in told] == [2, 2]
     assert "No room on this sheet: 2 more" in (tmp_path / "a.html").read_text(encoding="utf-8")
