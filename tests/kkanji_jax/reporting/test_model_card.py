@@ -8,7 +8,7 @@ import pytest
 
 from kkanji_jax.config import default_config
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.tables import read_csv
+from kkanji_jax.evaluation.csv_tables import read_csv
 from kkanji_jax.reporting.model_card import RunRecords, model_card
 from kkanji_jax.saved.trained import Trained
 
