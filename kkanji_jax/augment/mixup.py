@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Key
-from scipy.special import betaincinv
 
 from kkanji_jax.augment.policy_tables import TABLE_BITS
 
@@ -40,6 +39,8 @@ def share_quantiles(alpha: float) -> Float32[np.ndarray, " q"]:
 
     A table, because the usual sampler is a rejection loop, in which a GPU waits for the host.
     """
+    from scipy.special import betaincinv  # imported here: it loads much that others do without
+
     num_values = 2**TABLE_BITS
     # The distribution is symmetric, so its upper half is that of the larger share.
     upper_half = 0.5 + (np.arange(num_values) + 0.5) / (2 * num_values)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -46,7 +45,7 @@ from kkanji_jax.training.metric_log import LogConfig, MetricLog
 from kkanji_jax.training.optim import learning_rate_schedule, make_optimizer
 from kkanji_jax.training.profiler import Profiler
 from kkanji_jax.training.schedule import Pace, check_batch_fits
-from kkanji_jax.training.state import TrainState, create_state
+from kkanji_jax.training.state import TrainState, abstract_state, create_state
 from kkanji_jax.training.step import StepConfig, make_train_steps
 from kkanji_jax.training.warm_start import warm_state
 
@@ -283,15 +282,16 @@ def start_or_resume(
         "warm_start": None,
     }
     model, num_classes = config.model.to_dict(), len(data.class_index)
-    fresh = create_state(model, num_classes, program.optimizer, config.seed)
-    num_params = sum(leaf.size for leaf in jax.tree.leaves(fresh.params))
-    resumed = store.restore_latest(fresh, batches, program.mesh, meta)
+    abstract = abstract_state(model, num_classes, program.optimizer)
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
+    resumed = store.restore_latest(abstract, batches, program.mesh, meta)
     if resumed is not None:
         state, saved = resumed
         meta["warm_start"] = saved.get("warm_start")
         start = Start(state, meta, saved["log"])
         say(f"resuming {workdir} at step {int(state.step)}")
     else:
+        fresh = create_state(model, num_classes, program.optimizer, config.seed)
         if config.init_from is not None:
             source = load_trained(config.init_from)
             fresh, meta["warm_start"] = warm_state(fresh, source, data.class_index)
@@ -342,12 +342,12 @@ def describe_run(workdir: Path, meta: dict[str, Any], data: RunData, mesh: Mesh)
 
 def log_config(config: Config, program: Program) -> LogConfig:
     """What the log needs to know of the run."""
-    steps = jnp.arange(program.pace.total_steps)
+    steps = np.arange(program.pace.total_steps)
     return LogConfig(
         total_steps=program.pace.total_steps,
         steps_per_epoch=program.pace.steps_per_epoch,
         batch_size=config.batch_size,
-        learning_rates=jax.device_get(jax.vmap(program.schedule)(steps)),
+        learning_rates=jax.device_get(jax.jit(jax.vmap(program.schedule))(steps)),
         images_per_s_limit=roofline.images_per_s_limit(
             config.model.to_dict(), jax.devices()[0].device_kind, program.mesh.size
         ),

@@ -8,7 +8,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from kkanji_jax.model.network import ModelConfig, Variables, init_variables
+from kkanji_jax.model.network import (
+    ModelConfig,
+    Variables,
+    abstract_variables,
+    init_variables,
+)
 
 
 class TrainState(NamedTuple):
@@ -25,13 +30,33 @@ class TrainState(NamedTuple):
 def create_state(
     model: ModelConfig, num_classes: int, optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
-    """The state before step 0, on the host. The average starts at the weights themselves."""
+    """The state before step 0, on the host, computed without JAX: nothing has to be compiled.
+
+    The average starts at the weights themselves. All counts and moments of `optimizer` must start
+    at 0, as those of `optim.make_optimizer` do.
+    """
     params, batch_stats = init_variables(model, num_classes, seed)
+    opt_state = jax.eval_shape(optimizer.init, params)
     return TrainState(
         step=np.zeros((), np.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=jax.device_get(optimizer.init(params)),
+        opt_state=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_state),
+        ema_params=params,
+        ema_batch_stats=batch_stats,
+    )
+
+
+def abstract_state(
+    model: ModelConfig, num_classes: int, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Shapes and dtypes of the state, without values but for `step`, which is 0."""
+    params, batch_stats = abstract_variables(model, num_classes)
+    return TrainState(
+        step=np.zeros((), np.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=jax.eval_shape(optimizer.init, params),
         ema_params=params,
         ema_batch_stats=batch_stats,
     )

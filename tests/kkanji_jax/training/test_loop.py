@@ -1,6 +1,9 @@
 """What a run is made of: every field of the config comes to where it is used."""
 
+import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -620,3 +623,40 @@ def test_a_finished_run_has_nothing_to_do(
     loop.train(config_of(dataset), first_run.workdir)
     assert "resuming" in capsys.readouterr().err
     assert (first_run.workdir / "metrics.jsonl").read_bytes() == before
+
+
+def programs_compiled_by(start: Callable[[], Any], caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The programs that JAX compiles in `start` if it has none yet, as its log names them."""
+    jax.clear_caches()
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, "jax"):
+        start()
+    return [told.split()[1] for told in caplog.messages if told.startswith("Compiling ")]
+
+
+def test_before_its_first_step_a_run_compiles_nothing_but_its_schedule(
+    hand: Callable[..., Handed],
+    first_run: Run,
+    dataset: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handed = hand()
+
+    def start_anew() -> None:
+        start_of(handed, tmp_path / "run")
+        loop.log_config(handed.config, handed.program)
+
+    assert len(programs_compiled_by(start_anew, caplog)) == 1
+    resumed = programs_compiled_by(
+        lambda: loop.train(config_of(dataset), first_run.workdir), caplog
+    )
+    assert len(resumed) == 1
+
+
+def test_a_run_without_mixup_does_not_load_scipy() -> None:
+    code = "import kkanji_jax.training.loop, sys; print('scipy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout == "False\n"

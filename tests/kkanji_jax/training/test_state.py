@@ -8,7 +8,13 @@ import pytest
 
 from kkanji_jax.config import default_config
 from kkanji_jax.model.network import init_variables
-from kkanji_jax.training.state import create_state, moving_average, ramped_decay
+from kkanji_jax.training.optim import make_optimizer
+from kkanji_jax.training.state import (
+    abstract_state,
+    create_state,
+    moving_average,
+    ramped_decay,
+)
 
 MODEL = default_config().model.to_dict() | {"variant": "nano"}
 
@@ -56,3 +62,26 @@ def test_a_fresh_state_is_that_of_its_seed_with_the_average_at_the_weights() -> 
     assert state.step == 0 and state.step.dtype == np.int32
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(state))
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.opt_state))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-4])
+@pytest.mark.parametrize("grad_clip_norm", [None, 1.0])
+def test_the_optimizer_starts_as_optax_would_start_it(
+    weight_decay: float, grad_clip_norm: float | None
+) -> None:
+    optimizer = make_optimizer(
+        optax.linear_schedule(1e-3, 0.0, 10),
+        b1=0.9,
+        b2=0.999,
+        eps=1e-8,
+        weight_decay=weight_decay,
+        grad_clip_norm=grad_clip_norm,
+    )
+    state = create_state(MODEL, 5, optimizer, seed=3)
+    expected = jax.jit(optimizer.init)(state.params)
+    assert jax.tree.structure(state.opt_state) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, state.opt_state, expected)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
+    abstract = abstract_state(MODEL, 5, optimizer)
+    assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract)
+    assert shapes.opt_state == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), expected)
