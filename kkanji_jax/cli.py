@@ -6,12 +6,15 @@ only, because `predict` works with few packages installed; tqdm is imported on a
 """
 
 import argparse
+import contextlib
 import errno
 import importlib.util
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +26,7 @@ TRACEBACK = "KKANJI_TRACEBACK"  # set it in the environment to see where an erro
 # this project, and shows where it is.
 FAILURES = (ValueError, OSError, FloatingPointError, KeyError, MemoryError)
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+TERMINATED = 143  # 128 + SIGTERM
 _closed: list[int] = []  # of the standard descriptors, those that were when the process began
 _NO_READER = (errno.EPIPE, errno.EBADF, errno.EIO, errno.ENXIO)  # EIO: a terminal that is gone
 
@@ -98,6 +102,31 @@ def answer(work: Callable[[], int | None], *, interrupted: str = "interrupted") 
         return status
     _flush_or_forget(sys.stdout)
     return status
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what Ctrl-C does, with the exit status of the other signal."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises Terminated in the block, which unwinds as by Ctrl-C.
+
+    Nothing is changed outside the main thread, or where SIGTERM has a handler already.
+    """
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def describe(err: BaseException) -> str:

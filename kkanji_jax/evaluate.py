@@ -123,11 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")
                 raise ValueError(f"{name} must be at least 1, not {getattr(args, flag)}")
+        from kkanji_jax.evaluation.csv_tables import TABLES
         from kkanji_jax.evaluation.run import (
             Evaluation,
             evaluate,
         )  # imported here, so that --help needs no JAX
-        from kkanji_jax.evaluation.tables import TABLES
         from kkanji_jax.reporting.score_table import score_table
 
         asked = Evaluation(

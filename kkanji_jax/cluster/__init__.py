@@ -1,1 +1,1 @@
-"""Reading an archive on a Ray cluster: the listing, its partitions, and their files of rows."""
+"""Reads a collection of images on a Ray cluster: its listing, partitions, and files of rows."""

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from kkanji_jax.files import naming_in_errors, sha256_of
 from kkanji_jax.inference.output import object_of
-from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import Row
+from kkanji_jax.inference.tally import Tally
 
 ROWS_AT_ONCE = 32_768  # a row group of the file; what is held in memory
 
@@ -61,7 +61,7 @@ def write_partition(path: Path, rows: Iterable[Row], *, number: int, digest: str
         with naming_in_errors(path, unfinished), unfinished.open("wb") as file:
             with ParquetWriter(file, schema(), compression="zstd") as writer:
                 for row in rows:
-                    if row.rank in (None, 1):
+                    if row.is_first:
                         tally = tally.with_image(row)
                         if len(held) >= ROWS_AT_ONCE:
                             writer.write_table(_table(held))

@@ -1,4 +1,4 @@
-"""The output folder of an archive: its lock, its finished files, its manifest.
+"""The output folder of a collection: its lock, its finished files, its manifest.
 
 `_request.json` has the request, and `_progress.jsonl` has a line for each finished file of rows.
 At the end `_manifest.json` replaces both. Readers of Parquet datasets ignore names that begin with
@@ -19,7 +19,8 @@ from kkanji_jax.cluster.partition_reader import WORKING
 from kkanji_jax.cluster.partitions import Partition
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.files import is_foreign, naming_in_errors, write_json
-from kkanji_jax.inference.partial_rows import Tally, differing_names, hold_rows
+from kkanji_jax.inference.partial_rows import differing_names, hold_rows
+from kkanji_jax.inference.tally import Tally
 
 VERSION = 1
 REQUEST, PROGRESS, MANIFEST, LOCK = "_request.json", "_progress.jsonl", "_manifest.json", "_lock"

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.scripts import script_of
+from kkanji_jax.data.source_looks import look_of
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.counts import TOP_K
 from kkanji_jax.evaluation.forward import Predictions

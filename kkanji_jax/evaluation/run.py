@@ -12,7 +12,6 @@ from jaxtyping import Int32, UInt8
 
 from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import (
     LEAK_WARNING,
     LEAKY_PROTOCOL,
@@ -21,14 +20,15 @@ from kkanji_jax.data.manifest import (
     load_manifest,
 )
 from kkanji_jax.data.resident import Split, load_split
+from kkanji_jax.data.source_looks import look_of
 from kkanji_jax.data.unknown_characters import UnknownCharacters, load_unknown
 from kkanji_jax.evaluation import calibration_fit, eval_json
 from kkanji_jax.evaluation.calibration import FILE_NAME, Calibration
+from kkanji_jax.evaluation.csv_tables import write_tables
 from kkanji_jax.evaluation.forward import Evaluator
 from kkanji_jax.evaluation.odd_copies import odd_copies
 from kkanji_jax.evaluation.scores import summarise
 from kkanji_jax.evaluation.support import Copies
-from kkanji_jax.evaluation.tables import write_tables
 from kkanji_jax.files import write_json
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.parallel import mesh as mesh_lib

@@ -167,7 +167,7 @@ def _last_line(path: Path) -> dict[str, Any]:
 
 
 def _table_in(path: Path) -> list[dict[str, str]]:
-    from kkanji_jax.evaluation.tables import read_csv
+    from kkanji_jax.evaluation.csv_tables import read_csv
 
     return read_csv(path) if path.exists() else []
 

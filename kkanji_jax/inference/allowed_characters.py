@@ -1,13 +1,15 @@
 """The characters an answer is restricted to: a script, or a list in a file."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kkanji_jax.data.class_index import ClassIndex, character_of, composed
+from kkanji_jax.data.class_index import ClassIndex, character_of, codepoint_of, composed
 from kkanji_jax.data.scripts import script_of
 
 NAMED = ("kanji", "kana")
+MOST_TOLD = 40  # characters in one line
 _ONE = r"U\+[0-9A-F]{4,6}|[^\s-]"
 _ITEM = re.compile(rf"({_ONE})(?:-({_ONE}))?|-", re.IGNORECASE)
 
@@ -68,6 +70,13 @@ def characters_in(text: str, class_index: ClassIndex, where: str) -> Characters:
             f"{len(known)}"
         )
     return Characters(frozenset(listed & known | ranged), tuple(sorted(listed - known)))
+
+
+def told_lacking(lacking: Sequence[str], where: str) -> str:
+    """The characters in `where` that the model lacks, in one line."""
+    told = " ".join(f"{c} {codepoint_of(c)}" for c in lacking[:MOST_TOLD])
+    rest = f" and {len(lacking) - MOST_TOLD:,} more" if len(lacking) > MOST_TOLD else ""
+    return f"the model lacks {len(lacking):,} of the characters in {where}: {told}{rest}"
 
 
 def _character(item: str) -> str:

@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.files import written_whole
 from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, load_picture
+from kkanji_jax.inference.drawing import Drawing
+from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.rows import Row
 
 COLOURS = {
@@ -51,6 +53,23 @@ class LabelFont:
         return self._fonts[file, size_px]
 
 
+class AnnotatedPage(Drawing):
+    """Collects the rows of a page, and draws them on it with `annotate_page`."""
+
+    def __init__(self, page: ImageInput, out: Path, font_files: Sequence[Path]) -> None:
+        self._page, self._out, self._font_files = page, out, font_files
+        self._rows: list[Row] = []
+
+    def add_row(self, row: Row) -> None:
+        """Takes the first row of each box."""
+        if row.is_first:
+            self._rows.append(row)
+
+    def save(self) -> None:
+        """Writes the page as PNG."""
+        annotate_page(self._page.source(), self._rows, self._out, self._font_files)
+
+
 def annotate_page(
     page: str | io.BytesIO | Image.Image,
     rows: Iterable[Row],
@@ -69,7 +88,7 @@ def annotate_page(
     canvas = Image.fromarray(picture).convert("RGB")
     draw, font = ImageDraw.Draw(canvas), LabelFont(font_files)
     line_px = max(1, round(min(canvas.size) / 800))
-    boxed = [row for row in rows if row.box is not None and row.rank in (None, 1)]
+    boxed = [row for row in rows if row.box is not None and row.is_first]
     for row in boxed:
         left, top, right, bottom = _corners(row)
         draw.rectangle((left, top, right, bottom), outline=_colour(row), width=line_px)

@@ -2,13 +2,14 @@
 
 import heapq
 import io
+import itertools
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from kkanji_jax.inference.heif_and_pdf import HEIF_SUFFIXES, PDF_SUFFIX, open_heif, pages_of_pdf
 
@@ -47,6 +48,18 @@ class ImageInput(NamedTuple):
         return self.image() if callable(self.image) else self.image
 
 
+class _Findable(Protocol):
+    """What was found: its path, and what is wrong with it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def error(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=_Findable)
+
+
 def shown_path(path: str) -> str:
     """A path as rows have it: UTF-8 whatever the locale, other bytes as \\xff."""
     try:
@@ -75,6 +88,22 @@ def find_images(
             continue
         for item in find_files([path], passed_over):
             yield from images_in(item)
+
+
+def require_not_one_error(found: Iterator[Found]) -> Iterator[Found]:
+    """All of `found`; ValueError if that is a single error: a mistake in the command."""
+    begin = list(itertools.islice(found, 2))
+    if len(begin) == 1 and begin[0].error:
+        raise ValueError(f"{begin[0].path}: {begin[0].error}")
+    return itertools.chain(begin, found)
+
+
+def only_page(found: Iterator[ImageInput]) -> ImageInput:
+    """The one page that is found; ValueError if there are several."""
+    begin = list(itertools.islice(found, 2))
+    if len(begin) > 1:
+        raise ValueError(f"--annotate needs one page, as {begin[0].path}")
+    return begin[0]
 
 
 def find_files(

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.class_index import character_of, parse_codepoint
 from kkanji_jax.data.label_table import LABELS, read_labels
+from kkanji_jax.evaluation.csv_tables import write_csv
 from kkanji_jax.evaluation.intervals import share
-from kkanji_jax.evaluation.tables import write_csv
 from kkanji_jax.files import write_json
 from kkanji_jax.glyphs.image_files import load_picture
 from kkanji_jax.inference.box_crops import MAX_PAGE_PIXELS, Box, cut_out
 from kkanji_jax.inference.inputs import ImageInput, find_images, shown_path, told_counts
-from kkanji_jax.inference.recogniser import ImageError, Recogniser
+from kkanji_jax.inference.reading import ImageError
+from kkanji_jax.inference.recogniser import Recogniser
 
 TOP = 5
 BATCH_SIZE = 128

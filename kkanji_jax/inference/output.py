@@ -5,7 +5,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from kkanji_jax.files import written_whole
 from kkanji_jax.inference.rows import Row
 
 FORMATS = ("text", "csv", "json", "jsonl")
+# Makes a document, in parts, of the rows of one image after another.
+Render = Callable[[Iterator[list[Row]]], Iterator[str]]
 _NEEDS_QUOTES = re.compile(r'[,"\r\n]')
 
 

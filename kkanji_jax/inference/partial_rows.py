@@ -11,44 +11,20 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from kkanji_jax.files import naming_in_errors, require_target, write_json, written_whole
 from kkanji_jax.inference.inputs import ImageInput, shown_path
-from kkanji_jax.inference.output import RowFormat, row_of_json
-from kkanji_jax.inference.rows import Row
+from kkanji_jax.inference.output import Render, RowFormat, row_of_json
+from kkanji_jax.inference.rows import Row, rows_by_image
+from kkanji_jax.inference.tally import Tally
 from kkanji_jax.locks import Lock, hold_or_refuse
 
 VERSION = 1
-SEVERAL = "several characters"  # of glyph_image's remarks
 COMMIT_S = 2.0  # what is lost at most when the process is killed without a word
-
-
-class Tally(NamedTuple):
-    """How many images were answered, and how many of them in which way."""
-
-    num_images: int = 0
-    num_errors: int = 0
-    num_blank: int = 0
-    num_unclear: int = 0
-    num_several: int = 0
-
-    def plus(self, other: "Tally") -> "Tally":
-        """That of the images of both."""
-        return Tally(*map(sum, zip(self, other, strict=True)))
-
-    def with_image(self, first: Row) -> "Tally":
-        """One image more; `first` is its first row."""
-        return Tally(
-            self.num_images + 1,
-            self.num_errors + bool(first.error),
-            self.num_blank + (first.verdict == "blank"),
-            self.num_unclear + (first.verdict == "unclear"),
-            self.num_several + (SEVERAL in first.remark),
-        )
 
 
 class _Progress(NamedTuple):
@@ -57,18 +33,6 @@ class _Progress(NamedTuple):
     tally: Tally = Tally()
     num_bytes: int = 0
     digest: str = ""
-
-
-def images_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows of one image after another."""
-    own: list[Row] = []
-    for row in rows:
-        if own and row.rank in (None, 1):
-            yield own
-            own = []
-        own.append(row)
-    if own:
-        yield own
 
 
 def differing_names(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -98,7 +62,7 @@ class PartialRows:
         identity: Mapping[str, Any],
         *,
         is_resumed: bool = True,
-        render: Callable[[Iterator[list[Row]]], Iterator[str]] | None = None,
+        render: Render | None = None,
     ) -> None:
         self.out, self._form, self._render = out, form, render
         self._target = Path(os.path.realpath(out))
@@ -187,7 +151,7 @@ class PartialRows:
 
     def write(self, rows: Iterable[Row]) -> None:
         """Writes rows as they come, those of one image together."""
-        for own in images_of(rows):
+        for own in rows_by_image(rows):
             is_first = not self._done.tally.num_images
             parts = [self._form.text_of(row, is_first and not i) for i, row in enumerate(own)]
             encoded = "".join(parts).encode("utf-8", "backslashreplace")
@@ -246,13 +210,13 @@ class PartialRows:
                 self.path.replace(self._target)
             self._state_path.unlink()
 
-    def _write_rendered(self, render: Callable[[Iterator[list[Row]]], Iterator[str]]) -> None:
+    def _write_rendered(self, render: Render) -> None:
         with (
             self.path.open(encoding="utf-8") as rows,
             written_whole(self._target) as unfinished,
             unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
         ):
-            file.writelines(render(images_of(map(row_of_json, rows))))
+            file.writelines(render(rows_by_image(map(row_of_json, rows))))
 
     def _keep(self, error: BaseException | None) -> None:
         """Keeps what is finished, as far as it can be written, and names it."""

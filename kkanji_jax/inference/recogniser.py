@@ -1,21 +1,20 @@
 """A trained model, loaded: images in, characters with probabilities out."""
 
 import hashlib
-import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import numpy as np
-from PIL import Image
 
 from kkanji_jax.array_types import Bool, Float, Float32, Shaped, UInt8
 from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
-from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, glyph_steps, is_blank
-from kkanji_jax.glyphs.image_files import ImageSource, load_picture
+from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, is_blank
+from kkanji_jax.glyphs.image_files import ImageSource
+from kkanji_jax.inference.given_images import NotedGlyph, noted_glyphs, stacked_glyphs
 from kkanji_jax.inference.neighbours import digest_of
 from kkanji_jax.inference.orientation import (
     LEVEL_STROKE,
@@ -25,6 +24,7 @@ from kkanji_jax.inference.orientation import (
     oriented,
     turned_glyphs,
 )
+from kkanji_jax.inference.reading import VERDICTS, Candidate, ImageError, Note, Reading
 from kkanji_jax.saved.trained import (
     CALIBRATION,
     Trained,
@@ -45,92 +45,9 @@ __all__ = [
 ]
 
 BACKENDS = ("jax", "onnx")
-VERDICTS = ("accept", "ask", "unknown", BLANK, UNCLEAR)
 
 Backend = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-class Candidate(NamedTuple):
-    """One reading of an image; rank 1 is the most probable."""
-
-    character: str
-    codepoint: str
-    probability: float
-    rank: int
-
-
-class Note(NamedTuple):
-    """What was found of an image before it was read: see `data.glyph_image.Steps`."""
-
-    trouble: str = ""
-    remarks: tuple[str, ...] = ()
-
-    def with_remarks(self, more: tuple[str, ...]) -> "Note":
-        """The note with what was found besides."""
-        return self._replace(remarks=(*self.remarks, *more))
-
-
-class Reading(Sequence[Candidate]):
-    """The candidates of one image, best first, and how far to rely on the first.
-
-    `verdict` is one of VERDICTS; empty where the model has no calibration, save for `blank`, an
-    image without ink, and `unclear`, whose ink and paper cannot be told apart: they have no
-    candidates. With any of `remarks` on the image the verdict is never `accept`. It equals another
-    reading with the same candidates, verdict and remarks.
-    """
-
-    def __init__(
-        self,
-        candidates: Sequence[Candidate],
-        verdict: str = "",
-        remarks: Sequence[str] = (),
-    ) -> None:
-        self._candidates = tuple(candidates)
-        self.verdict = verdict
-        self.remarks = tuple(remarks)
-
-    @property
-    def _content(self) -> tuple[object, ...]:
-        return self._candidates, self.verdict, self.remarks
-
-    @overload
-    def __getitem__(self, index: int) -> Candidate: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
-    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
-        return self._candidates[index]
-
-    def __len__(self) -> int:
-        return len(self._candidates)
-
-    def __iter__(self) -> Iterator[Candidate]:
-        return iter(self._candidates)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Reading):
-            return NotImplemented
-        return self._content == other._content
-
-    def __hash__(self) -> int:
-        return hash(self._content)
-
-    def __repr__(self) -> str:
-        told = f", remarks={self.remarks!r}" if self.remarks else ""
-        return f"Reading({list(self._candidates)!r}, verdict={self.verdict!r}{told})"
-
-
-class ImageError(ValueError):
-    """An image that cannot be read: which one of those given, and why.
-
-    `number` counts the images of one call from 0, and `image` is what was given.
-    """
-
-    def __init__(self, message: str, number: int, image: Any) -> None:
-        super().__init__(message, number, image)
-        self.number, self.image = number, image
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+_GLYPHS = f"glyphs as an array uint8 [n {GLYPH_PX} {GLYPH_PX}], white on black"
 
 
 class Recogniser:
@@ -226,12 +143,12 @@ class Recogniser:
             raise ValueError(f"expected an on_error of raise or row, got {on_error!r}")
         if orient not in ORIENTS:
             raise ValueError(f"expected an orient of {' or '.join(ORIENTS)}, got {orient!r}")
-        made = self._glyphs_of(images)
-        errors = {n: item for n, item in enumerate(made) if isinstance(item, ImageError)}
+        given = noted_glyphs(images)
+        errors = {n: item for n, item in enumerate(given) if isinstance(item, ImageError)}
         if errors and on_error == "raise":
             raise next(iter(errors.values()))
-        good = [item for item in made if not isinstance(item, ImageError)]
-        glyphs = _stacked(good)
+        good = [item for item in given if not isinstance(item, ImageError)]
+        glyphs = stacked_glyphs(good)
         notes = [item.note for item in good]
         outputs = self.outputs(glyphs)
         if orient == "auto":
@@ -242,7 +159,7 @@ class Recogniser:
         readings = iter(answers)
         if not errors:
             return answers
-        return [errors[n] if n in errors else next(readings) for n in range(len(made))]
+        return [errors[n] if n in errors else next(readings) for n in range(len(given))]
 
     def predict_glyphs(
         self,
@@ -267,10 +184,12 @@ class Recogniser:
     ) -> list[Reading]:
         """`predict_glyphs` for what `outputs` gave, and what is known of the images.
 
-        ValueError if the logits are not finite.
+        ValueError if the logits are not finite, or for another argument that is not what it must
+        be.
         """
         logits, features = outputs
         _check_top_k(top_k)
+        wanted = _wanted_of(characters)
         if not np.isfinite(logits).all():
             raise ValueError("the network's outputs are not finite: the model is damaged")
         calibration = self._calibration
@@ -284,12 +203,12 @@ class Recogniser:
             verdicts = calibration.verdicts(logits, 1 / sums, supports)
         ids = np.arange(len(self.class_index))
         kept = logits
-        if characters is not None:
-            ids = self._class_ids_of(characters)
+        if wanted is not None:
+            ids = self._class_ids_of(wanted)
             kept = logits.take(ids, axis=1)
             sums = softmax_sums(kept, temperature)
         columns = top_columns(kept, top_k)
-        if characters is not None:
+        if wanted is not None:
             is_changed = ids[columns[:, 0]] != logits.argmax(axis=1)
             for row in np.flatnonzero(is_changed):
                 verdicts[row] = verdicts[row] and "unknown"
@@ -320,12 +239,12 @@ class Recogniser:
 
     def glyphs(self, images: Any) -> UInt8[np.ndarray, "n 64 64"]:
         """Each image as the network sees it: white on black; ImageError if one cannot be read."""
-        made = []
-        for item in self._glyphs_of(images):
+        good: list[NotedGlyph] = []
+        for item in noted_glyphs(images):
             if isinstance(item, ImageError):
                 raise item
-            made.append(item)
-        return _stacked(made)
+            good.append(item)
+        return stacked_glyphs(good)
 
     def outputs(
         self, glyphs: UInt8[np.ndarray, "n 64 64"]
@@ -388,57 +307,14 @@ class Recogniser:
         """The character of each class id."""
         return tuple(map(character_of, self.class_index.codepoints))
 
-    def _class_ids_of(self, characters: Iterable[str]) -> Shaped[np.ndarray, " k"]:
-        expected = set(characters)
-        is_wanted: Bool[np.ndarray, " k"] = np.array([c in expected for c in self._characters])
+    def _class_ids_of(self, wanted: frozenset[str]) -> Shaped[np.ndarray, " k"]:
+        is_wanted: Bool[np.ndarray, " k"] = np.array([c in wanted for c in self._characters])
         if not is_wanted.any():
             raise ValueError(
-                f"none of the {len(expected)} characters asked for is among the model's "
+                f"none of the {len(wanted)} characters asked for is among the model's "
                 f"{len(self.class_index)}"
             )
         return np.flatnonzero(is_wanted)
-
-    def _glyphs_of(self, images: Any) -> "list[_Made | ImageError]":
-        """What was made of each image, or why it cannot be read."""
-        sources: Iterable[Any]
-        if isinstance(images, np.ndarray):
-            sources = list(images) if _is_stack(images) else [images]
-        elif isinstance(images, Iterable) and not isinstance(images, _SINGLE):
-            sources = images
-        else:
-            sources = [images]
-        return [_made_of(image, number) for number, image in enumerate(sources)]
-
-
-class _Made(NamedTuple):
-    """An image's glyph, and what is known of it."""
-
-    glyph: Any  # UInt8 [64 64]
-    note: Note
-
-
-_GLYPHS = f"glyphs as an array uint8 [n {GLYPH_PX} {GLYPH_PX}], white on black"
-# Can be iterated over, and are no images in a row.
-_SINGLE = (str, bytes, bytearray, memoryview, io.IOBase, Mapping)
-
-
-def _made_of(image: Any, number: int) -> _Made | ImageError:
-    expected = "expected the path of an image, io.BytesIO, a PIL image or an array"
-    if not isinstance(image, str | os.PathLike | io.BytesIO | Image.Image | np.ndarray):
-        return ImageError(f"{expected}, got {type(image).__name__} (image {number})", number, image)
-    try:
-        if isinstance(image, str | os.PathLike) and os.path.isdir(image):
-            raise ValueError(f"{expected}, {os.fsdecode(image)} is a folder: name the files in it")
-        steps = glyph_steps(load_picture(image))
-    except (ValueError, OSError) as err:
-        told = str(err)
-        if isinstance(err, OSError) and err.strerror:
-            where = f": {os.fsdecode(image)}" if isinstance(image, str | os.PathLike) else ""
-            told = f"{err.strerror}{where}"
-        error = ImageError(f"{told} (image {number})", number, image)
-        error.__cause__ = err
-        return error
-    return _Made(steps.glyph, Note(steps.trouble, steps.remarks))
 
 
 def _check_top_k(top_k: Any) -> None:
@@ -460,12 +336,6 @@ def _wanted_of(characters: Any) -> frozenset[str] | None:
             raise ValueError(f"expected characters as strings, got {type(each).__name__} in them")
         wanted.append(each)
     return frozenset(wanted)
-
-
-def _stacked(made: Sequence[_Made]) -> UInt8[np.ndarray, "n 64 64"]:
-    if not made:
-        return np.zeros((0, GLYPH_PX, GLYPH_PX), np.uint8)
-    return np.stack([item.glyph for item in made])
 
 
 def load(
@@ -524,7 +394,3 @@ def top_columns(rows: Float[np.ndarray, "n k"], count: int) -> Shaped[np.ndarray
     begins = np.searchsorted(at_rows, np.arange(num_rows))
     is_kept = np.arange(len(at_rows)) - begins[at_rows] < count
     return at_columns[is_kept].reshape(num_rows, count)
-
-
-def _is_stack(array: Shaped[np.ndarray, "..."]) -> bool:
-    return array.ndim == 4 or (array.ndim == 3 and array.shape[2] > 4)

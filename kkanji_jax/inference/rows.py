@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
     from kkanji_jax.inference.neighbours import Neighbour, NeighbourIndex
     from kkanji_jax.inference.orientation import Oriented
-    from kkanji_jax.inference.recogniser import Note, Recogniser
+    from kkanji_jax.inference.reading import Note
+    from kkanji_jax.inference.recogniser import Recogniser
 
 BATCH_SIZE = 128  # images that go through the network together
 WITHOUT_CANDIDATES = ("blank", "unclear")
@@ -41,6 +42,11 @@ class Row(NamedTuple):
     neighbours: "tuple[Neighbour, ...]" = ()
     ink: str = ""  # dark or bright, beside its paper: as found, or as told
     remark: str = ""  # what is remarkable of the image, with "; " between
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first row, or the only one, of its image."""
+        return self.rank in (None, 1)
 
 
 class RowOptions(NamedTuple):
@@ -107,12 +113,24 @@ def predict_rows(
         decoding.close()
 
 
+def rows_by_image(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows of one image after another."""
+    own: list[Row] = []
+    for row in rows:
+        if own and row.is_first:
+            yield own
+            own = []
+        own.append(row)
+    if own:
+        yield own
+
+
 def decode_image(item: ImageInput, options: RowOptions) -> DecodedImage:
     """The glyph of an image; whatever is wrong with the image stands in `error`."""
     from kkanji_jax.glyphs.glyph_image import glyph_steps
     from kkanji_jax.glyphs.image_files import load_picture
     from kkanji_jax.inference.page_check import PAGE, looks_like_page
-    from kkanji_jax.inference.recogniser import Note
+    from kkanji_jax.inference.reading import Note
 
     if item.error:
         return DecodedImage(item, error=item.error)

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kkanji_jax.files import written_whole
 from kkanji_jax.glyphs.glyph_image import Steps
+from kkanji_jax.inference.drawing import Drawing
 from kkanji_jax.inference.inputs import ImageInput
 
 MAX_ROWS = 40
@@ -15,19 +16,22 @@ COLUMNS = ("as given", "paper removed", "paper to ink", "strays removed", "what 
 _PAPER, _TEXT = (255, 255, 255), (40, 40, 40)
 
 
-class StepsSheet:
+class StepsSheet(Drawing):
     """Collects the steps of the first MAX_ROWS images, and draws them."""
 
-    def __init__(self) -> None:
+    takes_steps = True
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
         self._rows: list[tuple[str, Steps]] = []
 
-    def add(self, found: ImageInput, steps: Steps) -> None:
+    def add_steps(self, found: ImageInput, steps: Steps) -> None:
         """Takes one image, if there is room."""
         if len(self._rows) < MAX_ROWS:
             where = "" if found.box is None else "#" + ",".join(map(str, found.box))
             self._rows.append((f"{Path(found.path).name}{where}", steps))
 
-    def save(self, out: Path) -> None:
+    def save(self) -> None:
         """Writes the sheet as PNG; it appears when whole. An empty one has its heading only."""
         width = len(COLUMNS) * (CELL_PX + GAP_PX) + GAP_PX
         row_px = CELL_PX + FOOT_PX + GAP_PX
@@ -45,7 +49,7 @@ class StepsSheet:
             ink = "bright ink" if steps.is_ink_bright else "dark ink"
             shown = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
             draw.text((GAP_PX, top + CELL_PX + 1), f"{ink}   {shown[-80:]}", _TEXT, font)
-        with written_whole(out) as unfinished:
+        with written_whole(self._out) as unfinished:
             sheet.save(unfinished, format="PNG")
 
 

@@ -7,10 +7,14 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from kkanji_jax.inference.page_readings import PagesOfRows, ReadPage
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.inference.tei import tei_of_pages
+
+if TYPE_CHECKING:
+    from kkanji_jax.inference.recogniser import Recogniser
 
 TRANSCRIPTS = ("transcript", "tei")
 PAGE_BREAK = "\f"  # as pdftotext has it
@@ -36,6 +40,16 @@ def troubles_of(pages: Iterable[ReadPage]) -> Counter[str]:
             if box.rows[0].error:
                 told[f"{page.path}: {box.rows[0].error}"] += 1
     return told
+
+
+def about_reader(recogniser: "Recogniser", version: str) -> dict[str, str]:
+    """Who reads, as `written_as` takes it; ValueError for a model without verdicts."""
+    if recogniser.accuracy_of("accept") is None:
+        raise ValueError(
+            "a transcript needs verdicts, and this model is not calibrated: run "
+            "kkanji_jax.evaluate --of val, or give a --format of rows"
+        )
+    return {"version": version, "model": recogniser.digest}
 
 
 def written_as(

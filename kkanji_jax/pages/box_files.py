@@ -26,8 +26,9 @@ _OF_ROOT = {
 def read_boxes(path: str | os.PathLike) -> list[Box]:
     """The boxes of a file, in its order; ValueError names the file and the line or element.
 
-    Tables (tables.py), JSON of COCO, Koten-OCR and IIIF's annotations, XML of Koten-OCR, PAGE and
-    TEI. UTF-8, UTF-16 with a byte order mark, or CP932. Ids are as they are written, to the byte.
+    Tables (box_tables.py), JSON of COCO, Koten-OCR and IIIF's annotations, XML of Koten-OCR, PAGE
+    and TEI. UTF-8, UTF-16 with a byte order mark, or CP932. Ids are as they are written, to the
+    byte.
     """
     text = decoded(Path(path))
     begin = text.lstrip()[:1]

@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, SPLITS, load_manifest
 from kkanji_jax.data.resident import load_split
-from kkanji_jax.evaluation.tables import read_csv
+from kkanji_jax.evaluation.csv_tables import read_csv
 from kkanji_jax.plots.run_log import describe_split
 
 

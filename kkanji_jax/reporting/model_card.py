@@ -110,6 +110,7 @@ def _origin_rows(
         ("command", f"`{' '.join(_public(command))}`" if command else None),
         ("started from", _source(config, about.get("warm_start"))),
         *_averaged(about.get("warm_start") or {}),
+        *_raised(about.get("warm_start") or {}),
         ("training", _training(last_line)),
         ("commit", environment.get("commit")),
         ("hardware", _hardware(environment)),
@@ -128,6 +129,18 @@ def _averaged(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"`{other['folder']}` as it was then, step {other['step']} (average_weights.py)"
     )
     return [("averaged", told)]
+
+
+def _raised(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row if the logits of rare characters were raised after training."""
+    how = warm_start.get("rare_characters_raised")
+    if not how:
+        return []
+    told = (
+        f"a character of n training images has {how['factor']:g} log({how['below']}/n) added to "
+        f"its logit if n is below {how['below']} (logit_adjustment.py)"
+    )
+    return [("rare characters", told)]
 
 
 def _source(config: Mapping[str, Any], warm_start: Mapping[str, Any] | None) -> str:

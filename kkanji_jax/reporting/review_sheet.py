@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 
 from kkanji_jax.files import written_whole
 from kkanji_jax.glyphs.glyph_image import Steps
+from kkanji_jax.inference.drawing import Drawing
 from kkanji_jax.inference.inputs import ImageInput, shown_path
 from kkanji_jax.inference.rows import Row
 from kkanji_jax.reporting.rendering import render
@@ -28,12 +30,10 @@ THUMB_PX, QUALITY = 96, 72
 SHOWN_PATH = 60  # characters of a path in a heading
 
 
-class ReviewSheet:
-    """Collects images and their rows as they are read, and writes the sheet.
+class ReviewSheet(Drawing):
+    """Collects images and their rows as they are read, and writes the sheet."""
 
-    `add` is called for each image that could be opened, in order, and `add_row` for the rows of all
-    images in the same order, some time later.
-    """
+    takes_steps = True
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -46,7 +46,7 @@ class ReviewSheet:
     def num_images(self) -> int:
         return len(self._items)
 
-    def add(self, found: ImageInput, steps: Steps) -> None:
+    def add_steps(self, found: ImageInput, steps: Steps) -> None:
         """Takes the picture of the next image."""
         self._thumbs.append(_thumb_of(steps.grey))
 
@@ -55,7 +55,7 @@ class ReviewSheet:
         if row.error:
             self.num_errors += 1
             return
-        if row.rank in (None, 1):
+        if row.is_first:
             thumb = self._thumbs.popleft()
             if len(self._items) == MOST:
                 self.num_left_out += 1
@@ -75,7 +75,7 @@ class ReviewSheet:
             self._items[-1]["candidates"].append([row.character, round(row.probability or 0, 4)])
 
     def save(self) -> None:
-        """Writes the file, which appears when it is complete."""
+        """Writes the file, which appears when it is whole; says on standard error what it lacks."""
         # A path with </script> in it must not end the script element.
         data = json.dumps(self._items, ensure_ascii=False, separators=(",", ":"))
         context = {
@@ -89,6 +89,12 @@ class ReviewSheet:
         with written_whole(self._out) as unfinished:
             text = render("review.html.j2", context)
             unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+        if self.num_left_out:
+            print(
+                f"{self._out} holds the first {self.num_images:,} images; "
+                f"{self.num_left_out:,} more have no room on it: read them apart",
+                file=sys.stderr,
+            )
 
 
 def _thumb_of(grey: UInt8[np.ndarray, "h w"]) -> str:

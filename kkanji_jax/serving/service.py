@@ -146,7 +146,7 @@ class Service:
             finally:
                 self.metrics.num_queued -= num_images
         for row in answered:
-            if row.rank in (None, 1):
+            if row.is_first:
                 self.metrics.images["error" if row.error else row.verdict or "none"] += 1
         content = _written(answered, RowFormat(options.format))
         lacking = tuple(map(codepoint_of, characters.lacking))

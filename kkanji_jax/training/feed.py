@@ -12,9 +12,9 @@ from kkanji_jax.data import resident, streamed
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.leakage import check_no_leak
-from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.records import address_of
+from kkanji_jax.data.source_looks import look_of
 from kkanji_jax.training.step import IndexBatch, PixelBatch, Resident
 
 

@@ -221,7 +221,7 @@ def list_paths(args: argparse.Namespace) -> None:
 
     def units() -> Iterator[Unit]:
         for number in range(args.most):
-            yield Unit(f"/archive/books/{number // 1000:08d}/{number:012d}.png")
+            yield Unit(f"/scanned/books/{number // 1000:08d}/{number:012d}.png")
 
     begun_s = time.process_time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

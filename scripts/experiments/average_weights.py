@@ -13,20 +13,16 @@ run with --config.init_from=OUT.
 import argparse
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from project_commands import require_finished
+from edited_runs import require_new, write_run
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.saved.checkpoint import finished_steps, read_meta
 from kkanji_jax.saved.trained import Trained, load_trained
-
-FILES = ("config.json", "env.json", "index.json", "metrics.jsonl")
 
 
 def between(base: Any, run: Any, share: float) -> Any:
@@ -81,15 +77,7 @@ def average(base: Trained, run: Trained, share: float) -> tuple[Any, Any]:
 
 def write(workdir: Path, base: Path | None, share: float, out: Path) -> None:
     """Writes OUT; refuses one that is there."""
-    import grain
-    import optax
-
-    from kkanji_jax.training.checkpoint_store import CheckpointStore
-    from kkanji_jax.training.state import TrainState
-
-    require_finished(workdir)
-    if out.exists():
-        raise ValueError(f"{out} is there already: name a new folder")
+    require_new(workdir, out)
     run, old = load_trained(workdir), load_trained(base)
     params, batch_stats = average(old, run, share)
     weights_sha256 = hashlib.sha256(
@@ -103,23 +91,7 @@ def write(workdir: Path, base: Path | None, share: float, out: Path) -> None:
         "classifier_sha256": weights_sha256,
         **old.identity,
     }
-    meta = read_meta(workdir, finished_steps(workdir)[-1])
-    meta = {key: value for key, value in meta.items() if key not in ("scores", "format_version")}
-    meta["warm_start"] = (run.warm_start or {}) | {"averaged_with": record}
-    out.mkdir(parents=True)
-    for name in FILES:
-        shutil.copyfile(workdir / name, out / name)
-    state = TrainState(
-        step=np.asarray(run.step, np.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optax.identity().init(params),
-        ema_params=params,
-        ema_batch_stats=batch_stats,
-    )
-    store = CheckpointStore(out, max_to_keep=1)
-    store.save(run.step, state, iter(grain.MapDataset.range(1).to_iter_dataset()), meta, None)
-    store.close()
+    write_run(out, run, params, batch_stats, {"averaged_with": record})
     print(f"{out}: {share:g} of {workdir}, {1 - share:g} of {old.path}; {json.dumps(record)}")
 
 

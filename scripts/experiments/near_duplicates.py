@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from data_tools.read.catalogue import read_catalogue, stack_images
-from kkanji_jax.data.looks import look_of
+from kkanji_jax.data.source_looks import look_of
 from kkanji_jax.workers import Workers
 
 MAX_CORRELATION = 0.9

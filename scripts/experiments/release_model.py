@@ -53,8 +53,8 @@ class Change(NamedTuple):
 def parts_of(read: Read, train_counts: Mapping[str, int]) -> tuple[str, ...]:
     """The parts of test that an image belongs to."""
     from kkanji_jax.data.class_sizes import CLASS_SIZES, class_size_bucket, class_size_label
-    from kkanji_jax.data.looks import look_of
     from kkanji_jax.data.scripts import script_of
+    from kkanji_jax.data.source_looks import look_of
 
     least, most = CLASS_SIZES[class_size_bucket(train_counts[read.codepoint])]
     size = class_size_label(least, most)

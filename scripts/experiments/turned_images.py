@@ -23,12 +23,13 @@ import summaries
 from jaxtyping import Float32, UInt8
 from summaries import write_json
 
-from kkanji_jax.data.looks import LOOKS, look_of
 from kkanji_jax.data.manifest import load_index, load_manifest
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.data.scripts import SCRIPTS, script_of
+from kkanji_jax.data.source_looks import LOOKS, look_of
 from kkanji_jax.inference.orientation import TURNED, TurnedGlyphs
-from kkanji_jax.inference.recogniser import Note, Reading, Recogniser, load
+from kkanji_jax.inference.reading import Note, Reading
+from kkanji_jax.inference.recogniser import Recogniser, load
 
 SUMMARIES = summaries.SUMMARIES / "turned_images"
 LIES = ("upright", "turned 90° to the left", "turned 180°", "turned 90° to the right")

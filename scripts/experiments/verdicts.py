@@ -22,9 +22,9 @@ from jaxtyping import Bool, Float64, Int, UInt8
 from summaries import write_json
 
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.looks import look_of
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.resident import Split, load_split
+from kkanji_jax.data.source_looks import look_of
 from kkanji_jax.data.unknown_characters import load_unknown
 from kkanji_jax.evaluation import calibration_fit, intervals
 from kkanji_jax.evaluation.calibration import (

@@ -2,7 +2,8 @@
 
     python scripts/experiments/without_training.py --model runs/b0 --dataset DATASET [--add NAME]
 
-Logits moved by a multiple of a class's log frequency in training (arXiv:2007.07314), answers
+Logits moved by a multiple of a class's log frequency in training (arXiv:2007.07314), of all classes
+or of those with fewer than 100 training images alone (as logit_adjustment.py does it); answers
 averaged over shifted copies of an image, and the blank images that the audit dropped put back, as
 if all had fallen into val: they have the same pixels, so one split would hold them all. --add keeps
 the scores in docs/results/without_training/, for results.py.
@@ -16,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import summaries
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Int, UInt8
+from logit_adjustment import raised_by
 from summaries import write_json
 
 from data_tools.view.dataset_view import read_audit, read_pictures
@@ -33,6 +35,7 @@ from kkanji_jax.saved.trained import load_trained
 SUMMARIES = summaries.SUMMARIES / "without_training"
 AS_IT_IS, BLANK = "as it is", "blank images put back"
 FACTORS = (-0.5, -0.2, -0.1, 0.1, 0.2, 0.5)
+RAISES, COMMON = (0.1, 0.2, 0.3), 100
 SHIFT_PX = 2
 NEAR = [(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)]  # in units of SHIFT_PX; the first is the image
 CORNERS = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
@@ -50,10 +53,12 @@ def shifted(images: Images, down: int, right: int) -> Images:
     return wide[:, top : top + height, left : left + width]
 
 
-def answers(
-    recogniser: Recogniser, images: Images, log_counts: Float32[np.ndarray, " k"]
-) -> dict[str, Ids]:
-    """The most probable class id of each image, by what was changed."""
+def answers(recogniser: Recogniser, images: Images, counts: Sequence[int]) -> dict[str, Ids]:
+    """The most probable class id of each image, by what was changed.
+
+    `counts` are the training images of each class.
+    """
+    log_counts = np.log(np.maximum(counts, 1)).astype(np.float32)
     parts: list[dict[str, Ids]] = []
     for start in range(0, len(images), _BATCH):
         batch = images[start : start + _BATCH]
@@ -61,6 +66,9 @@ def answers(
         part = {AS_IT_IS: logits.argmax(axis=1)}
         for factor in FACTORS:
             part[f"logits {factor:+.1f} × log n"] = (logits + factor * log_counts).argmax(axis=1)
+        for factor in RAISES:
+            raised = logits + raised_by(counts, factor, COMMON)
+            part[f"logits +{factor:.1f} × log({COMMON}/n), n < {COMMON}"] = raised.argmax(axis=1)
         total = softmax(logits)
         for places in (NEAR[1:], CORNERS):
             for down, right in places:
@@ -93,9 +101,8 @@ def summarise(model: str, dataset: Path) -> dict[str, Any]:
     if trained.class_index.digest != ClassIndex.load(dataset / "index.json").digest:
         raise ValueError(f"{model} was trained on other classes than those of {dataset}")
     counts = [trained.train_counts[codepoint] for codepoint in trained.class_index.codepoints]
-    log_counts = np.log(np.maximum(counts, 1)).astype(np.float32)
     images, labels = blanks(dataset)
-    found = answers(recogniser, split.images, log_counts)
+    found = answers(recogniser, split.images, counts)
     rows = {name: _scores(split.labels, ids) for name, ids in found.items()}
     if len(images):
         read = recogniser.outputs(images)[0].argmax(axis=1)
@@ -133,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     for name, scores in summary["rows"].items():
         top1, macro = (100 * scores[key]["value"] for key in ("top1", "macro"))
-        print(f"{name:32} top-1 {top1:.1f} %  macro {macro:.1f} %  n={scores['top1']['n']:,}")
+        print(f"{name:36} top-1 {top1:.1f} %  macro {macro:.1f} %  n={scores['top1']['n']:,}")
     if args.add:
         write_json(SUMMARIES / f"{args.add}.json", summary)
     return 0

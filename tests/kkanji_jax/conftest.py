@@ -44,8 +44,6 @@ class Spring:
         return [Reading([Candidate(chr(0x6625), "U+6625", 0.5, 1)]) for _ in glyphs]
 sys.modules["kkanji_jax.inference.recogniser"] = types.ModuleType("kkanji_jax.inference.recogniser")
 sys.modules["kkanji_jax.inference.recogniser"].load = lambda *args, **settings: Spring()
-Note = collections.namedtuple("Note", "trouble remarks", defaults=("", ()))
-sys.modules["kkanji_jax.inference.recogniser"].Note = Note
 """
 
 

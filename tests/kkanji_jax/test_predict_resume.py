@@ -8,12 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from kkanji_jax import predict
+from kkanji_jax.inference.predict_request import PredictRequest
 from kkanji_jax.inference.rows import RowOptions
 
 # The door without JAX. A network that is slow, so that there is a middle to be stopped in.
@@ -289,8 +288,7 @@ def test_a_relative_path_is_of_the_folder_in_which_the_command_was_given(
     def identity(path: str, folder: str) -> dict[str, str]:
         (tmp_path / folder).mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / folder)
-        args = predict._parser().parse_args([path])
-        return predict._identity(args, SimpleNamespace(digest="d"), RowOptions())  # pyright: ignore
+        return PredictRequest([path], "0.1.0").identity("d", RowOptions())
 
     assert identity("scans", "a") == identity("scans", "a") != identity("scans", "b")
     for path in ("-", "https://example.org/m.json", str(tmp_path / "scans")):

@@ -1,4 +1,4 @@
-"""Small archives in every form that a cluster reads, all of the same glyphs."""
+"""Small collections in every form that a cluster reads, all of the same glyphs."""
 
 import io
 import json
@@ -34,9 +34,9 @@ def fill_folder(folder: Path, num_images: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 glyphs and what else lies in folders."""
-    folder = tmp_path_factory.mktemp("archive") / "crops"
+    folder = tmp_path_factory.mktemp("collection") / "crops"
     fill_folder(folder, 300)
     return folder
 

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from kkanji_jax.cluster import stores
+from kkanji_jax.cluster.collection_reader import CollectionRequest, read_collection
 from kkanji_jax.cluster.listing import Unit, images_of, list_pages, list_units, may_find
 from kkanji_jax.cluster.partitions import partitions_of
 from kkanji_jax.cluster.ray_workers import Resources
-from kkanji_jax.cluster.reading import Request, read_archive
 from kkanji_jax.inference.box_crops import crops_of
 from kkanji_jax.inference.inputs import entries_in_order, find_images
 from kkanji_jax.inference.rows import RowOptions
@@ -29,10 +29,10 @@ def paths_of(*sources: object) -> list[str]:
     return [unit.path for unit in list_units(map(str, sources), Counter())]
 
 
-def test_a_folder_is_listed_as_predict_lists_it(archive: Path):
+def test_a_folder_is_listed_as_predict_lists_it(collection: Path):
     passed_over, expected_passed = Counter(), Counter()
-    units = list(list_units([str(archive)], passed_over))
-    expected = list(find_images([str(archive)], expected_passed))
+    units = list(list_units([str(collection)], passed_over))
+    expected = list(find_images([str(collection)], expected_passed))
     assert [(item.path, item.error) for item in images_of(units)] == [
         (item.path, item.error) for item in expected
     ]
@@ -41,25 +41,25 @@ def test_a_folder_is_listed_as_predict_lists_it(archive: Path):
 
 
 @pytest.mark.parametrize("most", [1, 7, 301, 302, 1000])
-def test_a_folder_of_more_entries_than_are_held_is_in_order_too(archive: Path, most: int):
-    names = [entry.name for entry in entries_in_order(str(archive), most)]
-    assert names == sorted(os.listdir(archive))
+def test_a_folder_of_more_entries_than_are_held_is_in_order_too(collection: Path, most: int):
+    names = [entry.name for entry in entries_in_order(str(collection), most)]
+    assert names == sorted(os.listdir(collection))
 
 
-def test_a_pattern_names_files_in_the_order_of_names(archive: Path):
-    expected = sorted(str(path) for path in archive.glob("00[12]?.png"))
-    assert paths_of(archive / "00[12]?.png") == expected
+def test_a_pattern_names_files_in_the_order_of_names(collection: Path):
+    expected = sorted(str(path) for path in collection.glob("00[12]?.png"))
+    assert paths_of(collection / "00[12]?.png") == expected
     assert len(expected) == 14  # the others lie below
-    deep = paths_of(archive.parent / "**" / "*9.png")
-    assert sorted(deep) == sorted(str(path) for path in archive.rglob("*9.png"))
+    deep = paths_of(collection.parent / "**" / "*9.png")
+    assert sorted(deep) == sorted(str(path) for path in collection.rglob("*9.png"))
     assert len(set(deep)) == len(deep)
-    assert paths_of(archive.parent / "cr*") == paths_of(archive)
+    assert paths_of(collection.parent / "cr*") == paths_of(collection)
 
 
-def test_a_pattern_that_names_nothing_is_an_error(archive: Path):
-    (unit,) = list_units([str(archive / "*.webp")], Counter())
+def test_a_pattern_that_names_nothing_is_an_error(collection: Path):
+    (unit,) = list_units([str(collection / "*.webp")], Counter())
     assert unit.error == "no file matches"
-    (unit,) = list_units([str(archive / "gone.png")], Counter())
+    (unit,) = list_units([str(collection / "gone.png")], Counter())
     assert unit.error == "no such file"
 
 
@@ -69,17 +69,17 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path):
     assert paths_of(path) == [str(path)]
 
 
-def test_a_store_is_listed_and_read_as_a_folder_is(archive: Path):
+def test_a_store_is_listed_and_read_as_a_folder_is(collection: Path):
     there = [
         item._replace(path=item.path.removeprefix("file://"))
-        for item in images_of(list_units([f"file://{archive}"], Counter()))
+        for item in images_of(list_units([f"file://{collection}"], Counter()))
     ]
-    here = list(images_of(list_units([str(archive)], Counter())))
+    here = list(images_of(list_units([str(collection)], Counter())))
     assert [item.path for item in there] == [item.path for item in here]
     for mine, theirs in zip(here, there, strict=True):
         assert theirs.source().read() == Path(mine.source()).read_bytes()
-    matched = paths_of(f"file://{archive}/00[12]?.png")
-    assert matched == [f"file://{path}" for path in paths_of(archive / "00[12]?.png")]
+    matched = paths_of(f"file://{collection}/00[12]?.png")
+    assert matched == [f"file://{path}" for path in paths_of(collection / "00[12]?.png")]
 
 
 def test_an_unknown_store_is_refused_by_name():
@@ -126,13 +126,13 @@ def test_parquet_without_images_and_a_file_that_is_none_are_errors(tmp_path: Pat
     assert "expected a Parquet file" in errors[1]
 
 
-def test_pages_have_the_crops_that_one_process_cuts(archive: Path, tmp_path: Path):
+def test_pages_have_the_crops_that_one_process_cuts(collection: Path, tmp_path: Path):
     boxes = tmp_path / "boxes.csv"
     boxes.write_text(
         "image,x,y,w,h,id\n0001.png,0,0,30,30,a\ngone.png,1,1,2,2,b\n0001.png,20,20,99,30,c\n"
         "0004.png,70,0,5,5,d\n"
     )
-    sources, read = [str(archive / f"000{n}.png") for n in (1, 2, 4)], read_boxes(boxes)
+    sources, read = [str(collection / f"000{n}.png") for n in (1, 2, 4)], read_boxes(boxes)
     mine = list(images_of(list_pages(sources, read, Counter())))
     expected = list(crops_of(find_images(sources), read))
     assert len(expected) == 5
@@ -141,8 +141,8 @@ def test_pages_have_the_crops_that_one_process_cuts(archive: Path, tmp_path: Pat
         assert (one.image is None and other.image is None) or (one.image == other.image).all()
 
 
-def test_partitions_hold_every_unit_once_and_do_not_depend_on_what_follows(archive: Path):
-    units = list(list_units([str(archive)], Counter()))
+def test_partitions_hold_every_unit_once_and_do_not_depend_on_what_follows(collection: Path):
+    units = list(list_units([str(collection)], Counter()))
     partitions = list(partitions_of(units, 64))
     assert [unit for part in partitions for unit in part.units] == units
     assert [len(part.units) for part in partitions] == [64, 64, 64, 64, 45]
@@ -163,7 +163,7 @@ def test_a_unit_that_may_hold_many_is_a_partition_of_its_own():
 def test_memory_does_not_grow_with_the_number_of_paths():
     def peak_of(num_units: int) -> int:
         def units() -> Iterator[Unit]:
-            return (Unit(f"/archive/{number:012d}.png") for number in range(num_units))
+            return (Unit(f"/scanned/{number:012d}.png") for number in range(num_units))
 
         tracemalloc.start()
         for partition in partitions_of(units(), 1000):
@@ -215,10 +215,12 @@ def test_rows_are_not_written_where_a_source_would_find_them(
     rows = tmp_path / "out" / "part-00000000.parquet"
     assert may_find(f"{tmp_path}{source}", rows) is is_found
     assert may_find(f"file://{tmp_path}{source}", rows) is is_found
-    request = Request([f"{tmp_path}{source}"], tmp_path / "out", {}, pytest.fail, RowOptions())
+    request = CollectionRequest(
+        [f"{tmp_path}{source}"], tmp_path / "out", {}, pytest.fail, RowOptions()
+    )
     if is_found:
         with pytest.raises(ValueError, match="lies in"):
-            read_archive(request, Resources(), Counter())
+            read_collection(request, Resources(), Counter())
     # What the listing finds is what was foreseen.
     rows.write_bytes(b"")
     listed = {unit.path for unit in list_units([f"{tmp_path}{source}"], Counter())}
@@ -239,8 +241,8 @@ def test_one_source_that_has_nothing_is_refused_before_a_cluster_is_sought(
     (tmp_path / "text.parquet").write_text("no table")
     out, source = tmp_path / "out", str(tmp_path / name)
     for boxes in (None, []) if name == "nowhere" else (None,):
-        request = Request([source], out, {}, pytest.fail, RowOptions(), boxes)
+        request = CollectionRequest([source], out, {}, pytest.fail, RowOptions(), boxes)
         with pytest.raises(ValueError) as refused:
-            read_archive(request, Resources("127.0.0.1:1"), Counter())
+            read_collection(request, Resources("127.0.0.1:1"), Counter())
         assert str(refused.value).startswith(f"{source}: {reason}")
     assert not out.exists()

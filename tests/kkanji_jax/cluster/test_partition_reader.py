@@ -26,8 +26,8 @@ from kkanji_jax.cluster.ray_workers import _after_death
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
 from kkanji_jax.inference import recogniser
-from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.inference.tally import Tally
 
 from .conftest import draw_png, rows_in, rows_of_predict
 
@@ -45,17 +45,17 @@ def job(tmp_path: Path) -> Job:
     return Job(tmp_path / "out", loaded, RowOptions(), os.getcwd())
 
 
-def partitions_in(archive: Path, num_images: int) -> list[Partition]:
-    return list(partitions_of(list_units([str(archive)], Counter()), num_images))
+def partitions_in(collection: Path, num_images: int) -> list[Partition]:
+    return list(partitions_of(list_units([str(collection)], Counter()), num_images))
 
 
 def finished(job: Job, partition: Partition) -> Written:
     return read_partition(loaded(), job, Attempt(partition))
 
 
-def test_partitions_have_the_rows_of_predict(archive: Path, job: Job, tmp_path: Path):
-    made = [finished(job, partition) for partition in partitions_in(archive, 128)]
-    expected = rows_of_predict(archive, out=tmp_path / "rows.jsonl")
+def test_partitions_have_the_rows_of_predict(collection: Path, job: Job, tmp_path: Path):
+    made = [finished(job, partition) for partition in partitions_in(collection, 128)]
+    expected = rows_of_predict(collection, out=tmp_path / "rows.jsonl")
     assert rows_in(job.out) == expected
     assert sum(each.tally.num_images for each in made) == 301
     assert sum(each.tally.num_errors for each in made) == 1
@@ -75,8 +75,8 @@ def test_turned_images_have_the_rows_of_predict(job: Job, tmp_path: Path):
     assert any("turning it" in row["remark"] for row in expected)
 
 
-def test_row_groups_change_no_row(archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch):
-    (partition,) = partitions_in(archive, 1000)
+def test_row_groups_change_no_row(collection: Path, job: Job, monkeypatch: pytest.MonkeyPatch):
+    (partition,) = partitions_in(collection, 1000)
     finished(job, partition)
     expected = rows_in(job.out)
     monkeypatch.setattr(rows_file, "ROWS_AT_ONCE", 13)
@@ -84,8 +84,8 @@ def test_row_groups_change_no_row(archive: Path, job: Job, monkeypatch: pytest.M
     assert rows_in(job.out) == expected
 
 
-def test_a_partition_done_again_has_the_same_bytes(archive: Path, job: Job):
-    partition = partitions_in(archive, 128)[1]
+def test_a_partition_done_again_has_the_same_bytes(collection: Path, job: Job):
+    partition = partitions_in(collection, 128)[1]
     first = finished(job, partition)
     assert finished(job, partition) == first
     assert read_partition(loaded(), job, Attempt(partition, {}, is_careful=True)) == first
@@ -93,11 +93,11 @@ def test_a_partition_done_again_has_the_same_bytes(archive: Path, job: Job):
 
 
 def test_an_excluded_image_is_a_row_with_its_error_and_is_not_opened(
-    archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+    collection: Path, job: Job, monkeypatch: pytest.MonkeyPatch
 ):
     from kkanji_jax.glyphs import image_files
 
-    partition = partitions_in(archive, 128)[0]
+    partition = partitions_in(collection, 128)[0]
     finished(job, partition)
     before = {row["path"]: row for row in rows_in(job.out) if row["rank"] in (None, 1)}
     avoided, load_picture = partition.units[7].path, image_files.load_picture
@@ -116,11 +116,11 @@ def test_an_excluded_image_is_a_row_with_its_error_and_is_not_opened(
 
 
 def test_a_careful_attempt_tells_which_image_it_is_at(
-    archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+    collection: Path, job: Job, monkeypatch: pytest.MonkeyPatch
 ):
     from kkanji_jax.glyphs import image_files
 
-    partition = partitions_in(archive, 128)[0]
+    partition = partitions_in(collection, 128)[0]
     poison, load_picture = partition.units[77].path, image_files.load_picture
 
     class Killed(BaseException):
@@ -140,7 +140,7 @@ def test_a_careful_attempt_tells_which_image_it_is_at(
 
 
 def test_what_fails_before_an_image_is_there_fails_at_its_mark(
-    archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+    collection: Path, job: Job, monkeypatch: pytest.MonkeyPatch
 ):
     class Killed(BaseException):
         pass
@@ -151,7 +151,7 @@ def test_what_fails_before_an_image_is_there_fails_at_its_mark(
                 raise Killed
             yield image
 
-    partition = partitions_in(archive, 128)[0]
+    partition = partitions_in(collection, 128)[0]
     monkeypatch.setattr(partition_reader, "images_of", fetched)
     with pytest.raises(Killed):
         read_partition(loaded(), job, Attempt(partition, {}, is_careful=True))
@@ -160,9 +160,9 @@ def test_what_fails_before_an_image_is_there_fails_at_its_mark(
 
 @pytest.mark.parametrize("told", ["", "00000000000000000003"])
 def test_a_worker_that_dies_whatever_is_excluded_is_not_started_for_ever(
-    told: str, archive: Path, job: Job
+    told: str, collection: Path, job: Job
 ):
-    (partition, *_) = partitions_in(archive, 128)
+    (partition, *_) = partitions_in(collection, 128)
     mark = mark_of(job.out, partition)
     mark.parent.mkdir()
     mark.write_text(told)
@@ -174,13 +174,13 @@ def test_a_worker_that_dies_whatever_is_excluded_is_not_started_for_ever(
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(
-    archive: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+    collection: Path, job: Job, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    partition = partitions_in(archive, 128)[0]
+    partition = partitions_in(collection, 128)[0]
     with pytest.raises(OSError, match="cannot write .*part-00000000.parquet: No space left"):
         finished(job, partition)
     assert list(job.out.iterdir()) == []
@@ -206,8 +206,8 @@ def answered(out: Path, partitions: list[Partition], job: Job, identity=IDENTITY
     return read
 
 
-def test_what_is_finished_is_not_read_again(archive: Path, job: Job, capsys):
-    partitions = partitions_in(archive, 64)
+def test_what_is_finished_is_not_read_again(collection: Path, job: Job, capsys):
+    partitions = partitions_in(collection, 64)
     with pytest.raises(KeyboardInterrupt), RowsFolder(job.out, IDENTITY) as folder:
         for partition in partitions[:2]:
             folder.add(finished(job, partition))
@@ -228,8 +228,8 @@ def test_what_is_finished_is_not_read_again(archive: Path, job: Job, capsys):
     }
 
 
-def test_half_a_line_of_progress_and_a_file_that_is_gone_are_read_again(archive: Path, job: Job):
-    partitions = partitions_in(archive, 64)
+def test_half_a_line_of_progress_and_a_file_that_is_gone_are_read_again(collection: Path, job: Job):
+    partitions = partitions_in(collection, 64)
     with RowsFolder(job.out, IDENTITY) as folder:
         for partition in partitions[:4]:
             folder.add(finished(job, partition))
@@ -240,8 +240,8 @@ def test_half_a_line_of_progress_and_a_file_that_is_gone_are_read_again(archive:
     assert answered(job.out, partitions, job) == [1, 2, 3, 4]
 
 
-def test_a_changed_request_is_refused_by_name(archive: Path, job: Job):
-    partitions = partitions_in(archive, 64)
+def test_a_changed_request_is_refused_by_name(collection: Path, job: Job):
+    partitions = partitions_in(collection, 64)
     answered(job.out, partitions, job)
     content = (job.out / MANIFEST).read_text()
     with pytest.raises(ValueError, match="holds rows of another --top-k: give the command"):
@@ -249,10 +249,10 @@ def test_a_changed_request_is_refused_by_name(archive: Path, job: Job):
     assert (job.out / MANIFEST).read_text() == content
 
 
-def test_other_images_are_refused_wherever_they_came(archive: Path, job: Job):
-    partitions = partitions_in(archive, 64)
+def test_other_images_are_refused_wherever_they_came(collection: Path, job: Job):
+    partitions = partitions_in(collection, 64)
     answered(job.out, partitions, job)
-    for other in (partitions_in(archive / "inner", 64), partitions[:-1]):
+    for other in (partitions_in(collection / "inner", 64), partitions[:-1]):
         with pytest.raises(ValueError, match="the images are not those of"):
             answered(job.out, other, job)
     assert answered(job.out, partitions, job) == []

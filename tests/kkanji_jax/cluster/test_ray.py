@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from kkanji_jax import predict
+from kkanji_jax.cluster.collection_reader import CollectionRequest, read_collection
 from kkanji_jax.cluster.ray_workers import Resources
-from kkanji_jax.cluster.reading import Request, read_archive
 from kkanji_jax.cluster.rows_folder import MANIFEST, PROGRESS
 from kkanji_jax.inference import recogniser
-from kkanji_jax.inference.partial_rows import Tally
 from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.inference.tally import Tally
 
 from .conftest import draw_png, fill_folder, rows_in, rows_of_predict, write_tar
 
@@ -146,8 +146,8 @@ def read(
     def report(what: str, done: int, total: int | None) -> None:
         on_partition(done)
 
-    request = Request([str(source)], out, {}, load, RowOptions(), partition_images=16)
-    return read_archive(request, Resources(cluster.address, num_workers), Counter(), report)
+    request = CollectionRequest([str(source)], out, {}, load, RowOptions(), partition_images=16)
+    return read_collection(request, Resources(cluster.address, num_workers), Counter(), report)
 
 
 def told_without(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

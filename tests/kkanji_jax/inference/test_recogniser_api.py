@@ -103,6 +103,10 @@ REFUSED = {
     "r.predict_glyphs(glyphs, 1.5)": "expected a whole number for top_k, got 1.5",
     "r.predict_glyphs(glyphs, characters=5)": "expected characters as strings, got int",
     "r.readings_of(r.outputs(glyphs), glyphs, 2.0)": "expected a whole number for top_k, got 2.0",
+    "r.readings_of(r.outputs(glyphs), glyphs, characters=5)": "expected characters as strings, "
+    "got int",
+    "r.readings_of(r.outputs(glyphs), glyphs, characters=[5])": "expected characters as strings, "
+    "got int in them",
     "r.predict_glyphs(glyphs[0])": f"{GLYPHS}uint8 of shape (64, 64)",
     "r.predict_glyphs(glyphs[:, :32, :32])": f"{GLYPHS}uint8 of shape (2, 32, 32)",
     "r.predict_glyphs(glyphs[..., None])": f"{GLYPHS}uint8 of shape (2, 64, 64, 1)",
@@ -119,6 +123,7 @@ REFUSED = {
 RIGHT = [
     "r.predict(glyphs, np.int64(2), characters=(c for c in '春夏秋'))",
     "r.predict_glyphs(glyphs, 2, characters={'春', '夏', '秋'})",
+    "r.readings_of(r.outputs(glyphs), glyphs, 2, characters=(c for c in '春夏秋'))",
 ]
 # In a process of its own: here, annotations are checked when a function is called.
 ASK = """
@@ -165,7 +170,7 @@ def test_whole_numbers_of_numpy_and_any_row_of_characters_are_right(
 ):
     expected = told["r.predict(glyphs, 2, characters='春夏秋')"]
     assert expected.count("Candidate(") == 4
-    if "predict_glyphs" in asked:  # of glyphs as they are
+    if "r.predict(" not in asked:  # of glyphs as they are
         assert told[asked].count("Candidate(") == 4
     else:
         assert told[asked] == expected

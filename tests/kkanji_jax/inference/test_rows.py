@@ -14,7 +14,7 @@ from kkanji_jax.glyphs.glyph_image import glyph_image
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.neighbours import Neighbour
 from kkanji_jax.inference.output import RowFormat, write_rows
-from kkanji_jax.inference.recogniser import Candidate, Reading
+from kkanji_jax.inference.reading import Candidate, Reading
 from kkanji_jax.inference.rows import Row, RowOptions, predict_rows
 
 COLUMNS = [

@@ -22,11 +22,11 @@ def test_each_step_of_each_picture_is_drawn_up_to_a_limit(tmp_path: Path):
     paper[0:6, 100:110] = 40  # a neighbour's stroke
     glyph = np.zeros((64, 64), np.uint8)
     glyph[10:50, 30:36] = 255
-    sheet = StepsSheet()
-    sheet.add(ImageInput("春.png", box=(1, 2, 3, 4)), glyph_steps(paper))
+    sheet = StepsSheet(tmp_path / "steps.png")
+    sheet.add_steps(ImageInput("春.png", box=(1, 2, 3, 4)), glyph_steps(paper))
     for _ in range(MAX_ROWS + 3):
-        sheet.add(ImageInput("glyph.png"), glyph_steps(glyph))
-    sheet.save(tmp_path / "steps.png")
+        sheet.add_steps(ImageInput("glyph.png"), glyph_steps(glyph))
+    sheet.save()
     drawn = np.asarray(Image.open(tmp_path / "steps.png").convert("L"))
     assert len(drawn) == HEAD_PX + MAX_ROWS * (CELL_PX + FOOT_PX + GAP_PX)
     np.testing.assert_array_equal(cell(drawn, 0, 0), paper)

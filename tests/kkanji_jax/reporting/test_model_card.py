@@ -8,7 +8,7 @@ import pytest
 
 from kkanji_jax.config import default_config
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.evaluation.tables import read_csv
+from kkanji_jax.evaluation.csv_tables import read_csv
 from kkanji_jax.reporting.model_card import RunRecords, model_card
 from kkanji_jax.saved.trained import Trained
 
@@ -162,3 +162,11 @@ def test_weights_between_two_models_are_said_to_be(facts: dict[str, Any]):
         "| averaged | 85 % of the run's weights, 15 % of those of `b0` as it was then, step 13720"
         in card
     )
+
+
+def test_logits_that_were_raised_after_training_are_told(facts: dict[str, Any]):
+    assert "| rare characters |" not in card_of(**facts)
+    how = {"factor": 0.2, "below": 100}
+    about = facts["about"] | {"warm_start": {"rare_characters_raised": how}}
+    card = card_of(**facts | {"about": about})
+    assert "| rare characters | a character of n training images has 0.2 log(100/n) added" in card

@@ -37,7 +37,7 @@ def test_images_have_their_candidates_and_paths_beside_the_sheet(steps, tmp_path
         Row(path, verdict="blank"),
     ]
     for _ in range(2):
-        sheet.add(ImageInput(path), steps)
+        sheet.add_steps(ImageInput(path), steps)
     for row in rows:
         sheet.add_row(row)
     sheet.save()
@@ -53,21 +53,23 @@ def test_images_have_their_candidates_and_paths_beside_the_sheet(steps, tmp_path
 def test_the_address_of_an_image_stays_what_it_is(steps, tmp_path: Path):
     sheet = ReviewSheet(tmp_path / "a.html")
     address = "https://example.org/iiif/p1/full/max/0/default.jpg"
-    sheet.add(ImageInput(address), steps)
+    sheet.add_steps(ImageInput(address), steps)
     sheet.add_row(Row(address, 1, "春", "U+6625", 0.7))
     sheet.save()
     assert [item["path"] for item in items_in(tmp_path / "a.html")] == [address]
 
 
-def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch):
+def test_what_has_no_room_is_counted(steps, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(review_sheet, "MOST", 2)
     sheet = ReviewSheet(tmp_path / "a.html")
     for number in range(4):
-        sheet.add(ImageInput(f"{number}.png"), steps)
+        sheet.add_steps(ImageInput(f"{number}.png"), steps)
         sheet.add_row(Row(f"{number}.png", 1, "春", "U+6625", 0.7))
         sheet.add_row(Row(f"{number}.png", 2, "夏", "U+590F", 0.1))
     sheet.save()
     assert (sheet.num_images, sheet.num_left_out) == (2, 2)
+    holds = f"{tmp_path / 'a.html'} holds the first 2 images; 2 more have no room on it"
+    assert capsys.readouterr().err == f"{holds}: read them apart\n"
     told = [(item["path"], len(item["candidates"])) for item in items_in(tmp_path / "a.html")]
     assert told == [("0.png", 2), ("1.png", 2)] or [n for _, n in told] == [2, 2]
     assert "No room on this sheet: 2 more" in (tmp_path / "a.html").read_text(encoding="utf-8")

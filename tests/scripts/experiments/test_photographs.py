@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kkanji_jax.inference.recogniser import Candidate, Reading
+from kkanji_jax.inference.reading import Candidate, Reading
 
 MANIFEST = {
     "val_books": ["b1"],

@@ -1,4 +1,4 @@
-"""The look of an image: as the Kuzushiji datasets publish it, or cut from a photographed page.
+"""The look of the images of a source: as the Kuzushiji datasets publish them, or photographed.
 
 How the published images were processed is not known. Photographed crops are converted by
 `glyph_image`; their strokes are thinner, and they show other marks of the page.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kkanji_jax.data.looks import look_of
+from kkanji_jax.data.source_looks import look_of
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,24 @@
-"""`predict --engine ray`: an archive of any size becomes a Parquet dataset of its rows."""
+"""`predict --engine ray`: a collection of images of any size becomes a Parquet dataset of rows."""
 
 import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kkanji_jax.cli import Report, say_nothing
+from kkanji_jax.cli import Progress, Report, say_nothing, terminable
 from kkanji_jax.cluster.listing import Unit, list_pages, list_units, may_find
-from kkanji_jax.cluster.partition_reader import Attempt, Job
+from kkanji_jax.cluster.partition_reader import Attempt, Job, load_same
 from kkanji_jax.cluster.partitions import PARTITION_IMAGES, Partition, partitions_of
 from kkanji_jax.cluster.ray_workers import Resources, read_all
 from kkanji_jax.cluster.rows_folder import RowsFolder
 from kkanji_jax.cluster.stores import is_uri
-from kkanji_jax.inference.inputs import STANDARD_INPUT
-from kkanji_jax.inference.partial_rows import Tally
+from kkanji_jax.inference.inputs import STANDARD_INPUT, require_not_one_error
+from kkanji_jax.inference.predict_request import PredictRequest, row_options_of
 from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.inference.tally import Tally
 from kkanji_jax.ray_cluster import connected
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from kkanji_jax.pages.box import Box
 
 
-class Request(NamedTuple):
-    """What is to be read, and how; `boxes` are those of pages, None for single characters."""
+class CollectionRequest(NamedTuple):
+    """A collection to be read, and how; `boxes` are those of pages, None for single characters."""
 
     sources: Sequence[str]
     out: Path
@@ -36,8 +38,33 @@ class Request(NamedTuple):
     partition_images: int = PARTITION_IMAGES
 
 
-def read_archive(
-    request: Request,
+def read_on_cluster(request: PredictRequest, passed_over: Counter[str]) -> Tally:
+    """`predict` with --engine ray; the tally of all images. Fails as `read_collection` does."""
+    from kkanji_jax.inference.recogniser import load
+    from kkanji_jax.pages.box_files import read_boxes
+
+    assert request.out is not None, "validate() requires it"
+    model = os.path.abspath(request.model) if request.model else None
+    backend = request.chosen_backend
+    recogniser = load(model, weights=request.weights, backend=backend)
+    options = row_options_of(request, recogniser)
+    identity = request.identity(recogniser.digest, options)
+    asked = CollectionRequest(
+        request.paths,
+        request.out,
+        {name: value for name, value in identity.items() if name not in ("--format", "--bom")},
+        partial(load_same, model, request.weights, backend, recogniser.digest),
+        options,
+        read_boxes(request.boxes) if request.boxes else None,
+        request.partition,
+    )
+    resources = Resources(request.address, request.workers, request.cpus, request.per_gpu)
+    with terminable(), Progress() as progress:
+        return read_collection(asked, resources, passed_over, progress)
+
+
+def read_collection(
+    request: CollectionRequest,
     resources: Resources,
     passed_over: Counter[str],
     report: Report = say_nothing,
@@ -55,12 +82,9 @@ def read_archive(
     }
     out = request.out.absolute()
     job = Job(out, request.load, request.options, os.getcwd())
-    units = _units(request, passed_over)
-    begin = list(itertools.islice(units, 2))
-    if len(begin) == 1 and begin[0].error:  # as in `predict`: a mistake, and no archive
-        raise ValueError(f"{begin[0].path}: {begin[0].error}")
+    units = require_not_one_error(_units(request, passed_over))
     with RowsFolder(out, identity) as folder:
-        partitions = partitions_of(itertools.chain(begin, units), request.partition_images)
+        partitions = partitions_of(units, request.partition_images)
         counted = _Counted(partitions)
         missing = (Attempt(each) for each in counted if not folder.has(each))
         first = next(missing, None)
@@ -75,7 +99,7 @@ def read_archive(
         return folder.tally
 
 
-def _units(request: Request, passed_over: Counter[str]) -> Iterator[Unit]:
+def _units(request: CollectionRequest, passed_over: Counter[str]) -> Iterator[Unit]:
     if request.boxes is None:
         return list_units(request.sources, passed_over)
     return list_pages(request.sources, request.boxes, passed_over)
@@ -93,7 +117,7 @@ class _Counted:
             yield partition
 
 
-def _check(request: Request) -> None:
+def _check(request: CollectionRequest) -> None:
     if request.partition_images < 1:
         raise ValueError(f"--partition must be at least 1, not {request.partition_images}")
     # A file of rows, which a pattern may name where it does not name the folder.

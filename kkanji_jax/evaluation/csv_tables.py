@@ -1,4 +1,4 @@
-"""The tables beside eval.json: predictions, confusions, classes and suspected label errors."""
+"""The CSV tables beside eval.json: predictions, confusions, classes, suspected label errors."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence

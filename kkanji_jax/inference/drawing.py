@@ -1,0 +1,43 @@
+"""What is drawn of images while they are read, beside their rows."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from kkanji_jax.inference.inputs import ImageInput
+from kkanji_jax.inference.rows import Row
+
+if TYPE_CHECKING:
+    from kkanji_jax.glyphs.glyph_image import Steps
+
+
+class Drawing:
+    """A file that is drawn of images and their rows, when all of them have been read.
+
+    `add_steps` is called for each image that could be opened, in order, and `add_row` for the rows
+    of all images in the same order, some time later. A drawing overrides what it is to be told.
+    """
+
+    takes_steps = False  # images are then decoded in one process
+
+    def add_steps(self, found: ImageInput, steps: "Steps") -> None:
+        """Takes how the next image became a glyph."""
+
+    def add_row(self, row: Row) -> None:
+        """Takes the next row: an image's first one, or another candidate of the image before it."""
+
+    def save(self) -> None:
+        """Writes the file, which appears when it is whole."""
+        raise NotImplementedError
+
+
+def steps_taker(drawings: Sequence[Drawing]) -> "Callable[[ImageInput, Steps], None] | None":
+    """For `RowOptions.on_steps`: tells all drawings that take steps; None if none does."""
+    takers = [drawing for drawing in drawings if drawing.takes_steps]
+    if not takers:
+        return None
+
+    def tell(found: ImageInput, steps: "Steps") -> None:
+        for drawing in takers:
+            drawing.add_steps(found, steps)
+
+    return tell

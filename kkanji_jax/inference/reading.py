@@ -1,0 +1,91 @@
+"""What a recogniser says of an image: its candidates, and how far to rely on them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+from kkanji_jax.glyphs.glyph_image import BLANK, UNCLEAR
+
+VERDICTS = ("accept", "ask", "unknown", BLANK, UNCLEAR)
+
+
+class Candidate(NamedTuple):
+    """One reading of an image; rank 1 is the most probable."""
+
+    character: str
+    codepoint: str
+    probability: float
+    rank: int
+
+
+class Note(NamedTuple):
+    """What was found of an image before it was read: see `glyphs.glyph_image.Steps`."""
+
+    trouble: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def with_remarks(self, more: tuple[str, ...]) -> "Note":
+        """The note with what was found besides."""
+        return self._replace(remarks=(*self.remarks, *more))
+
+
+class Reading(Sequence[Candidate]):
+    """The candidates of one image, best first, and how far to rely on the first.
+
+    `verdict` is one of VERDICTS; empty where the model has no calibration, save for `blank`, an
+    image without ink, and `unclear`, whose ink and paper cannot be told apart: they have no
+    candidates. With any of `remarks` on the image the verdict is never `accept`. It equals another
+    reading with the same candidates, verdict and remarks.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        verdict: str = "",
+        remarks: Sequence[str] = (),
+    ) -> None:
+        self._candidates = tuple(candidates)
+        self.verdict = verdict
+        self.remarks = tuple(remarks)
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        return self._candidates, self.verdict, self.remarks
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self._candidates[index]
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._candidates)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reading):
+            return NotImplemented
+        return self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __repr__(self) -> str:
+        told = f", remarks={self.remarks!r}" if self.remarks else ""
+        return f"Reading({list(self._candidates)!r}, verdict={self.verdict!r}{told})"
+
+
+class ImageError(ValueError):
+    """An image that cannot be read: which one of those given, and why.
+
+    `number` counts the images of one call from 0, and `image` is what was given.
+    """
+
+    def __init__(self, message: str, number: int, image: Any) -> None:
+        super().__init__(message, number, image)
+        self.number, self.image = number, image
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -1,0 +1,52 @@
+"""Rare characters are raised by the formula, common ones stay, and the folder is a model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from kkanji_jax.saved.trained import load_trained
+
+
+@pytest.fixture(scope="module")
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("experiments/logit_adjustment")
+
+
+def test_a_rare_class_is_raised_by_the_logarithm_of_what_it_lacks(script: ModuleType):
+    added = script.raised_by([0, 1, 10, 100, 5000], 0.2, 100)
+    np.testing.assert_allclose(added, [0.921034, 0.921034, 0.460517, 0, 0], rtol=1e-5)
+    assert added.dtype == np.float32
+    assert not script.raised_by([1, 10, 100], 0.0, 100).any()
+
+
+def test_only_biases_of_rare_classes_change_and_only_once(
+    script: ModuleType, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run, out = load_trained(undisturbed), tmp_path / "adjusted"
+    counts = np.array([run.train_counts[each] for each in run.class_index.codepoints])
+    below = int(np.median(counts)) + 1
+    flags = ["--factor", "0.5", "--below", str(below)]
+    assert script.main([str(undisturbed), *flags, "--out", str(out)]) == 0
+    assert f"{(counts < below).sum()} of {len(counts)} characters raised" in capsys.readouterr().out
+    adjusted = load_trained(out)
+    before, after = run.params["classifier"], adjusted.params["classifier"]
+    expected = np.where(counts < below, 0.5 * np.log(below / counts), 0)
+    np.testing.assert_allclose(after["bias"] - before["bias"], expected, atol=1e-6)
+    np.testing.assert_array_equal(after["kernel"], before["kernel"])
+    assert adjusted.warm_start == {"rare_characters_raised": {"factor": 0.5, "below": below}}
+
+    again = [str(out), *flags, "--out", str(tmp_path / "twice")]
+    assert script.main(again) == 1
+    assert "was adjusted already" in capsys.readouterr().err
+    assert script.main([str(undisturbed), *flags, "--out", str(out)]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_values_without_a_meaning_are_refused(script: ModuleType):
+    with pytest.raises(ValueError, match="--factor must be at least 0, not -0.1"):
+        script.raised_by([1], -0.1, 100)
+    with pytest.raises(ValueError, match="--below must be at least 1, not 0"):
+        script.raised_by([1], 0.1, 0)
