@@ -110,7 +110,7 @@ def _origin_rows(
         ("command", f"`{' '.join(_public(command))}`" if command else None),
         ("started from", _source(config, about.get("warm_start"))),
         *_averaged(about.get("warm_start") or {}),
-        *_raised(about.get("warm_start") or {}),
+        *_adjusted(about.get("warm_start") or {}),
         ("training", _training(last_line)),
         ("commit", environment.get("commit")),
         ("hardware", _hardware(environment)),
@@ -131,16 +131,17 @@ def _averaged(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("averaged", told)]
 
 
-def _raised(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A row if the logits of rare characters were raised after training."""
-    how = warm_start.get("rare_characters_raised")
+def _adjusted(warm_start: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row if logits were raised after training."""
+    how = warm_start.get("logit_adjustment")
     if not how:
         return []
     told = (
-        f"a character of n training images has {how['factor']:g} log({how['below']}/n) added to "
-        f"its logit if n is below {how['below']} (logit_adjustment.py)"
+        f"after training, {how['factor']:g} log({how['below']}/n) was added to the logit of each "
+        f"character with n training images, fewer than {how['below']}, and {how['kana']:g} to that "
+        "of each kana (logit_adjustment.py)"
     )
-    return [("rare characters", told)]
+    return [("adjusted", told)]
 
 
 def _source(config: Mapping[str, Any], warm_start: Mapping[str, Any] | None) -> str:

@@ -2,11 +2,11 @@
 
     python scripts/experiments/without_training.py --model runs/b0 --dataset DATASET [--add NAME]
 
-Logits moved by a multiple of a class's log frequency in training (arXiv:2007.07314), of all classes
-or of those with fewer than 100 training images alone (as logit_adjustment.py does it); answers
-averaged over shifted copies of an image, and the blank images that the audit dropped put back, as
-if all had fallen into val: they have the same pixels, so one split would hold them all. --add keeps
-the scores in docs/results/without_training/, for results.py.
+Logits moved by a multiple of a class's log frequency in training (arXiv:2007.07314), of all
+classes, of those with fewer than 100 training images alone, or of these and all kana
+(logit_adjustment.py); answers averaged over shifted copies of an image, and the blank images that
+the audit dropped put back, as if all had fallen into val: they have the same pixels, so one split
+would hold them all. --add keeps the scores in docs/results/without_training/, for results.py.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import summaries
-from jaxtyping import Int, UInt8
-from logit_adjustment import raised_by
+from jaxtyping import Bool, Int, UInt8
+from logit_adjustment import are_kana, raised_by
 from summaries import write_json
 
 from data_tools.view.dataset_view import read_audit, read_pictures
@@ -36,6 +36,7 @@ SUMMARIES = summaries.SUMMARIES / "without_training"
 AS_IT_IS, BLANK = "as it is", "blank images put back"
 FACTORS = (-0.5, -0.2, -0.1, 0.1, 0.2, 0.5)
 RAISES, COMMON = (0.1, 0.2, 0.3), 100
+OF_KANA, BESIDE = (0.5, 0.75, 1.0, 1.5, 2.0), 0.2  # nats, beside this raise of rare characters
 SHIFT_PX = 2
 NEAR = [(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)]  # in units of SHIFT_PX; the first is the image
 CORNERS = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
@@ -53,10 +54,15 @@ def shifted(images: Images, down: int, right: int) -> Images:
     return wide[:, top : top + height, left : left + width]
 
 
-def answers(recogniser: Recogniser, images: Images, counts: Sequence[int]) -> dict[str, Ids]:
+def answers(
+    recogniser: Recogniser,
+    images: Images,
+    counts: Sequence[int],
+    kana: Bool[np.ndarray, " k"],
+) -> dict[str, Ids]:
     """The most probable class id of each image, by what was changed.
 
-    `counts` are the training images of each class.
+    `counts` are the training images of each class, and `kana` says which are kana.
     """
     log_counts = np.log(np.maximum(counts, 1)).astype(np.float32)
     parts: list[dict[str, Ids]] = []
@@ -69,6 +75,9 @@ def answers(recogniser: Recogniser, images: Images, counts: Sequence[int]) -> di
         for factor in RAISES:
             raised = logits + raised_by(counts, factor, COMMON)
             part[f"logits +{factor:.1f} × log({COMMON}/n), n < {COMMON}"] = raised.argmax(axis=1)
+        for nats in OF_KANA:
+            raised = logits + raised_by(counts, BESIDE, COMMON) + nats * kana
+            part[f"the same with {BESIDE:.1f}, and kana +{nats:g}"] = raised.argmax(axis=1)
         total = softmax(logits)
         for places in (NEAR[1:], CORNERS):
             for down, right in places:
@@ -102,7 +111,7 @@ def summarise(model: str, dataset: Path) -> dict[str, Any]:
         raise ValueError(f"{model} was trained on other classes than those of {dataset}")
     counts = [trained.train_counts[codepoint] for codepoint in trained.class_index.codepoints]
     images, labels = blanks(dataset)
-    found = answers(recogniser, split.images, counts)
+    found = answers(recogniser, split.images, counts, are_kana(trained.class_index))
     rows = {name: _scores(split.labels, ids) for name, ids in found.items()}
     if len(images):
         read = recogniser.outputs(images)[0].argmax(axis=1)

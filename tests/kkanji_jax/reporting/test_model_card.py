@@ -165,8 +165,9 @@ def test_weights_between_two_models_are_said_to_be(facts: dict[str, Any]):
 
 
 def test_logits_that_were_raised_after_training_are_told(facts: dict[str, Any]):
-    assert "| rare characters |" not in card_of(**facts)
-    how = {"factor": 0.2, "below": 100}
-    about = facts["about"] | {"warm_start": {"rare_characters_raised": how}}
+    assert "| adjusted |" not in card_of(**facts)
+    how = {"factor": 0.2, "below": 100, "kana": 0.75}
+    about = facts["about"] | {"warm_start": {"logit_adjustment": how}}
     card = card_of(**facts | {"about": about})
-    assert "| rare characters | a character of n training images has 0.2 log(100/n) added" in card
+    assert "| adjusted | after training, 0.2 log(100/n) was added to the logit" in card
+    assert "fewer than 100, and 0.75 to that of each kana" in card

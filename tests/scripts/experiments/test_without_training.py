@@ -40,12 +40,14 @@ def test_each_change_is_its_own(script: ModuleType, monkeypatch: pytest.MonkeyPa
     images = np.zeros((3, 64, 64), np.uint8)
     images[0, 0, 0] = images[1, 1, 0] = 255
     images[2, 2:5, :5] = 255  # reaches the corner when it moves up, and when up and to the left
-    found = script.answers(ByCorner(), images, [1, 1, 10**4])
+    found = script.answers(ByCorner(), images, [1, 1, 10**4], np.array([False, True, False]))
     assert found["as it is"].tolist() == [0, 1, 2]
     assert found["logits -0.5 × log n"].tolist() == [0, 1, 0]  # 0.5 - 4.6 is below both
     assert found["logits +0.5 × log n"].tolist() == [2, 2, 2]  # 0.5 + 4.6 above 3.98
     # 0.2 log 100 is .92, for the first two alone: the third's .5 stays below.
     assert found["logits +0.2 × log(100/n), n < 100"].tolist() == [0, 1, 0]
+    # Class 1 has 1.5 more beside it: over 3.98 only of its own image, and of the third's .5.
+    assert found["the same with 0.2, and kana +1.5"].tolist() == [0, 1, 1]
     # A lone bright pixel counts .95 in one place; elsewhere dark corners say .27, .27 and .45.
     assert found["mean of 5 places, 2 px apart"].tolist() == [0, 1, 2]
     assert found["mean of 9 places, 2 px apart"].tolist() == [2, 2, 2]
