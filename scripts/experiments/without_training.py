@@ -1,6 +1,7 @@
 """What changes a trained model's scores on val without training anew.
 
-    python scripts/experiments/without_training.py --model runs/b0 --dataset DATASET [--add NAME]
+    python scripts/experiments/without_training.py --model runs/b0 --dataset DATASET
+        [--no-shifts] [--add NAME]
 
 Logits moved by a multiple of a class's log frequency in training (arXiv:2007.07314), of all
 classes, of those with fewer than 100 training images alone, or of these and all kana
@@ -59,10 +60,13 @@ def answers(
     images: Images,
     counts: Sequence[int],
     kana: Bool[np.ndarray, " k"],
+    *,
+    has_shifts: bool = True,
 ) -> dict[str, Ids]:
     """The most probable class id of each image, by what was changed.
 
-    `counts` are the training images of each class, and `kana` says which are kana.
+    `counts` are the training images of each class, and `kana` says which are kana. Shifted copies
+    take eight times as long as all else: only with `has_shifts`.
     """
     log_counts = np.log(np.maximum(counts, 1)).astype(np.float32)
     parts: list[dict[str, Ids]] = []
@@ -79,7 +83,7 @@ def answers(
             raised = logits + raised_by(counts, BESIDE, COMMON) + nats * kana
             part[f"the same with {BESIDE:.1f}, and kana +{nats:g}"] = raised.argmax(axis=1)
         total = softmax(logits)
-        for places in (NEAR[1:], CORNERS):
+        for places in (NEAR[1:], CORNERS) if has_shifts else ():
             for down, right in places:
                 moved = shifted(batch, SHIFT_PX * down, SHIFT_PX * right)
                 total += softmax(recogniser.outputs(moved)[0])
@@ -104,14 +108,15 @@ def blanks(dataset: Path) -> tuple[Images, Ids]:
     return pictures.images[chosen], pictures.class_ids[chosen]
 
 
-def summarise(model: str, dataset: Path) -> dict[str, Any]:
+def summarise(model: str, dataset: Path, *, has_shifts: bool = True) -> dict[str, Any]:
     """Top-1 and the mean over classes of val, by what was changed; each with n and interval."""
     trained, recogniser, split = load_trained(model), load(model), load_split(dataset, "val")
     if trained.class_index.digest != ClassIndex.load(dataset / "index.json").digest:
         raise ValueError(f"{model} was trained on other classes than those of {dataset}")
     counts = [trained.train_counts[codepoint] for codepoint in trained.class_index.codepoints]
     images, labels = blanks(dataset)
-    found = answers(recogniser, split.images, counts, are_kana(trained.class_index))
+    kana = are_kana(trained.class_index)
+    found = answers(recogniser, split.images, counts, kana, has_shifts=has_shifts)
     rows = {name: _scores(split.labels, ids) for name, ids in found.items()}
     if len(images):
         read = recogniser.outputs(images)[0].argmax(axis=1)
@@ -140,10 +145,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", required=True, metavar="M", help="folder of a run, or a bundle")
     parser.add_argument("--dataset", type=Path, required=True, metavar="DATASET")
+    parser.add_argument("--no-shifts", action="store_true", help="leave out the shifted copies")
     parser.add_argument("--add", metavar="NAME", help="keep the scores under this name")
     args = parser.parse_args(argv)
     try:
-        summary = summarise(args.model, args.dataset)
+        summary = summarise(args.model, args.dataset, has_shifts=not args.no_shifts)
     except (ValueError, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1

@@ -48,6 +48,9 @@ def test_each_change_is_its_own(script: ModuleType, monkeypatch: pytest.MonkeyPa
     assert found["logits +0.2 × log(100/n), n < 100"].tolist() == [0, 1, 0]
     # Class 1 has 1.5 more beside it: over 3.98 only of its own image, and of the third's .5.
     assert found["the same with 0.2, and kana +1.5"].tolist() == [0, 1, 1]
+    counts, kana = [1, 1, 10**4], np.zeros(3, bool)
+    without = script.answers(ByCorner(), images, counts, kana, has_shifts=False)
+    assert set(found) - set(without) == {f"mean of {n} places, 2 px apart" for n in (5, 9)}
     # A lone bright pixel counts .95 in one place; elsewhere dark corners say .27, .27 and .45.
     assert found["mean of 5 places, 2 px apart"].tolist() == [0, 1, 2]
     assert found["mean of 9 places, 2 px apart"].tolist() == [2, 2, 2]
