@@ -1,5 +1,6 @@
 """What is drawn of images while they are read, beside their rows."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from kkanji_jax.glyphs.glyph_image import Steps
 
 
-class Drawing:
+class Drawing(ABC):
     """A file that is drawn of images and their rows, when all of them have been read.
 
     `add_steps` is called for each image that could be opened, in order, and `add_row` for the rows
@@ -19,15 +20,15 @@ class Drawing:
 
     takes_steps = False  # images are then decoded in one process
 
-    def add_steps(self, found: ImageInput, steps: "Steps") -> None:
+    def add_steps(self, found: ImageInput, steps: "Steps") -> None:  # noqa: B027 - may be left out
         """Takes how the next image became a glyph."""
 
-    def add_row(self, row: Row) -> None:
+    def add_row(self, row: Row) -> None:  # noqa: B027 - may be left out
         """Takes the next row: an image's first one, or another candidate of the image before it."""
 
+    @abstractmethod
     def save(self) -> None:
         """Writes the file, which appears when it is whole."""
-        raise NotImplementedError
 
 
 def steps_taker(drawings: Sequence[Drawing]) -> "Callable[[ImageInput, Steps], None] | None":

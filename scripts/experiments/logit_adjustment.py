@@ -12,6 +12,7 @@ changes on val. A run is adjusted once.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +31,9 @@ RECORD = "logit_adjustment"
 def raised_by(
     counts: Sequence[int], factor: float, below: int
 ) -> Float32[np.ndarray, " {len(counts)}"]:
-    """What is added to the logit of each class, by its number of training images; 0 to ∞ nats."""
-    if factor < 0:
-        raise ValueError(f"--factor must be at least 0, not {factor}")
+    """What is added to the logit of each class, by its number of training images, in nats."""
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"--factor must be at least 0 and finite, not {factor}")
     if below < 1:
         raise ValueError(f"--below must be at least 1, not {below}")
     images = np.clip(counts, 1, below)
@@ -46,6 +47,8 @@ def are_kana(class_index: ClassIndex) -> Bool[np.ndarray, " k"]:
 
 def write(workdir: Path, factor: float, below: int, kana: float, out: Path) -> None:
     """Writes OUT; refuses one that is there, and a run that was adjusted before."""
+    if not math.isfinite(kana):
+        raise ValueError(f"--kana must be finite, not {kana}")
     require_new(workdir, out)
     run = load_trained(workdir)
     if RECORD in (run.warm_start or {}):

@@ -231,7 +231,8 @@ def _without_training(name: str, table: dict[str, Any]) -> dict[str, Any]:
         }
         for what, scores in table["rows"].items()
     ]
-    return {"name": name, "rows": rows}
+    has_shifts = any(what.startswith("mean of") for what in table["rows"])
+    return {"name": name, "rows": rows, "has_shifts": has_shifts}
 
 
 def _photographs(name: str, row: dict[str, Any]) -> dict[str, Any]:

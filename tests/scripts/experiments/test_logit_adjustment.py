@@ -62,8 +62,13 @@ def test_only_biases_change_and_only_once(
     assert "is there already" in capsys.readouterr().err
 
 
-def test_values_without_a_meaning_are_refused(script: ModuleType):
-    with pytest.raises(ValueError, match="--factor must be at least 0, not -0.1"):
-        script.raised_by([1], -0.1, 100)
+def test_values_without_a_meaning_are_refused(script: ModuleType, tmp_path: Path):
+    for factor in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(
+            ValueError, match=f"--factor must be at least 0 and finite, not {factor}"
+        ):
+            script.raised_by([1], factor, 100)
     with pytest.raises(ValueError, match="--below must be at least 1, not 0"):
         script.raised_by([1], 0.1, 0)
+    with pytest.raises(ValueError, match="--kana must be finite, not nan"):
+        script.write(tmp_path / "run", 0.2, 100, float("nan"), tmp_path / "out")
