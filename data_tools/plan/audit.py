@@ -173,9 +173,7 @@ def audit(
         if o.source not in official and earlier.get(o.sample_id, "train") == "train"
     }
     found = Counter(o.codepoint for o in catalogue.originals)
-    for finding in catalogue.findings:
-        if finding.rule in ("wrong_size", "unreadable"):
-            found[finding.name.split("/")[1]] += 1
+    found.update(finding.codepoint for finding in catalogue.findings if finding.codepoint)
     reasons = _drop_classes(found, passed, may_train, min_images)
     report = {
         "version": AUDIT_VERSION,

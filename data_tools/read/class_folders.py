@@ -74,10 +74,10 @@ def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
             continue
         sample_id = f"{KKANJI}/{folder}/{name[: -len('.png')]}"
         if "/" in name:
-            yield Finding("unreadable", file, "is in a folder inside its class folder")
+            yield Finding("unreadable", file, "is in a folder inside its class folder", folder)
         elif sample_id in seen:
             same = f"has the same sample id as another file, {sample_id}"
-            yield Finding("unreadable", file, same)
+            yield Finding("unreadable", file, same, folder)
         else:
             seen.add(sample_id)
             yield Unread(sample_id, folder, content, file)

@@ -14,11 +14,15 @@ CHUNK_FILES, CHUNK_BYTES = 128, 2**20  # what a worker is given at a time, at mo
 
 
 class Finding(NamedTuple):
-    """One entry of a rule of the audit: a sample or a file, and why."""
+    """One entry of a rule of the audit: a sample or a file, and why.
+
+    `codepoint` is that of an image that is dropped here, so that its class counts it; else empty.
+    """
 
     rule: str
     name: str
     detail: str
+    codepoint: str = ""
 
 
 class Unread(NamedTuple):
@@ -116,9 +120,8 @@ def _iterate_chunks(stream: Iterable[Unread | Finding]) -> Iterator[list[Unread 
 def _tell(unread: Unread, outcome: Decoded | Refused) -> Iterator[FoundOriginal | Finding]:
     sample_id, codepoint, _, name, book = unread
     if isinstance(outcome, Refused):
-        yield Finding(
-            outcome.rule, sample_id if outcome.rule == "wrong_size" else name, outcome.detail
-        )
+        shown = sample_id if outcome.rule == "wrong_size" else name
+        yield Finding(outcome.rule, shown, outcome.detail, codepoint)
         return
     pixels, digest, is_its_own, mode = outcome
     if mode is not None:

@@ -5,15 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from data_tools.read.decoding import Finding, Unread
 from kkanji_jax.cli import Report
-from kkanji_jax.data.label_table import LABELS, Label
-from kkanji_jax.glyphs.image_files import load_picture
-
-MAX_PAGE_PIXELS = 100_000_000  # as `predict --boxes` has it
+from kkanji_jax.data.label_table import LABELS, BoxPlace, Label
+from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, Picture, load_picture
 
 
 def iterate_labelled(
@@ -23,25 +20,26 @@ def iterate_labelled(
 
     Ids are `<source>/U+XXXX/<path>`, with `#x,y,w,h` for a box. One page is in memory at a time.
     """
-    opened, picture = "", None
+    opened: str | None = None
+    page: Picture | str = ""  # or why it cannot be read
     for number, label in enumerate(labels):
         report(f"reading {source}/{LABELS}", number, len(labels))
         file = folder / label.path
         sample_id = f"{source}/{label.codepoint}/{label.name}"
         where = f"{source}/{LABELS}, line {label.line}"
         if problem := _problem_of(file, label):
-            yield Finding("unreadable", where, problem)
+            yield Finding("unreadable", where, problem, label.codepoint)
         elif label.box is None:
             yield Unread(sample_id, label.codepoint, str(file), sample_id)
         else:
-            try:
-                if picture is None or opened != label.path:
-                    opened = label.path
-                    picture = load_picture(file, max_pixels=MAX_PAGE_PIXELS)
-                yield Unread(sample_id, label.codepoint, _png_of(picture, label.box), sample_id)
-            except (ValueError, OSError) as err:
-                picture = None
-                yield Finding("unreadable", where, " ".join(str(err).split()))
+            if opened != label.path:
+                opened, page = label.path, ""  # the one before is let go first
+                page = _open_page(file)
+            crop = page if isinstance(page, str) else _png_of(page, label.box)
+            if isinstance(crop, str):
+                yield Finding("unreadable", where, crop, label.codepoint)
+            else:
+                yield Unread(sample_id, label.codepoint, crop, sample_id)
     if labels:
         report(f"reading {source}/{LABELS}", len(labels), len(labels))
 
@@ -56,12 +54,20 @@ def _problem_of(file: Path, label: Label) -> str | None:
     return f"no file {label.path}: paths are relative to the table"
 
 
-def _png_of(picture: UInt8[np.ndarray, "h w *c"], box: tuple[int, int, int, int]) -> bytes:
-    """The part of a page in a box, cut at its edge; ValueError if there is none."""
+def _open_page(file: Path) -> Picture | str:
+    """The picture in a file, or why it cannot be read."""
+    try:
+        return load_picture(file, max_pixels=MAX_PAGE_PIXELS)
+    except (ValueError, OSError) as err:
+        return " ".join(str(err).split())
+
+
+def _png_of(picture: Picture, box: BoxPlace) -> bytes | str:
+    """The part of a page in a box, cut at its edge, as a PNG; or why there is none."""
     left, top, width, height = box
     crop = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if not crop.size:
-        raise ValueError(f"the box {box} is empty, or outside the page {picture.shape[1::-1]}")
+        return f"the box {box} is empty, or outside the page {picture.shape[1::-1]}"
     content = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(crop)).save(content, "PNG", compress_level=1)
     return content.getvalue()

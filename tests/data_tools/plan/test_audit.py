@@ -225,3 +225,18 @@ def test_listed_images_are_dropped_before_any_other_rule(source: Any):
     assert samples(found, "left_out") == [{"name": "kkanji/U+6625/00", "detail": "cut in half"}]
     assert not samples(found, "duplicate_within_class")
     assert kept_ids(found) == {f"kkanji/U+6625/{name}" for name in ("01", "02", "again")}
+
+
+def test_an_unreadable_image_of_a_table_counts_as_found_in_its_class(source: Any):
+    source.add_file("a.png", source.png(source.draw(1)))
+    source.add_file(
+        "labels.csv", b"path,codepoint\na.png,U+6625\ngone.png,U+6625\nlost.png,U+590F\n"
+    )
+    report = run(source, skip_bad=True).report
+    assert [each["name"] for each in report["rules"]["unreadable"]["samples"]] == [
+        "images/labels.csv, line 3",
+        "images/labels.csv, line 4",
+    ]
+    assert report["num_found"] == 3
+    (dropped,) = report["dropped_classes"]
+    assert (dropped["codepoint"], dropped["num_found"]) == ("U+590F", 1)

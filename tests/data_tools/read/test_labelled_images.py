@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.read import labelled_images
 from data_tools.read.catalogue import BadFilesError, read_catalogue
 from kkanji_jax.glyphs.glyph_image import glyph_image
+from kkanji_jax.glyphs.image_files import load_picture
 
 
 @pytest.fixture
@@ -92,6 +94,29 @@ def test_what_cannot_be_cut_out_is_listed_with_its_line(source, page: Image.Imag
     )
     found = read_catalogue(source.folder, skip_bad=True)
     assert len(found.originals) == 1 and len(found.findings) == 4
+
+
+def test_a_page_is_opened_once_whatever_its_boxes_hold(
+    source, page: Image.Image, monkeypatch: pytest.MonkeyPatch
+):
+    source.add_file("scans/torn.png", b"torn")
+    labels(
+        source,
+        *(f"scans/torn.png,{left} 0 10 10,U+6625" for left in range(3)),
+        "scans/p1.png,900 40 110 110,U+6625",
+        "scans/p1.png,901 40 110 110,U+6625",
+        "scans/p1.png,10 40 110 110,U+6625",
+    )
+    opened: list[str] = []
+
+    def load_and_note(file: Path, **options: int):
+        opened.append(file.name)
+        return load_picture(file, **options)
+
+    monkeypatch.setattr(labelled_images, "load_picture", load_and_note)
+    found = read_catalogue(source.folder, skip_bad=True)
+    assert opened == ["torn.png", "p1.png"]
+    assert len(found.originals) == 1 and len(found.findings) == 5
 
 
 def test_a_table_of_another_kind_is_refused(source):
