@@ -14,6 +14,7 @@ from data_tools.plan import protocols, shard_contents, split
 from data_tools.plan.audit import audit, leave_out
 from data_tools.plan.audit_pictures import choose_pictures
 from data_tools.read.catalogue import OFFICIAL_TESTS, Original, read_catalogue
+from data_tools.read.rights import read_rights
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
@@ -114,6 +115,7 @@ class PlannedDataset(NamedTuple):
     audit: dict[str, Any]
     pictures: Chunk
     sources: list[dict[str, Any]]
+    rights: dict[str, str]  # licence and attribution
     fingerprint: str
 
 
@@ -170,6 +172,7 @@ def decide(
 
     The pixels go to an unnamed file in the folder `scratch`.
     """
+    rights = read_rights(source)
     catalogue = read_catalogue(
         source, skip_bad=options.skip_bad, scratch=scratch, workers=workers, report=report
     )
@@ -225,7 +228,15 @@ def decide(
     pictures = choose_pictures(audit_report, catalogue.originals, index)
     fingerprint = _make_fingerprint(options, catalogue.originals, earlier, unwanted)
     return PlannedDataset(
-        kept, rows, index, class_ids, audit_report, pictures, catalogue.sources, fingerprint
+        kept=kept,
+        rows=rows,
+        index=index,
+        class_ids=class_ids,
+        audit=audit_report,
+        pictures=pictures,
+        sources=catalogue.sources,
+        rights=rights,
+        fingerprint=fingerprint,
     )
 
 

@@ -12,7 +12,6 @@ from data_tools.plan import build_plan, shard_contents, split
 from data_tools.plan.audit_pictures import PICTURES_NAME
 from data_tools.plan.build_plan import Options, PlannedDataset, SelectedExamples
 from data_tools.plan.shard_contents import Selection, Span
-from data_tools.read.rights import read_rights
 from data_tools.write import build_state, shards
 from kkanji_jax import __version__
 from kkanji_jax.cli import Report, say_nothing
@@ -106,7 +105,6 @@ def _iterate_works(
 
 
 def _make_manifest(
-    source: Path,
     options: Options,
     planned: PlannedDataset,
     selected: SelectedExamples,
@@ -127,7 +125,7 @@ def _make_manifest(
         "class_index_digest": index.digest,
         "shards": entries,
         "sources": planned.sources,
-        **read_rights(source),
+        **planned.rights,
         "package_version": __version__,
         "created_by": f"kkanji_jax {__version__}, data_tools.build",
     }
@@ -222,7 +220,13 @@ def assemble(
     with _as_workers(workers) as pool:
         options, planned, is_there = _start(source, out, options, pool, report, say)
         if is_there:
-            return Outcome(load_manifest(out), planned.audit, 0, is_new=False)
+            manifest = load_manifest(out)
+            if not planned.rights.items() <= manifest.items():
+                say(
+                    f"{out} keeps the licence and attribution that it was built with, and "
+                    f"{source} states others now: delete {out} to build it with them"
+                )
+            return Outcome(manifest, planned.audit, 0, is_new=False)
         prepared = _prepare(options, planned)
         selections, rows = prepared.selected
         if finish:
@@ -233,7 +237,7 @@ def assemble(
             entries, num_resumed = _write_shards(
                 out, prepared, prepared.spans, owner=owner, workers=pool, report=report
             )
-            manifest = _make_manifest(source, options, planned, prepared.selected, entries)
+            manifest = _make_manifest(options, planned, prepared.selected, entries)
             for name, content in (
                 ("index.json", build_state.to_text(planned.index.to_json())),
                 ("splits.csv", split.to_csv(rows)),

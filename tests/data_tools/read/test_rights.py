@@ -16,9 +16,10 @@ def test_rights_are_codh_s_unless_the_folder_states_its_own(source: Any):
     stated = {"licence": "public domain", "attribution": "nobody"}
     path = source.add_file("rights.json", json.dumps(stated).encode())
     assert read_rights(source.folder) == stated
-    path.write_text("[]")
-    with pytest.raises(ValueError, match="rights.json"):
-        read_rights(source.folder)
+    for content in ("[]", "{}", '{"licence": null, "attribution": "nobody"}', "{"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match="rights.json"):
+            read_rights(source.folder)
 
 
 def test_codh_s_licence_is_not_claimed_for_the_images_of_others(source: Any):

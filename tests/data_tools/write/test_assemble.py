@@ -221,6 +221,30 @@ def test_bad_input_leaves_nothing_behind(full_source: Any, tmp_path: Path):
         assert not out.exists()
 
 
+def test_rights_that_cannot_be_read_are_refused_before_anything_is_written(
+    source: Any, tmp_path: Path
+):
+    source.add_kanji("U+6625", 3)
+    source.add_file("rights.json", b"{")
+    with pytest.raises(ValueError, match="rights.json is no JSON"):
+        build(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_dataset_says_that_its_rights_are_stated_otherwise_now(
+    source: Any, tmp_path: Path
+):
+    source.add_kanji("U+6625", 3)
+    build(source, tmp_path / "out")
+    said: list[str] = []
+    assemble(source.folder, tmp_path / "out", Options(), say=said.append)
+    assert not said
+    source.add_file("rights.json", b'{"licence": "public domain", "attribution": "nobody"}')
+    outcome = assemble(source.folder, tmp_path / "out", Options(), say=said.append)
+    assert outcome.manifest["licence"] == "CC BY-SA 4.0"
+    assert len(said) == 1 and "keeps the licence" in said[0]
+
+
 def test_a_balanced_set_is_the_plan_of_epoch_0_written_out(
     full_source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
