@@ -27,6 +27,7 @@ from kkanji_jax import cli
 from kkanji_jax.augment.policy import POLICIES, get_policy
 from kkanji_jax.data.manifest import SPLITS
 from kkanji_jax.files import file_named, written_whole
+from kkanji_jax.random_streams import MAX_SEED
 
 MAX_SHEET_IMAGES, MAX_CLASSES, MAX_AUGMENTED = 100, 80, 6
 
@@ -153,6 +154,8 @@ def inspect(options: argparse.Namespace) -> None:
         if text is not None:
             setattr(options, name, file_named(text, f"--{name.replace('_', '-')}"))
     policy = get_policy(options.augmented) if options.augmented else None
+    if not 0 <= options.seed <= MAX_SEED:
+        raise ValueError(f"--seed must be 0 to {MAX_SEED}, not {options.seed}")
     if policy and not options.sheet:
         raise ValueError("--augmented needs --sheet OUT.png as well, where its copies are drawn")
     dataset = Dataset.open(options.dataset)

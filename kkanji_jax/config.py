@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from kkanji_jax.model.variants import VARIANTS
+from kkanji_jax.random_streams import MAX_SEED
 
 Config = Any  # a locked ml_collections.ConfigDict, whose fields no type checker can know
 
@@ -79,7 +80,7 @@ def _either(words: list[str]) -> str:
 
 # What float32 cannot tell from 1, or from 0, is outside the ranges: it divides by zero.
 FIELDS: dict[str, Field] = {
-    "seed": Field(int, 0, "seed of everything random in the run", 0, 2**32 - 1),
+    "seed": Field(int, 0, "seed of everything random in the run", 0, MAX_SEED),
     "init_from": Field(
         str, None, "run or bundle with whose weights training begins", may_be_unset=True
     ),

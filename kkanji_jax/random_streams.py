@@ -6,6 +6,8 @@ a resumed run draws what an uninterrupted run would have drawn. Never change or 
 would change every later run.
 """
 
+MAX_SEED = 2**32 - 1  # a key of JAX takes 32 bits, and leaves out all above them
+
 # Folded into the key of a step.
 DROP_PATH = 1  # dropout takes the key itself
 FIRST_MICROBATCH = 2  # microbatch i of several: this + i

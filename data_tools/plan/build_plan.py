@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from kkanji_jax.data.balance import Plan
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 from kkanji_jax.data.records import FORMAT_VERSION, Chunk, address_of
+from kkanji_jax.random_streams import MAX_SEED
 from kkanji_jax.workers import Workers
 
 BUILD_VERSION = 4  # raised by any change of the written files, except for texts in audit.json
@@ -54,8 +56,8 @@ class Options(NamedTuple):
         for name, value in (("min-images", self.min_images), ("per-class", self.per_class)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, not {self.seed}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"--seed must be 0 to {MAX_SEED}, not {self.seed}")
         if self.policy and not self.per_class:
             raise ValueError("--policy varies the copies that --per-class writes: give that too")
         ratios = self.ratios or protocols.DEFAULT_RATIOS.get(self.protocol, (100.0, 0.0, 0.0))
@@ -81,10 +83,10 @@ class Options(NamedTuple):
         """The command that repeats the build, without paths of this machine."""
         words = ["python -m data_tools.build --source DIR --out DATASET"]
         words.append(f"--protocol {self.protocol}")
-        words.append("--ratios " + "/".join(f"{ratio:g}" for ratio in self.shares))
+        words.append("--ratios " + "/".join(repr(r).removesuffix(".0") for r in self.shares))
         words += ["--splits-from CSV"] if self.splits_from else []
-        words += [f"--val-books {','.join(self.val_books)}"] if self.val_books else []
-        words += [f"--test-books {','.join(self.test_books)}"] if self.test_books else []
+        for name, books in (("val", self.val_books), ("test", self.test_books)):
+            words += [f"--{name}-books {shlex.quote(','.join(books))}"] if books else []
         words += ["--leave-out CSV"] if self.leave_out else []
         words.append(f"--min-images {self.min_images}")
         if self.per_class:

@@ -180,6 +180,7 @@ def test_an_augmented_sheet_shows_both_engines(dataset: Path, capsys, tmp_path: 
         (["--augmented", "legacy"], "--augmented needs --sheet OUT.png"),
         (["--sheet", "/dev/null/sheet.png"], "/dev/null/sheet.png"),
         (["--sheet", "sheet.nonsense"], ".nonsense"),
+        (["--seed", str(2**32)], "--seed must be 0 to 4294967295"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_1(dataset: Path, capsys, argv: list[str], expected: str):
