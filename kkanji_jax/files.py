@@ -13,9 +13,10 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 SUMS = "SHA256SUMS"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -196,6 +197,23 @@ def write_json(path: Path, content: object) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False)
     with written_whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_json(path: Path, *, having: Collection[str] = ()) -> dict[str, Any]:
+    """The JSON object in a file, in UTF-8.
+
+    ValueError names the file if it is damaged, is no object, or lacks one of the names in `having`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as err:  # of JSON and of UTF-8 alike
+        raise ValueError(f"{path} is damaged: {err}") from err
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: expected a JSON object, got {str(content)[:40]!r}")
+    missing = [name for name in having if name not in content]
+    if missing:
+        raise ValueError(f"{path} lacks {missing[0]!r}: it is of another version, or damaged")
+    return content
 
 
 def sha256_of(path: Path) -> str:

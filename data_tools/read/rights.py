@@ -27,8 +27,9 @@ def read_rights(folder: Path) -> dict[str, str]:
             stated = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as err:
             raise ValueError(f"{path} is no JSON in UTF-8: {err}; correct it") from err
-        rights = {name: stated.get(name) for name in _STATED} if isinstance(stated, dict) else {}
-        if not rights or not all(isinstance(text, str) for text in rights.values()):
+        told = stated if isinstance(stated, dict) else {}
+        rights = {name: told[name] for name in _STATED if isinstance(told.get(name), str)}
+        if len(rights) < len(_STATED):
             raise ValueError(f"{path} must be an object with the texts {' and '.join(_STATED)}")
         return rights
     layout = find_layout(folder)

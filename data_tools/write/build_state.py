@@ -85,7 +85,7 @@ def read_mark(out: Path, file: str) -> dict[str, Any] | None:
     mark, shard = _mark_path(out, file), out / file
     if not mark.is_file() or not shard.is_file():
         return None
-    entry = json.loads(mark.read_text(encoding="utf-8"))
+    entry = files.read_json(mark, having=("bytes", "sha256"))
     is_same = entry["bytes"] == shard.stat().st_size and entry["sha256"] == sha256_of(shard)
     return entry if is_same else None
 
@@ -115,7 +115,7 @@ def check_out(
         return True
     state = out / BUILD_STATE_NAME / "state.json"
     if state.is_file():
-        found = json.loads(state.read_text(encoding="utf-8"))
+        found = files.read_json(state, having=("fingerprint",))
         if fingerprint is None:
             _refuse_other_options(out, "an unfinished build", found.get("options", {}), options)
         elif found["fingerprint"] != fingerprint:

@@ -7,14 +7,13 @@ that takes --model reads it. With --self-contained, one ONNX file for other prog
 """
 
 import argparse
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kkanji_jax import cli
-from kkanji_jax.files import file_named, is_foreign, require_utf8
+from kkanji_jax.files import file_named, is_foreign, read_json, require_utf8
 
 if TYPE_CHECKING:
     from kkanji_jax.reporting.model_card import RunRecords
@@ -156,7 +155,7 @@ def _records_of(run: Path) -> "RunRecords":
 
 
 def _json_in(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _last_line(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Every figure that a run has data for, named, in the order in which they are read."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.evaluation.scores import by_class_size
+from kkanji_jax.files import read_json
 from kkanji_jax.plots import (
     accuracy_curve,
     confused_glyphs,
@@ -78,7 +78,7 @@ def evaluation_named(log: RunLog, workdir: Path, which: str) -> dict[str, Any]:
     config = workdir / "config.json"
     metric = "val_accuracy"
     if config.is_file():
-        metric = json.loads(config.read_text(encoding="utf-8")).get("best_metric", metric)
+        metric = read_json(config).get("best_metric", metric)
     return log.chosen(which, metric)
 
 

@@ -1,6 +1,5 @@
 """What an evaluation left in a folder, and its images if the dataset is available."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.manifest import LEAK_WARNING, LEAKY_PROTOCOL, SPLITS, load_manifest
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluation.csv_tables import read_csv
+from kkanji_jax.files import read_json
 from kkanji_jax.plots.run_log import describe_split
 
 
@@ -49,12 +49,13 @@ class Pictures(NamedTuple):
 def load_evaluated(workdir: Path) -> list[Evaluated]:
     """Every eval/*/eval.json of a run that is of a split of a dataset, by the name of its folder.
 
+    ValueError names a file that is damaged.
     Scores of other images, such as photographed crops, and a second evaluation of a split, such as
     that of the run's bundle, are only for the model card.
     """
     found = []
     for path in sorted(workdir.glob("eval/*/eval.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, having=("split", "num_examples", "weights", "protocol"))
         own = path.parents[1] / str(content["split"]) / "eval.json"
         is_second = own != path and own.is_file()
         if is_second or content["split"] not in SPLITS:

@@ -1,14 +1,13 @@
 """Collects the files of a run into its report: draws figures, reads scores, writes the page."""
 
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from kkanji_jax.config import default_config, differences
-from kkanji_jax.files import written_whole
+from kkanji_jax.files import read_json, written_whole
 from kkanji_jax.plots import style
 from kkanji_jax.plots.all_figures import all_figures
 from kkanji_jax.plots.evaluated import load_evaluated
@@ -55,7 +54,9 @@ def _provenance(workdir: Path) -> list[tuple[str, str | list[str]]]:
     rows: list[tuple[str, str | list[str]]] = []
     env = workdir / "env.json"
     if env.is_file():
-        content = json.loads(env.read_text(encoding="utf-8"))
+        content = read_json(
+            env, having=("command", "commit", "devices", "processors", "versions", "python")
+        )
         rows.append(("command", [" ".join(content["command"])]))
         rows.append(("commit", str(content["commit"] or "not recorded")))
         rows.append(("devices", f"{', '.join(content['devices'])}; {content['processors']} cores"))
@@ -65,8 +66,6 @@ def _provenance(workdir: Path) -> list[tuple[str, str | list[str]]]:
             rows.append(("dataset", content["dataset_fingerprint"]))
     config = workdir / "config.json"
     if config.is_file():
-        own = json.loads(config.read_text(encoding="utf-8"))
-        rows.append(
-            ("differs from the default run in", differences(default_config().to_dict(), own))
-        )
+        changes = differences(default_config().to_dict(), read_json(config))
+        rows.append(("differs from the default run in", changes))
     return rows

@@ -25,7 +25,7 @@ import numpy as np
 
 from kkanji_jax.array_types import Float32
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.files import SUMS, check_sums, is_foreign, naming_in_errors, write_sums
+from kkanji_jax.files import SUMS, check_sums, is_foreign, naming_in_errors, read_json, write_sums
 from kkanji_jax.saved.arrays import DTYPES, read_arrays, to_half, write_arrays
 
 FORMAT = "kkanji_jax bundle"
@@ -154,7 +154,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
                 f"{folder / name} is not of this bundle: SHA256SUMS does not list it; "
                 "export the bundle anew"
             )
-    about = _read_json(folder / CONFIG)
+    about = read_json(folder / CONFIG)
     if about.get("format") != FORMAT or about.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{folder / CONFIG} has format {about.get('format')!r} "
@@ -164,7 +164,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
     if about.get("dtype") not in DTYPES or "config" not in about:
         raise ValueError(f"{folder / CONFIG} must have a config, and a dtype of {DTYPES}")
     class_index = ClassIndex.load(folder / INDEX)
-    train_counts = _read_json(folder / COUNTS)
+    train_counts = read_json(folder / COUNTS)
     _check_counts(train_counts, class_index, folder / COUNTS)
     variables = read_arrays(folder / PARAMS, about["dtype"])
     _check_classes(variables, class_index, folder)
@@ -176,7 +176,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
         class_index=class_index,
         variables=variables,
         train_counts=train_counts,
-        calibration=_read_json(folder / CALIBRATION) if has_calibration else None,
+        calibration=read_json(folder / CALIBRATION) if has_calibration else None,
         model_card=(folder / CARD).read_text(encoding="utf-8"),
     )
 
@@ -200,13 +200,3 @@ def _check_classes(variables: FlatVariables, class_index: ClassIndex, folder: Pa
 def _write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, ensure_ascii=False, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as err:
-        raise ValueError(f"{path} is damaged: {err}") from err
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: expected a JSON object")
-    return content

@@ -5,7 +5,6 @@ Orbax restores flipped bits without an error.
 """
 
 import contextlib
-import json
 import os
 import re
 import tempfile
@@ -20,7 +19,7 @@ from etils import epath
 
 from kkanji_jax.config import complete, differences
 from kkanji_jax.data.manifest import is_same_dataset
-from kkanji_jax.files import SUMS, check_sums, require_utf8
+from kkanji_jax.files import SUMS, check_sums, read_json, require_utf8
 from kkanji_jax.model.network import Variables, abstract_variables
 from kkanji_jax.parallel import mesh as mesh_lib
 
@@ -99,15 +98,18 @@ def read_item(folder: Path, name: str) -> dict[str, Any]:
     """The JSON item `name` in the `folder` of a step; ValueError if it cannot be read."""
     path = folder / name / "metadata"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as err:
-        raise ValueError(f"checkpoint file {path} is damaged: {err}") from err
+        return read_json(path)
+    except OSError as err:
+        raise ValueError(f"checkpoint file {path} cannot be read: {err.strerror}") from err
 
 
 def read_position(folder: Path) -> dict[str, Any]:
     """The state of the data iterator; it is the same in every process, whatever their number."""
     files = [folder / "data" / "metadata", *sorted((folder / "data").glob("process_0-of-*.json"))]
-    return json.loads(next(file for file in files if file.exists()).read_text())
+    found = next((file for file in files if file.exists()), None)
+    if found is None:
+        raise ValueError(f"checkpoint file {files[0]} is missing")
+    return read_json(found)
 
 
 def score_of(workdir: Path, step: int) -> float | None:

@@ -3,7 +3,6 @@
 Bundles are read by NumPy alone; the checkpoints of a run need JAX and Orbax.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from kkanji_jax.array_types import Float32
 from kkanji_jax.config import complete
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.files import read_json
 from kkanji_jax.saved import bundle as bundle_lib
 
 WEIGHTS = ("ema", "raw")
@@ -157,9 +157,6 @@ def _calibration_of(workdir: Path, weights: str) -> dict[str, Any] | None:
     path = workdir / CALIBRATION
     if not path.exists():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as err:
-        raise ValueError(f"{path} is damaged: {err}") from err
+    content = read_json(path)
     # A calibration fitted with one set of weights is not valid for the other.
     return content if content.get("weights") == weights else None

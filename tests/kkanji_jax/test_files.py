@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kkanji_jax.files import check_sums, is_foreign, write_json, write_sums, written_whole
+from kkanji_jax.files import (
+    check_sums,
+    is_foreign,
+    read_json,
+    write_json,
+    write_sums,
+    written_whole,
+)
 from kkanji_jax.inference.output import RowFormat
 from kkanji_jax.inference.partial_rows import PartialRows
 
@@ -247,3 +254,21 @@ def test_foreign_files_are_not_listed_and_do_not_count(tmp_path: Path) -> None:
 def test_what_this_project_writes_is_not_foreign() -> None:
     ours = ["params.npz", "_METADATA", "manifest.ocdbt", "d", "index.json", "SHA256SUMS"]
     assert not any(map(is_foreign, ours))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "is damaged: Expecting"),
+        (b'{"step": "\xe6"}', "is damaged: .*utf-8"),
+        (b"[3]", "expected a JSON object"),
+        (b'{"split": 1}', "lacks 'step'"),
+    ],
+)
+def test_a_json_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, reason: str):
+    path = tmp_path / "state.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"state.json {reason}|state.json is damaged: {reason}"):
+        read_json(path, having=("step",))
+    path.write_bytes(b'{"step": 3}')
+    assert read_json(path, having=("step",)) == {"step": 3}

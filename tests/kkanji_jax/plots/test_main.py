@@ -173,3 +173,12 @@ def test_a_run_without_a_log_to_draw_is_one_line(content, expected: str, tmp_pat
     assert main(["--model", str(tmp_path / "run")]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and expected in err
+
+
+@pytest.mark.parametrize("name", ["config.json", "eval/test/eval.json"])
+def test_a_damaged_file_of_a_run_is_named(name: str, tmp_path: Path, capsys):
+    run = make_run(tmp_path / "run", [evaluation(10, 0.5, MATRIX)])
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).write_text('{"split": "te')
+    assert main(["--model", str(run)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {run / name} is damaged: ")
