@@ -174,16 +174,19 @@ def _spooled(path: Path) -> Iterator[Path]:
 
 
 def _remove_left_over(target: Path) -> None:
-    """Removes temporary files of killed writers of `target` that are older than a day."""
+    """Removes temporary files of killed writers of `target` that are older than a day.
+
+    A folder of such a name is a bundle that was not finished, and is left.
+    """
     prefix = f".{target.name[:40]}."
     with os.scandir(target.parent) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(prefix)]
-    for name in names:
-        if _LEFT_OVER.fullmatch(name):
-            left = target.with_name(name)
+        left_over = [each for each in entries if each.name.startswith(prefix)]
+    for left in left_over:
+        if _LEFT_OVER.fullmatch(left.name):
             try:
-                if time.time() - left.stat().st_mtime > _LEFT_OVER_AGE_S:
-                    left.unlink()
+                is_old = time.time() - left.stat().st_mtime > _LEFT_OVER_AGE_S
+                if is_old and not left.is_dir(follow_symlinks=False):
+                    os.unlink(left)
             except FileNotFoundError:
                 continue  # its writer was alive, and has finished
 

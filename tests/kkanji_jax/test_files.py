@@ -272,3 +272,12 @@ def test_a_json_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes
         read_json(path, having=("step",))
     path.write_bytes(b'{"step": 3}')
     assert read_json(path, having=("step",)) == {"step": 3}
+
+
+def test_a_folder_that_a_killed_export_left_does_not_stop_a_writer(tmp_path: Path):
+    left = tmp_path / f".b0.{'0' * 16}.unfinished"
+    left.mkdir()
+    os.utime(left, (1, 1))
+    with written_whole(tmp_path / "b0") as unfinished:
+        unfinished.write_text("new")
+    assert (tmp_path / "b0").read_text() == "new" and left.is_dir()
