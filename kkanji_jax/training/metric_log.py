@@ -243,7 +243,13 @@ class MetricLog:
         print(text, file=sys.stderr, flush=True)
 
     def write_scores(self, step: int, scores: Mapping[str, Any]) -> None:
-        """Writes an evaluation, and the training metrics since the previous one."""
+        """Writes an evaluation, and the training metrics since the previous one.
+
+        Raises FloatingPointError if the loss is not finite: such a score would be neither better
+        nor worse than another, and the best checkpoint a matter of order.
+        """
+        if not math.isfinite(scores["val_loss"]):
+            raise FloatingPointError(f"the loss of val is {scores['val_loss']} at step {step}")
         self._drain()
         line = self._common("eval", step)
         if self._since_eval is not None:

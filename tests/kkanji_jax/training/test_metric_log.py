@@ -186,6 +186,14 @@ def test_a_loss_or_a_norm_that_is_not_finite_stops_the_run(tmp_path: Path, numbe
     assert lines_of(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_loss_of_val_that_is_not_finite_stops_the_run(tmp_path: Path, number: float) -> None:
+    log = opened(tmp_path)
+    with pytest.raises(FloatingPointError, match=f"the loss of val is {number} at step 7"):
+        log.write_scores(7, SCORES | {"val_loss": number})
+    assert lines_of(tmp_path) == []
+
+
 def test_the_person_at_the_terminal_is_told_how_long_it_takes(
     tmp_path: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
