@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 from data_tools.fetch.sources import Archive, problem_of
 from kkanji_jax.cli import Report
+from kkanji_jax.files import naming_in_errors
 from kkanji_jax.locks import Lock, hold_or_refuse
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0  # between tries; doubled each time
@@ -224,7 +225,7 @@ def fetch(
     while True:
         is_one_piece = True
         try:
-            with open(part, "ab") as file:
+            with naming_in_errors(part), open(part, "ab") as file:
                 if file.tell() > archive.num_bytes:
                     file.truncate(0)
                 if url.startswith("file:"):

@@ -57,7 +57,8 @@ class RowsFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.close()
+        with contextlib.suppress(OSError):  # what it still holds is a line whose writing failed
+            self._progress.close()
         self._sweep()
         if isinstance(error, KeyboardInterrupt) and self._done:
             print(
@@ -126,7 +127,12 @@ class RowsFolder:
             return []
         # A kill may leave half a line, whose file is then read again.
         whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        return [json.loads(line) for line in whole]
+        try:
+            return [json.loads(line) for line in whole]
+        except json.JSONDecodeError as err:
+            raise ValueError(
+                f"{self.out / PROGRESS} is damaged ({err}): remove {self.out} to begin anew"
+            ) from err
 
     def has(self, partition: Partition) -> bool:
         """Whether its rows are finished; ValueError if they are of other images."""

@@ -89,6 +89,25 @@ def test_a_folder_is_fetched_into_by_one_at_a_time(tmp_path: Path):
         assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
 
 
+@pytest.mark.parametrize("is_mirror", [False, True])
+def test_a_disk_that_fills_up_is_an_error_that_names_the_file(
+    server: Any, mount: Any, tmp_path: Path, is_mirror: bool
+):
+    content, name = bytes(2**19), "big.npz"
+    (tmp_path / name).write_bytes(content)
+    server.files[name] = content
+    url = f"file://{tmp_path}/" if is_mirror else server.url
+    disk = mount("size=128k")
+    with pytest.raises(OSError, match=f"cannot write {disk}/{name}.part: No space left"):
+        transfer.fetch(
+            Archive(name, len(content), None, None),
+            disk,
+            Server(url, retries=0),
+            report=say_nothing,
+            say=lambda line: None,
+        )
+
+
 def test_base_urls_are_of_three_schemes(tmp_path: Path):
     assert check_base_url("https://a.jp/x") == "https://a.jp/x/"
     assert check_base_url("http://127.0.0.1:80/") == "http://127.0.0.1:80/"

@@ -186,6 +186,24 @@ def test_a_full_disk_is_an_error_that_names_the_file(
     assert list(job.out.iterdir()) == []
 
 
+def test_progress_that_cannot_be_written_is_named(tmp_path: Path):
+    written = Written(0, "part-00000000.parquet", "", 0, 0, "", Tally())
+    with pytest.raises(OSError, match="cannot write .*_progress.jsonl: No space left"):
+        with RowsFolder(tmp_path / "out", IDENTITY) as folder:
+            folder._progress.close()
+            folder._progress = Path("/dev/full").open("a", encoding="utf-8")
+            folder.add(written)
+
+
+def test_a_damaged_line_of_progress_is_named(tmp_path: Path):
+    with RowsFolder(tmp_path / "out", IDENTITY):
+        pass
+    (tmp_path / "out" / PROGRESS).write_text("{\n")
+    with pytest.raises(ValueError, match="_progress.jsonl is damaged"):
+        with RowsFolder(tmp_path / "out", IDENTITY):
+            pass
+
+
 def test_another_model_of_the_same_name_is_refused():
     with pytest.raises(ValueError, match="a worker has another model"):
         load_same(None, None, "onnx", "0" * 64)
