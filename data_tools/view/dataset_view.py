@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from data_tools.plan.audit_pictures import PICTURES_NAME
 from data_tools.view.audit_page import class_size_rows
 from kkanji_jax.data.class_index import ClassIndex, codepoint_of, parse_codepoint
-from kkanji_jax.data.manifest import SPLITS, load_manifest, shard_paths
+from kkanji_jax.data.manifest import SPLITS, load_index, load_manifest, shard_paths
 from kkanji_jax.data.records import Chunk, decode
 
 SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}
@@ -40,11 +40,9 @@ class Dataset(NamedTuple):
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
+        """ValueError if the dataset is unfinished, or its index is of another one."""
         manifest = load_manifest(folder)
-        index = ClassIndex.load(folder / "index.json")
-        if index.digest != manifest["class_index_digest"]:
-            raise ValueError(f"{folder / 'index.json'} is not the index of this manifest")
-        return cls(folder, manifest, index)
+        return cls(folder, manifest, load_index(folder, manifest))
 
     def name_of(self, class_id: int) -> str:
         return f"{self.index.character(class_id)} {self.index.codepoints[class_id]}"

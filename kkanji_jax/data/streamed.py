@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped, UInt8, UInt32
 
 from kkanji_jax.data.batches import BatchShape, Dispatches
-from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.data.manifest import check_bytes, load_manifest, shard_paths
+from kkanji_jax.data.manifest import check_bytes, load_index, load_manifest, shard_paths
 from kkanji_jax.data.records import Chunk, address_of, decode
 
 MAX_OPEN_SHARDS = 128  # far below the files a process may open
@@ -39,7 +38,7 @@ class Records:
             raise ValueError(f"{dataset} has no {split} examples to stream")
         self._manifest = manifest
         self.image_px: int = manifest["image_px"]
-        self._num_classes = len(ClassIndex.load(Path(dataset) / "index.json"))
+        self._num_classes = len(load_index(dataset, manifest))
         sizes = []
         for path in self._paths:
             num_records, rest = (entries[path.name][key] for key in ("num_records", "num_examples"))

@@ -17,6 +17,7 @@ from kkanji_jax.data.manifest import (
     LEAKY_PROTOCOL,
     identity_of,
     is_same_dataset,
+    load_index,
     load_manifest,
 )
 from kkanji_jax.data.resident import Split, load_split
@@ -130,7 +131,7 @@ def _read_inputs(asked: Evaluation) -> _Inputs:
     if asked.weights == "both":
         raw = load_trained(asked.model, weights="raw", which=asked.which)
     class_index = trained.class_index
-    _check_same_classes(class_index, ClassIndex.load(asked.dataset / "index.json"), asked)
+    _check_same_classes(class_index, load_index(asked.dataset, manifest), asked)
     is_of_training = is_same_dataset(identity_of(asked.dataset, manifest), trained.identity)
     if not is_of_training and asked.split != "train":
         _warn(

@@ -198,7 +198,7 @@ def test_a_folder_that_is_no_dataset_and_a_broken_audit_are_one_line(capsys, tmp
     assert status == 1 and "audit.json is no audit of a dataset" in err and err.count("\n") == 1
     ClassIndex(CODEPOINTS[:2]).save(folder / "index.json")
     status, _, err = run(capsys, folder)
-    assert status == 1 and "is not the index of this manifest" in err
+    assert status == 1 and "is not the class index of manifest.json" in err
 
 
 def test_two_ways_to_choose_are_a_usage_error(dataset: Path):

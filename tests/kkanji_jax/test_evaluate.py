@@ -11,6 +11,7 @@ import pytest
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluate import main
+from kkanji_jax.files import read_json, write_json
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.reporting.score_table import score_table
 
@@ -106,9 +107,10 @@ def refusal(capsys, *argv: str) -> str:
 def test_a_dataset_of_other_classes_is_refused(tiny_run, tmp_path: Path, capsys):
     shutil.copytree(tiny_run.dataset, tmp_path / "other")
     index = ClassIndex.load(tiny_run.dataset / "index.json")
-    ClassIndex.from_codepoints([*index.codepoints[1:], "U+4E00"]).save(
-        tmp_path / "other/index.json"
-    )
+    other = ClassIndex.from_codepoints([*index.codepoints[1:], "U+4E00"])
+    other.save(tmp_path / "other/index.json")
+    manifest = read_json(tmp_path / "other/manifest.json")
+    write_json(tmp_path / "other/manifest.json", manifest | {"class_index_digest": other.digest})
     argv = ["--model", str(tiny_run.workdir), "--dataset", str(tmp_path / "other")]
     assert "6 classes" in (text := refusal(capsys, *argv)) and "5 in common" in text
 

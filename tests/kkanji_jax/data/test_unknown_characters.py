@@ -1,10 +1,13 @@
 """Images outside an index: all of them and none of those inside, from a folder or a DATASET."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from kkanji_jax.data import resident
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.unknown_characters import load_unknown
 
@@ -25,6 +28,33 @@ def test_a_dataset_gives_the_same_images(tiny_source: Path, tiny_dataset: Path):
         image.tobytes() for image in of_folder.images
     }
     assert len(set(of_dataset.sample_ids)) == 48  # of train, val and test alike
+
+
+def test_a_dataset_larger_than_memory_is_read_too(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    few = load_unknown(tiny_dataset, KNOWN, 5)
+    monkeypatch.setattr(resident, "free_bytes", lambda: 4096)
+    again = load_unknown(tiny_dataset, KNOWN, 5)
+    assert again.images.tobytes() == few.images.tobytes() and again.num_found == 48
+    assert all(image.base is None or image.base.shape == (5, 64, 64) for image in again.images)
+
+
+def test_an_index_of_another_dataset_is_refused(tiny_dataset: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_dataset, other)
+    KNOWN.save(other / "index.json")
+    with pytest.raises(ValueError, match="index.json is not the class index of manifest.json"):
+        load_unknown(other, KNOWN, 5)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "jp2", "jfif"])
+def test_every_format_that_predict_reads_is_found(tmp_path: Path, suffix: str):
+    folder = tmp_path / "U+5C71"
+    folder.mkdir()
+    image = Image.fromarray(np.pad(np.full((20, 20), 255, np.uint8), 22))
+    image.save(folder / f"a.{suffix}", format={"jfif": "JPEG", "jp2": "JPEG2000"}.get(suffix))
+    assert load_unknown(tmp_path, KNOWN, 5).sample_ids == [f"U+5C71/a.{suffix}"]
 
 
 def test_the_sample_is_fixed_and_grows_without_changing(tiny_source: Path):
