@@ -22,7 +22,7 @@ VERSION = 3
 VERSIONS = (1, 2, VERSION)
 FILE_NAME = "calibration.json"
 ACCEPT, ASK, UNKNOWN = "accept", "ask", "unknown"
-VERDICTS = (ACCEPT, ASK, UNKNOWN)
+CALIBRATED_VERDICTS = (ACCEPT, ASK, UNKNOWN)  # a reading may have others: inference.reading
 _ROWS = 32  # rows of logits at a time, so that intermediate arrays stay in the cache
 _STATED = {"threshold", "accuracy", "coverage", "n"}
 
@@ -84,7 +84,7 @@ class Calibration(NamedTuple):
         temperature, stated = content["temperature"], content["verdicts"]
         if not _is_number(temperature) or temperature <= 0:
             raise ValueError(f"expected a positive temperature, got {temperature!r}")
-        for name in VERDICTS:
+        for name in CALIBRATED_VERDICTS:
             if not isinstance(stated.get(name), dict) or not _STATED <= stated[name].keys():
                 raise ValueError(f"the calibration lacks {', '.join(sorted(_STATED))} of {name}")
         accept, unknown = (stated[name]["threshold"] for name in (ACCEPT, UNKNOWN))
@@ -168,8 +168,10 @@ class Calibration(NamedTuple):
 
     def accuracy_of(self, verdict: str) -> float | None:
         """Top-1 accuracy on val of the examples with this verdict; None if there were none."""
-        if verdict not in VERDICTS:
-            raise ValueError(f"expected a verdict of {', '.join(VERDICTS)}, got {verdict!r}")
+        if verdict not in CALIBRATED_VERDICTS:
+            raise ValueError(
+                f"expected a verdict of {', '.join(CALIBRATED_VERDICTS)}, got {verdict!r}"
+            )
         return self.stated[verdict]["accuracy"]
 
 

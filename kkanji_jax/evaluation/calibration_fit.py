@@ -10,8 +10,8 @@ from kkanji_jax.evaluation import support as support_lib
 from kkanji_jax.evaluation.calibration import (
     ACCEPT,
     ASK,
+    CALIBRATED_VERDICTS,
     UNKNOWN,
-    VERDICTS,
     Calibration,
     Familiarity,
     Logits,
@@ -21,6 +21,7 @@ from kkanji_jax.evaluation.calibration import (
     row_slices,
     top_probability,
 )
+from kkanji_jax.evaluation.counts import TOP_K
 from kkanji_jax.evaluation.support import Copies, Support
 
 ACCEPT_ACCURACY = 0.99  # the accuracy that accepted answers should have
@@ -32,7 +33,6 @@ SMALL_PENALTY = 1e-4  # of familiarity: finite where a line parts the examples
 LEAST_LIKELY = 0.3  # less probable answers are not accepted anyway, and left out of the support
 LEAST_EXAMPLES = 20  # fewer cannot show an accuracy of 99 %
 INVERSE_TEMPERATURES = (0.05, 5.0)  # limits of the search, reached if val has no error
-TOP_K = 5
 
 
 class Evidence(NamedTuple):
@@ -62,30 +62,42 @@ def fit_temperature(logits: Logits, labels: Int[np.ndarray, " n"]) -> float:
     return 1 / inverse
 
 
+class Aims(NamedTuple):
+    """What thresholds are chosen for, as shares of val."""
+
+    accept_accuracy: float = ACCEPT_ACCURACY  # that accepted answers should have
+    group_accept_accuracy: float = GROUP_ACCEPT_ACCURACY  # the same for each group
+    unknown_share: float = UNKNOWN_SHARE  # that is called unknown, although the index has all of it
+
+
+AIMS = Aims()
+
+
 def fit(
     logits: Logits,
     labels: Int[np.ndarray, " n"],
     *,
     weights: str,
     fitted_on: Mapping[str, Any],
-    accept_accuracy: float = ACCEPT_ACCURACY,
-    unknown_share: float = UNKNOWN_SHARE,
+    aims: Aims = AIMS,
     groups: Sequence[str] | None = None,
     evidence: Evidence | None = None,
 ) -> Calibration:
     """Fits temperature and thresholds to held-out examples at their natural frequency.
 
-    Examples are ordered by their highest probability. The lowest share, `unknown_share`, is
-    `unknown`. From the top, as many as possible are `accept` while the share `accept_accuracy` of
-    them is right. The rest is `ask`. With `groups`, a name for each example, the share
-    GROUP_ACCEPT_ACCURACY of the accepted examples of each name must be right as well, if the name
-    has at least LEAST_EXAMPLES. `fitted_on` describes the examples; n, and that of each group, is
-    added to it.
+    Examples are ordered by their highest probability. The lowest share, `aims.unknown_share`, is
+    `unknown`. From the top, as many as possible are `accept` while the share `aims.accept_accuracy`
+    of them is right. The rest is `ask`. With `groups`, a name for each example, the share
+    `aims.group_accept_accuracy` of the accepted examples of each name must be right as well, if the
+    name has at least LEAST_EXAMPLES. `fitted_on` describes the examples; n, and that of each group,
+    is added to it.
 
     With `evidence`, a support is fitted as well, unless there are too few examples or copies. Then
     `unknown` goes by the familiarity, and accepted examples have at least a support that all but
     the share ACCEPT_LOSS of those of each group have. What is stated is of examples whose support
     was fitted without them, on the other half.
+
+    ValueError for fewer than LEAST_EXAMPLES examples, and for logits that are not finite.
     """
     if len(logits) < LEAST_EXAMPLES or len(logits) != len(labels):
         raise ValueError(
@@ -98,53 +110,29 @@ def fit(
     confidences = top_probability(logits, temperature)
     is_right = logits.argmax(axis=1) == labels
     names = np.array(groups if groups is not None else [""] * len(labels), str)
-    sizes = {str(name): int((names == name).sum()) for name in np.unique(names)}
     backing = None
     if evidence is not None:
         backing = _fit_backing(logits, labels, confidences, names, evidence, temperature)
-    known = confidences
-    if backing is not None:
-        known = backing.familiarity.of(confidences, backing.supports)
-    unknown = float(np.quantile(known, unknown_share, method="higher"))
-    is_candidate = known >= unknown
-
-    def lowest_accepted(among: Bool[np.ndarray, " n"]) -> float | None:
-        parts = [
-            ((names == name)[among], GROUP_ACCEPT_ACCURACY)
-            for name, size in sizes.items()
-            if groups is not None and size >= LEAST_EXAMPLES
-        ]
-        return accept_threshold(confidences[among], is_right[among], accept_accuracy, parts)
-
-    accept = lowest_accepted(is_candidate)
-    least_support = None
-    if backing is not None:
-        supports = backing.supports
-        is_accepted = is_candidate & (confidences >= (np.inf if accept is None else accept))
-        least_support = _least_support(supports, is_accepted, names)
-        accept = lowest_accepted(is_candidate & (supports >= least_support))
-    decided = confidences
-    if backing is not None:
-        decided = np.where(backing.supports < least_support, -np.inf, confidences)
-    verdicts = np.array(decide(decided, known, accept, unknown))
+    scored = _Scored(confidences, is_right, names, backing)
+    chosen = _choose_thresholds(scored, aims, has_groups=groups is not None)
+    verdicts = np.array(chosen.verdicts(scored))
     stated = verdict_scores(verdicts, is_right, _in_top5(logits, labels))
-    stated[ACCEPT] |= {"threshold": accept, "aims_at_accuracy": accept_accuracy}
+    stated[ACCEPT] |= {"threshold": chosen.accept, "aims_at_accuracy": aims.accept_accuracy}
     stated[ASK] |= {"threshold": None}
-    stated[UNKNOWN] |= {"threshold": unknown, "aims_at_share": unknown_share}
-    fitted_on = {**fitted_on, "num_examples": len(labels)}
+    stated[UNKNOWN] |= {"threshold": chosen.unknown, "aims_at_share": aims.unknown_share}
+    told = {**fitted_on, "num_examples": len(labels)}
     if groups is not None:
-        fitted_on["num_examples_by_group"] = sizes
-    if backing is None:
-        return Calibration(temperature, weights, stated, fitted_on)
-    stated[ACCEPT]["least_support"] = least_support
-    fitted_on["num_odd_copies"] = backing.num_copies
+        told["num_examples_by_group"] = _sizes_of(names)
+    if backing is not None:
+        stated[ACCEPT]["least_support"] = chosen.least_support
+        told["num_odd_copies"] = backing.num_copies
     return Calibration(
         temperature,
         weights,
         stated,
-        fitted_on,
-        support=backing.support,
-        familiarity=backing.familiarity,
+        told,
+        support=backing.support if backing is not None else None,
+        familiarity=backing.familiarity if backing is not None else None,
     )
 
 
@@ -155,6 +143,67 @@ class _Backing(NamedTuple):
     familiarity: Familiarity
     supports: Float64[np.ndarray, " n"]
     num_copies: int
+
+
+class _Scored(NamedTuple):
+    """What thresholds are chosen from: the scores of each example, and whether it is read right."""
+
+    confidences: Float64[np.ndarray, " n"]  # highest calibrated probabilities
+    is_right: Bool[np.ndarray, " n"]
+    names: np.ndarray  # of its group
+    backing: _Backing | None
+
+    @property
+    def known(self) -> Float64[np.ndarray, " n"]:
+        """What `unknown` goes by: the familiarity; without a support, the confidence."""
+        if self.backing is None:
+            return self.confidences
+        return self.backing.familiarity.of(self.confidences, self.backing.supports)
+
+
+class _Thresholds(NamedTuple):
+    """The lowest scores that are accepted, and that are not unknown."""
+
+    accept: float | None  # None: nothing is accepted
+    unknown: float
+    least_support: float | None  # None: without a support
+
+    def verdicts(self, scored: _Scored) -> list[str]:
+        """The verdict of each example."""
+        confidences = scored.confidences
+        if scored.backing is not None and self.least_support is not None:
+            has_support = scored.backing.supports >= self.least_support
+            confidences = np.where(has_support, confidences, -np.inf)
+        return decide(confidences, scored.known, self.accept, self.unknown)
+
+
+def _choose_thresholds(scored: _Scored, aims: Aims, *, has_groups: bool) -> _Thresholds:
+    """Thresholds by which the examples meet the aims, also in each group if there are any."""
+    confidences, known = scored.confidences, scored.known
+    unknown = float(np.quantile(known, aims.unknown_share, method="higher"))
+    is_candidate = known >= unknown
+    large = [name for name, size in _sizes_of(scored.names).items() if size >= LEAST_EXAMPLES]
+    groups = [scored.names == name for name in large] if has_groups else []
+
+    def lowest_accepted(among: Bool[np.ndarray, " n"]) -> float | None:
+        parts = [(inside[among], aims.group_accept_accuracy) for inside in groups]
+        right = scored.is_right[among]
+        return accept_threshold(confidences[among], right, aims.accept_accuracy, parts)
+
+    accept = lowest_accepted(is_candidate)
+    if scored.backing is None:
+        return _Thresholds(accept, unknown, None)
+    supports = scored.backing.supports
+    is_accepted = is_candidate & (confidences >= (np.inf if accept is None else accept))
+    least_support = _least_support(supports, is_accepted, scored.names)
+    accept = lowest_accepted(is_candidate & (supports >= least_support))
+    return _Thresholds(accept, unknown, least_support)
+
+
+def _sizes_of(names: np.ndarray) -> dict[str, int]:
+    """How many examples each group has, in the order of the names."""
+    found, sizes = np.unique(names, return_counts=True)
+    return dict(zip(found.tolist(), sizes.tolist(), strict=True))
 
 
 def _fit_backing(
@@ -253,7 +302,7 @@ def verdict_scores(
 ) -> dict[str, dict[str, Any]]:
     """For each verdict the n that got it, their share, top-1 and top-5 accuracy."""
     found = {}
-    for name in VERDICTS:
+    for name in CALIBRATED_VERDICTS:
         chosen = verdicts == name
         n = int(chosen.sum())
         found[name] = {

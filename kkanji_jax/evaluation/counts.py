@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+
+from kkanji_jax.array_types import Float, Int
 
 TOP_K = 5
 

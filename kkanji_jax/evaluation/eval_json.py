@@ -12,7 +12,7 @@ from kkanji_jax.data.scripts import script_of
 from kkanji_jax.evaluation import calibration as calibration_lib
 from kkanji_jax.evaluation import groups, intervals
 from kkanji_jax.evaluation import unknown as unknown_lib
-from kkanji_jax.evaluation.calibration import VERDICTS, Calibration, Familiarity
+from kkanji_jax.evaluation.calibration import CALIBRATED_VERDICTS, Calibration, Familiarity
 from kkanji_jax.evaluation.counts import TOP_K
 from kkanji_jax.evaluation.forward import (
     Answers,
@@ -199,7 +199,7 @@ def verdict_rows(
     if chosen is not None:
         given, hits, in_top5 = given[chosen], hits[chosen], in_top5[chosen]
     rows = []
-    for name in VERDICTS:
+    for name in CALIBRATED_VERDICTS:
         inside: Bool[np.ndarray, " n"] = given == name
         n = int(inside.sum())
 
@@ -264,7 +264,7 @@ def unknown_scores(
     verdicts = None
     if calibration is not None:
         given = _verdicts(calibration, unknown)
-        verdicts = {name: intervals.share(given.count(name), n) for name in VERDICTS}
+        verdicts = {name: intervals.share(given.count(name), n) for name in CALIBRATED_VERDICTS}
     return {
         "n_known": len(known.confidences),
         "n_unknown": n,

@@ -25,7 +25,7 @@ from summaries import told, write_json
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.evaluation import intervals
-from kkanji_jax.evaluation.calibration import VERDICTS
+from kkanji_jax.evaluation.calibration import CALIBRATED_VERDICTS
 from kkanji_jax.inference.box_crops import Box, crops_of
 from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.recogniser import Recogniser, load
@@ -105,7 +105,7 @@ def rows_of(
         groups.items(), key=lambda item: (*item[0][:2], SCRIPTS.index(item[0][2]))
     ):
         verdicts = {}
-        for verdict in VERDICTS:
+        for verdict in CALIBRATED_VERDICTS:
             given = [row for row in inside if readings[row].verdict == verdict]
             verdicts[verdict] = intervals.share(sum(right[row] for row in given), len(given))
         rows.append(

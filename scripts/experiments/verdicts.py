@@ -29,8 +29,8 @@ from kkanji_jax.data.unknown_characters import load_unknown
 from kkanji_jax.evaluation import calibration_fit, intervals
 from kkanji_jax.evaluation.calibration import (
     ACCEPT,
+    CALIBRATED_VERDICTS,
     UNKNOWN,
-    VERDICTS,
     Calibration,
     softmax,
     top_probability,
@@ -106,7 +106,7 @@ def verdicts_of(
     confidences = top_probability(found.outputs.logits, calibration.temperature)
     supports = calibration.supports_of(*found.outputs, kernel)
     verdicts = np.array(calibration.verdicts(found.outputs.logits, confidences, supports))
-    assert set(verdicts) <= set(VERDICTS)
+    assert set(verdicts) <= set(CALIBRATED_VERDICTS)
     if calibration.familiarity is None or supports is None:
         return verdicts, confidences
     return verdicts, calibration.familiarity.of(confidences, supports)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from kkanji_jax.evaluate import main
-from kkanji_jax.evaluation.calibration import VERDICTS, Calibration
+from kkanji_jax.evaluation.calibration import CALIBRATED_VERDICTS, Calibration
 
 
 def content_of(run: Path, split: str) -> dict:
@@ -30,7 +30,7 @@ def test_val_writes_the_calibration_that_test_reports_on(evaluated_run: Path):
     for content in (val, test):
         assert content["calibration"]["temperature"] == calibration.temperature
         rows = content["verdicts"]
-        assert [row["verdict"] for row in rows] == list(VERDICTS)
+        assert [row["verdict"] for row in rows] == list(CALIBRATED_VERDICTS)
         assert sum(row["accuracy"]["n"] for row in rows) == content["num_examples"]
         for row in rows:
             assert row["stated_accuracy"] == calibration.accuracy_of(row["verdict"])

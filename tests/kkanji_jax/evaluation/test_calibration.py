@@ -15,11 +15,11 @@ from kkanji_jax.evaluation import calibration_fit
 from kkanji_jax.evaluation.calibration import (
     ACCEPT,
     ASK,
+    CALIBRATED_VERDICTS,
     UNKNOWN,
-    VERDICTS,
     Calibration,
 )
-from kkanji_jax.evaluation.calibration_fit import Evidence
+from kkanji_jax.evaluation.calibration_fit import Aims, Evidence
 from kkanji_jax.evaluation.support import Copies, Outputs
 
 
@@ -94,12 +94,12 @@ def test_verdicts_are_what_was_stated_on_the_examples_fitted_on(rng: np.random.G
     calibration = calibration_fit.fit(logits, labels, weights="raw", fitted_on={})
     verdicts = np.array(calibration.verdicts(logits))
     right = logits.argmax(axis=1) == labels
-    for name in VERDICTS:
+    for name in CALIBRATED_VERDICTS:
         stated, inside = calibration.stated[name], verdicts == name
         assert stated["n"] == inside.sum() and stated["coverage"] == pytest.approx(inside.mean())
         assert calibration.accuracy_of(name) == pytest.approx(right[inside].mean())
     assert (calibration.accuracy_of(ACCEPT) or 0.0) >= 0.99
-    assert sum(calibration.stated[name]["n"] for name in VERDICTS) == 900
+    assert sum(calibration.stated[name]["n"] for name in CALIBRATED_VERDICTS) == 900
     assert calibration.fitted_on == {"num_examples": 900} and calibration.weights == "raw"
     with pytest.raises(ValueError, match="accept, ask, unknown"):
         calibration.accuracy_of("blank")
@@ -188,7 +188,11 @@ def test_twenty_examples_are_enough(rng: np.random.Generator):
 def test_half_of_what_is_unknown_on_val_is_half_of_val(rng: np.random.Generator):
     logits, labels = sampled(rng, 400)
     calibration = calibration_fit.fit(
-        logits, labels, weights="ema", fitted_on={}, unknown_share=0.5, accept_accuracy=0.5
+        logits,
+        labels,
+        weights="ema",
+        fitted_on={},
+        aims=Aims(unknown_share=0.5, accept_accuracy=0.5),
     )
     assert calibration.stated[UNKNOWN]["n"] == 200
     assert (calibration.accuracy_of(ACCEPT) or 0) >= 0.5
@@ -197,7 +201,7 @@ def test_half_of_what_is_unknown_on_val_is_half_of_val(rng: np.random.Generator)
 def test_a_model_that_is_never_right_accepts_nothing(rng: np.random.Generator):
     logits, _ = sampled(rng, 50)
     calibration = calibration_fit.fit(
-        logits, logits.argmin(axis=1), weights="ema", fitted_on={}, unknown_share=0.0
+        logits, logits.argmin(axis=1), weights="ema", fitted_on={}, aims=Aims(unknown_share=0.0)
     )
     assert calibration.stated[ACCEPT]["threshold"] is None
     assert set(calibration.verdicts(logits)) == {ASK} and calibration.accuracy_of(ACCEPT) is None
@@ -249,7 +253,10 @@ def test_a_calibration_survives_its_file(tmp_path: Path, rng: np.random.Generato
         ({"temperature": 0}, "positive temperature, got 0"),
         ({"temperature": "warm"}, "positive temperature, got 'warm'"),
         ({"verdicts": {}}, "of accept"),
-        ({"verdicts": dict.fromkeys(VERDICTS, {"threshold": 1})}, "lacks accuracy, coverage"),
+        (
+            {"verdicts": dict.fromkeys(CALIBRATED_VERDICTS, {"threshold": 1})},
+            "lacks accuracy, coverage",
+        ),
     ],
 )
 def test_a_damaged_file_is_named_with_its_remedy(harm, expected, tmp_path: Path, rng):
@@ -343,7 +350,7 @@ def test_a_verdict_is_by_probability_support_and_familiarity(rng: np.random.Gene
             assert verdict == UNKNOWN
         else:
             assert verdict == (ACCEPT if p >= accept and support >= least else ASK)
-    assert set(given_verdicts) == set(VERDICTS)
+    assert set(given_verdicts) == set(CALIBRATED_VERDICTS)
     with pytest.raises(ValueError, match="needs those of the images"):
         calibration.verdicts_at(confidences, confidences)
 
