@@ -2,10 +2,11 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_tools.read.catalogue import OFFICIAL_TESTS, Catalogue, Original
+from data_tools.read.catalogue import Catalogue, Original, official_tests
+from data_tools.read.decoding import Finding
 from kkanji_jax.data.class_index import character_of
 
 AUDIT_VERSION = 1
@@ -101,6 +102,68 @@ def leave_out(audited: Audit, reasons: Mapping[str, str]) -> Audit:
     return audited._replace(kept=kept, report=report)
 
 
+class _Findings:
+    """What each rule finds, and the samples that are dropped for it."""
+
+    def __init__(self, of_catalogue: Iterable[Finding]) -> None:
+        self.samples: dict[str, list[Any]] = {rule: [] for rule in RULES}
+        self.dropped: set[str] = set()
+        for each in of_catalogue:
+            self.samples[each.rule].append({"name": each.name, "detail": each.detail})
+
+    def drop(self, rule: str, sample: Any, *sample_ids: str) -> None:
+        """Adds an entry to a rule, for which these samples are dropped."""
+        self.samples[rule].append(sample)
+        self.dropped.update(sample_ids)
+
+
+def _check_each(
+    originals: Iterable[Original], unwanted: Mapping[str, str], findings: _Findings
+) -> Iterable[list[Original]]:
+    """Applies the rules about single images; returns the others, those of equal pixels together."""
+    groups: dict[str, list[Original]] = defaultdict(list)
+    for original in originals:
+        sample_id = original.sample_id
+        if sample_id in unwanted:
+            sample = {"name": sample_id, "detail": unwanted[sample_id]}
+            findings.drop("left_out", sample, sample_id)
+            continue
+        pixels = original.pixels  # from the disk, so once
+        if pixels == pixels[:1] * len(pixels):
+            findings.drop("blank", sample_id, sample_id)
+            continue
+        if _border_median(pixels) > 127:
+            findings.samples["inverted"].append(sample_id)
+        groups[original.pixels_sha256].append(original)
+    return groups.values()
+
+
+def _check_equals(
+    group: Sequence[Original],
+    official: Collection[str],
+    earlier: Collection[str],
+    findings: _Findings,
+) -> None:
+    """Applies the rules about images of equal pixels."""
+    if len({o.codepoint for o in group}) > 1:
+        told = [
+            {"sample_id": o.sample_id, "codepoint": o.codepoint, "is_kept": o.source in official}
+            for o in group
+        ]
+        gone = [o.sample_id for o in group if o.source not in official]
+        findings.drop("conflicting", told, *gone)
+        return
+    # sorted() is stable: equals stay in catalogue order.
+    best, *others = sorted(
+        group, key=lambda o: (o.source not in official, o.sample_id not in earlier)
+    )
+    for other in others:
+        is_within = other.source == best.source
+        rule = "duplicate_within_class" if is_within else "duplicate_across_sources"
+        sample = {"dropped": other.sample_id, "kept": best.sample_id}
+        findings.drop(rule, sample, other.sample_id)
+
+
 def audit(
     catalogue: Catalogue,
     *,
@@ -118,55 +181,11 @@ def audit(
     images that passed every rule, in all sources and splits.
     """
     earlier, unwanted = earlier or {}, unwanted or {}
-    official = frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}
-    samples: dict[str, list[Any]] = {rule: [] for rule in RULES}
-    for finding in catalogue.findings:
-        samples[finding.rule].append({"name": finding.name, "detail": finding.detail})
-    dropped: set[str] = set()
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, original in enumerate(catalogue.originals):
-        if original.sample_id in unwanted:
-            reason = unwanted[original.sample_id]
-            samples["left_out"].append({"name": original.sample_id, "detail": reason})
-            dropped.add(original.sample_id)
-            continue
-        pixels = original.pixels  # from the disk, so once
-        if pixels == pixels[:1] * len(pixels):
-            samples["blank"].append(original.sample_id)
-            dropped.add(original.sample_id)
-            continue
-        if _border_median(pixels) > 127:
-            samples["inverted"].append(original.sample_id)
-        groups[original.pixels_sha256].append(row)
-    for rows in groups.values():
-        group = [catalogue.originals[row] for row in rows]
-        if len({o.codepoint for o in group}) > 1:
-            keeps = [o for o in group if o.source in official]
-            samples["conflicting"].append(
-                [
-                    {
-                        "sample_id": o.sample_id,
-                        "codepoint": o.codepoint,
-                        "is_kept": o in keeps,
-                    }
-                    for o in group
-                ]
-            )
-            dropped.update(o.sample_id for o in group if o not in keeps)
-            continue
-        # sorted() is stable: equals stay in catalogue order.
-        best, *others = sorted(
-            group, key=lambda o: (o.source not in official, o.sample_id not in earlier)
-        )
-        for other in others:
-            rule = (
-                "duplicate_within_class"
-                if other.source == best.source
-                else "duplicate_across_sources"
-            )
-            samples[rule].append({"dropped": other.sample_id, "kept": best.sample_id})
-            dropped.add(other.sample_id)
-    passed = [o for o in catalogue.originals if o.sample_id not in dropped]
+    official = official_tests(pooled)
+    findings = _Findings(catalogue.findings)
+    for group in _check_each(catalogue.originals, unwanted, findings):
+        _check_equals(group, official, earlier, findings)
+    passed = [o for o in catalogue.originals if o.sample_id not in findings.dropped]
     may_train = {
         o.sample_id
         for o in passed
@@ -174,7 +193,6 @@ def audit(
     }
     found = Counter(o.codepoint for o in catalogue.originals)
     found.update(finding.codepoint for finding in catalogue.findings if finding.codepoint)
-    reasons = _drop_classes(found, passed, may_train, min_images)
     report = {
         "version": AUDIT_VERSION,
         "num_found": sum(found.values()),
@@ -182,14 +200,12 @@ def audit(
         "num_kept": len(passed),
         "min_images": min_images,
         "rules": {
-            rule: {
-                "finds": finds,
-                "action": action,
-                "count": len(samples[rule]),
-                "samples": samples[rule],
-            }
-            for rule, (finds, action) in RULES.items()
+            rule: {"finds": finds, "action": action, "count": len(samples), "samples": samples}
+            for (rule, samples), (finds, action) in zip(
+                findings.samples.items(), RULES.values(), strict=True
+            )
         },
         "dropped_classes": [],
     }
+    reasons = _drop_classes(found, passed, may_train, min_images)
     return leave_out(Audit(passed, report, found), reasons)

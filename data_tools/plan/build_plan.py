@@ -4,7 +4,7 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,16 +198,8 @@ def decide(
     how |= {"books": books}
     assignment = protocols.assign(options.protocol, audited.kept, **how)
     kept, audit_report, _ = leave_out(audited, assignment.left_out)
-    held_back = {o.source for o in catalogue.originals} - {f"{name}-test" for name in pooled}
-    if not kept and held_back and held_back <= set(OFFICIAL_TESTS):
-        names = sorted(name.removesuffix("-test") for name in held_back)
-        raise ValueError(
-            f"{source} holds official test images only ({', '.join(names)}), and they are never "
-            "trained on: put the training images beside them, or split them like others with "
-            + " ".join(f"--pool-official {name}" for name in names)
-        )
     if not kept:
-        raise ValueError(f"no class of {source} is left after the audit, so nothing is written")
+        raise ValueError(_why_nothing_is_left(source, catalogue.originals, pooled))
     split_of = zip(audited.kept, assignment.splits, strict=True)
     splits = [name for o, name in split_of if o.codepoint not in assignment.left_out]
     rows = split.make_rows(kept, splits, with_books=bool(books) or options.protocol == "by-book")
@@ -239,6 +231,20 @@ def decide(
         sources=catalogue.sources,
         rights=rights,
         fingerprint=fingerprint,
+    )
+
+
+def _why_nothing_is_left(
+    source: Path, originals: Iterable[Original], pooled: Collection[str]
+) -> str:
+    held_back = {o.source for o in originals} - {f"{name}-test" for name in pooled}
+    if not held_back or not held_back <= set(OFFICIAL_TESTS):
+        return f"no class of {source} is left after the audit, so nothing is written"
+    names = sorted(name.removesuffix("-test") for name in held_back)
+    return (
+        f"{source} holds official test images only ({', '.join(names)}), and they are never "
+        "trained on: put the training images beside them, or split them like others with "
+        + " ".join(f"--pool-official {name}" for name in names)
     )
 
 

@@ -1,7 +1,7 @@
 """One catalogue of originals from a folder of sources, in all their forms."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from sys import intern
@@ -34,6 +34,11 @@ from kkanji_jax.files import sha256_of
 from kkanji_jax.workers import Workers
 
 OFFICIAL_TESTS = ("k49-test", "kmnist-test")
+
+
+def official_tests(pooled: Collection[str] = ()) -> frozenset[str]:
+    """The sources whose images are test under every protocol: all but those of `pooled` sets."""
+    return frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}
 
 
 class Original(NamedTuple):
