@@ -71,29 +71,60 @@ def _call_seed(seed: int, sample_id: str, copy: int, position: int) -> int:
 
 def make_pipeline(policy: Policy, image_px: int) -> Any:
     """The policy as an albumentations `Compose`, for square images of that side."""
-    os.environ.setdefault(
-        "NO_ALBUMENTATIONS_UPDATE", "1"
-    )  # before the import: no look-up of versions
-    import albumentations as A
+    px = image_px / REFERENCE_PX
+    transforms: list[Any] = []
+    if policy.stroke_max_px or policy.soften_max or policy.sharpen_max:
+        transforms.append(_strokes(policy, px))
+    transforms.append(_affine(policy, px))
+    if policy.elastic_std_px:
+        transforms.append(_elastic(policy, image_px))
+    A = _albumentations()
+    if policy.cutout_prob:
+        sides = (policy.cutout_min_frac, policy.cutout_max_frac)
+        transforms.append(
+            A.CoarseDropout(
+                num_holes_range=(1, 1),
+                hole_height_range=sides,
+                hole_width_range=sides,
+                fill=0,
+                p=policy.cutout_prob,
+            )
+        )
+    if policy.noise_std:
+        std = policy.noise_std / 255
+        transforms.append(A.GaussNoise(std_range=(std, std), p=1))
+    return A.Compose(transforms)
+
+
+def _albumentations() -> Any:
+    """The library, without its look-up of newer versions, which it makes when it is imported."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations
+
+
+def _border_mode(policy: Policy) -> int:
     import cv2
 
-    px = image_px / REFERENCE_PX
-    sigma_px = policy.elastic_sigma_px * px
-    kernel_px = 2 * round(4 * sigma_px) + 1
-    smoother = cv2.GaussianBlur(  # the filter along one axis, as a matrix
-        np.eye(image_px, dtype=np.float32),
-        (1, kernel_px),
-        sigma_px,
-        sigmaY=sigma_px,
-        borderType=cv2.BORDER_REFLECT,
-    )
-    border = cv2.BORDER_REFLECT if policy.border == "reflect" else cv2.BORDER_CONSTANT
+    return cv2.BORDER_REFLECT if policy.border == "reflect" else cv2.BORDER_CONSTANT
+
+
+# The transforms derive from classes of a library that is imported when it is needed: so each class
+# is made in a function.
+
+
+def _strokes(policy: Policy, px: float) -> Any:
+    """Blends with the 3x3 dilation or erosion, and with a 5x5 blur or away from it.
+
+    `px` is the length that is one pixel of a reference image.
+    """
+    A = _albumentations()
+    import cv2
 
     binomial = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
     class Strokes(A.ImageOnlyTransform):
-        """Blends with the 3x3 dilation or erosion, and with a 5x5 blur or away from it."""
-
         def get_params(self) -> dict[str, Any]:
             width_px = self.py_random.uniform(-1.0, 1.0) * policy.stroke_max_px * px
             edge = self.py_random.uniform(-policy.sharpen_max, policy.soften_max) * px
@@ -113,9 +144,14 @@ def make_pipeline(policy: Policy, image_px: int) -> Any:
             mixed = cv2.addWeighted(img, share, changed, abs(width_px), 0, dtype=cv2.CV_32F)
             return cv2.addWeighted(mixed, 1, blurred, edge, 0, dtype=cv2.CV_8U)
 
-    class GlyphAffine(A.Affine):
-        """`A.Affine` about the policy's pivot instead of the middle of the frame."""
+    return Strokes(p=1)
 
+
+def _affine(policy: Policy, px: float) -> Any:
+    """`A.Affine` about the policy's pivot instead of the middle of the frame."""
+    A = _albumentations()
+
+    class GlyphAffine(A.Affine):
         def get_params_dependent_on_data(
             self, params: dict[str, Any], data: dict[str, Any]
         ) -> dict[str, Any]:
@@ -125,13 +161,30 @@ def make_pipeline(policy: Policy, image_px: int) -> Any:
                 "output_shape": params["shape"][:2],
             }
 
+    return GlyphAffine(border_mode=_border_mode(policy), p=1)
+
+
+def _elastic(policy: Policy, image_px: int) -> Any:
+    """`A.ElasticTransform` with a field of known spread.
+
+    The PyTorch original divides the noise by its maximum, and smooths x and y as one stacked array,
+    so that at a large sigma each affects the other.
+    """
+    A = _albumentations()
+    import cv2
+
+    px = image_px / REFERENCE_PX
+    sigma_px = policy.elastic_sigma_px * px
+    smoother = cv2.GaussianBlur(  # the filter along one axis, as a matrix
+        np.eye(image_px, dtype=np.float32),
+        (1, 2 * round(4 * sigma_px) + 1),
+        sigma_px,
+        sigmaY=sigma_px,
+        borderType=cv2.BORDER_REFLECT,
+    )
+    alpha = policy.elastic_std_px * px / float(np.mean(np.sum(smoother**2, axis=1)))
+
     class StrokeElastic(A.ElasticTransform):
-        """`A.ElasticTransform` with a field of known spread.
-
-        The PyTorch original divides the noise by its maximum, and smooths x and y as one stacked
-        array, so that at a large sigma each affects the other.
-        """
-
         def get_params_dependent_on_data(
             self, params: dict[str, Any], data: dict[str, Any]
         ) -> dict[str, Any]:
@@ -140,28 +193,7 @@ def make_pipeline(policy: Policy, image_px: int) -> Any:
             coords = np.arange(image_px, dtype=np.float32)
             return {"map_x": coords + shift_x, "map_y": coords[:, None] + shift_y}
 
-    transforms: list[Any] = []
-    if policy.stroke_max_px or policy.soften_max or policy.sharpen_max:
-        transforms.append(Strokes(p=1))
-    transforms.append(GlyphAffine(border_mode=border, p=1))
-    if policy.elastic_std_px:
-        alpha = policy.elastic_std_px * px / float(np.mean(np.sum(smoother**2, axis=1)))
-        transforms.append(StrokeElastic(alpha=alpha, sigma=sigma_px, border_mode=border, p=1))
-    if policy.cutout_prob:
-        sides = (policy.cutout_min_frac, policy.cutout_max_frac)
-        transforms.append(
-            A.CoarseDropout(
-                num_holes_range=(1, 1),
-                hole_height_range=sides,
-                hole_width_range=sides,
-                fill=0,
-                p=policy.cutout_prob,
-            )
-        )
-    if policy.noise_std:
-        std = policy.noise_std / 255
-        transforms.append(A.GaussNoise(std_range=(std, std), p=1))
-    return A.Compose(transforms)
+    return StrokeElastic(alpha=alpha, sigma=sigma_px, border_mode=_border_mode(policy), p=1)
 
 
 def ink_centroid(image: UInt8[np.ndarray, "h w *c"]) -> np.ndarray:
