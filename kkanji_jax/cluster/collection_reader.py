@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kkanji_jax.cli import Progress, Report, say_nothing, terminable
 from kkanji_jax.cluster.listing import Unit, list_pages, list_units, may_find
 from kkanji_jax.cluster.partition_reader import Attempt, Job, load_same
-from kkanji_jax.cluster.partitions import PARTITION_IMAGES, Partition, partitions_of
+from kkanji_jax.cluster.partitions import Partition, partitions_of
 from kkanji_jax.cluster.ray_workers import Resources, read_all
 from kkanji_jax.cluster.rows_folder import RowsFolder
 from kkanji_jax.cluster.stores import is_uri
@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 
 
 class CollectionRequest(NamedTuple):
-    """A collection to be read, and how; `boxes` are those of pages, None for single characters."""
+    """A collection to be read, and how; `boxes` are those of pages, None for single characters.
+
+    A file of rows is of about `partition_images` images, see `PredictRequest.partition`.
+    """
 
     sources: Sequence[str]
     out: Path
     identity: Mapping[str, str]  # all that decides about rows, besides the sources
     load: "Callable[[], Recogniser]"
     options: RowOptions
+    partition_images: int
     boxes: "Sequence[Box] | None" = None
-    partition_images: int = PARTITION_IMAGES
 
 
 def read_on_cluster(request: PredictRequest, passed_over: Counter[str]) -> Tally:
@@ -55,8 +58,8 @@ def read_on_cluster(request: PredictRequest, passed_over: Counter[str]) -> Tally
         {name: value for name, value in identity.items() if name not in ("--format", "--bom")},
         partial(load_same, model, request.weights, backend, recogniser.digest),
         options,
-        read_boxes(request.boxes) if request.boxes else None,
         request.partition,
+        read_boxes(request.boxes) if request.boxes else None,
     )
     resources = Resources(request.address, request.workers, request.cpus, request.per_gpu)
     with terminable(), Progress() as progress:

@@ -7,11 +7,9 @@ from typing import NamedTuple
 
 from kkanji_jax.cluster.listing import Unit
 
-PARTITION_IMAGES = 4096  # the network reads 128 of them at a time
-
 
 class Partition(NamedTuple):
-    """Consecutive units, about PARTITION_IMAGES images; `number` counts partitions from 0."""
+    """Consecutive units, which become one file of rows; `number` counts partitions from 0."""
 
     number: int
     units: tuple[Unit, ...]

@@ -217,7 +217,8 @@ def paths(args: argparse.Namespace) -> None:
 def list_paths(args: argparse.Namespace) -> None:
     """Cuts a list of paths that are made as they are asked for, as the driver does."""
     from kkanji_jax.cluster.listing import Unit
-    from kkanji_jax.cluster.partitions import PARTITION_IMAGES, partitions_of
+    from kkanji_jax.cluster.partitions import partitions_of
+    from kkanji_jax.inference.predict_request import PredictRequest
 
     def units() -> Iterator[Unit]:
         for number in range(args.most):
@@ -225,7 +226,8 @@ def list_paths(args: argparse.Namespace) -> None:
 
     begun_s = time.process_time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    num_partitions = sum(1 for part in partitions_of(units(), PARTITION_IMAGES) if part.digest)
+    partitions = partitions_of(units(), PredictRequest.partition)
+    num_partitions = sum(1 for part in partitions if part.digest)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         f"{args.most:,} paths, {num_partitions:,} partitions: {after / 1e3:.1f} MB at most, "

@@ -216,7 +216,7 @@ def test_rows_are_not_written_where_a_source_would_find_them(
     assert may_find(f"{tmp_path}{source}", rows) is is_found
     assert may_find(f"file://{tmp_path}{source}", rows) is is_found
     request = CollectionRequest(
-        [f"{tmp_path}{source}"], tmp_path / "out", {}, pytest.fail, RowOptions()
+        [f"{tmp_path}{source}"], tmp_path / "out", {}, pytest.fail, RowOptions(), 16
     )
     if is_found:
         with pytest.raises(ValueError, match="lies in"):
@@ -241,7 +241,7 @@ def test_one_source_that_has_nothing_is_refused_before_a_cluster_is_sought(
     (tmp_path / "text.parquet").write_text("no table")
     out, source = tmp_path / "out", str(tmp_path / name)
     for boxes in (None, []) if name == "nowhere" else (None,):
-        request = CollectionRequest([source], out, {}, pytest.fail, RowOptions(), boxes)
+        request = CollectionRequest([source], out, {}, pytest.fail, RowOptions(), 16, boxes)
         with pytest.raises(ValueError) as refused:
             read_collection(request, Resources("127.0.0.1:1"), Counter())
         assert str(refused.value).startswith(f"{source}: {reason}")
