@@ -66,7 +66,8 @@ def check_space(
     say: Say,
 ) -> None:
     """Reports how much will be written and how much is free; OSError if it cannot fit."""
-    missing = [span for span in spans if build_state.read_mark(out, span.file) is None]
+    # By marks alone: the shards are read when they are passed over, and not twice.
+    missing = [span for span in spans if not build_state.is_marked(out, span.file)]
     num_examples = sum(span.end - span.start for span in missing)
     num_copies = sum(
         int(np.count_nonzero(selections[span.selection].copies[span.start : span.end]))
@@ -79,7 +80,7 @@ def check_space(
     amounts = f"some {needed / 1e9:,.2f} GB, {free / 1e9:,.2f} GB are free"
     if needed > free:
         raise OSError(
-            f"cannot write {out}: {num_examples:,} examples want {amounts} in {there}: make room"
+            f"cannot write {out}: {num_examples:,} examples take {amounts} in {there}: make room"
         )
     say(f"writing {num_examples:,} examples, {num_copies:,} of them augmented copies: {amounts}")
 
@@ -152,7 +153,7 @@ def _prepare(options: Options, planned: PlannedDataset) -> _Prepared:
 
 def _check_all_there(out: Path, spans: list[Span]) -> None:
     missing = [
-        number for number, span in enumerate(spans) if not build_state.read_mark(out, span.file)
+        number for number, span in enumerate(spans) if not build_state.is_marked(out, span.file)
     ]
     if missing:
         some = ", ".join(f"{number}:{number + 1}" for number in missing[:5])

@@ -80,14 +80,26 @@ def mark_finished(out: Path, entry: dict[str, Any], owner: str) -> None:
     _write_whole(unfinished, mark, json.dumps(entry))
 
 
+def is_marked(out: Path, file: str) -> bool:
+    """Whether a shard is finished, by its mark and its size; its bytes are not read."""
+    return _sized_mark(out, file) is not None
+
+
 def read_mark(out: Path, file: str) -> dict[str, Any] | None:
     """The manifest entry of a shard that is finished and has the right digest, else None."""
+    entry = _sized_mark(out, file)
+    if entry is None or entry["sha256"] != sha256_of(out / file):
+        return None
+    return entry
+
+
+def _sized_mark(out: Path, file: str) -> dict[str, Any] | None:
+    """The manifest entry of a shard that is finished and has the right size, else None."""
     mark, shard = _mark_path(out, file), out / file
     if not mark.is_file() or not shard.is_file():
         return None
     entry = files.read_json(mark, having=("bytes", "sha256"))
-    is_same = entry["bytes"] == shard.stat().st_size and entry["sha256"] == sha256_of(shard)
-    return entry if is_same else None
+    return entry if entry["bytes"] == shard.stat().st_size else None
 
 
 def check_out(

@@ -15,9 +15,11 @@ import pytest
 
 from data_tools.build import main
 from data_tools.plan import shard_contents
+from data_tools.write import build_state
 from data_tools.write.assemble import Options, assemble, assemble_slice, parse_slice
 from data_tools.write.build_state import building
 from kkanji_jax.data.manifest import load_manifest
+from kkanji_jax.files import sha256_of
 
 ROOT = Path(__file__).parents[3]
 SMALL_SHARDS = """
@@ -75,6 +77,33 @@ def test_slices_in_any_order_join_to_the_bytes_of_one_build(
     assert contents(out) == contents(whole)
     assert assemble_slice(kanji, out, Options(), (0, 4)).num_resumed == 4
     assert contents(out) == contents(whole)
+
+
+def test_finishing_reads_each_finished_shard_once(
+    kanji: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+):
+    num_shards = assemble_slice(kanji, tmp_path / "out", Options(), (0, 1000)).num_shards
+    read: list[str] = []
+
+    def digest_and_note(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(build_state, "sha256_of", digest_and_note)
+    outcome = assemble(kanji, tmp_path / "out", Options(), finish=True)
+    assert outcome.num_resumed == num_shards == len(read) == len(set(read))
+
+
+def test_a_shard_whose_bytes_changed_is_written_again_when_finishing(
+    kanji: Path, tmp_path: Path, small_shards: None
+):
+    out = tmp_path / "out"
+    num_shards = assemble_slice(kanji, out, Options(), (0, 1000)).num_shards
+    shard = min(out.glob("*.array_record"))
+    content = shard.read_bytes()
+    shard.write_bytes(bytes(len(content)))
+    outcome = assemble(kanji, out, Options(), finish=True)
+    assert outcome.num_resumed == num_shards - 1 and shard.read_bytes() == content
 
 
 def test_finishing_names_the_shards_that_are_missing(
