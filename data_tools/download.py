@@ -1,6 +1,7 @@
 """python -m data_tools.download: downloads CODH's files, or a mirror's; resumes and verifies."""
 
 import argparse
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from data_tools.fetch.transfer import (
 from kkanji_jax import cli
 
 SETS = ("kkanji", "k49", "kmnist")
+LONGEST_TIMEOUT_S = 86_400
 
 
 def _set_names(text: str) -> list[str]:
@@ -33,6 +35,24 @@ def _base_url(text: str) -> str:
         return check_base_url(text)
     except ValueError as err:
         raise argparse.ArgumentTypeError(str(err)) from err
+
+
+def _retries(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= LONGEST_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds, more than 0 and at most {LONGEST_TIMEOUT_S}, got {text!r}"
+        )
+    return seconds
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -58,10 +78,10 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="a mirror laid out like CODH's server: http, https or file:///…",
     )
-    add("--retries", type=int, default=5, metavar="N", help="further attempts after a failed one")
+    add("--retries", type=_retries, default=5, metavar="N", help="attempts after a failed one")
     add(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=30.0,
         metavar="S",
         help="seconds without a byte before an attempt is given up",

@@ -65,7 +65,7 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         if count < 1:
-            raise ValueError(f"workers want at least 1, got {count}")
+            raise ValueError(f"--workers must be at least 1, not {count}")
         self.count = count
         self._pool = None
         if count > 1:

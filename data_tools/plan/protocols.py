@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from data_tools.read.catalogue import OFFICIAL_TESTS, Original
+from data_tools.read.catalogue import Original, official_tests
 from kkanji_jax.data.manifest import LEAKY_PROTOCOL, SPLITS
 
 Ratios = tuple[float, float, float]
@@ -36,9 +36,11 @@ def parse_ratios(text: str) -> Ratios:
     try:
         train, val, test = (float(part) for part in text.split("/"))
     except ValueError:
-        raise ValueError(f"ratios want train/val/test such as 80/10/10, got {text!r}") from None
+        raise ValueError(
+            f"--ratios must be train/val/test such as 80/10/10, not {text!r}"
+        ) from None
     if not (train > 0 and val >= 0 and test >= 0 and abs(train + val + test - 100) < 1e-9):
-        raise ValueError(f"ratios want train over 0 and a sum of 100, got {text!r}")
+        raise ValueError(f"--ratios must have train over 0 and a sum of 100, not {text!r}")
     return train, val, test
 
 
@@ -57,11 +59,6 @@ def _split_at(position: float, ratios: Ratios) -> str:
     if position < ratios[0] / 100:
         return "train"
     return "val" if position < (ratios[0] + ratios[1]) / 100 else "test"
-
-
-def official_tests(pooled: Collection[str]) -> frozenset[str]:
-    """The sources whose images are test under every protocol."""
-    return frozenset(OFFICIAL_TESTS) - {f"{name}-test" for name in pooled}
 
 
 def check_choice(

@@ -154,13 +154,21 @@ def read_earlier(path: Path, originals: Iterable[Original]) -> tuple[dict[str, s
 
 
 def read_left_out(path: Path) -> dict[str, str]:
-    """The reason by sample id, from a CSV of samples to drop; the column `reason` is optional."""
+    """The reason by sample id, from a CSV of samples to drop; the column `reason` is optional.
+
+    ValueError names the file, and the line if it has no sample id.
+    """
     try:
         with _open_text(path) as file:
             reader = csv.DictReader(file, strict=True)
             if "sample_id" not in (reader.fieldnames or ()):
                 raise ValueError("must have a column 'sample_id', and may have one 'reason'")
-            return {row["sample_id"]: row.get("reason") or "" for row in reader}
+            reasons = {}
+            for row in reader:
+                if not row["sample_id"]:
+                    raise ValueError(f"line {reader.line_num} has no sample_id")
+                reasons[row["sample_id"]] = row.get("reason") or ""
+            return reasons
     except FileNotFoundError:
         raise ValueError(f"no file {path}: expected a CSV of samples to leave out") from None
     except (ValueError, csv.Error, lzma.LZMAError, EOFError) as err:

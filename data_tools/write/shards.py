@@ -91,7 +91,7 @@ def _iterate_records(work: Work) -> Iterator[bytes]:
         chunk_images = images[picks]
         if copies.any():
             if work.policy is None:
-                raise ValueError(f"copies of {parents[copies.argmax()]} want a policy, got none")
+                raise ValueError(f"copies of {parents[copies.argmax()]} need a policy, got none")
             augment_all = _make_augmenter(work.engine, work.policy, work.seed)
             chunk_images = augment_all(chunk_images, parents, copies)
         named = zip(parents, copies.tolist(), strict=True)

@@ -124,7 +124,9 @@ class Plan:
         epoch is epoch 0, which is what a written-out balanced set holds.
         """
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
-            raise ValueError(f"positions want [0, {len(self)}), got others")
+            raise ValueError(
+                f"positions must be in [0, {len(self)}), not {positions.min()} to {positions.max()}"
+            )
         if len(epochs) and epochs.min() < 0:
             raise ValueError(f"epochs count from 0, got {epochs.min()}")
         place = np.searchsorted(self._ends, positions, side="right")

@@ -45,9 +45,9 @@ def encode(chunk: Chunk) -> bytes:
     """The record that holds `chunk`; ValueError for unequal lengths or other dtypes."""
     images, class_ids, sample_ids, parent_ids = chunk
     if images.dtype != np.uint8 or images.ndim != 3:
-        raise ValueError(f"images want uint8 [n, h, w], got {images.dtype} {images.shape}")
+        raise ValueError(f"images must be uint8 [n, h, w], not {images.dtype} {images.shape}")
     if class_ids.dtype != np.int32 or class_ids.ndim != 1:
-        raise ValueError(f"class ids want int32 [n], got {class_ids.dtype} {class_ids.shape}")
+        raise ValueError(f"class ids must be int32 [n], not {class_ids.dtype} {class_ids.shape}")
     n, h, w = images.shape
     if not n == len(class_ids) == len(sample_ids) == len(parent_ids):
         lengths = (n, len(class_ids), len(sample_ids), len(parent_ids))

@@ -305,3 +305,15 @@ def test_a_killed_download_goes_on_and_two_at_once_do_not_meet(server: Any, dest
     start_byte = int((server.requests[0][1] or "").removeprefix("bytes=").removesuffix("-"))
     assert start_byte >= 150_000
     assert errors == "", "progress is for terminals"
+
+
+@pytest.mark.parametrize(
+    "flags", [["--timeout", "0"], ["--timeout", "nan"], ["--timeout", "x"], ["--retries", "-1"]]
+)
+def test_numbers_that_no_download_can_use_are_usage_errors(
+    flags: list[str], tmp_path: Path, capsys
+):
+    with pytest.raises(SystemExit) as ended:
+        download.main(["--dest", str(tmp_path), *flags])
+    assert ended.value.code == 2
+    assert f"argument {flags[0]}: expected" in capsys.readouterr().err

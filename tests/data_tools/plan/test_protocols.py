@@ -149,7 +149,7 @@ def test_an_official_test_image_may_not_have_been_trained_on():
     "text", ["80/10", "80/10/20", "0/50/50", "90/20/-10", "a/b/c", "", "1/1/1"]
 )
 def test_ratios_that_are_none_are_refused(text: str):
-    with pytest.raises(ValueError, match="ratios want"):
+    with pytest.raises(ValueError, match="--ratios must"):
         parse_ratios(text)
 
 

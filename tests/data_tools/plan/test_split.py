@@ -114,3 +114,11 @@ def test_a_list_of_samples_to_leave_out_may_say_why(tmp_path: Path):
         read_left_out(path)
     with pytest.raises(ValueError, match="no file .*nowhere.csv"):
         read_left_out(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize("row", ["blurred", "blurred,"])
+def test_a_line_without_a_sample_to_leave_out_is_named(tmp_path: Path, row: str):
+    path = tmp_path / "left_out.csv"
+    path.write_text(f"reason,sample_id\nfaint,kkanji/U+6625/1\n{row}\n")
+    with pytest.raises(ValueError, match="left_out.csv: line 3 has no sample_id"):
+        read_left_out(path)

@@ -112,7 +112,7 @@ def test_copies_are_augmented_by_address_and_originals_are_not(
 def test_a_copy_without_a_policy_is_refused(made: list[Original], out: Path):
     selection = Selection("train", np.zeros(1, np.int32), np.ones(1, np.int32))
     (work,) = works_of(selection, made)
-    with pytest.raises(ValueError, match="want a policy"):
+    with pytest.raises(ValueError, match="need a policy"):
         write_shard(out, work, OWNER)
 
 
