@@ -36,7 +36,7 @@ def draw(answers: Sequence[Answer], font: Font) -> "Figure":
             confused[answer.labelled.codepoint, answer.codepoints[0]].append(answer)
     rows = []
     for (true, other), misread in sorted(confused.items(), key=lambda c: (-len(c[1]), c[0]))[:MOST]:
-        rest = [a for a in labelled[true] if a not in misread]
+        rest = [answer for answer in labelled[true] if answer.codepoints[0] != other]
         groups = (misread, _right_first(rest), _right_first(labelled.get(other, [])))
         rows.append(
             glyph_rows.GlyphRow(
