@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
+from kkanji_jax.files import read_json, write_json
+
 ROOT = Path(__file__).parents[1]
 MOST_CPU_S = 5.0  # of processor time: the clock on the wall measures the neighbours too
 B0 = ("--config", "configs/b0.py:smoke")
@@ -83,6 +85,19 @@ def test_a_mistake_is_one_line_with_its_remedy_before_data_is_read(
     for words in CASES[name].expected:
         assert words in told, told
     assert "has changed" not in told and not (tmp_path / "run").exists()
+
+
+def test_a_dataset_without_val_is_refused_before_data_is_read(
+    unreadable: Path, tmp_path: Path
+) -> None:
+    dataset = Path(shutil.copytree(unreadable, tmp_path / "no val"))
+    manifest = read_json(dataset / "manifest.json")
+    manifest["splits"]["val"] = {"num_examples": 0, "num_classes": 0, "class_counts": {}}
+    manifest["shards"] = [shard for shard in manifest["shards"] if shard["split"] != "val"]
+    write_json(dataset / "manifest.json", manifest)
+    told = refusal(Case(B0, (), 1), dataset, tmp_path / "run")
+    assert "has no validation images; build it with other --ratios" in told, told
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_right_comes_as_far_as_the_data(unreadable: Path, tmp_path: Path) -> None:

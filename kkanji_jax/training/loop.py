@@ -151,6 +151,8 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
     allowed = config.data.allow_leaky_protocol
     refuse_leaky(dataset, manifest, allowed, "--config.data.allow_leaky_protocol=legacy")
     class_index = load_index(dataset, manifest)
+    if not manifest["splits"]["val"]["num_examples"]:
+        raise ValueError(f"{dataset} has no validation images; build it with other --ratios")
     per_class = config.data.per_class if manifest["per_class"] is None else None
     check_batch_fits(config.batch_size, manifest["splits"]["train"], per_class)
     identity = identity_of(dataset, manifest)
@@ -173,16 +175,13 @@ def read_data(config: Config, workdir: Path, held: contextlib.ExitStack) -> RunD
         feed = open_streamed(dataset, choice, pool_examples=config.data.pool_examples)
     else:
         feed = open_resident(dataset, choice)
-    val = load_split(dataset, "val")
-    if not len(val.labels):
-        raise ValueError(f"{dataset} has no validation images; build it with other --ratios")
     return RunData(
         dataset=dataset,
         manifest=manifest,
         identity=identity,
         class_index=class_index,
         feed=feed,
-        val=val,
+        val=load_split(dataset, "val"),
     )
 
 
