@@ -77,9 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _score_images(args: argparse.Namespace) -> None:
-    from kkanji_jax.inference import labelled
-    from kkanji_jax.inference.inputs import told_counts
+    from kkanji_jax.answers import labelled
     from kkanji_jax.inference.recogniser import load
+    from kkanji_jax.inputs.finding import told_counts
 
     if args.unknown:
         raise ValueError("--unknown needs --dataset; --images counts unknown characters itself")

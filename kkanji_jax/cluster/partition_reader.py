@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from kkanji_jax.answers.rows import RowOptions, decode_image, predict_rows
 from kkanji_jax.cluster.listing import images_of
 from kkanji_jax.cluster.partitions import Partition
 from kkanji_jax.cluster.rows_file import Written, write_partition
 from kkanji_jax.files import naming_in_errors
-from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.rows import RowOptions, decode_image, predict_rows
+from kkanji_jax.inputs.image_input import ImageInput
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.recogniser import Recogniser

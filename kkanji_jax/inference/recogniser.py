@@ -14,7 +14,6 @@ from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
 from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource
-from kkanji_jax.inference.given_images import NotedGlyph, noted_glyphs, stacked_glyphs
 from kkanji_jax.inference.neighbours import digest_of
 from kkanji_jax.inference.orientation import (
     LEVEL_STROKE,
@@ -24,7 +23,9 @@ from kkanji_jax.inference.orientation import (
     oriented,
     turned_glyphs,
 )
-from kkanji_jax.inference.reading import VERDICTS, Candidate, ImageError, Note, Reading
+from kkanji_jax.inference.reading import VERDICTS, Candidate, Reading
+from kkanji_jax.inputs.note import Note
+from kkanji_jax.inputs.python_images import ImageError, NotedGlyph, noted_glyphs, stacked_glyphs
 from kkanji_jax.saved.trained import (
     CALIBRATION,
     Trained,

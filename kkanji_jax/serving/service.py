@@ -11,11 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
-from kkanji_jax.data.class_index import codepoint_of
-from kkanji_jax.inference.orientation import turned_glyphs
-from kkanji_jax.inference.output import RowFormat, write_rows
-from kkanji_jax.inference.recogniser import Recogniser
-from kkanji_jax.inference.rows import (
+from kkanji_jax.answers.row_formats import RowFormat, write_rows
+from kkanji_jax.answers.rows import (
     DecodedImage,
     Row,
     RowOptions,
@@ -23,6 +20,9 @@ from kkanji_jax.inference.rows import (
     rows_of_images,
     with_turns,
 )
+from kkanji_jax.data.class_index import codepoint_of
+from kkanji_jax.inference.orientation import turned_glyphs
+from kkanji_jax.inference.recogniser import Recogniser
 from kkanji_jax.serving.batching import Batcher, Outputs
 from kkanji_jax.serving.limits import Limits, Refusal, too_busy
 from kkanji_jax.serving.metrics import Metrics

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kkanji_jax.inference.predict_request import PredictRequest
-from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.answers.predict_request import PredictRequest
+from kkanji_jax.answers.rows import RowOptions
 
 # The door without JAX. A network that is slow, so that there is a middle to be stopped in.
 SLOW = """
 import time
-from kkanji_jax.inference import partial_rows, rows
+from kkanji_jax.answers import partial_rows, rows
 rows.BATCH_SIZE = 16
 partial_rows.COMMIT_S = 0.05
 Spring.outputs = lambda self, glyphs: (time.sleep(0.1), (glyphs, glyphs))[1]
@@ -120,7 +120,7 @@ def test_the_same_command_goes_on_and_reads_each_image_once(
 
 
 WORKERS = """
-from kkanji_jax.inference import decoding
+from kkanji_jax.inputs import decoding
 decoding.WORKERS_AFTER_S = 0.0
 """
 
