@@ -1,10 +1,11 @@
 """What is drawn of images while they are read, beside their rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kkanji_jax.answers.rows import Row
+from kkanji_jax.inputs.decoding import OnSteps
 from kkanji_jax.inputs.image_input import ImageInput
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Drawing(ABC):
         """Writes the file, which appears when it is whole."""
 
 
-def steps_taker(drawings: Sequence[Drawing]) -> "Callable[[ImageInput, Steps], None] | None":
+def steps_taker(drawings: Sequence[Drawing]) -> OnSteps | None:
     """For `RowOptions.on_steps`: tells all drawings that take steps; None if none does."""
     takers = [drawing for drawing in drawings if drawing.takes_steps]
     if not takers:

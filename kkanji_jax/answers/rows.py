@@ -2,21 +2,19 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kkanji_jax.data.kanji_forms import Form, forms
-from kkanji_jax.inputs.decoding import Decoder
+from kkanji_jax.inputs.decoding import DecodedImage, Decoder, OnSteps, decode_image
 from kkanji_jax.inputs.image_input import ImageInput, shown_path
 
 if TYPE_CHECKING:
-    from kkanji_jax.glyphs.glyph_image import Steps
     from kkanji_jax.inference.neighbours import Neighbour, NeighbourIndex
     from kkanji_jax.inference.orientation import Oriented
     from kkanji_jax.inference.recogniser import Recogniser
-    from kkanji_jax.inputs.note import Note
 
 BATCH_SIZE = 128  # images that go through the network together
 WITHOUT_CANDIDATES = ("blank", "unclear")
@@ -59,17 +57,7 @@ class RowOptions(NamedTuple):
     num_neighbours: int = 0
     is_ink_bright: bool | None = None  # None: found for each image
     orient: str = "no"  # auto: images that lie on their side or upside down are turned
-    on_steps: "Callable[[ImageInput, Steps], None] | None" = None  # told how each glyph was made
-
-
-class DecodedImage(NamedTuple):
-    """An image as the network will see it, or why it cannot be read; made by `decode_image`."""
-
-    found: ImageInput
-    glyph: Any = None  # UInt8 [64 64]
-    ink: str = ""
-    note: "Note | None" = None  # None where it cannot be read
-    error: str = ""
+    on_steps: OnSteps | None = None  # told how each glyph was made
 
 
 def predict_rows(
@@ -82,17 +70,11 @@ def predict_rows(
 
     While the rows of a batch are taken, the next one is in the network and the one after it is
     decoded, each in a thread: at most 3 * BATCH_SIZE images are held at a time. With more than one
-    worker, so many processes decode what comes after the first images (see `decoding.Decoder`),
-    unless `options.on_steps` is to be told of each image.
+    worker, so many processes decode what comes after the first images, as `inputs.decoding.Decoder`
+    says, unless `options.on_steps` is to be told of each image.
     """
-    decode = partial(decode_image, options=options)
-    if options.on_steps is not None:
-        num_workers = 1
-    elif num_workers > 1:
-        # To other processes goes what they need: an index of neighbours is large.
-        passed = options._replace(characters=None, index=None)
-        decode = partial(decode_image, options=passed)
-    decoding = Decoder(found, decode, num_workers)
+    decode = partial(decode_image, is_ink_bright=options.is_ink_bright, on_steps=options.on_steps)
+    decoding = Decoder(found, decode, 1 if options.on_steps is not None else num_workers)
     decoder, network = (ThreadPoolExecutor(1, name) for name in ("decoder", "network"))
 
     def start() -> "Future[tuple[list[DecodedImage], Any]]":
@@ -123,29 +105,6 @@ def rows_by_image(rows: Iterable[Row]) -> Iterator[list[Row]]:
         own.append(row)
     if own:
         yield own
-
-
-def decode_image(item: ImageInput, options: RowOptions) -> DecodedImage:
-    """The glyph of an image; whatever is wrong with the image stands in `error`."""
-    from kkanji_jax.glyphs.glyph_image import glyph_steps
-    from kkanji_jax.glyphs.image_files import load_picture
-    from kkanji_jax.inputs.note import Note
-    from kkanji_jax.inputs.page_check import PAGE, looks_like_page
-
-    if item.error:
-        return DecodedImage(item, error=item.error)
-    try:
-        picture = load_picture(item.source())
-        if item.box is None and looks_like_page(picture):
-            return DecodedImage(item._replace(image=None), error=PAGE)
-        steps = glyph_steps(picture, options.is_ink_bright)
-        if options.on_steps is not None:
-            options.on_steps(item, steps)
-    except (ValueError, OSError) as err:
-        return DecodedImage(item, error=" ".join(str(err).split()))
-    ink = "bright" if steps.is_ink_bright else "dark"
-    note = Note(steps.trouble, steps.remarks)
-    return DecodedImage(item._replace(image=None), steps.glyph, ink, note)
 
 
 def _outputs_of(

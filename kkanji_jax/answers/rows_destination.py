@@ -58,7 +58,7 @@ def open_rows(
     """
     form = request.row_format
     if request.out is None or is_written_through(request.out):
-        with open_output(request.out) as file:
+        with _open_output(request.out) as file:
             yield StreamedRows(file, form, render)
         return
     identity = request.identity(recogniser.digest, options)
@@ -69,7 +69,7 @@ def open_rows(
 
 
 @contextlib.contextmanager
-def open_output(path: Path | None) -> Iterator[Any]:
+def _open_output(path: Path | None) -> Iterator[Any]:
     """Standard output, or a file that appears when whole; UTF-8 whatever the locale."""
     if path is None:
         cli.require_output()

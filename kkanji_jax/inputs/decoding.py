@@ -1,15 +1,19 @@
-"""Images decoded in order: in this process, and where there are many, in worker processes."""
+"""Images decoded to glyphs, one or many: in this process, or in order by worker processes."""
 
 import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from kkanji_jax.inputs.heif_and_pdf import open_heif
 from kkanji_jax.inputs.image_input import ImageInput
+from kkanji_jax.inputs.note import Note
 from kkanji_jax.workers import Workers
+
+if TYPE_CHECKING:
+    from kkanji_jax.glyphs.glyph_image import Steps
 
 CHUNK_SIZE = 32  # images that a worker decodes at a time
 # CPU seconds of decoding in this process before workers start, which costs each of them 0.3: a few
@@ -17,6 +21,46 @@ CHUNK_SIZE = 32  # images that a worker decodes at a time
 WORKERS_AFTER_S = 1.0
 
 Decoded = TypeVar("Decoded")
+# Told how each image became a glyph.
+OnSteps = Callable[[ImageInput, "Steps"], None]
+
+
+class DecodedImage(NamedTuple):
+    """An image as the network will see it, or why it cannot be read; made by `decode_image`."""
+
+    found: ImageInput
+    glyph: Any = None  # UInt8 [64 64]
+    ink: str = ""
+    note: Note | None = None  # None where it cannot be read
+    error: str = ""
+
+
+def decode_image(
+    item: ImageInput, is_ink_bright: bool | None = None, on_steps: OnSteps | None = None
+) -> DecodedImage:
+    """The glyph of an image; whatever is wrong with the image stands in `error`.
+
+    Whether its ink is brighter than its paper is found, unless `is_ink_bright` tells. `on_steps` is
+    told how the glyph was made.
+    """
+    from kkanji_jax.glyphs.glyph_image import glyph_steps
+    from kkanji_jax.glyphs.image_files import load_picture
+    from kkanji_jax.inputs.page_check import PAGE, looks_like_page
+
+    if item.error:
+        return DecodedImage(item, error=item.error)
+    try:
+        picture = load_picture(item.source())
+        if item.box is None and looks_like_page(picture):
+            return DecodedImage(item._replace(image=None), error=PAGE)
+        steps = glyph_steps(picture, is_ink_bright)
+        if on_steps is not None:
+            on_steps(item, steps)
+    except (ValueError, OSError) as err:
+        return DecodedImage(item, error=" ".join(str(err).split()))
+    ink = "bright" if steps.is_ink_bright else "dark"
+    note = Note(steps.trouble, steps.remarks)
+    return DecodedImage(item._replace(image=None), steps.glyph, ink, note)
 
 
 class Decoder(Generic[Decoded]):

@@ -14,13 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kkanji_jax.answers.rows import DecodedImage, RowOptions, decode_image
 from kkanji_jax.inputs import decoding
-from kkanji_jax.inputs.decoding import CHUNK_SIZE, Decoder
+from kkanji_jax.inputs.decoding import CHUNK_SIZE, DecodedImage, Decoder, decode_image
 from kkanji_jax.inputs.heif_and_pdf import open_heif
 from kkanji_jax.inputs.image_input import ImageInput
-
-DECODE = partial(decode_image, options=RowOptions())
 
 
 @pytest.fixture
@@ -66,7 +63,7 @@ def test_workers_decode_what_one_process_does_in_order(tmp_path: Path, at_once: 
                 ImageInput("listed", "it cannot be had"),
             )[number % 6]
         )
-    (alone, others) = (Decoder(iter(found), DECODE, count) for count in (1, 2))
+    (alone, others) = (Decoder(iter(found), decode_image, count) for count in (1, 2))
     try:
         expected = alone.take(len(found) + 1)
         made = [others.take(50), others.take(50), others.take(50)]
@@ -83,7 +80,7 @@ def test_few_images_start_no_worker(tmp_path: Path):
     path = tmp_path / "a.png"
     draw(path, 1)
     before = processes_of_this_one()
-    decoder = Decoder([ImageInput(str(path))] * 20, DECODE, 2)
+    decoder = Decoder([ImageInput(str(path))] * 20, decode_image, 2)
     assert len(decoder.take(30)) == 20
     assert processes_of_this_one() == before
     decoder.close()
@@ -99,7 +96,7 @@ def test_workers_are_few_images_ahead(tmp_path: Path, at_once: None):
             num_taken += 1
             yield ImageInput(str(path))
 
-    decoder = Decoder(found(), DECODE, 2)
+    decoder = Decoder(found(), decode_image, 2)
     decoder.take(1)
     assert num_taken <= 4 * CHUNK_SIZE
     decoder.close()
@@ -108,7 +105,7 @@ def test_workers_are_few_images_ahead(tmp_path: Path, at_once: None):
 def test_a_killed_worker_is_an_error_that_says_so(tmp_path: Path, at_once: None):
     path = tmp_path / "a.png"
     draw(path, 1)
-    decoder = Decoder(itertools.repeat(ImageInput(str(path))), DECODE, 2)
+    decoder = Decoder(itertools.repeat(ImageInput(str(path))), decode_image, 2)
     decoder.take(1)
     for process in multiprocessing.active_children():
         os.kill(process.pid or 0, signal.SIGKILL)
@@ -124,7 +121,7 @@ def test_a_system_without_worker_processes_is_told_what_to_do(
         raise NotImplementedError("no semaphores here")
 
     monkeypatch.setattr("kkanji_jax.workers.ProcessPoolExecutor", refuse)
-    decoder = Decoder([ImageInput(str(tmp_path / "a.png"))], DECODE, 2)
+    decoder = Decoder([ImageInput(str(tmp_path / "a.png"))], decode_image, 2)
     with pytest.raises(OSError, match="no worker processes .no semaphores here.: --workers 1"):
         decoder.take(1)
     decoder.close()
