@@ -14,7 +14,6 @@ from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
 from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource
-from kkanji_jax.inference.neighbours import digest_of
 from kkanji_jax.inference.orientation import (
     LEVEL_STROKE,
     ORIENTS,
@@ -31,6 +30,7 @@ from kkanji_jax.saved.trained import (
     Trained,
     check_model,
     choose_weights,
+    digest_of_weights,
     kernel_of,
     load_trained,
 )
@@ -97,7 +97,7 @@ class Recogniser:
     def digest(self) -> str:
         """SHA-256 in hex of what decides about its answers: weights, characters, calibration."""
         told = json.dumps([self.class_index.to_json(), self.trained.calibration], sort_keys=True)
-        return hashlib.sha256(f"{digest_of(self.trained)} {told}".encode()).hexdigest()
+        return hashlib.sha256(f"{digest_of_weights(self.trained)} {told}".encode()).hexdigest()
 
     @overload
     def predict(
