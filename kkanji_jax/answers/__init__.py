@@ -1,1 +1,1 @@
-"""What a reader is given: rows in each format, texts of pages, drawings, scores of labels."""
+"""What a reader asks of predict and gets: rows, texts of pages, drawings, scores of labels."""

@@ -1,4 +1,4 @@
-// Logits -> candidates and a verdict: the rules of kkanji_jax/inference/recogniser.py and calibrate.py.
+// Logits -> candidates and a verdict: the rules of kkanji_jax/inference/recogniser.py and evaluation/calibration.py.
 
 export const TOP_K = 10;
 
