@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
 
-from kkanji_jax.glyphs.glyph_image import BLANK, UNCLEAR
+from kkanji_jax.glyphs.glyph_image import BLANK, CUT_OFF, UNCLEAR
+
+# Strokes seem cut off in most halves of characters, and in every second box that is drawn tightly
+# round a whole one. The support, log odds that a character is whole and upright, tells them apart:
+# of those that have it the box, and not the character, is taken to end there.
+# `scripts/experiments/cut_off.py` measures what each number of nats costs and gains.
+CUT_SUPPORT = 2.5  # nats
 
 VERDICTS = ("accept", "ask", "unknown", BLANK, UNCLEAR)
 
@@ -17,13 +23,23 @@ class Candidate(NamedTuple):
     rank: int
 
 
+def may_accept(remarks: Sequence[str], support: float | None) -> bool:
+    """Whether an image with these remarks can be accepted: with one on cut strokes alone, it can.
+
+    Its `support` must be CUT_SUPPORT or more; None is that of a calibration without one.
+    """
+    if not remarks:
+        return True
+    return [*remarks] == [CUT_OFF] and support is not None and support >= CUT_SUPPORT
+
+
 class Reading(Sequence[Candidate]):
     """The candidates of one image, best first, and how far to rely on the first.
 
     `verdict` is one of VERDICTS; empty where the model has no calibration, save for `blank`, an
     image without ink, and `unclear`, whose ink and paper cannot be told apart: they have no
-    candidates. With any of `remarks` on the image the verdict is never `accept`. It equals another
-    reading with the same candidates, verdict and remarks.
+    candidates. With any of `remarks` on the image the verdict is not `accept`, except as
+    `may_accept` says. It equals another reading with the same candidates, verdict and remarks.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from kkanji_jax.inference.orientation import (
     oriented,
     turned_glyphs,
 )
-from kkanji_jax.inference.reading import VERDICTS, Candidate, Reading
+from kkanji_jax.inference.reading import VERDICTS, Candidate, Reading, may_accept
 from kkanji_jax.inputs.note import Note
 from kkanji_jax.inputs.python_images import ImageError, NotedGlyph, noted_glyphs, stacked_glyphs
 from kkanji_jax.saved.trained import (
@@ -196,9 +196,8 @@ class Recogniser:
         calibration = self._calibration
         temperature = 1.0 if calibration is None else calibration.temperature
         sums = softmax_sums(logits, temperature)
-        verdicts = [""] * len(logits)
+        verdicts, supports = [""] * len(logits), None
         if calibration is not None:
-            supports = None
             if calibration.support is not None:
                 supports = calibration.supports_of(logits, features, self._kernel)
             verdicts = calibration.verdicts(logits, 1 / sums, supports)
@@ -219,8 +218,9 @@ class Recogniser:
         readings = []
         if notes is None:
             notes = [Note()] * len(glyphs)
-        for verdict, glyph, note, chosen, probabilities in zip(
-            verdicts, glyphs, notes, ids[columns].tolist(), shares.tolist(), strict=True
+        told = [None] * len(glyphs) if supports is None else supports.tolist()
+        for verdict, support, glyph, note, chosen, probabilities in zip(
+            verdicts, told, glyphs, notes, ids[columns].tolist(), shares.tolist(), strict=True
         ):
             if note.trouble or is_blank(glyph):
                 readings.append(Reading((), note.trouble or BLANK, note.remarks))
@@ -229,7 +229,7 @@ class Recogniser:
                 Candidate(self._characters[i], self.class_index.codepoints[i], probability, rank)
                 for rank, (i, probability) in enumerate(zip(chosen, probabilities, strict=True), 1)
             ]
-            if verdict == "accept" and note.remarks:
+            if verdict == "accept" and not may_accept(note.remarks, support):
                 verdict = "ask"
             readings.append(Reading(candidates, verdict, note.remarks))
         return readings

@@ -33,6 +33,7 @@ TABLES = (
     "glyph_kinds",
     "verdicts",
     "turned_images",
+    "cut_off",
 )
 SCORES = (
     "top1",

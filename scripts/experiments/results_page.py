@@ -79,8 +79,8 @@ def page(
     """The whole of docs/RESULTS.md; summaries in the order of their names.
 
     `tables` are what other scripts found, by kind and name: page_crops, floors (by
-    nearest_neighbour), ablations, without_training, photographs, page_text, turned_images, verdicts
-    and glyph_kinds (there `before` is what the others are compared with).
+    nearest_neighbour), ablations, without_training, photographs, page_text, turned_images, cut_off,
+    verdicts and glyph_kinds (there `before` is what the others are compared with).
     """
     kinds = ("page_crops", "floors", "ablations", "without_training", "photographs")
     crops, floors, ablations, untrained, photographs = (tables.get(kind, {}) for kind in kinds)
@@ -119,6 +119,7 @@ def page(
                 _turned_images(name, table)
                 for name, table in tables.get("turned_images", {}).items()
             ],
+            "cut_off": [_cut_off(name, table) for name, table in tables.get("cut_off", {}).items()],
             "kinds": _glyph_kinds(tables.get("glyph_kinds", {})),
             "verdicts": [
                 _verdicts(name, table) for name, table in tables.get("verdicts", {}).items()
@@ -271,6 +272,24 @@ def _turned_images(name: str, summary: dict[str, Any]) -> dict[str, Any]:
         return row["look"] if row["script"] == "all" else f"{row['look']} {row['script']}"
 
     rows = [{**row, **scores(row), "shown": shown_of(row)} for row in summary["rows"]]
+    return {**summary, "name": name, "rows": rows}
+
+
+def _cut_off(name: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """Whole characters and halves that the model `name` accepts, by the support that it asks of cut
+    strokes: a row for each set and number of nats."""
+    rows = [
+        {
+            "shown": each["name"],
+            "n": each["n"],
+            "nats": "never" if row["nats"] is None else f"{row['nats']:g}",
+            "accepted": Score.of("accepted", share(row["accepted"], each["n"])),
+            "right": Score.of("right", share(row["right"], row["accepted"])),
+            "halves": Score.of("halves", share(row["halves"], each["n"])),
+        }
+        for each in summary["sets"]
+        for row in each["rows"]
+    ]
     return {**summary, "name": name, "rows": rows}
 
 

@@ -1,6 +1,9 @@
 // Logits -> candidates and a verdict: the rules of kkanji_jax/inference/recogniser.py and evaluation/calibration.py.
 
+import { REMARKS } from "./glyph_image.js";
+
 export const TOP_K = 10;
+export const CUT_SUPPORT = 2.5; // nats, as in kkanji_jax/inference/reading.py
 
 /** Where written examples of a class stand: a sheet, its row, and how many there are. */
 function examplesOf(classId, lookalikes) {
@@ -21,6 +24,13 @@ function standardised(logits, largest) {
 function familiarityOf(probability, support, { bias, of_log_odds, of_support }) {
   const share = Math.min(probability, 1 - 1e-9);
   return bias + of_log_odds * (Math.log(share) - Math.log1p(-share)) + of_support * support;
+}
+
+/** Whether a picture with these remarks can be accepted; `support` is null in a model without one. */
+function mayAccept(remarks, support) {
+  if (!remarks.length) return true;
+  const isOnlyCut = remarks.length === 1 && remarks[0] === REMARKS.cutOff;
+  return isOnlyCut && support !== null && support >= CUT_SUPPORT;
 }
 
 export const SCRIPTS = { a: "kana", i: "kanji" }; // the letters of model.scripts
@@ -72,9 +82,10 @@ export function named(codepoint) {
 const codepointOf = (number) => `U+${number.toString(16).toUpperCase().padStart(4, "0")}`;
 
 /**
- * The best candidates of what the network said, how far to rely on the first, and what is remarkable of the picture. What is
- * in `trouble`, blank or unclear, has no candidates; what has `remarks` is not accepted. With `ids`
- * the answer is one of these classes; if that changes the first candidate, it is unknown.
+ * The best candidates of what the network said, how far to rely on the first, and what is
+ * remarkable of the picture. What is in `trouble`, blank or unclear, has no candidates; what has
+ * `remarks` is not accepted, save as `mayAccept` says. With `ids` the answer is one of these
+ * classes; if that changes the first candidate, it is unknown.
  */
 export function readingOf({ logits, support }, model, trouble = "", remarks = [], ids = null) {
   if (trouble) return { candidates: [], verdict: trouble, remarks, accuracy: null, n: null };
@@ -110,7 +121,7 @@ export function readingOf({ logits, support }, model, trouble = "", remarks = []
     verdict = known < unknown.threshold ? "unknown" : isSure ? "accept" : "ask";
     if (order[0] !== logits.indexOf(best)) verdict = "unknown"; // the model would have said another
   }
-  if (verdict === "accept" && remarks.length) verdict = "ask";
+  if (verdict === "accept" && !mayAccept(remarks, familiarity && support)) verdict = "ask";
   const stated = verdicts?.[verdict];
   return { candidates, verdict, remarks, accuracy: stated?.accuracy ?? null, n: stated?.n ?? null };
 }

@@ -193,29 +193,54 @@ def test_what_is_remarkable_is_not_accepted_and_what_is_in_trouble_has_no_candid
     assert readings[1].remarks == ("several characters",)
 
 
-def test_a_probable_reading_that_few_features_support_is_not_accepted():
+KERNEL = np.array([[1, 0, 0], [1, 0, 0]], np.float32)
+
+
+def recogniser_with_support() -> tuple[Recogniser, Calibration]:
+    """Its classifier has KERNEL; the second feature counts for the support, the first against."""
     stated: dict = {
         "accept": {"threshold": 0.9, "least_support": 0.0},
         "ask": {},
         "unknown": {"threshold": -5.0},
     }
-    # The second feature counts for the support, the first against it.
     support = Support(np.array([-1, 2], np.float32), -1.0)
     calibration = Calibration(1.0, "ema", stated, {}, 3, support, Familiarity(0.0, 0.5, 1.0))
     recogniser = recogniser_of(3, calibration)
-    kernel = np.array([[1, 0, 0], [1, 0, 0]], np.float32)
-    trained = recogniser.trained._replace(params={"classifier": {"kernel": kernel}})
-    recogniser = Recogniser(trained, recogniser._run, calibration)
+    trained = recogniser.trained._replace(params={"classifier": {"kernel": KERNEL}})
+    return Recogniser(trained, recogniser._run, calibration), calibration
+
+
+def test_a_probable_reading_that_few_features_support_is_not_accepted():
+    recogniser, calibration = recogniser_with_support()
     features = np.array([[4, 4], [8, 0], [20, 0], [2, 0]], np.float32)
-    outputs = (features @ kernel, features)
+    outputs = (features @ KERNEL, features)
     # Supports 3, -9, -21, -3; familiarity is half of the log odds and the support.
     readings = recogniser.readings_of(outputs, np.full((4, 64, 64), 255, np.uint8))
     assert [reading.verdict for reading in readings] == ["accept", "unknown", "unknown", "ask"]
     assert readings[2][0].probability > 0.9999
     again = pickle.loads(pickle.dumps(calibration))
-    assert again.verdicts(outputs[0], supports=support.of(features, np.zeros(4, int), kernel)) == [
-        reading.verdict for reading in readings
-    ]
+    supports = again.supports_of(*outputs, KERNEL)
+    assert again.verdicts(outputs[0], supports=supports) == [r.verdict for r in readings]
+
+
+def test_strokes_that_seem_cut_off_are_accepted_only_with_much_support():
+    recogniser, _ = recogniser_with_support()
+    features = np.array([[8, 5.7], [8, 5.8], [8, 5.8], [8, 5.8]], np.float32)  # 2.4 and 2.6 nats
+    cut = ("cut off at the side",)
+    notes = [Note("", remarks) for remarks in (cut, cut, (*cut, "few pixels"), ("few pixels",))]
+    glyphs = np.full((4, 64, 64), 255, np.uint8)
+    readings = recogniser.readings_of((features @ KERNEL, features), glyphs, notes=notes)
+    assert [reading.verdict for reading in readings] == ["ask", "accept", "ask", "ask"]
+    assert [reading.remarks for reading in readings] == [note.remarks for note in notes]
+
+
+def test_without_a_support_strokes_that_seem_cut_off_are_not_accepted():
+    stated: dict = {"accept": {"threshold": 0.3}, "ask": {}, "unknown": {"threshold": 0.1}}
+    recogniser = recogniser_of(4, Calibration(1.0, "ema", stated, {}, 2))
+    logits, glyphs = np.array([[9, 0, 0, 0]], np.float32), np.full((1, 64, 64), 255, np.uint8)
+    notes = [Note("", ("cut off at the side",))]
+    (reading,) = recogniser.readings_of(with_features(logits), glyphs, notes=notes)
+    assert reading.verdict == "ask"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

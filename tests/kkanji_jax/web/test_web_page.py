@@ -26,6 +26,7 @@ from kkanji_jax.glyphs.glyph_image import BAND, CUT_OFF, RED_INK, glyph_image, g
 from kkanji_jax.glyphs.image_files import load_picture
 from kkanji_jax.inference.allowed_characters import characters_in
 from kkanji_jax.inference.orientation import DOUBTFUL, TURNED
+from kkanji_jax.inference.reading import CUT_SUPPORT, may_accept
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.saved.bundle import read_bundle
 from kkanji_jax.saved.trained import kernel_of
@@ -356,6 +357,34 @@ def test_the_page_tells_doubt_about_a_turn_by_the_rules_of_predict(node: Node, t
         "const answer = surestTurn(new Uint8Array(4096), run, plan).remarks;"
     )
     assert told == expected
+
+
+@pytest.mark.parametrize("has_support", [True, False])
+def test_the_page_accepts_strokes_that_seem_cut_off_as_predict_does(node: Node, has_support: bool):
+    remarks = [(), (CUT_OFF,), (CUT_OFF, BAND), (BAND,)]
+    asked = [(CUT_SUPPORT + more, told) for more in (-0.1, 0, 0.1) for told in remarks]
+    calibration: dict[str, Any] = {
+        "version": 3 if has_support else 2,
+        "temperature": 1,
+        "verdicts": {"accept": {"threshold": 0.5, "least_support": 0}, "unknown": {"threshold": 0}},
+    }
+    if has_support:
+        calibration["familiarity"] = {"bias": 0, "of_log_odds": 1, "of_support": 0}
+    else:
+        asked = [(None, told) for told in remarks]
+    plan = {
+        "codepoints": ["U+3042", "U+6625"],
+        "forms": {},
+        "train_counts": [1, 1],
+        "calibration": calibration,
+    }
+    verdicts = node(
+        'import { readingOf } from "./reading.js";'
+        f"const plan = {json.dumps(plan)};"
+        f"const answer = {json.dumps(asked)}.map(([support, remarks]) =>"
+        '  readingOf({ logits: Float32Array.of(5, 0), support }, plan, "", remarks).verdict);'
+    )
+    assert verdicts == ["accept" if may_accept(told, nats) else "ask" for nats, told in asked]
 
 
 def test_kana_are_asked_for_and_a_list_of_strangers_is_no_answer(node: Node):
