@@ -77,21 +77,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _score_images(args: argparse.Namespace) -> None:
-    from kkanji_jax.inference import labelled
-    from kkanji_jax.inference.inputs import told_counts
+    from kkanji_jax.answers import labelled_scores
     from kkanji_jax.inference.recogniser import load
+    from kkanji_jax.inputs.finding import told_counts
+    from kkanji_jax.inputs.labelled_images import find_labelled
 
     if args.unknown:
         raise ValueError("--unknown needs --dataset; --images counts unknown characters itself")
     if args.weights == "both":
         raise ValueError("--images scores one set of weights: expected --weights ema or raw")
     passed_over: Counter[str] = Counter()
-    found = labelled.find_labelled(args.images, passed_over)
+    found = find_labelled(args.images, passed_over)
     recogniser = load(args.model, weights=args.weights, which=args.which, backend=args.backend)
     with cli.Progress() as progress:
-        answers = labelled.read_labelled(recogniser, found, progress, args.orient)
-    scores = labelled.scores_of(answers, frozenset(recogniser.class_index.codepoints))
-    print("\n".join(labelled.score_lines(scores)), flush=True)
+        answers = labelled_scores.read_labelled(recogniser, found, progress, args.orient)
+    scores = labelled_scores.scores_of(answers, frozenset(recogniser.class_index.codepoints))
+    print("\n".join(labelled_scores.score_lines(scores)), flush=True)
     for answer in [answer for answer in answers if answer.error][:10]:
         print(f"{answer.labelled.path}: {answer.error}", file=sys.stderr)
     if passed_over:
@@ -100,13 +101,13 @@ def _score_images(args: argparse.Namespace) -> None:
         from kkanji_jax.plots import own_confusions, style
         from kkanji_jax.plots.fonts import find_font
 
-        labelled.write_labelled(args.out, answers, {**scores, "orient": args.orient})
+        labelled_scores.write_labelled(args.out, answers, {**scores, "orient": args.orient})
         font = find_font()
         with style.house_style(font):
             figure = own_confusions.draw(answers, font)
-            style.save(figure, args.out / labelled.CONFUSIONS_FIGURE)
-        tables = (labelled.SCORES, labelled.READINGS, labelled.CONFUSIONS)
-        print(f"wrote {', '.join(tables)}, {labelled.CONFUSIONS_FIGURE} in {args.out}")
+            style.save(figure, args.out / labelled_scores.CONFUSIONS_FIGURE)
+        tables = (labelled_scores.SCORES, labelled_scores.READINGS, labelled_scores.CONFUSIONS)
+        print(f"wrote {', '.join(tables)}, {labelled_scores.CONFUSIONS_FIGURE} in {args.out}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,20 +19,21 @@ from pathlib import Path
 from typing import NoReturn
 
 from kkanji_jax import __version__, cli
-from kkanji_jax.inference.drawing import Drawing, steps_taker
-from kkanji_jax.inference.inputs import ImageInput, find_images, only_page, require_not_one_error
-from kkanji_jax.inference.output import FORMATS
-from kkanji_jax.inference.page_readings import PagesOfRows
-from kkanji_jax.inference.predict_request import (
+from kkanji_jax.answers.drawing import Drawing, steps_taker
+from kkanji_jax.answers.page_readings import PagesOfRows
+from kkanji_jax.answers.predict_request import (
     DEFAULTS,
     MOST_WORKERS,
     PredictRequest,
     row_options_of,
 )
-from kkanji_jax.inference.rows import Row, predict_rows
-from kkanji_jax.inference.rows_out import open_rows
-from kkanji_jax.inference.tally import Tally, tally_lines
-from kkanji_jax.inference.transcript import TRANSCRIPTS, about_reader, written_as
+from kkanji_jax.answers.row_formats import FORMATS
+from kkanji_jax.answers.rows import Row, predict_rows
+from kkanji_jax.answers.rows_destination import open_rows
+from kkanji_jax.answers.tally import Tally, tally_lines
+from kkanji_jax.answers.transcript import TRANSCRIPTS, about_reader, written_as
+from kkanji_jax.inputs.finding import find_images, only_page, require_not_one_error
+from kkanji_jax.inputs.image_input import ImageInput
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,7 +160,7 @@ def _read_here(request: PredictRequest, passed_over: Counter[str]) -> Tally:
         page = only_page(found)
         found = iter([page])
     if request.boxes:
-        from kkanji_jax.inference.box_crops import crops_of
+        from kkanji_jax.inputs.box_crops import crops_of
         from kkanji_jax.pages.box_files import read_boxes
 
         found = crops_of(found, read_boxes(request.boxes))
@@ -193,12 +194,12 @@ def _drawings(request: PredictRequest, page: ImageInput | None) -> list[Drawing]
     """What is to be drawn beside the rows; `page` is the one to be annotated."""
     drawings: list[Drawing] = []
     if request.annotate and page is not None:
-        from kkanji_jax.inference.annotate import AnnotatedPage
+        from kkanji_jax.answers.annotate import AnnotatedPage
         from kkanji_jax.plots.fonts import font_files
 
         drawings.append(AnnotatedPage(page, request.annotate, font_files()))
     if request.show_steps:
-        from kkanji_jax.inference.steps_sheet import StepsSheet
+        from kkanji_jax.answers.steps_sheet import StepsSheet
 
         drawings.append(StepsSheet(request.show_steps))
     if request.review:

@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from kkanji_jax.answers.predict_request import PredictRequest, row_options_of
+from kkanji_jax.answers.rows import RowOptions
+from kkanji_jax.answers.tally import Tally
 from kkanji_jax.cli import Progress, Report, say_nothing, terminable
 from kkanji_jax.cluster.listing import Unit, list_pages, list_units, may_find
 from kkanji_jax.cluster.partition_reader import Attempt, Job, load_same
@@ -15,10 +18,8 @@ from kkanji_jax.cluster.partitions import Partition, partitions_of
 from kkanji_jax.cluster.ray_workers import Resources, read_all
 from kkanji_jax.cluster.rows_folder import RowsFolder
 from kkanji_jax.cluster.stores import is_uri
-from kkanji_jax.inference.inputs import STANDARD_INPUT, require_not_one_error
-from kkanji_jax.inference.predict_request import PredictRequest, row_options_of
-from kkanji_jax.inference.rows import RowOptions
-from kkanji_jax.inference.tally import Tally
+from kkanji_jax.inputs.finding import require_not_one_error
+from kkanji_jax.inputs.image_input import STANDARD_INPUT
 from kkanji_jax.ray_cluster import connected
 
 if TYPE_CHECKING:

@@ -16,16 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kkanji_jax.cluster import stores
-from kkanji_jax.inference.box_crops import BoxesByPage, crops_of_page
-from kkanji_jax.inference.heif_and_pdf import HEIF_SUFFIXES, PDF_SUFFIX
-from kkanji_jax.inference.inputs import (
-    ImageInput,
-    find_files,
-    find_images,
-    images_in,
-    is_image_name,
-    told_counts,
-)
+from kkanji_jax.inputs.box_crops import BoxesByPage, crops_of_page
+from kkanji_jax.inputs.finding import find_files, find_images, images_in, is_image_name, told_counts
+from kkanji_jax.inputs.heif_and_pdf import HEIF_SUFFIXES, PDF_SUFFIX
+from kkanji_jax.inputs.image_input import ImageInput
 from kkanji_jax.pages.box import Box
 
 TAR, PARQUET = ".tar", ".parquet"

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from kkanji_jax.answers.rows import RowOptions, predict_rows
 from kkanji_jax.cluster.listing import images_of
 from kkanji_jax.cluster.partitions import Partition
 from kkanji_jax.cluster.rows_file import Written, write_partition
 from kkanji_jax.files import naming_in_errors
-from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.rows import RowOptions, decode_image, predict_rows
+from kkanji_jax.inputs.decoding import decode_image
+from kkanji_jax.inputs.image_input import ImageInput
 
 if TYPE_CHECKING:
     from kkanji_jax.inference.recogniser import Recogniser
@@ -57,7 +58,7 @@ def read_partition(recogniser: "Recogniser", job: Job, attempt: Attempt) -> Writ
         if attempt.is_careful:
             # Entered before the rows: it stays open until nothing reads any more.
             mark = stack.enter_context(_opened_mark(mark_of(job.out, partition)))
-            found = _tried(found, mark, job.options)
+            found = _tried(found, mark, job.options.is_ink_bright)
         rows = stack.enter_context(contextlib.closing(predict_rows(recogniser, found, job.options)))
         written = write_partition(
             job.out / partition.file, rows, number=partition.number, digest=partition.digest
@@ -122,7 +123,9 @@ def _opened_mark(path: Path) -> Iterator[_Mark]:
         os.close(descriptor)
 
 
-def _tried(found: Iterable[ImageInput], mark: _Mark, options: RowOptions) -> Iterator[ImageInput]:
+def _tried(
+    found: Iterable[ImageInput], mark: _Mark, is_ink_bright: bool | None
+) -> Iterator[ImageInput]:
     """Each image after it was prepared once, alone: what fails does so at its own mark.
 
     An image is marked before its bytes are asked for, which may be what fails.
@@ -133,7 +136,7 @@ def _tried(found: Iterable[ImageInput], mark: _Mark, options: RowOptions) -> Ite
         item = next(remaining, None)
         if item is None:
             return
-        decode_image(item, options)
+        decode_image(item, is_ink_bright)
         if isinstance(item.image, io.BytesIO):
             item.image.seek(0)
         yield item

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kkanji_jax.answers.row_formats import object_of
+from kkanji_jax.answers.rows import Row
+from kkanji_jax.answers.tally import Tally
 from kkanji_jax.files import naming_in_errors, sha256_of
-from kkanji_jax.inference.output import object_of
-from kkanji_jax.inference.rows import Row
-from kkanji_jax.inference.tally import Tally
 
 ROWS_AT_ONCE = 32_768  # a row group of the file; what is held in memory
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kkanji_jax.answers.partial_rows import differing_names, hold_rows
+from kkanji_jax.answers.tally import Tally
 from kkanji_jax.cluster.partition_reader import WORKING
 from kkanji_jax.cluster.partitions import Partition
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.files import is_foreign, naming_in_errors, write_json
-from kkanji_jax.inference.partial_rows import differing_names, hold_rows
-from kkanji_jax.inference.tally import Tally
 
 VERSION = 1
 REQUEST, PROGRESS, MANIFEST, LOCK = "_request.json", "_progress.jsonl", "_manifest.json", "_lock"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from kkanji_jax.inference.inputs import entries_in_order
+from kkanji_jax.inputs.finding import entries_in_order
 
 NOT_INSTALLED = 'pyarrow is not installed: pip install "kkanji_jax[ray]"'
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.+)", re.DOTALL)

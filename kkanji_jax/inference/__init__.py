@@ -1,1 +1,1 @@
-"""Inference: from images and pages to rows of candidates."""
+"""The recogniser and its parts: images in, readings out."""

@@ -4,7 +4,6 @@ Features are projected on their principal components, normalised and held in flo
 whole of the data fits in some tens of megabytes; likeness is the cosine.
 """
 
-import hashlib
 import sys
 import zipfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import numpy as np
 from kkanji_jax.array_types import Float, Float32, UInt8
 from kkanji_jax.cli import Report, say_nothing
 from kkanji_jax.files import cache_folder, written_whole
+from kkanji_jax.saved.trained import digest_of_weights
 
 VERSION = 1
 NUM_COMPONENTS = 128
@@ -120,7 +120,7 @@ def cached_index(
     """
     trained = recogniser.trained
     folder = cache_folder() if trained.is_bundle else trained.path
-    digest = digest_of(trained)[:12]
+    digest = digest_of_weights(trained)[:12]
     if dataset is None:
         if folder is None:
             raise ValueError(
@@ -154,17 +154,6 @@ def cached_index(
     if path:
         index.save(path)
     return index
-
-
-def digest_of(trained: Any) -> str:
-    """SHA-256 of a model's weights and batch statistics, in hex."""
-    from kkanji_jax.saved.bundle import flatten
-
-    digest = hashlib.sha256()
-    for tree in (trained.params, trained.batch_stats):
-        for name, array in sorted(flatten(tree, "").items()):
-            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _unit(vectors: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:

@@ -1,7 +1,7 @@
 """What a recogniser says of an image: its candidates, and how far to rely on them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 from kkanji_jax.glyphs.glyph_image import BLANK, CUT_OFF, UNCLEAR
 
@@ -21,17 +21,6 @@ class Candidate(NamedTuple):
     codepoint: str
     probability: float
     rank: int
-
-
-class Note(NamedTuple):
-    """What was found of an image before it was read: see `glyphs.glyph_image.Steps`."""
-
-    trouble: str = ""
-    remarks: tuple[str, ...] = ()
-
-    def with_remarks(self, more: tuple[str, ...]) -> "Note":
-        """The note with what was found besides."""
-        return self._replace(remarks=(*self.remarks, *more))
 
 
 def may_accept(remarks: Sequence[str], support: float | None) -> bool:
@@ -91,17 +80,3 @@ class Reading(Sequence[Candidate]):
     def __repr__(self) -> str:
         told = f", remarks={self.remarks!r}" if self.remarks else ""
         return f"Reading({list(self._candidates)!r}, verdict={self.verdict!r}{told})"
-
-
-class ImageError(ValueError):
-    """An image that cannot be read: which one of those given, and why.
-
-    `number` counts the images of one call from 0, and `image` is what was given.
-    """
-
-    def __init__(self, message: str, number: int, image: Any) -> None:
-        super().__init__(message, number, image)
-        self.number, self.image = number, image
-
-    def __str__(self) -> str:
-        return str(self.args[0])

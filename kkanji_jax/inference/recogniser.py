@@ -14,8 +14,6 @@ from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
 from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, is_blank
 from kkanji_jax.glyphs.image_files import ImageSource
-from kkanji_jax.inference.given_images import NotedGlyph, noted_glyphs, stacked_glyphs
-from kkanji_jax.inference.neighbours import digest_of
 from kkanji_jax.inference.orientation import (
     LEVEL_STROKE,
     ORIENTS,
@@ -24,19 +22,15 @@ from kkanji_jax.inference.orientation import (
     oriented,
     turned_glyphs,
 )
-from kkanji_jax.inference.reading import (
-    VERDICTS,
-    Candidate,
-    ImageError,
-    Note,
-    Reading,
-    may_accept,
-)
+from kkanji_jax.inference.reading import VERDICTS, Candidate, Reading, may_accept
+from kkanji_jax.inputs.note import Note
+from kkanji_jax.inputs.python_images import ImageError, NotedGlyph, noted_glyphs, stacked_glyphs
 from kkanji_jax.saved.trained import (
     CALIBRATION,
     Trained,
     check_model,
     choose_weights,
+    digest_of_weights,
     kernel_of,
     load_trained,
 )
@@ -103,7 +97,7 @@ class Recogniser:
     def digest(self) -> str:
         """SHA-256 in hex of what decides about its answers: weights, characters, calibration."""
         told = json.dumps([self.class_index.to_json(), self.trained.calibration], sort_keys=True)
-        return hashlib.sha256(f"{digest_of(self.trained)} {told}".encode()).hexdigest()
+        return hashlib.sha256(f"{digest_of_weights(self.trained)} {told}".encode()).hexdigest()
 
     @overload
     def predict(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from kkanji_jax.answers.labelled_scores import Answer
 from kkanji_jax.data.class_index import character_of
 from kkanji_jax.glyphs.glyph_image import glyph_steps
 from kkanji_jax.glyphs.image_files import load_picture
-from kkanji_jax.inference.labelled import Answer, open_labelled
+from kkanji_jax.inputs.labelled_images import open_labelled
 from kkanji_jax.plots import glyph_rows
 from kkanji_jax.plots.fonts import Font
 

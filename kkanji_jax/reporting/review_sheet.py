@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from kkanji_jax.answers.drawing import Drawing
+from kkanji_jax.answers.rows import Row
 from kkanji_jax.files import written_whole
 from kkanji_jax.glyphs.glyph_image import Steps
-from kkanji_jax.inference.drawing import Drawing
-from kkanji_jax.inference.inputs import ImageInput, shown_path
-from kkanji_jax.inference.rows import Row
+from kkanji_jax.inputs.image_input import ImageInput, shown_path
 from kkanji_jax.reporting.rendering import render
 
 MOST = 20_000  # images on a sheet: 10,000 are 19 MB, which a browser opens in seconds

@@ -3,6 +3,7 @@
 Bundles are read by NumPy alone; the checkpoints of a run need JAX and Orbax.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,6 +90,15 @@ def load_trained(
 def kernel_of(params: Any) -> Float32[np.ndarray, "d k"]:
     """The classifier's weights: from features to classes."""
     return np.asarray(params["classifier"]["kernel"], np.float32)
+
+
+def digest_of_weights(trained: Trained) -> str:
+    """SHA-256 of a model's weights and batch statistics, in hex."""
+    digest = hashlib.sha256()
+    for tree in (trained.params, trained.batch_stats):
+        for name, array in sorted(bundle_lib.flatten(tree, "").items()):
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def check_model(model: str | os.PathLike | None) -> Path:

@@ -25,8 +25,7 @@ class Limits:
 
     def validate(self) -> None:
         """ValueError, with the flag, for a limit that is out of range or contradicts another."""
-        from kkanji_jax.glyphs.image_files import MAX_PIXELS
-        from kkanji_jax.inference.box_crops import MAX_PAGE_PIXELS
+        from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, MAX_PIXELS
 
         for field in fields(self):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kkanji_jax.answers.rows import RowOptions
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.inference.allowed_characters import NAMED, Characters, characters_in, characters_of
-from kkanji_jax.inference.rows import RowOptions
 from kkanji_jax.serving.limits import Refusal
 
 MAX_TOP_K = 100  # a request may have hundreds of images

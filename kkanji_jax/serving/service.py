@@ -11,18 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
-from kkanji_jax.data.class_index import codepoint_of
-from kkanji_jax.inference.orientation import turned_glyphs
-from kkanji_jax.inference.output import RowFormat, write_rows
-from kkanji_jax.inference.recogniser import Recogniser
-from kkanji_jax.inference.rows import (
-    DecodedImage,
+from kkanji_jax.answers.row_formats import RowFormat, write_rows
+from kkanji_jax.answers.rows import (
     Row,
     RowOptions,
-    decode_image,
     rows_of_images,
     with_turns,
 )
+from kkanji_jax.data.class_index import codepoint_of
+from kkanji_jax.inference.orientation import turned_glyphs
+from kkanji_jax.inference.recogniser import Recogniser
+from kkanji_jax.inputs.decoding import DecodedImage, decode_image
 from kkanji_jax.serving.batching import Batcher, Outputs
 from kkanji_jax.serving.limits import Limits, Refusal, too_busy
 from kkanji_jax.serving.metrics import Metrics
@@ -203,7 +202,7 @@ class Service:
         in_pool = asyncio.get_running_loop().run_in_executor
         with self._batcher.coming():
             # Each file in one thread, so that there are never more pages in memory than threads.
-            work = [in_pool(self._decoders, _decode, one, options) for one in uploads]
+            work = [in_pool(self._decoders, _decode, one, options.is_ink_bright) for one in uploads]
             decoded = [image for images in await asyncio.gather(*work) for image in images]
         if len(uploads) == 1 and len(decoded) == 1:
             only = decoded[0]
@@ -241,5 +240,5 @@ def _written(rows: list[Row], form: RowFormat) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _decode(upload: Upload, options: RowOptions) -> list[DecodedImage]:
-    return [decode_image(item, options) for item in upload.inputs()]
+def _decode(upload: Upload, is_ink_bright: bool | None) -> list[DecodedImage]:
+    return [decode_image(item, is_ink_bright) for item in upload.inputs()]

@@ -13,8 +13,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kkanji_jax.glyphs.image_files import open_image
-from kkanji_jax.inference.box_crops import crops_of
-from kkanji_jax.inference.inputs import STANDARD_INPUT, ImageInput
+from kkanji_jax.inputs.box_crops import crops_of
+from kkanji_jax.inputs.image_input import STANDARD_INPUT, ImageInput
 from kkanji_jax.pages.box import FARTHEST_PX, Box
 from kkanji_jax.serving.limits import Limits, Refusal
 

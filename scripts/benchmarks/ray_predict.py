@@ -216,9 +216,9 @@ def paths(args: argparse.Namespace) -> None:
 
 def list_paths(args: argparse.Namespace) -> None:
     """Cuts a list of paths that are made as they are asked for, as the driver does."""
+    from kkanji_jax.answers.predict_request import PredictRequest
     from kkanji_jax.cluster.listing import Unit
     from kkanji_jax.cluster.partitions import partitions_of
-    from kkanji_jax.inference.predict_request import PredictRequest
 
     def units() -> Iterator[Unit]:
         for number in range(args.most):

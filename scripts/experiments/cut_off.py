@@ -32,9 +32,9 @@ from kkanji_jax.data.class_index import character_of
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.evaluation.calibration import Calibration
 from kkanji_jax.glyphs.glyph_image import CUT_OFF
-from kkanji_jax.inference.given_images import noted_glyphs, stacked_glyphs
-from kkanji_jax.inference.reading import ImageError, Note
 from kkanji_jax.inference.recogniser import Recogniser, load
+from kkanji_jax.inputs.note import Note
+from kkanji_jax.inputs.python_images import ImageError, noted_glyphs, stacked_glyphs
 from kkanji_jax.saved.trained import kernel_of
 
 SUMMARIES = summaries.SUMMARIES / "cut_off"

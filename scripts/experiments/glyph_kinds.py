@@ -28,11 +28,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from kkanji_jax.answers.rows import RowOptions, predict_rows
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.data.scripts import script_of
-from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.recogniser import Recogniser, load
-from kkanji_jax.inference.rows import RowOptions, predict_rows
+from kkanji_jax.inputs.image_input import ImageInput
 
 PAPER, INK = (226, 208, 172), (52, 44, 40)
 VERMILION = (205, 62, 44)
@@ -673,7 +673,7 @@ def contact_sheet(
     sources: Sequence[Any], glyphs: Sequence[Any], told: Sequence[str]
 ) -> Image.Image:
     """Each picture beside its glyph, with what was read under them."""
-    from kkanji_jax.inference.annotate import LabelFont
+    from kkanji_jax.answers.annotate import LabelFont
     from kkanji_jax.plots.fonts import font_files
 
     per_row, cell = 8, 96

@@ -25,15 +25,15 @@ from photographs import role_of
 from scipy.stats import kendalltau
 from summaries import told, write_json
 
+from kkanji_jax.answers.page_readings import PagesOfRows
+from kkanji_jax.answers.rows import RowOptions, predict_rows
+from kkanji_jax.answers.transcript import text_of_pages
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.evaluation import intervals
-from kkanji_jax.inference.box_crops import crops_of
-from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.page_readings import PagesOfRows
 from kkanji_jax.inference.recogniser import Recogniser, load
-from kkanji_jax.inference.rows import RowOptions, predict_rows
-from kkanji_jax.inference.transcript import text_of_pages
+from kkanji_jax.inputs.box_crops import crops_of
+from kkanji_jax.inputs.image_input import ImageInput
 from kkanji_jax.pages.box import Box
 
 SUMMARIES = summaries.SUMMARIES / "page_text"

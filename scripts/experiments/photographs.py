@@ -26,9 +26,10 @@ from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.evaluation import intervals
 from kkanji_jax.evaluation.calibration import CALIBRATED_VERDICTS
-from kkanji_jax.inference.box_crops import Box, crops_of
-from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.recogniser import Recogniser, load
+from kkanji_jax.inputs.box_crops import crops_of
+from kkanji_jax.inputs.image_input import ImageInput
+from kkanji_jax.pages.box import Box
 
 SUMMARIES = summaries.SUMMARIES / "photographs"
 

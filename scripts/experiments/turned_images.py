@@ -28,8 +28,9 @@ from kkanji_jax.data.resident import load_split
 from kkanji_jax.data.scripts import SCRIPTS, script_of
 from kkanji_jax.data.source_looks import LOOKS, look_of
 from kkanji_jax.inference.orientation import TURNED, TurnedGlyphs
-from kkanji_jax.inference.reading import Note, Reading
+from kkanji_jax.inference.reading import Reading
 from kkanji_jax.inference.recogniser import Recogniser, load
+from kkanji_jax.inputs.note import Note
 
 SUMMARIES = summaries.SUMMARIES / "turned_images"
 LIES = ("upright", "turned 90° to the left", "turned 180°", "turned 90° to the right")

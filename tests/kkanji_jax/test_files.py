@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kkanji_jax.answers.partial_rows import PartialRows
+from kkanji_jax.answers.row_formats import RowFormat
 from kkanji_jax.files import (
     check_sums,
     is_foreign,
@@ -22,8 +24,6 @@ from kkanji_jax.files import (
     write_sums,
     written_whole,
 )
-from kkanji_jax.inference.output import RowFormat
-from kkanji_jax.inference.partial_rows import PartialRows
 
 
 def test_it_appears_at_the_end(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kkanji_jax.answers.rows import Row
 from kkanji_jax.export.__main__ import main as export
-from kkanji_jax.inference.rows import Row
 from kkanji_jax.predict import main
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "predict.md"

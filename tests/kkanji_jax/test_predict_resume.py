@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kkanji_jax.inference.predict_request import PredictRequest
-from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.answers.predict_request import PredictRequest
+from kkanji_jax.answers.rows import RowOptions
 
 # The door without JAX. A network that is slow, so that there is a middle to be stopped in.
 SLOW = """
 import time
-from kkanji_jax.inference import partial_rows, rows
+from kkanji_jax.answers import partial_rows, rows
 rows.BATCH_SIZE = 16
 partial_rows.COMMIT_S = 0.05
 Spring.outputs = lambda self, glyphs: (time.sleep(0.1), (glyphs, glyphs))[1]
@@ -120,7 +120,7 @@ def test_the_same_command_goes_on_and_reads_each_image_once(
 
 
 WORKERS = """
-from kkanji_jax.inference import decoding
+from kkanji_jax.inputs import decoding
 decoding.WORKERS_AFTER_S = 0.0
 """
 
@@ -170,11 +170,12 @@ def test_images_that_came_or_went_in_front_are_told(crops: Path, tmp_path: Path,
         os.link(file, own / file.name)
     out = tmp_path / "out.csv"
     command = stopped(out, own, without_jax)
-    (own / "0003.png").rename(own / "3.png")
+    # The first image is done, however soon the command was stopped.
+    (own / "0000.png").rename(own / "0.png")
     status, err = run(*command)
     assert status == 1 and err.count("\n") == 1 and "came or went" in err, err
-    (own / "3.png").rename(own / "0003.png")
-    os.link(own / "0003.png", own / "9999.png")  # behind all that is done: read as well
+    (own / "0.png").rename(own / "0000.png")
+    os.link(own / "0000.png", own / "9999.png")  # behind all that is done: read as well
     assert run(*command)[0] == 0
     assert names_in(out, "csv") == [*(f"{i:04d}.png" for i in range(600)), "9999.png"]
 

@@ -315,7 +315,7 @@ $("cancel").addEventListener("click", endWriting);
 
 const COLUMNS = ["path", "box", "id", "codepoint", "character", "verdict", "read"];
 
-/** As kkanji_jax/inference/output.py writes cells for Excel. */
+/** As kkanji_jax/answers/row_formats.py writes cells for Excel. */
 function cellOf(text) {
   const told = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[,"\r\n]/.test(told) || told !== told.trim() ? `"${told.replaceAll('"', '""')}"` : told;

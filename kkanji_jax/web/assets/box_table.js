@@ -42,7 +42,7 @@ export function tableOfBoxes(entries, path) {
   return `\ufeff${[COLUMNS.join(","), ...lines].join("\n")}\n`;
 }
 
-/** Quoted where a cell or line would end, and no formula, as inference/output.py has it. */
+/** Quoted where a cell or line would end, and no formula, as answers/row_formats.py has it. */
 export function cellOf(text) {
   const told = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[,"\r\n]/.test(told) || told !== told.trim() ? `"${told.replaceAll('"', '""')}"` : told;

@@ -1,4 +1,4 @@
-// Logits -> candidates and a verdict: the rules of kkanji_jax/inference/recogniser.py and calibrate.py.
+// Logits -> candidates and a verdict: the rules of kkanji_jax/inference/recogniser.py and evaluation/calibration.py.
 
 import { REMARKS } from "./glyph_image.js";
 

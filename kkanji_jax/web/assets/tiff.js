@@ -3,7 +3,7 @@
 // Grey, palettes and RGB, with or without alpha, in strips or tiles; 1 to 16 bits. Anything else
 // throws a TiffError that says what it is. Results are those of Pillow.
 
-const MAX_PIXELS = 100_000_000; // of a page, as in inference/box_crops.py
+const MAX_PIXELS = 100_000_000; // of a page, as in glyphs/image_files.py
 const DEPTHS = [0xff, 0x3ff, 0xfff, 0xffff]; // the greatest value of 8, 10, 12 and 16 bits
 const TAGS = {
   256: "width", 257: "height", 258: "bits", 259: "compression", 262: "photometric", 266: "fillOrder",

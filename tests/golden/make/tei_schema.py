@@ -18,7 +18,7 @@ KEPT = frozenset(
         "body div pb ab lb c note certainty"
     ).split()
 )
-HEAD = """<!-- TEI P5 3.0.0 (tei_all), cut down to the elements that inference/tei.py writes
+HEAD = """<!-- TEI P5 3.0.0 (tei_all), cut down to the elements that answers/tei.py writes
 by tests/golden/make/tei_schema.py. Copyright TEI Consortium; CC BY 3.0 and BSD 2-Clause. -->
 """
 

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kkanji_jax.answers.rows import RowOptions
 from kkanji_jax.cluster import stores
 from kkanji_jax.cluster.collection_reader import CollectionRequest, read_collection
 from kkanji_jax.cluster.listing import Unit, images_of, list_pages, list_units, may_find
 from kkanji_jax.cluster.partitions import partitions_of
 from kkanji_jax.cluster.ray_workers import Resources
-from kkanji_jax.inference.box_crops import crops_of
-from kkanji_jax.inference.inputs import entries_in_order, find_images
-from kkanji_jax.inference.rows import RowOptions
+from kkanji_jax.inputs.box_crops import crops_of
+from kkanji_jax.inputs.finding import entries_in_order, find_images
 from kkanji_jax.pages.box_files import read_boxes
 
 from .conftest import draw_png, write_tar

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from kkanji_jax.answers.rows import RowOptions
+from kkanji_jax.answers.tally import Tally
 from kkanji_jax.cluster import partition_reader, rows_file
 from kkanji_jax.cluster.listing import images_of, list_units
 from kkanji_jax.cluster.partition_reader import (
@@ -26,8 +28,6 @@ from kkanji_jax.cluster.ray_workers import _after_death
 from kkanji_jax.cluster.rows_file import Written
 from kkanji_jax.cluster.rows_folder import LOCK, MANIFEST, PROGRESS, REQUEST, RowsFolder
 from kkanji_jax.inference import recogniser
-from kkanji_jax.inference.rows import RowOptions
-from kkanji_jax.inference.tally import Tally
 
 from .conftest import draw_png, rows_in, rows_of_predict
 

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from kkanji_jax import predict
+from kkanji_jax.answers.rows import RowOptions
+from kkanji_jax.answers.tally import Tally
 from kkanji_jax.cluster.collection_reader import CollectionRequest, read_collection
 from kkanji_jax.cluster.ray_workers import Resources
 from kkanji_jax.cluster.rows_folder import MANIFEST, PROGRESS
 from kkanji_jax.inference import recogniser
-from kkanji_jax.inference.rows import RowOptions
-from kkanji_jax.inference.tally import Tally
 
 from .conftest import draw_png, fill_folder, rows_in, rows_of_predict, write_tar
 

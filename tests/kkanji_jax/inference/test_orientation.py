@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from kkanji_jax import predict as command
+from kkanji_jax.answers.rows import RowOptions, predict_rows
 from kkanji_jax.data.scripts import script_of
 from kkanji_jax.glyphs.glyph_image import glyph_image
-from kkanji_jax.inference.inputs import ImageInput
 from kkanji_jax.inference.orientation import (
     DOUBTFUL,
     MIN_GAIN,
@@ -20,7 +20,7 @@ from kkanji_jax.inference.orientation import (
     turned_glyphs,
 )
 from kkanji_jax.inference.recogniser import load
-from kkanji_jax.inference.rows import RowOptions, predict_rows
+from kkanji_jax.inputs.image_input import ImageInput
 
 NUM_CLASSES, LEVEL = 5, 4
 

@@ -16,8 +16,8 @@ from kkanji_jax.evaluation.calibration import Calibration, Familiarity, softmax
 from kkanji_jax.evaluation.support import Support
 from kkanji_jax.glyphs.image_files import load_image
 from kkanji_jax.inference.jax_backend import BATCH_SIZES, JaxBackend
-from kkanji_jax.inference.reading import Note
 from kkanji_jax.inference.recogniser import Recogniser, load
+from kkanji_jax.inputs.note import Note
 from kkanji_jax.model.network import make_graphdef, make_logits_fn
 from kkanji_jax.saved import trained
 from kkanji_jax.saved.checkpoint import load_variables

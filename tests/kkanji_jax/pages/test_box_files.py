@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kkanji_jax.inference.output import RowFormat
-from kkanji_jax.inference.rows import Row
+from kkanji_jax.answers.row_formats import RowFormat
+from kkanji_jax.answers.rows import Row
 from kkanji_jax.pages.box import Box, Canvas
 from kkanji_jax.pages.box_files import read_boxes
 

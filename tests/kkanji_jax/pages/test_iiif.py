@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kkanji_jax.inference import inputs
-from kkanji_jax.inference.box_crops import crops_of
-from kkanji_jax.inference.inputs import ImageInput, find_images
+from kkanji_jax.inputs import finding
+from kkanji_jax.inputs.box_crops import crops_of
+from kkanji_jax.inputs.finding import find_images
+from kkanji_jax.inputs.image_input import ImageInput
 from kkanji_jax.pages import fetch, iiif
 from kkanji_jax.pages.box import Box
 
@@ -465,7 +466,7 @@ def test_an_address_that_cannot_be_used_is_one_error_among_others(site: str, tmp
 def test_a_list_that_is_too_long_is_refused_and_not_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(inputs, "MAX_INPUT_BYTES", 20)
+    monkeypatch.setattr(finding, "MAX_INPUT_BYTES", 20)
     (tmp_path / "list.txt").write_text("http://a/1.jpg\nhttp://a/2.jpg\n")
     (page,) = find_images([str(tmp_path / "list.txt")])
     assert "expected at most 20 bytes" in page.error

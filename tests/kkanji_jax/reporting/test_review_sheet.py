@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kkanji_jax import predict
+from kkanji_jax.answers.rows import Row
 from kkanji_jax.glyphs.glyph_image import glyph_steps
-from kkanji_jax.inference.inputs import ImageInput
-from kkanji_jax.inference.rows import Row
+from kkanji_jax.inputs.image_input import ImageInput
 from kkanji_jax.reporting import review_sheet
 from kkanji_jax.reporting.review_sheet import ReviewSheet
 

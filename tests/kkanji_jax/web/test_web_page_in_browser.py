@@ -18,12 +18,12 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from kkanji_jax import predict
+from kkanji_jax.answers.rows import Row
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.glyphs.glyph_image import glyph_image, glyph_steps
 from kkanji_jax.glyphs.image_files import load_picture
 from kkanji_jax.inference.orientation import TURNED
 from kkanji_jax.inference.recogniser import Recogniser, load
-from kkanji_jax.inference.rows import Row
 from kkanji_jax.saved.trained import PRETRAINED
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,1 @@
+"""The images that a reader gives: found, opened, cut out of pages, decoded."""

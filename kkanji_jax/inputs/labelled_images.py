@@ -1,0 +1,108 @@
+"""Somebody's own images with their labels: in folders named by code point, or in a table."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kkanji_jax.data.class_index import parse_codepoint
+from kkanji_jax.data.label_table import LABELS, read_labels
+from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, load_picture
+from kkanji_jax.inputs.box_crops import cut_out
+from kkanji_jax.inputs.finding import find_images, told_counts
+from kkanji_jax.inputs.image_input import ImageInput
+from kkanji_jax.pages.box import Box
+
+
+class Labelled(NamedTuple):
+    """An image and what it is said to show; `error` says why it cannot be found."""
+
+    path: str
+    codepoint: str
+    image: Any = None  # read instead of the file
+    error: str = ""
+
+
+def find_labelled(path: Path, passed_over: Counter[str] | None = None) -> list[Labelled]:
+    """Images of a folder of folders named U+XXXX, or of a CSV file with `path` and `codepoint`.
+
+    The CSV file is as `data.label_table.read_labels` takes it; its paths are relative to it. A
+    folder may have one in it, named labels.csv: as in a build, its label counts where the name of
+    an image's folder says another, and folders of other names hold its images. `passed_over` counts
+    what is left out. ValueError names the folder or the line, and a path without any image.
+    """
+    passed_over = Counter() if passed_over is None else passed_over
+    if not path.is_dir():
+        found = list(_in_table(path))
+    elif (path / LABELS).is_file():
+        found = list(_in_table(path / LABELS))
+        named = {os.path.normpath(item.path) for item in found}
+        inside = _in_folders(path, passed_over, is_alone=False)
+        found += [item for item in inside if os.path.normpath(item.path) not in named]
+    else:
+        found = list(_in_folders(path, passed_over, is_alone=True))
+    if not found:
+        told = f" (but {told_counts(passed_over)})" if passed_over else ""
+        raise ValueError(
+            f"no labelled images in {path}: expected folders named U+XXXX with images, or "
+            f"{LABELS}{told}"
+        )
+    return found
+
+
+def _in_folders(path: Path, passed_over: Counter[str], *, is_alone: bool) -> Iterator[Labelled]:
+    """The images in folders named by code point; without `is_alone`, others may be beside them."""
+    for child in sorted(path.iterdir()):
+        if child.name.startswith("."):
+            continue
+        if not child.is_dir():
+            if is_alone:
+                passed_over["outside the folders named U+XXXX"] += 1
+            continue
+        try:
+            codepoint = parse_codepoint(child.name)
+        except ValueError as err:
+            if is_alone:
+                raise ValueError(f"{child}: {err}") from err
+            continue
+        for item in find_images([str(child)], passed_over):
+            yield Labelled(item.path, codepoint, item.image, item.error)
+
+
+def _in_table(path: Path) -> Iterator[Labelled]:
+    page = _LastPage()
+    for label in read_labels(path):
+        file = str(path.parent / label.path)
+        if os.path.isdir(file):
+            yield Labelled(file, label.codepoint, None, "a folder, and not an image")
+            continue
+        found = list(find_images([file]))
+        if len(found) > 1:
+            yield Labelled(file, label.codepoint, None, f"has {len(found)} pages: name one")
+        elif label.box is None:
+            yield Labelled(found[0].path, label.codepoint, found[0].image, found[0].error)
+        else:
+            name = str(path.parent / label.name)
+            cut = partial(page.cut, found[0], label.box)
+            yield Labelled(name, label.codepoint, cut, found[0].error)
+
+
+class _LastPage:
+    """Cuts boxes out of pages; keeps the page that was opened last."""
+
+    def __init__(self) -> None:
+        self._path, self._picture = "", None
+
+    def cut(self, page: ImageInput, box: tuple[int, int, int, int]) -> Any:
+        """The box's pixels; ValueError or OSError if there are none."""
+        if self._picture is None or self._path != page.path:
+            self._picture = load_picture(page.source(), max_pixels=MAX_PAGE_PIXELS)
+            self._path = page.path
+        return cut_out(self._picture, Box(*box))
+
+
+def open_labelled(item: Labelled) -> Any:
+    """What `load_picture` takes; ValueError or OSError for an image that cannot be opened."""
+    return ImageInput(item.path, image=item.image).source()
