@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from kkanji_jax.data.class_index import ClassIndex, codepoint_of
 from kkanji_jax.evaluation.calibration import (
-    VERDICTS,
+    CALIBRATED_VERDICTS,
     Familiarity,
     standardised_logit,
     top_probability,
@@ -228,7 +228,7 @@ def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "fitted_on": {"split": "val"},
         "verdicts": {
             name: {"threshold": thresholds.get(name), "accuracy": 0.7, "coverage": 0.4, "n": 40}
-            for name in VERDICTS
+            for name in CALIBRATED_VERDICTS
         },
         **more,
     }
