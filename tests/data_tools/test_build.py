@@ -68,7 +68,7 @@ def test_the_command_in_the_manifest_builds_the_same_again(kanji: Path, tmp_path
         (["--source", "{kanji}", "--out", "{kanji}"], "is not empty and is no dataset"),
         (["--source", "{kanji}", "--out", "a file"], "--out must be a folder, not the file a file"),
         (["--source", "{kanji}", "--out", "a file/out"], "Not a directory"),
-        (["--source", "{kanji}", "--out", "out", "--ratios", "8/1/1"], "ratios want"),
+        (["--source", "{kanji}", "--out", "out", "--ratios", "8/1/1"], "ratios must"),
         (
             ["--source", "{kanji}", "--out", "out", "--min-images", "0"],
             "--min-images must be at least 1, not 0",

@@ -35,7 +35,7 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
     disk = mount("size=400k")
     assert main([*arguments, "--out", str(disk / "out")]) == 1
     error = errors(capsys)
-    assert f"cannot write {disk / 'out'}: 400 examples want some 0.00 GB" in error
+    assert f"cannot write {disk / 'out'}: 400 examples take some 0.00 GB" in error
     assert "are free" in error and list(disk.iterdir()) == []
 
 
