@@ -107,7 +107,8 @@ def saved(page, folder: Path) -> list[dict[str, str]]:
     page.browser.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
     page.ask("document.getElementById('save').click()")
     for _ in range(200):
-        if got.exists():
+        # Chromium holds the name with an empty file until all of the download is there.
+        if got.exists() and got.stat().st_size:
             break
         page.ask("new Promise((done) => setTimeout(done, 50))")
     with got.open(encoding="utf-8-sig", newline="") as file:
