@@ -534,7 +534,8 @@ def test_boxes_go_to_csv_to_predict_and_back(page, site: Site, bundle: Path, rng
     )
     page.ask("document.getElementById('download').click()")
     saved = tmp_path / "got" / "page-boxes.csv"
-    while not saved.exists():
+    # Chromium holds the name with an empty file until all of the download is there.
+    while not (saved.exists() and saved.stat().st_size):
         page.ask("new Promise((done) => setTimeout(done, 50))")
     content = saved.read_text(encoding="utf-8")
     assert content.startswith("\ufeff" + ",".join(Row._fields) + "\n")
