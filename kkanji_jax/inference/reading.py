@@ -5,10 +5,10 @@ from typing import NamedTuple, overload
 
 from kkanji_jax.glyphs.glyph_image import BLANK, CUT_OFF, UNCLEAR
 
-# Strokes seem cut off in most halves of characters, and in every second box that is drawn tightly
-# round a whole one. The support, log odds that a character is whole and upright, tells them apart:
-# of those that have it the box, and not the character, is taken to end there.
-# `scripts/experiments/cut_off.py` measures what each number of nats costs and gains.
+# Strokes seem cut off in most halves of characters, but also in about half of the crops of whole
+# ones whose boxes are drawn tightly. The support, the log odds that a character is whole and
+# upright, tells them apart. `scripts/experiments/cut_off.py` measures what each number gains and
+# costs.
 CUT_SUPPORT = 2.5  # nats
 
 VERDICTS = ("accept", "ask", "unknown", BLANK, UNCLEAR)
