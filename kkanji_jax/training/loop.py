@@ -380,7 +380,8 @@ class _Run:
         data = mesh_lib.replicate(self.data.feed.data, mesh)
         meetings = hosts.Meetings(every_s=MEET_EVERY_S)
         is_first_dispatch, is_stopping = True, False
-        with jax.transfer_guard("disallow"):
+        with jax.transfer_guard("disallow"), contextlib.ExitStack() as compiling:
+            compiling.enter_context(host_memory.collector_paused())
             while step < pace.total_steps and not is_stopping:
                 with self.log.waiting_for_data():
                     part = self.data.feed.batch(**next(self.batches))
@@ -392,6 +393,7 @@ class _Run:
                     jax.block_until_ready(metrics)
                     self.log.compiled(step)
                     is_first_dispatch = False
+                    compiling.close()
                     host_memory.give_back()
                 self.store.check()
                 if pace.is_due(step, pace.log_every):

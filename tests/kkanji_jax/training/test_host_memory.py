@@ -1,11 +1,14 @@
 """Freed memory stays with the process until it is given back, as glibc's own counts tell."""
 
+import gc
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from kkanji_jax.training.host_memory import collector_paused
 
 CODE = """
 import sys
@@ -97,3 +100,17 @@ def test_a_thread_finds_the_memory_that_another_has_freed(words: list[str]) -> N
     )
     pages = (300 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert int(done.stdout) < 0.02 * pages if words else int(done.stdout) > 0.5 * pages
+
+
+def test_the_collector_is_as_it_was_after_a_pause_and_after_a_failure() -> None:
+    with pytest.raises(KeyError), collector_paused():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with collector_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

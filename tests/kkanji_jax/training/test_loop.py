@@ -1,5 +1,6 @@
 """What a run is made of: every field of the config comes to where it is used."""
 
+import gc
 import logging
 import shutil
 import subprocess
@@ -81,8 +82,10 @@ class Steps:
     def __init__(self, graphdef: Any, optimizer: Any, mesh: Any, config: StepConfig) -> None:
         self.graphdef, self.optimizer, self.mesh, self.config = graphdef, optimizer, mesh, config
         self.batches: list[Any] = []
+        self.collector_was_on: list[bool] = []  # at each call
 
     def __call__(self, state: TrainState, data: Any, batch: Any) -> tuple[TrainState, StepMetrics]:
+        self.collector_was_on.append(gc.isenabled())
         self.batches.append(jax.device_get(batch))
         for _ in range(len(batch.copies)):
             state = counted_up(state)
@@ -560,6 +563,11 @@ def test_a_dispatch_of_several_steps_counts_them_all(first_run: Run, other_run: 
     ends = range(2, total + 1, 2)
     assert steps == [end for end in ends if end // 3 > (end - 2) // 3 or end == total]
     assert lines[0]["examples"] == 4 * 8
+
+
+def test_the_garbage_collector_rests_while_the_first_step_is_traced(first_run: Run) -> None:
+    first, *others = first_run.steps.collector_was_on
+    assert not first and all(others) and gc.isenabled()
 
 
 def test_each_batch_is_learnt_from_once_and_in_order(
