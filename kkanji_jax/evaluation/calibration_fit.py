@@ -1,5 +1,6 @@
 """Fits a calibration to val: the temperature, the thresholds and the support. NumPy only."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ COPIES_WEIGHT = 0.1  # of odd copies, against all of val, where familiarity is f
 SMALL_PENALTY = 1e-4  # of familiarity: finite where a line parts the examples
 LEAST_LIKELY = 0.3  # less probable answers are not accepted anyway, and left out of the support
 LEAST_EXAMPLES = 20  # fewer cannot show an accuracy of 99 %
+MOST_EXAMPLES = 100_000  # more make it no better, and their logits need 16 GB a million
 INVERSE_TEMPERATURES = (0.05, 5.0)  # limits of the search, reached if val has no error
 
 
@@ -41,6 +43,18 @@ class Evidence(NamedTuple):
     features: Float[np.ndarray, "n d"]
     kernel: Float[np.ndarray, "d k"]  # the classifier's weights
     copies: Copies
+
+
+def rows_to_fit(sample_ids: Sequence[str]) -> Int[np.ndarray, " m"]:
+    """The rows of the examples that a calibration is fitted to: at most MOST_EXAMPLES, in order.
+
+    Of more, those whose ids have the smallest SHA-256: a share of each class and each source.
+    """
+    if len(sample_ids) <= MOST_EXAMPLES:
+        return np.arange(len(sample_ids))
+    digests = [hashlib.sha256(name.encode()).digest() for name in sample_ids]
+    chosen = sorted(range(len(sample_ids)), key=digests.__getitem__)[:MOST_EXAMPLES]
+    return np.array(sorted(chosen), np.int64)
 
 
 def fit_temperature(logits: Logits, labels: Int[np.ndarray, " n"]) -> float:

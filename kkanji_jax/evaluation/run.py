@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Int64, UInt8
 
 from kkanji_jax.compilation_cache import enable_compilation_cache
 from kkanji_jax.data.class_index import ClassIndex
@@ -158,29 +158,45 @@ def _answer_split(
         _warn(
             f"{calibration_fit.LEAST_EXAMPLES} examples are needed for a calibration: none fitted"
         )
-    answers = ask(
-        trained,
-        split.images,
+    name = f"{asked.split} of {asked.dataset}"
+    if not is_fitting:
+        return ask(trained, split.images, split.labels, name, calibration=calibration), calibration
+    return _calibrate(inputs, name, ask)
+
+
+def _calibrate(
+    inputs: _Inputs, name: str, ask: "_Pass"
+) -> tuple[eval_json.SplitAnswers, Calibration]:
+    """A calibration that is fitted to the split, or to a part of a large one; answers with it."""
+    trained, whole = inputs.trained, inputs.split
+    rows = calibration_fit.rows_to_fit(whole.sample_ids)
+    is_part = len(rows) < len(whole.labels)
+    split = _part_of(whole, rows) if is_part else whole
+    told = f"{len(rows):,} of {name}, for a calibration" if is_part else name
+    answers = ask(trained, split.images, split.labels, told, is_keeping_outputs=True)
+    assert answers.outputs is not None
+    looks = [look_of(sample_id) for sample_id in split.sample_ids]
+    kernel = kernel_of(trained.params)
+    calibration = calibration_fit.fit(
+        answers.outputs.logits,
         split.labels,
-        f"{asked.split} of {asked.dataset}",
-        calibration=calibration,
-        is_keeping_outputs=is_fitting,
+        weights=trained.weights,
+        fitted_on={"split": "val", **inputs.stamp},
+        groups=looks,
+        evidence=calibration_fit.Evidence(
+            answers.outputs.features, kernel, _answer_copies(trained, split, looks, ask)
+        ),
     )
-    if is_fitting and answers.outputs is not None:
-        looks = [look_of(sample_id) for sample_id in split.sample_ids]
-        kernel = kernel_of(trained.params)
-        calibration = calibration_fit.fit(
-            answers.outputs.logits,
-            split.labels,
-            weights=trained.weights,
-            fitted_on={"split": "val", **inputs.stamp},
-            groups=looks,
-            evidence=calibration_fit.Evidence(
-                answers.outputs.features, kernel, _answer_copies(trained, split, looks, ask)
-            ),
-        )
-        answers = eval_json.calibrated_answers(answers, calibration, kernel)
-    return answers, calibration
+    if is_part:
+        answers = ask(trained, whole.images, whole.labels, name, calibration=calibration)
+        return answers, calibration
+    return eval_json.calibrated_answers(answers, calibration, kernel), calibration
+
+
+def _part_of(split: Split, rows: Int64[np.ndarray, " m"]) -> Split:
+    """The examples of these rows."""
+    ids = ([column[row] for row in rows] for column in (split.sample_ids, split.parent_ids))
+    return Split(split.images[rows], split.labels[rows], *ids)
 
 
 def _answer_copies(trained: Trained, split: Split, looks: list[str], ask: "_Pass") -> Copies:
@@ -190,8 +206,7 @@ def _answer_copies(trained: Trained, split: Split, looks: list[str], ask: "_Pass
     labels = split.labels[copies.rows]
     name = "their turned and halved copies"
     answers = ask(trained, copies.glyphs, labels, name, is_keeping_outputs=True)
-    if answers.outputs is None:
-        raise ValueError("expected answers that kept their outputs, got none")
+    assert answers.outputs is not None
     return Copies(copies.rows, answers.outputs)
 
 

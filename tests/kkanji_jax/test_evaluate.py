@@ -11,6 +11,7 @@ import pytest
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.resident import load_split
 from kkanji_jax.evaluate import main
+from kkanji_jax.evaluation import calibration_fit
 from kkanji_jax.files import read_json, write_json
 from kkanji_jax.inference.recogniser import load
 from kkanji_jax.reporting.score_table import score_table
@@ -136,3 +137,40 @@ def test_scores_are_shown_before_a_model_that_cannot_be_written_to_is_told(
     out, err = capsys.readouterr()
     assert "val  n=" in out and "top-1" in out
     assert "Read-only file system" in err and str(tmp_path) in err.splitlines()[-1]
+
+
+def test_of_a_large_val_a_part_is_enough_for_the_calibration(
+    tiny_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = load_split(tiny_run.dataset, "val")
+    monkeypatch.setattr(calibration_fit, "LEAST_EXAMPLES", 5)
+    found = []
+    for most in (len(whole.labels), len(whole.labels) - 4):
+        run = tmp_path / f"run{most}"
+        shutil.copytree(tiny_run.workdir, run)
+        monkeypatch.setattr(calibration_fit, "MOST_EXAMPLES", most)
+        argv = ["--model", str(run), "--dataset", str(tiny_run.dataset), "--of", "val"]
+        assert main(argv) == 0
+        calibration = read_json(run / "calibration.json")
+        assert calibration["fitted_on"]["num_examples"] == most
+        scores = read_json(run / "eval" / "val" / "eval.json")
+        assert scores["num_examples"] == len(whole.labels)
+        found.append((calibration, scores))
+    (of_all, scores), (of_part, scores_of_part) = found
+    assert of_all["temperature"] != of_part["temperature"]
+    for key in ("top1", "macro", "loss", "ece"):
+        assert scores[key] == scores_of_part[key]
+    assert scores["ece_calibrated"] != scores_of_part["ece_calibrated"]
+    for row in scores_of_part["verdicts"]:  # given to all of val
+        assert row["coverage"]["n"] == len(whole.labels)
+
+
+def test_the_part_of_val_depends_on_ids_alone(monkeypatch: pytest.MonkeyPatch):
+    names = [f"k49-train/{number:06d}" for number in range(300)]
+    assert calibration_fit.rows_to_fit(names).tolist() == list(range(300))
+    monkeypatch.setattr(calibration_fit, "MOST_EXAMPLES", 60)
+    rows = calibration_fit.rows_to_fit(names)
+    assert len(set(rows.tolist())) == 60 and rows.tolist() == sorted(rows.tolist())
+    turned = names[::-1]
+    assert {turned[row] for row in calibration_fit.rows_to_fit(turned)} == {names[r] for r in rows}
+    assert 15 < (rows < 150).sum() < 45  # from all of the split
