@@ -7,7 +7,11 @@ base             python -m kkanji_jax.train --config configs/ablation.py:base
 natural, equal   classes as often as they have images; all alike (base: by the square root)
 sharp_labels     no label smoothing
 mixup            images blended in pairs
-stride_1         a stem that keeps the resolution: four times the arithmetic
+stride_1         a stem that keeps the resolution: 3.5 times the arithmetic
+stride_1_48px    the same at 48 px, as the released model: twice the arithmetic
+last_stride_1    the last two stages keep it: twice the arithmetic
+weight_decay     0.05, on kernels
+stride_1_decay, last_stride_1_decay   both at once
 no_augmentation  the images as they are
 bfloat16         activations in half precision
 """
@@ -21,6 +25,11 @@ CHANGES = {
     "sharp_labels": {"loss.label_smoothing": 0.0},
     "mixup": {"augment.mixup_alpha": 0.2},
     "stride_1": {"model.stem_stride": 1},
+    "stride_1_48px": {"model.stem_stride": 1, "model.image_px": 48},
+    "last_stride_1": {"model.last_stride": 1},
+    "weight_decay": {"optim.weight_decay": 0.05},
+    "stride_1_decay": {"model.stem_stride": 1, "optim.weight_decay": 0.05},
+    "last_stride_1_decay": {"model.last_stride": 1, "optim.weight_decay": 0.05},
     "no_augmentation": {"augment.policy": "none"},
     "bfloat16": {"model.dtype": "bfloat16"},
 }

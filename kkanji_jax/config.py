@@ -121,6 +121,9 @@ FIELDS: dict[str, Field] = {
     "model.stem_stride": Field(
         int, 2, "2 as in the paper; 1 keeps twice the resolution", choices=(1, 2)
     ),
+    "model.last_stride": Field(
+        int, 2, "2 as in the paper; 1 keeps it in the last two stages", choices=(1, 2)
+    ),
     "model.dropout": Field(
         float,
         None,

@@ -13,13 +13,12 @@ from kkanji_jax.model.depthwise import depthwise_conv
 from kkanji_jax.model.initialisers import ONES, ZEROS, parameter, statistic
 from kkanji_jax.model.variants import (
     HEAD_CHANNELS,
-    STAGES,
     STEM_CHANNELS,
-    Stage,
+    Block,
     Variant,
+    blocks_of,
     get_variant,
     round_filters,
-    round_repeats,
 )
 
 Momentum = float | Float[Array, ""]
@@ -131,24 +130,22 @@ class MBConv(nnx.Module):
 
     def __init__(
         self,
-        stage: Stage,
+        block: Block,
         in_channels: int,
-        out_channels: int,
         *,
-        stride: int,
         drop_path: float,
         norm_group: int | None,
     ):
-        expanded = in_channels * stage.expand_ratio
+        expanded, out_channels = in_channels * block.expand_ratio, block.out_channels
         squeezed = max(1, int(in_channels * SE_RATIO))
-        self.stride = stride
+        self.stride = block.stride
         self.drop_path = drop_path
-        self.has_expansion = stage.expand_ratio != 1
-        self.has_residual = stride == 1 and in_channels == out_channels
+        self.has_expansion = block.expand_ratio != 1
+        self.has_residual = block.stride == 1 and in_channels == out_channels
         if self.has_expansion:
             self.expand = Pointwise(in_channels, expanded)
             self.expand_norm = BatchNorm(expanded, norm_group)
-        side = stage.kernel_px
+        side = block.kernel_px
         one_filter = initialisers.convolution(fan_out=side * side)
         self.depthwise_kernel = parameter(one_filter, side, side, 1, expanded)
         self.depthwise_norm = BatchNorm(expanded, norm_group)
@@ -179,7 +176,8 @@ class EfficientNet(nnx.Module):
     """The network of a `variant`: images in, class logits out; `create_model` gives it weights.
 
     Weights and statistics are float32, activations `dtype`, pooled features and logits float32.
-    `dropout` defaults to the variant's. `drop_path` is the rate of the last block: block i of n has
+    `stem_stride` and `last_stride` are 2 in the paper; for the latter see `blocks_of`. `dropout`
+    defaults to the variant's. `drop_path` is the rate of the last block: block i of n has
     drop_path * i / n. `norm_group` is the group of BatchNorm. With train=True, dropout and
     drop_path draw from the streams of those names in the `rngs` of the call; the network holds no
     random state.
@@ -192,14 +190,16 @@ class EfficientNet(nnx.Module):
         *,
         in_channels: int = 1,
         stem_stride: int = 2,
+        last_stride: int = 2,
         dropout: float | None = None,
         drop_path: float = 0.2,
         norm_group: int | None = None,
         dtype: DTypeLike = jnp.float32,
     ):
         dropout = variant.dropout if dropout is None else dropout
-        if stem_stride not in (1, 2):
-            raise ValueError(f"stem_stride must be 1 or 2, not {stem_stride}")
+        for name, stride in (("stem_stride", stem_stride), ("last_stride", last_stride)):
+            if stride not in (1, 2):
+                raise ValueError(f"{name} must be 1 or 2, not {stride}")
         for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {count}")
@@ -217,21 +217,12 @@ class EfficientNet(nnx.Module):
         all_filters = initialisers.convolution(fan_out=side * side * channels)
         self.stem_kernel = parameter(all_filters, side, side, in_channels, channels)
         self.stem_norm = BatchNorm(channels, norm_group)
-        num_blocks = sum(round_repeats(stage.num_blocks, variant.depth) for stage in STAGES)
+        plan = blocks_of(variant, last_stride)
         blocks: list[MBConv] = []
-        for stage in STAGES:
-            out_channels = round_filters(stage.out_channels, variant.width)
-            for repeat in range(round_repeats(stage.num_blocks, variant.depth)):
-                block = MBConv(
-                    stage,
-                    channels,
-                    out_channels,
-                    stride=1 if repeat else stage.stride,
-                    drop_path=drop_path * len(blocks) / num_blocks,
-                    norm_group=norm_group,
-                )
-                blocks.append(block)
-                channels = out_channels
+        for number, block in enumerate(plan):
+            rate = drop_path * number / len(plan)
+            blocks.append(MBConv(block, channels, drop_path=rate, norm_group=norm_group))
+            channels = block.out_channels
         self.blocks = nnx.List(blocks)
         width = round_filters(HEAD_CHANNELS, variant.width)
         self.head = Pointwise(channels, width)
@@ -286,6 +277,7 @@ def create_model(
     in_channels: int = 1,
     *,
     stem_stride: int = 2,
+    last_stride: int = 2,
     dropout: float | None = None,
     drop_path: float = 0.2,
     norm_group: int | None = None,
@@ -302,6 +294,7 @@ def create_model(
             num_classes,
             in_channels=in_channels,
             stem_stride=stem_stride,
+            last_stride=last_stride,
             dropout=dropout,
             drop_path=drop_path,
             norm_group=norm_group,

@@ -23,6 +23,7 @@ def build_network(model: ModelConfig, num_classes: int) -> EfficientNet:
             get_variant(model["variant"]),
             num_classes,
             stem_stride=model["stem_stride"],
+            last_stride=model["last_stride"],
             dropout=model["dropout"],
             drop_path=model["drop_path"],
             norm_group=model["norm_group"],

@@ -23,7 +23,7 @@ from kkanji_jax.model.forward_pass import (
     resize_weights,
     same_padding,
 )
-from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
+from kkanji_jax.model.variants import blocks_of, get_variant
 
 # Not the newest, so that runtimes of some years ago read it too.
 IR_VERSION, OPSET = 8, 17
@@ -205,13 +205,9 @@ class _Network:
         x = self.convolve(x, "params/stem_kernel", pads=pads, strides=(stride, stride))
         x = self.silu(self.normalise(x, "stem_norm"))
         size = -(-size // stride)
-        number = 0
-        for stage in STAGES:
-            for repeat in range(round_repeats(stage.num_blocks, variant.depth)):
-                stride = 1 if repeat else stage.stride
-                x = self.block(x, f"blocks/{number}", stage.kernel_px, stride, size)
-                size = -(-size // stride)
-                number += 1
+        for number, block in enumerate(blocks_of(variant, model["last_stride"])):
+            x = self.block(x, f"blocks/{number}", block.kernel_px, block.stride, size)
+            size = -(-size // block.stride)
         x = self.convolve(x, "params/head/kernel")
         x = self.silu(self.normalise(x, "head_norm"))
         x = self.node("GlobalAveragePool", [x], "pooled")

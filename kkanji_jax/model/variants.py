@@ -66,6 +66,32 @@ def round_repeats(num_blocks: int, depth: float) -> int:
     return math.ceil(num_blocks * depth)
 
 
+class Block(NamedTuple):
+    """One MBConv block of a network."""
+
+    kernel_px: int
+    stride: int
+    expand_ratio: int
+    out_channels: int
+
+
+def blocks_of(variant: Variant, last_stride: int = 2) -> list[Block]:
+    """The blocks of a network, in their order, `width` and `depth` applied.
+
+    `last_stride` is that of the last stage that has one, so that with 1 the last two stages keep
+    their maps twice as high and wide (arXiv:1903.07071, section 3.4, of a ResNet).
+    """
+    last = max(number for number, stage in enumerate(STAGES) if stage.stride > 1)
+    blocks = []
+    for number, stage in enumerate(STAGES):
+        first_stride = last_stride if number == last else stage.stride
+        out_channels = round_filters(stage.out_channels, variant.width)
+        for repeat in range(round_repeats(stage.num_blocks, variant.depth)):
+            stride = 1 if repeat else first_stride
+            blocks.append(Block(stage.kernel_px, stride, stage.expand_ratio, out_channels))
+    return blocks
+
+
 def get_variant(name: str) -> Variant:
     """The variant called `name`; ValueError lists the names."""
     if name in VARIANTS:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from kkanji_jax.array_types import Float32
+from kkanji_jax.config import complete
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.files import SUMS, check_sums, is_foreign, naming_in_errors, read_json, write_sums
 from kkanji_jax.saved.arrays import DTYPES, read_arrays, to_half, write_arrays
@@ -138,7 +139,7 @@ def is_bundle(path: Path) -> bool:
 
 
 def read_bundle(path: str | os.PathLike) -> Bundle:
-    """Reads a bundle, every digest checked.
+    """Reads a bundle, every digest checked. Config fields that it lacks have their defaults.
 
     ValueError names the file that is missing, damaged, of an unknown format, or that does not fit
     the others. Whether model.onnx has the same weights is checked where it is run:
@@ -169,7 +170,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
     variables = read_arrays(folder / PARAMS, about["dtype"])
     _check_classes(variables, class_index, folder)
     has_calibration = (folder / CALIBRATION).exists()
-    config = about.pop("config")
+    config = complete(about.pop("config"))
     return Bundle(
         about=about,
         config=config,

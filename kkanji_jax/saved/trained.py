@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kkanji_jax.array_types import Float32
-from kkanji_jax.config import complete
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.files import read_json
 from kkanji_jax.saved import bundle as bundle_lib
@@ -145,7 +144,7 @@ def _of_bundle(path: Path, weights: str | None) -> Trained:
     return Trained(
         path=path,
         is_bundle=True,
-        config=complete(bundle.config),
+        config=bundle.config,
         class_index=bundle.class_index,
         params=bundle_lib.nest(bundle.variables, "params"),
         batch_stats=bundle_lib.nest(bundle.variables, "batch_stats"),

@@ -22,6 +22,8 @@ MEMORY_BYTES_PER_S = {
 
 def step_bytes(model: Mapping[str, Any]) -> float | None:
     """Memory traffic of a step in bytes per image, for a `model` section; None if not counted."""
+    if model["last_stride"] != 2:
+        return None
     fields = ("variant", "image_px", "stem_stride", "dtype")
     variant, image_px, stem_stride, dtype = (model[field] for field in fields)
     return STEP_BYTES.get((variant, image_px, stem_stride, dtype))

@@ -21,7 +21,7 @@ from kkanji_jax.data.scripts import script_of
 from kkanji_jax.files import sha256_of
 from kkanji_jax.glyphs.glyph_image import GLYPH_PX
 from kkanji_jax.model.forward_pass import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
-from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
+from kkanji_jax.model.variants import blocks_of, get_variant
 from kkanji_jax.saved.arrays import places_in
 from kkanji_jax.saved.bundle import Bundle
 
@@ -82,16 +82,13 @@ def model_text(content: Mapping[str, Any]) -> str:
 
 def network_plan(model: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """What a forward pass needs besides the weights, whose shapes are `shapes`."""
-    variant, blocks = get_variant(model["variant"]), []
-    channels = shapes["params/stem_kernel"][3]
-    for stage in STAGES:
-        for repeat in range(round_repeats(stage.num_blocks, variant.depth)):
-            stride = 1 if repeat else stage.stride
-            num_out = shapes[f"params/blocks/{len(blocks)}/project/kernel"][1]
-            has_residual = stride == 1 and channels == num_out
-            plan = {"kernel_px": stage.kernel_px, "stride": stride, "has_residual": has_residual}
-            blocks.append(plan)
-            channels = num_out
+    blocks, channels = [], shapes["params/stem_kernel"][3]
+    for number, block in enumerate(blocks_of(get_variant(model["variant"]), model["last_stride"])):
+        num_out = shapes[f"params/blocks/{number}/project/kernel"][1]
+        has_residual = block.stride == 1 and channels == num_out
+        told = {"kernel_px": block.kernel_px, "stride": block.stride, "has_residual": has_residual}
+        blocks.append(told)
+        channels = num_out
     size = model["image_px"]
     resizing = None if size == GLYPH_PX else np.asarray(resize_weights(GLYPH_PX, size))
     return {

@@ -17,13 +17,7 @@ from kkanji_jax.config import default_config
 from kkanji_jax.model.depthwise import depthwise_conv
 from kkanji_jax.model.losses import example_losses
 from kkanji_jax.model.network import make_graphdef
-from kkanji_jax.model.variants import (
-    STAGES,
-    STEM_CHANNELS,
-    get_variant,
-    round_filters,
-    round_repeats,
-)
+from kkanji_jax.model.variants import STEM_CHANNELS, blocks_of, get_variant, round_filters
 from kkanji_jax.training.state import create_state, moving_average
 
 Run = Callable[[], int]  # trains on some images, waits for the device, says how many they were
@@ -174,12 +168,10 @@ def depthwise_layers(sizes: Sizes) -> list[tuple[int, int, int, int]]:
     variant = get_variant(sizes.variant)
     channels, side = round_filters(STEM_CHANNELS, variant.width), sizes.image_px // 2
     layers = []
-    for stage in STAGES:
-        for repeat in range(round_repeats(stage.num_blocks, variant.depth)):
-            stride = 1 if repeat else stage.stride
-            expanded = min(channels * stage.expand_ratio, sizes.layer_channels)
-            layers.append((side, expanded, stage.kernel_px, stride))
-            side, channels = -(-side // stride), round_filters(stage.out_channels, variant.width)
+    for block in blocks_of(variant):
+        expanded = min(channels * block.expand_ratio, sizes.layer_channels)
+        layers.append((side, expanded, block.kernel_px, block.stride))
+        side, channels = -(-side // block.stride), block.out_channels
     return list(dict.fromkeys(layers))
 
 

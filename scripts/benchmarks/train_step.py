@@ -57,26 +57,23 @@ def forward_macs(name: str, image_px: int, stem_stride: int, num_classes: int) -
     from kkanji_jax.model.efficientnet import SE_RATIO, STEM_KERNEL_PX
     from kkanji_jax.model.variants import (
         HEAD_CHANNELS,
-        STAGES,
         STEM_CHANNELS,
+        blocks_of,
         get_variant,
         round_filters,
-        round_repeats,
     )
 
     variant = get_variant(name)
     channels, side = round_filters(STEM_CHANNELS, variant.width), -(-image_px // stem_stride)
     total, depthwise = side * side * STEM_KERNEL_PX**2 * channels, 0
-    for stage in STAGES:
-        out_channels = round_filters(stage.out_channels, variant.width)
-        for repeat in range(round_repeats(stage.num_blocks, variant.depth)):
-            expanded = channels * stage.expand_ratio
-            total += side * side * channels * expanded * (stage.expand_ratio != 1)
-            side = -(-side // (1 if repeat else stage.stride))
-            depthwise += side * side * stage.kernel_px**2 * expanded
-            total += 2 * expanded * max(1, int(channels * SE_RATIO))
-            total += side * side * expanded * out_channels
-            channels = out_channels
+    for block in blocks_of(variant):
+        expanded = channels * block.expand_ratio
+        total += side * side * channels * expanded * (block.expand_ratio != 1)
+        side = -(-side // block.stride)
+        depthwise += side * side * block.kernel_px**2 * expanded
+        total += 2 * expanded * max(1, int(channels * SE_RATIO))
+        total += side * side * expanded * block.out_channels
+        channels = block.out_channels
     width = round_filters(HEAD_CHANNELS, variant.width)
     total += side * side * channels * width + width * num_classes
     return total + depthwise, depthwise

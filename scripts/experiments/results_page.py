@@ -20,6 +20,8 @@ AXES = {
     "logit adjustment": "subtracting the log frequency of a class (arXiv:2007.07314)",
     "cosine head": "a classifier of normalised features and weights",
     "stem stride or input size": "`model.stem_stride` 1, or `model.image_px` other than 64",
+    "last stride": "`model.last_stride` 1",
+    "weight decay": "`optim.weight_decay`",
     "augmentation strength": "`augment.policy`",
     "last epochs without augmentation": "clean images at the end of training",
     "small-shift averaging": "averaging the answers to shifted copies at test",
@@ -35,6 +37,8 @@ _AXIS_OF_FIELD = {
     "augment.mixup_alpha": "mixup or cutout",
     "loss.label_smoothing": "label smoothing",
     "model.stem_stride": "stem stride or input size",
+    "model.last_stride": "last stride",
+    "optim.weight_decay": "weight decay",
     "augment.policy": "augmentation strength",
     "model.dtype": "activations in bfloat16",
 }

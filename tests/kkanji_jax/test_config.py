@@ -32,6 +32,7 @@ def test_a_typo_in_a_field_fails_with_a_suggestion() -> None:
     [
         ("model.variant", "b9", "b0"),
         ("model.stem_stride", 3, "stem_stride"),
+        ("model.last_stride", 0, "last_stride"),
         ("model.dtype", "float16", "dtype"),
         ("augment.policy", "wild", "glyph_safe"),
         ("loss.label_smoothing", 1.0, "label_smoothing"),

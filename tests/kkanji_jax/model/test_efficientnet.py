@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from kkanji_jax.model import efficientnet
+from kkanji_jax.model import efficientnet, variants
 from kkanji_jax.model.efficientnet import BatchNorm, EfficientNet, create_model, drop_path
 from kkanji_jax.model.losses import example_losses
 from kkanji_jax.model.variants import STAGES, get_variant, round_repeats
@@ -142,7 +142,7 @@ def test_a_stage_with_the_wrong_kernel_does_not_fit_the_recorded_sizes(monkeypat
     wrong = tuple(
         stage._replace(kernel_px=5) if number == 3 else stage for number, stage in enumerate(STAGES)
     )
-    monkeypatch.setattr(efficientnet, "STAGES", wrong)
+    monkeypatch.setattr(variants, "STAGES", wrong)
     assert count_weights("b0") != PUBLISHED_SIZES["b0"]
 
 
@@ -174,7 +174,7 @@ def test_the_number_of_weights_of_the_others_is_the_published_one(variant: str) 
     assert count_weights(variant) == PUBLISHED_SIZES[variant]
 
 
-def test_a_stem_of_stride_one_doubles_the_map(monkeypatch) -> None:
+def test_a_stride_of_one_doubles_the_maps_from_there_on(monkeypatch) -> None:
     seen: list[tuple[int, ...]] = []
     right = efficientnet.depthwise_conv
 
@@ -184,20 +184,22 @@ def test_a_stem_of_stride_one_doubles_the_map(monkeypatch) -> None:
 
     monkeypatch.setattr(efficientnet, "depthwise_conv", watched)
     x = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
-    for stem_stride in (2, 1):
-        graphdef, params, stats = abstract("nano", 3, stem_stride=stem_stride)
+    for options in ({}, {"stem_stride": 1}, {"last_stride": 1}):
+        graphdef, params, stats = abstract("nano", 3, **options)
         network = nnx.merge(graphdef, params, stats)
         logits = nnx.eval_shape(lambda net, x: net(x, train=False), network, x)
         assert logits.shape == (1, 3)
-    halved, full = seen[: len(seen) // 2], seen[len(seen) // 2 :]
-    assert halved[0] == (16, 16) and halved[-1] == (1, 1)
-    assert full == [(2 * height, 2 * width) for height, width in halved]
+    paper, full, wide = seen[:7], seen[7:14], seen[14:]  # the inputs of the seven blocks
+    assert paper == [(side, side) for side in (16, 16, 8, 4, 2, 2, 1)]
+    assert full == [(2 * height, 2 * width) for height, width in paper]
+    assert wide == [*paper[:6], (2, 2)]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"stem_stride": 3}, "stem_stride must be 1 or 2, not 3"),
+        ({"last_stride": 0}, "last_stride must be 1 or 2, not 0"),
         ({"drop_path": 1.0}, r"drop_path must be in \[0, 1\), not 1.0"),
         ({"dropout": -0.1}, r"dropout must be in \[0, 1\), not -0.1"),
         ({"in_channels": 0}, "in_channels must be at least 1, not 0"),

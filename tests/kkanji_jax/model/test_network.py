@@ -26,6 +26,14 @@ def test_a_field_of_the_config_is_one_of_the_network(field: str, value: object) 
     assert getattr(network, field) == value != getattr(build_network(MODEL, 7), field)
 
 
+def test_the_last_stride_of_the_config_is_the_networks() -> None:
+    plans = [
+        [block.stride for block in build_network(MODEL | {"last_stride": stride}, 7).blocks]
+        for stride in (2, 1)
+    ]
+    assert plans == [[1, 2, 2, 2, 1, 2, 1], [1, 2, 2, 2, 1, 1, 1]]
+
+
 def test_dropout_that_is_not_set_is_the_variants() -> None:
     assert build_network(MODEL | {"variant": "b3"}, 7).dropout == 0.3
 

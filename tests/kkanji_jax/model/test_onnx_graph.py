@@ -60,6 +60,7 @@ MODEL = {
     "variant": "nano",
     "image_px": 64,
     "stem_stride": 2,
+    "last_stride": 2,
     "dropout": None,
     "drop_path": 0.0,
     "norm_group": None,
@@ -71,6 +72,7 @@ MODEL = {
     "difference",
     [
         pytest.param({"image_px": 33, "stem_stride": 1}, id="33 px, stem stride 1"),
+        pytest.param({"image_px": 48, "last_stride": 1}, id="48 px, last stride 1"),
         pytest.param({}, id="64 px", marks=pytest.mark.slow),
         pytest.param({"variant": "b0"}, id="B0", marks=pytest.mark.slow),
     ],

@@ -2,7 +2,14 @@
 
 import pytest
 
-from kkanji_jax.model.variants import STAGES, get_variant, input_size, round_filters, round_repeats
+from kkanji_jax.model.variants import (
+    STAGES,
+    blocks_of,
+    get_variant,
+    input_size,
+    round_filters,
+    round_repeats,
+)
 
 
 def test_widths_of_b2_are_those_of_the_authors_code() -> None:
@@ -28,6 +35,24 @@ def test_rounding_never_loses_more_than_a_tenth() -> None:
 def test_repeats_are_rounded_up(name: str, repeats: list[int]) -> None:
     depth = get_variant(name).depth
     assert [round_repeats(stage.num_blocks, depth) for stage in STAGES] == repeats
+
+
+def test_the_blocks_of_b0_are_those_of_table_1() -> None:
+    blocks = blocks_of(get_variant("b0"))
+    strides = [block.stride for block in blocks]
+    assert strides == [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+    kernels = [block.kernel_px for block in blocks]
+    assert kernels == [3, 3, 3, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 3]
+    assert [block.expand_ratio for block in blocks] == [1] + 15 * [6]
+    assert [block.out_channels for block in blocks][-6:] == [112, 192, 192, 192, 192, 320]
+
+
+def test_only_the_last_stride_can_be_removed() -> None:
+    variant = get_variant("b1")
+    paper, wide = blocks_of(variant), blocks_of(variant, last_stride=1)
+    (changed,) = [number for number in range(len(paper)) if paper[number] != wide[number]]
+    assert paper[changed] == wide[changed]._replace(stride=2)
+    assert all(block.stride == 1 for block in paper[changed + 1 :])
 
 
 def test_input_sizes_are_the_resolutions_of_the_paper() -> None:

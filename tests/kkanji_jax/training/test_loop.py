@@ -316,6 +316,11 @@ ROWS = {
         lambda h: [24, 24],
     ),
     "model.stem_stride": network_field("stem_stride", 1),
+    "model.last_stride": Row(
+        1,
+        lambda h: [block.stride for block in network_of(h).blocks],
+        lambda h: [1, 2, 2, 2, 1, 1, 1],
+    ),
     "model.dropout": network_field("dropout", 0.35),
     "model.drop_path": Row(
         0.7,

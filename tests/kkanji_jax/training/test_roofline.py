@@ -29,7 +29,12 @@ def test_the_limit_is_bandwidth_over_bytes_and_grows_with_the_devices() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "device_kind"),
-    [({}, "cpu"), ({"variant": "b3"}, "NVIDIA H200"), ({"image_px": 32}, "NVIDIA H200")],
+    [
+        ({}, "cpu"),
+        ({"variant": "b3"}, "NVIDIA H200"),
+        ({"image_px": 32}, "NVIDIA H200"),
+        ({"last_stride": 1, "dtype": "bfloat16"}, "NVIDIA H200"),
+    ],
 )
 def test_where_nobody_counted_there_is_no_limit(fields: dict, device_kind: str) -> None:
     assert roofline.images_per_s_limit(model_of(**fields), device_kind, 1) is None

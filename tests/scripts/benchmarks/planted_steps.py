@@ -15,11 +15,11 @@ h100_structure.prepare()
 
 import jax.numpy as jnp  # noqa: E402
 
-from kkanji_jax.model import depthwise, efficientnet  # noqa: E402
+from kkanji_jax.model import depthwise, efficientnet, variants  # noqa: E402
 
 IMAGES = 256
 STAGES = tuple(
-    efficientnet.Stage(
+    variants.Stage(
         kernel_px=kernel_px, stride=stride, expand_ratio=6, out_channels=channels, num_blocks=1
     )
     for kernel_px, stride, channels in ((3, 2, 24), (3, 2, 40), (3, 2, 80), (5, 1, 112))
@@ -41,7 +41,7 @@ def wide_silu(x):
 
 def main() -> int:
     grouped = functools.partial(depthwise.depthwise_conv, form="conv")
-    with mock.patch.object(efficientnet, "STAGES", STAGES):
+    with mock.patch.object(variants, "STAGES", STAGES):
         wide = figures("float32")
         found = {"as it is": figures("bfloat16")}
         with (
