@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from kkanji_jax.serve import main
 from kkanji_jax.serving.limits import Limits
-from kkanji_jax.serving.server import make_server
+from kkanji_jax.serving.server import listening, make_server
 
 from .conftest import ServerProcess, encoded, picture
 
@@ -178,3 +178,13 @@ def test_a_bundle_with_a_page_serves_its_own(start, tmp_path: Path):
         assert client.get("/").text == "its own"
         assert client.post("/predict", content=GOOD).status_code == 200
     server.stop_without_a_word()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_answer_does_not_wait_for_the_client_to_confirm_its_beginning(host: str):
+    """Nagle's algorithm: 40 ms more for each answer but the first on a connection."""
+    with listening(host, 0) as listener:
+        with socket.create_connection(listener.getsockname()[:2]):
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
