@@ -1,5 +1,7 @@
 """The trainer's own step on random images, ready to be timed."""
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,9 +10,11 @@ import numpy as np
 import optax
 
 from kkanji_jax.augment.policy import get_policy
+from kkanji_jax.compilation_cache import counting_kept_programs, enable_compilation_cache
 from kkanji_jax.config import default_config
 from kkanji_jax.model.network import make_graphdef
 from kkanji_jax.parallel import mesh as mesh_lib
+from kkanji_jax.training import host_memory
 from kkanji_jax.training.optim import make_optimizer
 from kkanji_jax.training.state import create_state
 from kkanji_jax.training.step import IndexBatch, Resident, StepConfig, make_train_steps
@@ -78,3 +82,18 @@ def prepare(
         mesh_lib.replicate(resident, mesh),
         mesh_lib.to_global(IndexBatch(rows, np.ones_like(rows)), mesh, axis=2),
     )
+
+
+def compiled_as_by_the_trainer(program: Program) -> Any:
+    """The compiled step, in a process that has not compiled it: otherwise the process starts anew.
+
+    Only with a cache of compiled programs; see KKANJI_CACHE.
+    """
+    enable_compilation_cache()
+    with counting_kept_programs() as kept:
+        train_steps, *operands = program
+        compiled = train_steps.lower(*operands).compile()
+    if kept:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    host_memory.give_back()
+    return compiled

@@ -75,16 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     host_memory.keep_freed_memory()  # as the trainer does, before JAX is imported
     import hlo_traffic
     import jax
-    from our_step import prepare
+    from our_step import compiled_as_by_the_trainer, prepare
 
-    train_steps, state, data, batch = prepare(
+    ready = prepare(
         {"variant": args.variant, "stem_stride": args.stem_stride},
         num_classes=3881,
         num_images=16 * args.batch_size,
         batch_size=args.batch_size,
     )
-    compiled = train_steps.lower(state, data, batch).compile()
-    host_memory.give_back()
+    compiled = compiled_as_by_the_trainer(ready)
+    _, state, data, batch = ready
     program, _ = hlo_traffic.parse(compiled.as_text())
     kinds = {
         op.name: kind_of(op.name, op.opcode, op.source)

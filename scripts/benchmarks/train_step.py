@@ -13,7 +13,6 @@ the interpreter of an environment that has them, where this one has not.
 
 import argparse
 import itertools
-import os
 import resource
 import statistics
 import sys
@@ -88,27 +87,21 @@ def our_step(shape: Shape) -> tuple[Callable[[], int], str]:
     XLA counts the body of a loop once. The depthwise kernels' gradients are such loops here, and
     are added in full.
     """
-    from kkanji_jax.compilation_cache import counting_kept_programs, enable_compilation_cache
     from kkanji_jax.training import host_memory
 
     host_memory.keep_freed_memory()  # as the trainer does, before JAX is imported
     import jax
-    from our_step import prepare
-
-    enable_compilation_cache()
+    from our_step import compiled_as_by_the_trainer, prepare
 
     batch_size = shape.batch_size
-    train_steps, state, data, batch = prepare(
+    program = prepare(
         {"stem_stride": shape.stem_stride},
         num_classes=NUM_CLASSES,
         num_images=16 * batch_size,
         batch_size=batch_size,
     )
-    with counting_kept_programs() as kept:
-        compiled = train_steps.lower(state, data, batch).compile()
-    if kept:  # as the trainer does: it learns in a process that has not compiled
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    host_memory.give_back()
+    compiled = compiled_as_by_the_trainer(program)
+    _, state, data, batch = program
     analysis: Any = compiled.cost_analysis()
 
     def work() -> int:
