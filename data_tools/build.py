@@ -185,8 +185,8 @@ def build(args: argparse.Namespace) -> None:
             )
             kept = f", {made.num_resumed} of them from before" if made.num_resumed else ""
             print(
-                f"{args.out}: {made.num_shards} of {made.num_all} shards are there{kept}; "
-                f"--finish makes a dataset of all {made.num_all}"
+                f"{args.out}: {made.num_shards} of {made.num_all} shards are in --shards "
+                f"{args.shards}, all written{kept}; --finish makes a dataset of all {made.num_all}"
             )
             return
         outcome = assemble(

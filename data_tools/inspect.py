@@ -93,6 +93,8 @@ def select(dataset: Dataset, options: argparse.Namespace) -> tuple[list[Example]
             raise ValueError(f"{name} has no example in {', '.join(splits)} of {dataset.folder}")
         return found, f"{name}: {counts}"
     if options.counts:
+        if options.sheet:
+            raise ValueError("--counts prints a table: leave out --sheet, or --counts")
         print("\n".join(count_lines(dataset, splits)))
         return [], ""
     if not options.long_tail and not options.sheet and not options.audit:
@@ -100,6 +102,11 @@ def select(dataset: Dataset, options: argparse.Namespace) -> tuple[list[Example]
     if not options.sheet:
         return [], ""
     found = one_per_class(dataset, splits, MAX_AUGMENTED if options.augmented else MAX_CLASSES)
+    if not found:
+        raise ValueError(
+            f"{dataset.folder} has no example in {', '.join(splits)}, of which a sheet could be "
+            "drawn"
+        )
     where = f"{dataset.folder.name}, {', '.join(splits)}"
     num_classes = len({c for s in splits for c in dataset.manifest["splits"][s]["class_counts"]})
     return found, f"{where}: {len(found)} of {num_classes:,} classes, the largest first"
@@ -110,7 +117,8 @@ def select_rule(dataset: Dataset, rule: str) -> tuple[list[Example], str]:
     found = read_audit(dataset.folder)["rules"][rule]
     names = [ids_in(finding) for finding in found["samples"]]
     print(f"{found['count']:,} {rule}: {found['finds']}; {found['action']}")
-    print("\n".join(" ".join(group) for group in names))
+    for group in names:
+        print(" ".join(group))
     pictures = read_pictures(dataset.folder)
     rows = {name: row for row, name in enumerate(pictures.sample_ids)} if pictures else {}
     examples = [
@@ -168,7 +176,10 @@ def inspect(options: argparse.Namespace) -> None:
     if policy:
         examples = [example for example in examples if example.sample_id == example.parent_id]
         if not examples:
-            raise ValueError(f"--augmented needs an original, {options.sample} is a copy")
+            raise ValueError(
+                "--augmented needs an original, but all the examples chosen are copies: leave out "
+                "--augmented, or --of"
+            )
     if options.sheet:
         limit = MAX_AUGMENTED if policy else MAX_SHEET_IMAGES
         chosen = [examples[i] for i in spread(limit, len(examples))]

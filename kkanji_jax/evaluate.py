@@ -16,6 +16,8 @@ from typing import NoReturn
 
 from kkanji_jax import cli
 
+DEFAULT_OF, DEFAULT_BATCH_SIZE, DEFAULT_UNKNOWN = "test", 256, 5000
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
@@ -44,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         default="no",
         help="for --images; as in predict",
     )
-    parser.add_argument("--of", choices=("train", "val", "test"), default="test", help="the split")
+    parser.add_argument(
+        "--of", choices=("train", "val", "test"), default=DEFAULT_OF, help="the split"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: M/eval/SPLIT; needed for a bundle"
     )
@@ -59,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch-size",
         type=int,
-        default=256,
+        default=DEFAULT_BATCH_SIZE,
         metavar="N",
         help="images at a time, on all devices together",
     )
@@ -71,7 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         "DATASET of more classes, or a folder of folders named by code point",
     )
     parser.add_argument(
-        "--most-unknown", type=int, default=5000, metavar="N", help="most images of --unknown"
+        "--most-unknown",
+        type=int,
+        default=DEFAULT_UNKNOWN,
+        metavar="N",
+        help="most images of --unknown",
     )
     return parser
 
@@ -84,6 +92,11 @@ def _score_images(args: argparse.Namespace) -> None:
 
     if args.unknown:
         raise ValueError("--unknown needs --dataset; --images counts unknown characters itself")
+    if args.of != DEFAULT_OF:
+        raise ValueError("--of is for --dataset: images of your own are not in splits")
+    for flag, default in (("batch_size", DEFAULT_BATCH_SIZE), ("most_unknown", DEFAULT_UNKNOWN)):
+        if getattr(args, flag) != default:
+            raise ValueError(f"--{flag.replace('_', '-')} is for --dataset: leave it out")
     if args.weights == "both":
         raise ValueError("--images scores one set of weights: expected --weights ema or raw")
     passed_over: Counter[str] = Counter()
@@ -118,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.images:
             _score_images(args)
             return
+        if args.backend != "jax":
+            raise ValueError("--backend is for --images: a dataset is scored by jax")
         if args.orient != "no":
             raise ValueError("--orient is for --images: images of a dataset are read as they lie")
         for flag in ("batch_size", "most_unknown"):

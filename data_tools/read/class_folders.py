@@ -7,6 +7,7 @@ character shapes, <book>/characters/U+XXXX/. Files in folders are not opened her
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from data_tools.read import archives
 from data_tools.read.decoding import Finding, Unread
@@ -16,11 +17,18 @@ from kkanji_jax.files import is_foreign
 from kkanji_jax.glyphs.image_files import SUFFIXES
 
 
+def _refuse(err: OSError) -> NoReturn:
+    raise err
+
+
 def _list_files(folder: Path) -> list[str]:
-    """The relative path of every file of a folder, sorted; links to folders are not followed."""
+    """The relative path of every file of a folder, sorted; links to folders are not followed.
+
+    OSError for a folder that cannot be listed: its images would be missing without a word.
+    """
     top = str(folder)
     names: list[str] = []
-    for inside, _, files in os.walk(top):
+    for inside, _, files in os.walk(top, onerror=_refuse):
         deeper = inside[len(top) :].replace(os.sep, "/").lstrip("/")
         names += [f"{deeper}/{name}" for name in files] if deeper else files
     return sorted(names)

@@ -178,6 +178,8 @@ def test_an_augmented_sheet_shows_both_engines(dataset: Path, capsys, tmp_path: 
         (["--sample", "kkanji/U+6625/none"], "no example 'kkanji/U+6625/none' in train, val, test"),
         (["--augmented", "glyph-safe", "--sheet", "x.png"], "did you mean glyph_safe"),
         (["--augmented", "legacy"], "--augmented needs --sheet OUT.png"),
+        (["--counts", "--sheet", "x.png"], "--counts prints a table: leave out --sheet"),
+        (["--counts", "--sheet", "x.png", "--augmented", "legacy"], "leave out --sheet"),
         (["--sheet", "/dev/null/sheet.png"], "/dev/null/sheet.png"),
         (["--sheet", "sheet.nonsense"], ".nonsense"),
         (["--seed", str(2**32)], "--seed must be 0 to 4294967295"),
@@ -187,6 +189,24 @@ def test_bad_input_is_one_line_and_exit_1(dataset: Path, capsys, argv: list[str]
     status, _, err = run(capsys, dataset, *argv)
     assert status == 1
     assert err.startswith("error: ") and err.count("\n") == 1 and expected in err
+
+
+@pytest.mark.parametrize("more", [[], ["--augmented", "glyph_safe"]])
+def test_a_sheet_of_a_split_without_examples_is_refused(tmp_path: Path, capsys, more: list[str]):
+    folder = write_dataset(tmp_path / "whole")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["splits"]["test"] = {"num_examples": 0, "num_classes": 0, "class_counts": {}}
+    manifest["shards"] = [shard for shard in manifest["shards"] if shard["split"] != "test"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    argv = (folder, "--of", "test", "--sheet", tmp_path / "sheet.png", *more)
+    status, out, err = run(capsys, *argv)
+    assert (status, out) == (1, "")
+    assert err == f"error: {folder} has no example in test, of which a sheet could be drawn\n"
+
+
+def test_a_rule_that_found_nothing_prints_one_line(dataset: Path, capsys):
+    status, out, _ = run(capsys, dataset, "--rule", "unreadable")
+    assert status == 0 and out.startswith("0 unreadable: ") and out.count("\n") == 1
 
 
 def test_a_folder_that_is_no_dataset_and_a_broken_audit_are_one_line(capsys, tmp_path: Path):

@@ -123,6 +123,11 @@ def test_what_cannot_be_evaluated_is_one_line(tiny_run, tmp_path: Path, capsys):
     model = ["--model", str(tiny_run.workdir)]
     assert "no dataset at" in refusal(capsys, *model, "--dataset", str(tmp_path / "none"))
     assert "--batch-size" in refusal(capsys, *model, *dataset, "--batch-size", "0")
+    for flag, value in (("--backend", "onnx"), ("--orient", "auto")):
+        assert f"{flag} is for --images" in refusal(capsys, *model, *dataset, flag, value)
+    for flag, value in (("--of", "val"), ("--batch-size", "9"), ("--most-unknown", "9")):
+        argv = ("--images", str(tmp_path), flag, value)
+        assert f"{flag} is for --dataset" in refusal(capsys, *argv)
 
 
 def test_scores_are_shown_before_a_model_that_cannot_be_written_to_is_told(

@@ -1,7 +1,9 @@
 """Any folder of U+XXXX/ images, and CODH's character shapes: read, named, and built end to end."""
 
+import errno
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -200,3 +202,22 @@ def test_books_are_built_end_to_end_and_every_image_is_traceable(source: Any, tm
         assert folder == codepoint and path.is_file()
     index = json.loads((out / "index.json").read_text(encoding="utf-8"))["codepoint_to_id"]
     assert list(index) == ["春 (U+6625)", "\ufa19 (U+FA19)", "\U00020b9f (U+20B9F)"]
+
+
+@pytest.mark.parametrize("where", ["kkanji2/U+6625", "mine/U+6625", "B1/characters/U+6625"])
+def test_a_folder_that_cannot_be_listed_stops_the_build_and_is_no_empty_class(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "source" / where
+    folder.mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:  # root may list any folder, so the refusal is played
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    argv = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--skip-bad"]
+    assert build.main([*argv, "--workers", "1"]) == 1
+    assert f"error: {folder}: Permission denied" in capsys.readouterr().err

@@ -112,7 +112,12 @@ def test_finishing_names_the_shards_that_are_missing(
     out = tmp_path / "out"
     args = ["--source", str(kanji), "--out", str(out), "--workers", "1"]
     assert main([*args, "--shards", "0:2"]) == 0
-    assert re.search(r"2 of (\d+) shards are there; --finish makes", capsys.readouterr().out)
+    assert re.search(r"2 of \d+ shards are in --shards 0:2, all written; ", capsys.readouterr().out)
+    assert main([*args, "--shards", "1:2"]) == 0
+    told = r"1 of \d+ shards are in --shards 1:2, all written, 1 of them from before; --finish "
+    assert re.search(told, capsys.readouterr().out)
+    assert main([*args, "--shards", "900:901"]) == 0
+    assert " 0 of " in (told := capsys.readouterr().out) and " are there" not in told
     (out / "test-00001-of-00003.array_record").unlink(missing_ok=True)
     assert main([*args, "--finish"]) == 1
     (error,) = (li for li in capsys.readouterr().err.splitlines() if li.startswith("error: "))
