@@ -102,7 +102,7 @@ const paper = makePaper($("paper"), { undo: $("undo"), clear: $("clear") }, () =
   else ask(paper.pixels(), true);
 });
 
-const list = new BoxList({ list: $("boxes"), marks: $("marks") }, choose, () => {
+const list = new BoxList({ list: $("boxes"), marks: $("marks"), viewer: $("viewer") }, choose, () => {
   const isEmpty = list.entries.length === 0;
   $("boxes-none").hidden = !isEmpty;
   $("download").disabled = isEmpty;

@@ -13,9 +13,13 @@ const isSame = (one, other) =>
   ["left", "top", "width", "height"].every((name) => one[name] === other[name]);
 
 export class BoxList {
-  /** `choose(entry)` is called when a row is; `change()` when the list has changed. */
-  constructor({ list, marks }, choose, change) {
-    Object.assign(this, { list, marks, choose, change, entries: [], current: null, size: null });
+  /**
+   * `choose(entry)` is called when a row is; `change()` when the list has changed. `viewer` gets the
+   * focus of the last row that is removed.
+   */
+  constructor({ list, marks, viewer }, choose, change) {
+    Object.assign(this, { list, marks, viewer, choose, change });
+    Object.assign(this, { entries: [], current: null, size: null });
     this.shown = new Map(); // entry -> its row in the list, and its mark
   }
 
@@ -50,7 +54,7 @@ export class BoxList {
     if (this.current === entry) this.current = null;
     this.render();
     const next = this.list.children[Math.min(at, this.entries.length - 1)];
-    next?.querySelector("button").focus(); // the row that had the focus is gone
+    (next?.querySelector("button") ?? this.viewer).focus(); // the row that had the focus is gone
   }
 
   /** Shows the entries as they are now; a button that has the focus keeps it. */

@@ -565,6 +565,9 @@ def test_boxes_go_to_csv_to_predict_and_back(page, site: Site, bundle: Path, rng
     page.ask("document.querySelector('.remove').click()")
     assert [box for box, _ in page.ask(CHOICES)] == ["400 60 160 200", "0 390 180 200"]
     assert page.ask("document.activeElement.classList.contains('choose')")
+    for _ in range(2):
+        page.ask("document.querySelector('.remove').click()")
+    assert page.ask(f"{CHOICES}.length === 0 && document.activeElement.id") == "viewer"
 
     for text, expected in (
         ("a,b\n1,2\n", "There are no boxes in x.csv"),
