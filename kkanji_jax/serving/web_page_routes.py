@@ -17,8 +17,6 @@ NO_PAGE = (
     "The page reads a bundle, and this server reads a run. Export the run "
     "(python -m kkanji_jax.export --model RUN --out BUNDLE) and serve the bundle.\n"
 )
-
-
 CHECKED = {"Cache-Control": "no-cache"}  # kept by browsers, and asked for anew before each use
 
 

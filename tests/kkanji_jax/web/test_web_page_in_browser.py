@@ -151,6 +151,23 @@ def test_a_drawing_is_read_as_predict_reads_it(page, site: Site):
     assert page.ask("document.getElementById('result').hidden")
 
 
+@at_desk
+@pytest.mark.parametrize("button", ["undo", "clear"])
+def test_a_stroke_that_is_undone_while_it_is_drawn_leaves_nothing(page, button: str):
+    place = page.place_of("#paper")
+    at = {"button": "left", "buttons": 1, "clickCount": 1, "y": place["y"] + 100}
+    for kind, x in (("Pressed", 50), ("Moved", 100), ("", 0), ("Moved", 150), ("Released", 200)):
+        if kind:
+            page.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=place["x"] + x, **at)
+        else:
+            page.ask(f"document.getElementById({button!r}).click()")
+    is_white = (
+        "document.getElementById('paper').getContext('2d')"
+        ".getImageData(0, 0, 512, 512).data.every((value) => value === 255)"
+    )
+    assert page.ask(is_white)
+
+
 @pytest.mark.parametrize(("event", "form"), [("drop", "PNG"), ("paste", "JPEG")])
 def test_a_file_dropped_or_pasted_is_read_as_predict_reads_it(page, site, rng, event, form):
     image = photograph(rng, 180, 240)
