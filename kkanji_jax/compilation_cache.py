@@ -2,12 +2,15 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kkanji_jax.files import cache_folder
 
 FOLDER = "compiled"
 LEAST_COMPILE_S = 0.1  # what compiles sooner is not worth a file
+_KEPT = "/jax/compilation_cache/cache_misses"  # JAX's event of a program that was written
 
 
 def enable_compilation_cache() -> Path | None:
@@ -39,3 +42,21 @@ def enable_compilation_cache() -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     compilation_cache.reset_cache()  # JAX looks once, when it first compiles, if there is a folder
     return folder
+
+
+@contextmanager
+def counting_kept_programs() -> Iterator[list[str]]:
+    """A list that gets an entry for each program that is compiled in the block and then kept."""
+    import jax
+
+    kept: list[str] = []
+
+    def note(event: str, **_: str | int) -> None:
+        if event == _KEPT:
+            kept.append(event)
+
+    jax.monitoring.register_event_listener(note)
+    try:
+        yield kept
+    finally:
+        jax.monitoring.unregister_event_listener(note)

@@ -57,6 +57,15 @@ def config_of(dataset: Path, **changes: Any) -> Config:
     return config
 
 
+# As `python -m kkanji_jax.train`, but what compiled for a second has compiled for long.
+TRAIN = """
+from kkanji_jax.training import loop
+loop.LONG_COMPILE_S = 1.0
+from kkanji_jax.train import run
+run()
+"""
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("data") / "demo"
@@ -101,6 +110,38 @@ def test_training_learns_and_the_log_has_the_original_keys(workdir: Path) -> Non
     assert losses[-1] < 0.75 * losses[0]
     for name in ("config.json", "env.json", "index.json"):
         assert json.loads((workdir / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_after_compiling_a_run_starts_anew_once_and_learns_the_same(
+    dataset: Path, tmp_path: Path
+) -> None:
+    fields = SETTINGS | {"data.dataset": dataset, "epochs": 1.0, "log_every_steps": 2}
+    changes = [f"--config.{name}={fields[name]}" for name in fields]
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_backend_optimization_level=1",
+        "KKANJI_CACHE": str(tmp_path / "cache"),
+    }
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    told, losses = [], []
+    for name in ("compiles", "finds"):
+        run = tmp_path / name
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN, "--config", "configs/quickstart.py"]
+            + ["--workdir", str(run), *changes],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        told.append(done.stderr)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if line["kind"] == "train"])
+    assert [text.count("starting anew") for text in told] == [1, 0]
+    assert [text.count("first steps after") for text in told] == [2, 1]
+    assert losses[0] == losses[1] and len(losses[0]) > 3
 
 
 def test_the_same_run_again_has_nothing_to_do(

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from kkanji_jax import __version__
 from kkanji_jax.augment.policy import get_policy
-from kkanji_jax.compilation_cache import enable_compilation_cache
+from kkanji_jax.compilation_cache import counting_kept_programs, enable_compilation_cache
 from kkanji_jax.config import Config, fingerprint, validate
 from kkanji_jax.data.batches import BatchShape
 from kkanji_jax.data.class_index import ClassIndex
@@ -50,6 +50,16 @@ from kkanji_jax.training.step import StepConfig, make_train_steps
 from kkanji_jax.training.warm_start import warm_state
 
 MEET_EVERY_S = 10.0  # how often the processes of a run ask each other whether to stop
+LONG_COMPILE_S = 20.0  # compiling that took less leaves a heap that is good enough
+
+
+class CompiledHereError(Exception):
+    """The step was compiled in this process, and a new process would take it from the cache.
+
+    No step was logged or saved. Compiling leaves a heap of some 200,000 free pieces, which XLA's
+    allocations search under one lock: with B0 on two cores, a step then takes 1.4 times the CPU
+    time, and 1.6 times as long.
+    """
 
 
 @dataclass(frozen=True)
@@ -85,21 +95,22 @@ class Start:
     carried: dict[str, Any] | None  # sums that the log had not written when it was stopped
 
 
-def train(config: Config, workdir: Path) -> None:
+def train(config: Config, workdir: Path, *, may_start_anew: bool = False) -> None:
     """Runs or resumes the training that `config` describes, in `workdir`.
 
     However it ends, the workdir is unlocked, and no save is in progress. ValueError says what
     cannot be run, FloatingPointError that the loss or the weights are not finite, OSError what
-    cannot be written. If several processes run together, a failure in one of them ends all.
+    cannot be written. If several processes run together, a failure in one of them ends all. With
+    `may_start_anew`, one process on a CPU that has compiled for long raises CompiledHereError.
     """
     join()
     enable_compilation_cache()
     with contextlib.ExitStack() as held, hosts.EndingTogether():
         validate(config)
-        _train(config, workdir, held)
+        _train(config, workdir, held, may_start_anew)
 
 
-def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
+def _train(config: Config, workdir: Path, held: contextlib.ExitStack, may_start_anew: bool) -> None:
     mesh = mesh_lib.make_mesh()
     mesh_lib.check_divides(config.batch_size, mesh, config.microbatches)
     data = read_data(config, workdir, held)
@@ -120,7 +131,20 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack) -> None:
     stop = held.enter_context(contextlib.closing(workdir_lib.StopSignal()))
     profiler = Profiler(workdir / "profile", config.profile)
     held.callback(profiler.close)
-    run = _Run(config, workdir, data, program, start, batches, store, log, profiler, stop)
+    is_alone_on_cpu = jax.process_count() == 1 and mesh_lib.platform(mesh) == "cpu"
+    run = _Run(
+        config,
+        workdir,
+        data,
+        program,
+        start,
+        batches,
+        store,
+        log,
+        profiler,
+        stop,
+        may_start_anew=may_start_anew and is_alone_on_cpu,
+    )
     try:
         step = run.to_the_end()
     except FloatingPointError as err:
@@ -372,6 +396,7 @@ class _Run:
     log: MetricLog
     profiler: Profiler
     stop: workdir_lib.StopSignal
+    may_start_anew: bool
 
     def to_the_end(self) -> int:
         """Trains until the last step, or until it is told to stop; the step that it reached."""
@@ -382,6 +407,7 @@ class _Run:
         is_first_dispatch, is_stopping = True, False
         with jax.transfer_guard("disallow"), contextlib.ExitStack() as compiling:
             compiling.enter_context(host_memory.collector_paused())
+            kept = compiling.enter_context(counting_kept_programs())
             while step < pace.total_steps and not is_stopping:
                 with self.log.waiting_for_data():
                     part = self.data.feed.batch(**next(self.batches))
@@ -391,9 +417,12 @@ class _Run:
                 self.log.add(metrics)
                 if is_first_dispatch:
                     jax.block_until_ready(metrics)
-                    self.log.compiled(step)
+                    took_s = self.log.compiled(step)
                     is_first_dispatch = False
                     compiling.close()
+                    is_long = bool(kept) and took_s >= LONG_COMPILE_S
+                    if is_long and self.may_start_anew and self.stop.received is None:
+                        raise CompiledHereError
                     host_memory.give_back()
                 self.store.check()
                 if pace.is_due(step, pace.log_every):

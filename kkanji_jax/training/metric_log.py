@@ -127,17 +127,22 @@ class MetricLog:
         """Keeps the metrics of a dispatch on the device."""
         self._pending.append(metrics)
 
-    def compiled(self, step: int) -> None:
-        """Restarts the clock of `images_per_s` after the first dispatch, which compiles."""
+    def compiled(self, step: int) -> float:
+        """Restarts the clock of `images_per_s` after the first dispatch, which compiles.
+
+        Returns the seconds that it took.
+        """
         now = time.monotonic()
+        took_s = now - self._last_s
         if self._config.is_writer:
-            took = format_duration(now - self._last_s)
+            took = format_duration(took_s)
             print(
                 f"step {step}/{self._config.total_steps}  first steps after {took}",
                 file=sys.stderr,
                 flush=True,
             )
         self._last_s, self._last_step, self._paused_s, self._waited_s = now, step, 0.0, 0.0
+        return took_s
 
     def pause(self) -> "_Pause":
         """A context whose time does not count as training, such as evaluation and saving."""

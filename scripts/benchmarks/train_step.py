@@ -13,6 +13,7 @@ the interpreter of an environment that has them, where this one has not.
 
 import argparse
 import itertools
+import os
 import resource
 import statistics
 import sys
@@ -82,14 +83,19 @@ def forward_macs(name: str, image_px: int, stem_stride: int, num_classes: int) -
 def our_step(shape: Shape) -> tuple[Callable[[], int], str]:
     """A call of the trainer's step, and a word on XLA's count of its operations.
 
+    After compiling, the process starts anew, unless the cache is off (KKANJI_CACHE).
+
     XLA counts the body of a loop once. The depthwise kernels' gradients are such loops here, and
     are added in full.
     """
+    from kkanji_jax.compilation_cache import counting_kept_programs, enable_compilation_cache
     from kkanji_jax.training import host_memory
 
     host_memory.keep_freed_memory()  # as the trainer does, before JAX is imported
     import jax
     from our_step import prepare
+
+    enable_compilation_cache()
 
     batch_size = shape.batch_size
     train_steps, state, data, batch = prepare(
@@ -98,7 +104,10 @@ def our_step(shape: Shape) -> tuple[Callable[[], int], str]:
         num_images=16 * batch_size,
         batch_size=batch_size,
     )
-    compiled = train_steps.lower(state, data, batch).compile()
+    with counting_kept_programs() as kept:
+        compiled = train_steps.lower(state, data, batch).compile()
+    if kept:  # as the trainer does: it learns in a process that has not compiled
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     host_memory.give_back()
     analysis: Any = compiled.cost_analysis()
 

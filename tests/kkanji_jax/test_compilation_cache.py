@@ -26,8 +26,12 @@ class Hear(logging.Handler):
         hits.append(record.getMessage())
 logger = logging.getLogger("jax._src.compiler")
 logger.addHandler(Hear()); logger.setLevel(logging.DEBUG); logger.propagate = False
-jax.jit(lambda x: jnp.linalg.inv(x) @ x)(jnp.eye(5)).block_until_ready()
+with lib.counting_kept_programs() as kept:
+    jax.jit(lambda x: jnp.linalg.inv(x) @ x)(jnp.eye(5)).block_until_ready()
+num_kept = len(kept)
+jax.jit(lambda x: jnp.linalg.inv(x) + x)(jnp.eye(5)).block_until_ready()
 print(json.dumps({
+    "num_kept": num_kept, "is_counting": len(kept) > num_kept,
     "folder": folder and str(folder), "before": before, "after_import": after_import,
     "num_hits": sum("Persistent compilation cache hit" in told for told in hits),
     "least_s": jax.config.jax_persistent_cache_min_compile_time_secs,
@@ -57,6 +61,8 @@ def test_a_second_process_finds_what_the_first_compiled(tmp_path: Path, flags: t
     assert first["num_hits"] == 0 and any((tmp_path / "mine" / "compiled").iterdir())
     second, told = compile_in(environment, *flags)
     assert second["num_hits"] > 0 and told == ""
+    assert first["num_kept"] > 0 == second["num_kept"]
+    assert not first["is_counting"]
 
 
 @pytest.mark.parametrize(

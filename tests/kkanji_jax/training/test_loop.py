@@ -3,10 +3,11 @@
 import gc
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -573,6 +574,54 @@ def test_a_dispatch_of_several_steps_counts_them_all(first_run: Run, other_run: 
 def test_the_garbage_collector_rests_while_the_first_step_is_traced(first_run: Run) -> None:
     first, *others = first_run.steps.collector_was_on
     assert not first and all(others) and gc.isenabled()
+
+
+@contextmanager
+def kept_programs(number: int) -> Iterator[list[str]]:
+    yield ["a program"] * number
+
+
+@pytest.mark.parametrize(
+    ("num_kept", "long_s", "is_stopped", "is_asked", "starts_anew"),
+    [
+        (1, 0.0, False, True, True),
+        (0, 0.0, False, True, False),  # it came from the cache
+        (1, 1e6, False, True, False),  # it took no time
+        (1, 0.0, True, True, False),  # a signal came while it compiled
+        (1, 0.0, False, False, False),
+    ],
+)
+def test_a_run_that_compiled_for_long_may_be_told_to_start_anew(
+    num_kept: int,
+    long_s: float,
+    is_stopped: bool,
+    is_asked: bool,
+    starts_anew: bool,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "counting_kept_programs", lambda: kept_programs(num_kept))
+    monkeypatch.setattr(loop, "LONG_COMPILE_S", long_s)
+    if is_stopped:
+        compiled = loop.MetricLog.compiled
+
+        def interrupted(log: Any, step: int) -> float:
+            signal.raise_signal(signal.SIGTERM)
+            return compiled(log, step)
+
+        monkeypatch.setattr(loop.MetricLog, "compiled", interrupted)
+    workdir = tmp_path / "run"
+    with pytest.raises(loop.CompiledHereError) if starts_anew else nullcontext():
+        loop.train(config_of(dataset), workdir, may_start_anew=is_asked)
+    assert gc.isenabled()
+    if not starts_anew:
+        assert finished_steps(workdir)
+        return
+    assert not finished_steps(workdir) and not (workdir / "metrics.jsonl").read_bytes()
+    monkeypatch.undo()
+    loop.train(config_of(dataset), workdir)
+    assert finished_steps(workdir)
 
 
 def test_each_batch_is_learnt_from_once_and_in_order(
