@@ -17,6 +17,8 @@ from kkanji_jax import __version__, cli
 from kkanji_jax.serving.limits import Limits
 
 NOT_INSTALLED = 'pip install "kkanji_jax[serve]"'
+ORIGIN = "https://example.org"
+_USUAL_PORTS = {"http": ":80", "https": ":443"}  # which browsers leave out
 HELP = {
     "max_bytes": "bytes of a request's body (413)",
     "max_pixels": "pixels of an image without boxes (413)",
@@ -49,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="allow scripts of this origin, as https://example.org; may be repeated",
+        help=f"allow scripts of this origin, as {ORIGIN}; may be repeated",
     )
     bounds = parser.add_argument_group(
         "limits", "In brackets: the HTTP status of a request that exceeds the limit."
@@ -68,10 +70,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _require_origin(origin: str) -> None:
+    """ValueError for what no browser sends as an origin: it would be compared in vain."""
+    scheme, _, rest = origin.partition("://")
+    server = rest.partition("/")[0].lower().removesuffix(_USUAL_PORTS.get(scheme.lower(), ":"))
+    sent = f"{scheme.lower()}://{server}" if server else ORIGIN
+    if origin not in ("*", "null", sent):
+        raise ValueError(
+            f"--allow-origin must be an origin as browsers send it, as {sent}, not {origin}"
+        )
+
+
 def serve(args: argparse.Namespace) -> None:
     """Serves until it is stopped."""
     limits = Limits(**{name: getattr(args, name) for name in HELP})
     limits.validate()
+    for origin in args.allow_origin:
+        _require_origin(origin)
     if not 0 <= args.port <= 65535:
         raise ValueError(f"--port must be in 0..65535, not {args.port}")
     try:

@@ -102,10 +102,10 @@ class Fetcher:
             raise _AgainError(f"the connection failed ({err or type(err).__name__})") from err
 
     def _pause(self, server: str) -> None:
-        wait_s = self._next_s.get(server, 0.0) - time.time()
+        wait_s = self._next_s.get(server, 0.0) - time.monotonic()
         if wait_s > 0:
             SLEEP(wait_s)
-        self._next_s[server] = time.time() + MIN_INTERVAL_S
+        self._next_s[server] = time.monotonic() + MIN_INTERVAL_S
 
     def _check(self, url: str, response: Any) -> None:
         """Raises unless the status says that the body is the requested file."""
@@ -119,13 +119,13 @@ class Fetcher:
             raise ValueError(f"{url}: {int(length):,} bytes, expected at most {MAX_BYTES:,}")
 
     def _read(self, url: str, response: Any) -> Fetched:
-        began_s = time.time()
+        began_s = time.monotonic()
         content = bytearray()
         for chunk in response.iter_bytes(_CHUNK):
             content += chunk
             if len(content) > MAX_BYTES:
                 raise ValueError(f"{url}: more than {MAX_BYTES:,} bytes")
-            if time.time() - began_s > 10 * READ_S:
+            if time.monotonic() - began_s > 10 * READ_S:
                 raise _AgainError(f"not whole after {10 * READ_S:.0f} s")
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         return Fetched(str(response.url), kind, bytes(content))

@@ -28,7 +28,12 @@ def boxes_of_page_xml(root: ET.Element, path: str | os.PathLike) -> list[Box]:
     for page in children(root, "Page"):
         image = file_name_of(page.get("imageFilename", ""))
         regions = [element for element in page.iter() if local_name(element) == "TextRegion"]
-        regions = [region for region in regions if not children(region, "TextRegion")]
+        # A region of regions has nothing of its own, unless it has lines too.
+        regions = [
+            region
+            for region in regions
+            if children(region, "TextLine") or not children(region, "TextRegion")
+        ]
         try:
             ordered = _in_reading_order(page, regions)
         except ValueError as err:

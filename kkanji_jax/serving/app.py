@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -174,11 +175,12 @@ def make_app(
         ("/metrics", api.metrics, "Counts and times, for Prometheus"),
     ):
         app.add_api_route(path, answer, summary=summary, response_class=Response)
-    app.add_api_route("/docs", api.docs, include_in_schema=False)
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route("/docs", api.docs, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(500, _failed)
+    app.add_exception_handler(500, partial(_failed, frozenset(allow_origins)))
     if allow_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -261,5 +263,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return _error(error.status_code, told.get(error.status_code, str(error.detail)), error.headers)
 
 
-async def _failed(_: Request, error: Exception) -> Response:
-    return _error(500, "an error of the server: its log says more")
+async def _failed(allowed: frozenset[str], request: Request, error: Exception) -> Response:
+    answer = _error(500, "an error of the server: its log says more")
+    # This answer is made outside of the middleware that lets scripts read the others.
+    origin = "*" if "*" in allowed else request.headers.get("origin", "")
+    if origin in allowed:
+        answer.headers["Access-Control-Allow-Origin"] = origin
+    if allowed:
+        answer.headers["Vary"] = "Origin"
+    return answer

@@ -1,5 +1,6 @@
 """The server process: its socket, uvicorn, and how it stops."""
 
+import json
 import logging
 import signal
 import socket
@@ -55,6 +56,23 @@ class TimedProtocol(H11Protocol):
         """Starts the time limit for the next request."""
         self._began_s = None
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request in JSON, as every other error is told; then it closes."""
+        line = f"expected HTTP/1.1, and a head of at most {MAX_HEAD_BYTES} bytes"
+        content = json.dumps({"error": line}).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+            "Connection": "close",
+        }
+        for event in (
+            h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request"),
+            h11.Data(data=content),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _arm(self, is_between: bool = False) -> None:
         if is_between:  # the last byte of a body that nobody waited for has come

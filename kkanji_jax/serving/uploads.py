@@ -2,10 +2,13 @@
 
 import base64
 import binascii
+import codecs
 import io
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -18,6 +21,7 @@ from kkanji_jax.inputs.image_input import STANDARD_INPUT, ImageInput
 from kkanji_jax.pages.box import FARTHEST_PX, Box
 from kkanji_jax.serving.limits import Limits, Refusal
 
+_EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]*)", re.IGNORECASE)
 FORM, JSON, BYTES = "multipart/form-data", "application/json", "application/octet-stream"
 Pixels = Annotated[float, Field(ge=-FARTHEST_PX, le=FARTHEST_PX, allow_inf_nan=False)]
 
@@ -168,7 +172,7 @@ def validation_line(first: Any, num_others: int) -> str:
 
 def _of_json(body: bytes, limits: Limits) -> list[Upload]:
     try:
-        content = from_json(body)
+        content = from_json(body.removeprefix(codecs.BOM_UTF8))
     except ValueError as err:
         raise Refusal(400, f"Invalid JSON: {err}") from err
     _check_counts(content, limits)
@@ -266,18 +270,28 @@ class _Form:
     def _end(self) -> None:
         _, told = parse_options_header(self._disposition)
         field = told.get(b"name", b"").decode("utf-8", "backslashreplace")
-        if b"filename" not in told:
+        name = told.get(b"filename", _extended_name(self._disposition))
+        if name is None:
             raise Refusal(422, f"expected files in the form, {field[:100]!r} is none")
         if len(self.uploads) == self._max_files:
             raise Refusal(
                 413, f"expected at most {self._max_files} images in a request: post them apart"
             )
-        path = told[b"filename"].decode("utf-8", "backslashreplace")
+        path = name.decode("utf-8", "backslashreplace")
         self.uploads.append(Upload(path, b"".join(self._parts)))
         self._parts = []
 
     def _finish(self) -> None:
         self.is_whole = True
+
+
+def _extended_name(disposition: bytes) -> bytes | None:
+    """The name of a file that is given in RFC 5987's form alone, as Python's requests may do.
+
+    Forms must not have it (RFC 7578, 4.2), but names that are not ASCII come so.
+    """
+    found = _EXTENDED_NAME.search(disposition)
+    return None if found is None else unquote_to_bytes(found[1])
 
 
 def _of_form(body: bytes, boundary: bytes, limits: Limits) -> list[Upload]:

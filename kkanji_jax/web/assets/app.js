@@ -45,13 +45,16 @@ const results = new Results(
   tell,
 );
 
-/** Has the worker read pixels; `then` is called with its answer. Returns the question's number. */
-function post(image, then) {
+/**
+ * Has the worker read pixels, of a drawing or a picture; `then` is called with its answer. Returns
+ * the question's number.
+ */
+function post(image, isDrawn, then) {
   asked += 1;
   waiting.set(asked, then);
   const ink = $("ink").value;
-  const inkIsBright = mode === "draw" || ink === "auto" ? null : ink === "bright";
-  const isOriented = mode !== "draw" && $("orient").value === "auto";
+  const inkIsBright = isDrawn || ink === "auto" ? null : ink === "bright";
+  const isOriented = !isDrawn && $("orient").value === "auto";
   const which = $("characters").value;
   const characters = which === "listed" ? $("listed").value : which;
   worker.postMessage({ id: asked, image, inkIsBright, isOriented, characters }, [image.data.buffer]);
@@ -59,9 +62,9 @@ function post(image, then) {
 }
 
 /** Has pixels read, and their answer shown unless another picture or box comes before it. */
-function ask(image, then = () => {}) {
+function ask(image, isDrawn, then = () => {}) {
   tell(() => say(model ? "reading" : "loading"));
-  const own = post(image, (answer) => {
+  const own = post(image, isDrawn, (answer) => {
     then(answer);
     if (own === current) show(answer);
   });
@@ -96,10 +99,10 @@ function forget(make = idle) {
 
 const paper = makePaper($("paper"), { undo: $("undo"), clear: $("clear") }, () => {
   if (paper.isEmpty()) forget();
-  else ask(paper.pixels());
+  else ask(paper.pixels(), true);
 });
 
-const list = new BoxList({ list: $("boxes"), marks: $("marks") }, choose, () => {
+const list = new BoxList({ list: $("boxes"), marks: $("marks"), viewer: $("viewer") }, choose, () => {
   const isEmpty = list.entries.length === 0;
   $("boxes-none").hidden = !isEmpty;
   $("download").disabled = isEmpty;
@@ -110,12 +113,12 @@ const picture = new Picture(
   {
     read: (image, box) => {
       if (!box) {
-        ask(image);
+        ask(image, false);
         return;
       }
       const entry = list.entryOf(box);
       list.render();
-      ask(image, (answer) => answer.reading && list.take(entry, box, answer));
+      ask(image, false, (answer) => answer.reading && list.take(entry, box, answer));
     },
     refuse: (width, height) => {
       const most = count(MAX_PIXELS);
@@ -148,7 +151,7 @@ function setMode(chosen) {
 function readAgain() {
   forget();
   if (mode === "draw") {
-    if (!paper.isEmpty()) ask(paper.pixels());
+    if (!paper.isEmpty()) ask(paper.pixels(), true);
   } else if (picture.bitmap && !picture.readAgain()) {
     tell(dragNow);
   }
@@ -240,7 +243,7 @@ function readAll(entries) {
       return;
     }
     const { box } = entry;
-    post(pixelsOf(bitmap, box), (answer) => {
+    post(pixelsOf(bitmap, box), false, (answer) => {
       if (answer.reading) list.take(entry, box, answer);
       next(done + 1);
     });
@@ -254,7 +257,8 @@ function readAnew() {
   for (const entry of list.entries) entry.answer = null;
   list.render();
   readAgain();
-  readAll(list.entries.filter((entry) => entry !== list.current));
+  const inView = mode === "picture" ? list.current : null;
+  readAll(list.entries.filter((entry) => entry !== inView));
 }
 
 function download() {

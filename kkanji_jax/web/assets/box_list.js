@@ -13,9 +13,14 @@ const isSame = (one, other) =>
   ["left", "top", "width", "height"].every((name) => one[name] === other[name]);
 
 export class BoxList {
-  /** `choose(entry)` is called when a row is; `change()` when the list has changed. */
-  constructor({ list, marks }, choose, change) {
-    Object.assign(this, { list, marks, choose, change, entries: [], current: null, size: null });
+  /**
+   * `choose(entry)` is called when a row is; `change()` when the list has changed. `viewer` gets the
+   * focus of the last row that is removed.
+   */
+  constructor({ list, marks, viewer }, choose, change) {
+    Object.assign(this, { list, marks, viewer, choose, change });
+    Object.assign(this, { entries: [], current: null, size: null });
+    this.shown = new Map(); // entry -> its row in the list, and its mark
   }
 
   /** Begins anew for a picture of `size`. */
@@ -40,7 +45,7 @@ export class BoxList {
   take(entry, box, answer) {
     if (!isSame(entry.box, box)) return;
     entry.answer = answer;
-    this.render();
+    this.renderOne(entry);
   }
 
   remove(entry) {
@@ -49,13 +54,46 @@ export class BoxList {
     if (this.current === entry) this.current = null;
     this.render();
     const next = this.list.children[Math.min(at, this.entries.length - 1)];
-    next?.querySelector("button").focus(); // the row that had the focus is gone
+    (next?.querySelector("button") ?? this.viewer).focus(); // the row that had the focus is gone
   }
 
+  /** Shows the entries as they are now; a button that has the focus keeps it. */
   render() {
-    this.list.replaceChildren(...this.entries.map((entry, i) => this.row(entry, i)));
-    this.marks.replaceChildren(...this.entries.map((entry) => this.mark(entry)));
+    const held = this.heldFocus();
+    this.shown = new Map(this.entries.map((entry, i) => [entry, this.drawn(entry, i)]));
+    const shown = [...this.shown.values()];
+    this.list.replaceChildren(...shown.map(({ row }) => row));
+    this.marks.replaceChildren(...shown.map(({ mark }) => mark));
+    this.giveFocus(held);
     this.change();
+  }
+
+  /** `render` for one entry: the others are left alone, for there may be hundreds. */
+  renderOne(entry) {
+    const before = this.shown.get(entry);
+    if (!before) return; // removed since
+    const held = this.heldFocus();
+    const now = this.drawn(entry, this.entries.indexOf(entry));
+    before.row.replaceWith(now.row);
+    before.mark.replaceWith(now.mark);
+    this.shown.set(entry, now);
+    this.giveFocus(held);
+  }
+
+  drawn(entry, i) {
+    return { row: this.row(entry, i), mark: this.mark(entry) };
+  }
+
+  /** The entry whose button has the focus, and which button; null if none has. */
+  heldFocus() {
+    const button = document.activeElement;
+    const found = [...this.shown].find(([, { row }]) => row.contains(button));
+    return found ? { entry: found[0], button: `.${button.className}` } : null;
+  }
+
+  giveFocus(held) {
+    const row = held && this.shown.get(held.entry)?.row;
+    row?.querySelector(held.button).focus({ preventScroll: true });
   }
 
   row(entry, i) {

@@ -69,11 +69,13 @@ export function makePaper(canvas, { undo, clear }, onStroke) {
   canvas.addEventListener("pointerup", lift);
   canvas.addEventListener("pointercancel", lift);
   undo.addEventListener("click", () => {
+    current = null; // a stroke that another finger still draws is undone for good
     strokes.pop();
     repaint();
     onStroke();
   });
   clear.addEventListener("click", () => {
+    current = null;
     strokes = [];
     repaint();
     onStroke();

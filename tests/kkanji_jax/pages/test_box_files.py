@@ -281,6 +281,23 @@ def test_a_line_of_one_marked_kana_or_chosen_form_is_a_character(tmp_path: Path)
         assert not box.trouble
 
 
+def test_lines_beside_a_region_in_a_region_are_read_too(tmp_path: Path):
+    outline = '<Coords points="0,0 9,9"/>'
+    line = f'<TextLine id="%s">{outline}<TextEquiv><Unicode>春</Unicode></TextEquiv></TextLine>'
+    inner = f'<TextRegion id="inner">{outline}{line % "b"}</TextRegion>'
+    xml = f'<TextRegion id="outer">{outline}{line % "a"}{inner}</TextRegion>'
+    boxes = read_boxes(_written(f"<PcGts><Page>{xml}</Page></PcGts>", tmp_path))
+    assert [(box.id, box.trouble) for box in boxes] == [("a", ""), ("b", "")]
+    only = f'<TextRegion id="outer">{outline}{inner}</TextRegion>'
+    boxes = read_boxes(_written(f"<PcGts><Page>{only}</Page></PcGts>", tmp_path))
+    assert [box.id for box in boxes] == ["b"]
+    groups = '<OrderedGroup><RegionRefIndexed index="0" regionRef="inner"/>'
+    groups += '<RegionRefIndexed index="1" regionRef="outer"/></OrderedGroup>'
+    order = f"<ReadingOrder>{groups}</ReadingOrder>"
+    boxes = read_boxes(_written(f"<PcGts><Page>{order}{xml}</Page></PcGts>", tmp_path))
+    assert [box.id for box in boxes] == ["b", "a"]
+
+
 def test_a_region_may_be_percent_encoded(tmp_path: Path):
     annotation = {"type": "Annotation", "id": "a", "target": f"{CANVAS}#xywh=1%2C2%2C30%2C40"}
     assert read_boxes(_written(annotation, tmp_path)) == [BOX._replace(image=CANVAS)]

@@ -414,6 +414,18 @@ def test_a_server_is_asked_no_oftener_than_twice_a_second(
     assert len(slept) == 2 and all(0 < wait_s <= 1.0 for wait_s in slept)
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_waiting(
+    site: str, slept: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fetch, "MIN_INTERVAL_S", 0.5)
+    first, second = find_images([f"{site}/ok/{n}/full/max/0/default.jpg" for n in "ab"])
+    assert _opened(first) == "ok"
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 3600)
+    assert _opened(second) == "ok"
+    assert all(wait_s <= 0.5 for wait_s in slept)
+
+
 def test_boxes_find_their_page_by_any_of_its_names_and_scale_with_its_canvas(site: str):
     (page,) = list(find_images([f"{site}/v3/manifest"]))[:1]
     names = [

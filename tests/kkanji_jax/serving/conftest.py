@@ -139,8 +139,9 @@ def in_thread() -> Iterator[Callable[..., str]]:
 
     running = []
 
-    def call(service) -> str:
-        app = make_app(service, [], about={"model": "m", "version": "0"})
+    def call(service, allow_origins=()) -> str:
+        about = {"model": "m", "version": "0"}
+        app = make_app(service, [], about=about, allow_origins=allow_origins)
         server, listener = make_server(app, service.limits), listening("127.0.0.1", 0)
         url = url_of(listener)
         thread = threading.Thread(target=serve_until_stopped, args=(server, listener))

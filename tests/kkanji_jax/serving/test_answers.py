@@ -199,6 +199,31 @@ def test_the_page_is_the_one_that_export_writes(server: ServerProcess, tmp_path:
         assert client.get("/kernels.wasm").headers["Content-Type"] == "application/wasm"
 
 
+def test_a_browser_keeps_the_page_and_asks_whether_it_is_still_the_same(server: ServerProcess):
+    with server.client() as client:
+        for name in ("", "app.js", "worker.js", "kernels.wasm", "model.json", "params.npz"):
+            whole = client.get(f"/{name}")
+            assert whole.headers["Cache-Control"] == "no-cache", name
+            if name != "model.json":
+                kept = {"If-None-Match": whole.headers["ETag"]}
+                again = client.get(f"/{name}", headers=kept)
+                assert (again.status_code, again.content) == (304, b""), name
+                assert again.headers["Cache-Control"] == "no-cache", name
+                assert client.get(f"/{name}", headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_every_path_that_can_be_read_answers_head(server: ServerProcess):
+    with server.client() as client:
+        for path in ("/health", "/metrics", "/docs", "/openapi.json", "/", "/model.json"):
+            read, head = client.get(path), client.head(path)
+            assert head.status_code == read.status_code == 200, path
+            assert (
+                head.content == b"" and head.headers["Content-Type"] == read.headers["Content-Type"]
+            )
+        assert client.head("/predict").status_code == 405
+        assert "head" not in client.get("/openapi.json").json()["paths"]["/health"]
+
+
 def test_the_description_names_every_option_and_loads_nothing_from_elsewhere(
     server: ServerProcess,
 ):

@@ -262,7 +262,45 @@ def test_a_head_that_does_not_come_is_not_waited_for(server: ServerProcess):
 def test_what_is_no_http_is_refused(server: ServerProcess):
     with connected(server) as each:
         each.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
-        assert received(each).startswith(b"HTTP/1.1 400 ")
+        assert_is_no_request(received(each))
+
+
+def assert_is_no_request(told: bytes) -> None:
+    head, _, content = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"application/json" in head, told
+    assert "at most 65536 bytes" in json.loads(content)["error"]
+
+
+def test_a_head_that_is_too_long_is_refused_in_words(server: ServerProcess):
+    with connected(server) as each:
+        each.sendall(b"POST /predict?chars=" + b"%E6%98%A5" * 7000)
+        time.sleep(0.2)
+        each.sendall(b"%E6%98%A5" * 400)
+        assert_is_no_request(received(each))
+
+
+def test_names_of_files_in_japanese_come_back_however_the_client_writes_them(
+    server: ServerProcess,
+):
+    quoted = "%E8%A1%A8%20%E7%B4%99.png"
+    plain, extended = 'filename="表 紙.png"', f"filename*=utf-8''{quoted}"
+    with server.client() as client:
+        for told in (
+            plain,
+            extended,
+            f"{plain}; filename*=UTF-8'ja'x",
+            f"FileName*=UTF-8''{quoted}",
+        ):
+            body = form((f'name="f"; {told}', GOOD))
+            answer = client.post("/predict?top-k=1", content=body, headers=FORM)
+            assert [row["path"] for row in answer.json()] == ["表 紙.png"], answer.text
+
+
+def test_json_may_begin_with_a_byte_order_mark(server: ServerProcess):
+    with server.client() as client:
+        marked = client.post("/predict", content=b"\xef\xbb\xbf" + posted(), headers=JSON)
+        plain = client.post("/predict", content=posted(), headers=JSON)
+        assert marked.status_code == 200 and marked.content == plain.content
 
 
 def test_a_file_s_name_is_no_path_of_the_server(server: ServerProcess):

@@ -130,7 +130,7 @@ def test_an_error_of_the_network_is_status_500_and_the_next_request_is_answered(
     recogniser, in_thread, monkeypatch: pytest.MonkeyPatch, caplog
 ):
     service = Service(lambda: recogniser, Limits())
-    url = in_thread(service)
+    url = in_thread(service, allow_origins=["https://example.org"])
     wait_until(lambda: ready(url))
     with monkeypatch.context() as broken:
 
@@ -138,11 +138,17 @@ def test_an_error_of_the_network_is_status_500_and_the_next_request_is_answered(
             raise ValueError("planted")
 
         broken.setattr(recogniser, "outputs", fail)
-        answer = httpx.post(f"{url}/predict", content=GOOD, timeout=WITHIN_S)
+        asked = {"Origin": "https://example.org"}
+        answer = httpx.post(f"{url}/predict", content=GOOD, headers=asked, timeout=WITHIN_S)
+        other = {"Origin": "https://example.com"}
+        unseen = httpx.post(f"{url}/predict", content=GOOD, headers=other, timeout=WITHIN_S)
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://example.org"
+    assert "Access-Control-Allow-Origin" not in unseen.headers and unseen.status_code == 500
+    assert answer.headers["Vary"] == unseen.headers["Vary"] == "Origin"
     assert answer.status_code == 500
     assert answer.json() == {"error": "an error of the server: its log says more"}
     assert httpx.post(f"{url}/predict", content=GOOD, timeout=WITHIN_S).status_code == 200
-    assert service.metrics.statuses == {500: 1, 200: 1}
+    assert service.metrics.statuses == {500: 2, 200: 1}
 
 
 def test_a_model_that_cannot_be_loaded_stops_the_server(in_thread):

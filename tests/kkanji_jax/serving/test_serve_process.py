@@ -126,6 +126,18 @@ def test_a_port_that_is_taken_is_told_in_one_line(capsys: pytest.CaptureFixture[
         (["--batch-wait-ms", "nan"], "--batch-wait-ms must be at least 0, not nan"),
         (["--host", "no.such.host.invalid"], "no.such.host.invalid port 8000: "),
         (["--model", "nowhere"], "no model at nowhere"),
+        (
+            ["--port", "65536", "--allow-origin", "https://a.org/"],
+            "--allow-origin must be an origin as browsers send",
+        ),
+        (
+            ["--port", "65536", "--allow-origin", "a.org"],
+            "--allow-origin must be an origin as browsers send it, as ht",
+        ),
+        (
+            ["--port", "65536", "--allow-origin", "https://A.org:443"],
+            "--allow-origin must be an origin as browsers",
+        ),
     ],
 )
 def test_what_it_cannot_serve_is_told_in_one_line(
@@ -175,7 +187,8 @@ def test_a_bundle_with_a_page_serves_its_own(start, tmp_path: Path):
     write_sums(bundle)
     server: ServerProcess = start("--model", bundle, "--host", "localhost").started()
     with server.client() as client:
-        assert client.get("/").text == "its own"
+        served = client.get("/")
+        assert served.text == "its own" and served.headers["Cache-Control"] == "no-cache"
         assert client.post("/predict", content=GOOD).status_code == 200
     server.stop_without_a_word()
 

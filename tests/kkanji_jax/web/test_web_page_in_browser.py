@@ -151,6 +151,23 @@ def test_a_drawing_is_read_as_predict_reads_it(page, site: Site):
     assert page.ask("document.getElementById('result').hidden")
 
 
+@at_desk
+@pytest.mark.parametrize("button", ["undo", "clear"])
+def test_a_stroke_that_is_undone_while_it_is_drawn_leaves_nothing(page, button: str):
+    place = page.place_of("#paper")
+    at = {"button": "left", "buttons": 1, "clickCount": 1, "y": place["y"] + 100}
+    for kind, x in (("Pressed", 50), ("Moved", 100), ("", 0), ("Moved", 150), ("Released", 200)):
+        if kind:
+            page.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=place["x"] + x, **at)
+        else:
+            page.ask(f"document.getElementById({button!r}).click()")
+    is_white = (
+        "document.getElementById('paper').getContext('2d')"
+        ".getImageData(0, 0, 512, 512).data.every((value) => value === 255)"
+    )
+    assert page.ask(is_white)
+
+
 @pytest.mark.parametrize(("event", "form"), [("drop", "PNG"), ("paste", "JPEG")])
 def test_a_file_dropped_or_pasted_is_read_as_predict_reads_it(page, site, rng, event, form):
     image = photograph(rng, 180, 240)
@@ -565,6 +582,9 @@ def test_boxes_go_to_csv_to_predict_and_back(page, site: Site, bundle: Path, rng
     page.ask("document.querySelector('.remove').click()")
     assert [box for box, _ in page.ask(CHOICES)] == ["400 60 160 200", "0 390 180 200"]
     assert page.ask("document.activeElement.classList.contains('choose')")
+    for _ in range(2):
+        page.ask("document.querySelector('.remove').click()")
+    assert page.ask(f"{CHOICES}.length === 0 && document.activeElement.id") == "viewer"
 
     for text, expected in (
         ("a,b\n1,2\n", "There are no boxes in x.csv"),
@@ -572,6 +592,59 @@ def test_boxes_go_to_csv_to_predict_and_back(page, site: Site, bundle: Path, rng
     ):
         hand_over(page, "drop", text.encode(), "CSV", name="x.csv")
         page.wait_for(f"{STATUS}.includes({expected!r})")
+
+
+@at_desk
+def test_boxes_are_read_with_the_options_of_pictures_in_either_mode(page, rng):
+    scan = photograph(rng, 900, 700)
+    open_page_of(page, scan)
+    given = b"x,y,w,h\n40,30,300,300\n400,60,300,300\n200,300,300,300\n"
+    hand_over(page, "drop", given, "CSV", name="boxes.csv")
+    are_read = f"{CHOICES}.length === 3 && !{CHOICES}.some(([, t]) => t.includes('not read'))"
+    page.wait_for(are_read)
+    dark = page.ask(CHOICES)
+    page.ask("document.querySelectorAll('.choose')[1].click()")
+    choose(page, "ink", "bright")
+    page.wait_for(are_read)
+    bright = page.ask(CHOICES)
+    assert bright != dark
+    choose(page, "ink", "auto")
+    page.wait_for(are_read)
+    assert page.ask(CHOICES) == dark
+    page.ask("document.querySelector('[data-mode=draw]').click()")
+    choose(page, "ink", "bright")
+    page.wait_for(are_read)
+    assert page.ask(CHOICES) == bright
+
+
+@at_desk
+def test_a_row_that_is_chosen_by_key_keeps_the_focus_also_while_boxes_are_read(page, rng):
+    open_page_of(page, photograph(rng, 900, 700))
+    rows = "".join(f"{20 * i},{15 * i},150,150\n" for i in range(30))
+    hand_over(page, "drop", f"x,y,w,h\n{rows}".encode(), "CSV", name="boxes.csv")
+    page.wait_for(f"{CHOICES}.length === 30")
+    page.ask("document.querySelectorAll('.choose')[20].focus()")
+    page.wait_for(f"!{CHOICES}.some(([, t]) => t.includes('not read'))")
+    focused = "[document.activeElement.className, document.activeElement.dataset.box]"
+    assert page.ask(focused) == ["choose", "400 300 150 150"]
+    press = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+    before = page.ask(ANSWERS)
+    page.send("Input.dispatchKeyEvent", type="keyDown", text="\r", **press)
+    page.send("Input.dispatchKeyEvent", type="keyUp", **press)
+    page.wait_for(f"{ANSWERS} > {before}")
+    assert page.ask(focused) == ["choose", "400 300 150 150"]
+    page.ask("document.querySelectorAll('.remove')[20].focus()")
+    page.ask(
+        "(() => { window.drawn = 0; new MutationObserver((changes) => {"
+        "for (const change of changes) window.drawn += change.addedNodes.length; })"
+        ".observe(document.getElementById('boxes'), { childList: true }); })()"
+    )
+    choose(page, "ink", "bright")
+    page.wait_for(f"!{CHOICES}.some(([, t]) => t.includes('not read'))")
+    assert (
+        page.ask("[...document.querySelectorAll('.remove')].indexOf(document.activeElement)") == 20
+    )
+    assert 30 <= page.ask("drawn") <= 120  # all of them once or twice, and not for each answer
 
 
 @on_phone
