@@ -25,7 +25,7 @@ CHANGES = {
     "sharp_labels": {"loss.label_smoothing": 0.0},
     "mixup": {"augment.mixup_alpha": 0.2},
     "stride_1": {"model.stem_stride": 1},
-    "stride_1_48px": {"model.stem_stride": 1, "model.image_px": 48},
+    "stride_1_48px": {"model.image_px": 48, "model.stem_stride": 1},
     "last_stride_1": {"model.last_stride": 1},
     "weight_decay": {"optim.weight_decay": 0.05},
     "stride_1_decay": {"model.stem_stride": 1, "optim.weight_decay": 0.05},
