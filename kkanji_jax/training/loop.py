@@ -50,15 +50,14 @@ from kkanji_jax.training.step import StepConfig, make_train_steps
 from kkanji_jax.training.warm_start import warm_state
 
 MEET_EVERY_S = 10.0  # how often the processes of a run ask each other whether to stop
-LONG_COMPILE_S = 20.0  # compiling that took less leaves a heap that is good enough
+LONG_COMPILE_S = 20.0  # starting anew takes ten: not for a small network, whose steps are short
 
 
 class CompiledHereError(Exception):
     """The step was compiled in this process, and a new process would take it from the cache.
 
-    No step was logged or saved. Compiling leaves a heap of some 200,000 free pieces, which XLA's
-    allocations search under one lock: with B0 on two cores, a step then takes 1.4 times the CPU
-    time, and 1.6 times as long.
+    No step was logged or saved. Compiling a B0 leaves a heap of some 175,000 free pieces, which
+    XLA's allocations search under one lock: on two cores, a step then takes 1.6 times as long.
     """
 
 
