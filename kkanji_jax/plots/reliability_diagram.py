@@ -59,8 +59,9 @@ def _draw_bins(axes: "Axes", rows: Sequence[dict[str, Any]], least: float) -> No
     style.log_distance(axes, least, 1.0)
     # Of 0 % and 50 % only one fits, side by side, where the axis reaches far.
     low = (0.0, 0.5) if least > 2e-4 else (0.0,)
-    inner = [share for share in (*low, 0.9, 0.99, 0.999, 0.9999) if 1 - share > 2 * least]
-    labels = [*(f"{100 * share:g} %" for share in inner), "100 %"]  # side by side, fewer fit
+    # The label 100 % at the end needs a seventh of the axis for itself.
+    inner = [share for share in (*low, 0.9, 0.99, 0.999, 0.9999) if 1 - share > least ** (6 / 7)]
+    labels = [*(f"{100 * share:g} %" for share in inner), "100 %"]
     axes.set_xticks([*inner, 1 - least], labels)
     axes.plot([0, 1 - least], [0, 1 - least], color=style.FAINT, linewidth=1, linestyle="--")
     x = [row["confidence"] for row in rows]

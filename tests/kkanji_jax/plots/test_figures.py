@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from kkanji_jax.data.resident import load_split
@@ -139,3 +140,24 @@ def test_a_subtitle_fits_a_reliability_diagram_of_one_part():
         figure = reliability_diagram.draw(content, "run quickstart  ·  test: n = 841, EMA weights")
         figure.canvas.draw()
     assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in figure.texts)
+
+
+@pytest.mark.parametrize("least", [1.01e-5, 4e-5, 9e-5, 2.5e-4, 1e-3, 5e-3])
+def test_no_two_shares_are_written_over_each_other_below_a_reliability_diagram(least: float):
+    row = {"accuracy": 1.0, "ci95": [0.8, 1.0], "n": 60}
+    rows = [row | {"confidence": 1 - least / 0.6}, row | {"confidence": 0.5}]
+    score = {"value": 0.015, "ci95": [0.006, 0.026], "n": 120}
+    content = {
+        "reliability": {"before": rows, "after": rows},
+        "ece": score,
+        "ece_calibrated": score,
+        "calibration": {"temperature": 1.0},
+    }
+    with style.house_style(find_font()):
+        figure = reliability_diagram.draw(content, "s")
+        figure.canvas.draw()
+        for axes in figure.axes:
+            extents = [label.get_window_extent() for label in axes.get_xticklabels()]
+            extents.sort(key=lambda extent: extent.x0)
+            for left, right in zip(extents, extents[1:], strict=False):
+                assert left.x1 < right.x0
