@@ -12,6 +12,8 @@ stride_1_48px    the same at 48 px, as the released model: twice the arithmetic
 last_stride_1    the last two stages keep it: twice the arithmetic
 weight_decay     0.05, on kernels
 stride_1_decay, last_stride_1_decay   both at once
+first_48px, then_64px   eight epochs at 48 px, and from their weights six at 64 px: as much
+                 arithmetic as the base
 no_augmentation  the images as they are
 bfloat16         activations in half precision
 """
@@ -30,9 +32,12 @@ CHANGES = {
     "weight_decay": {"optim.weight_decay": 0.05},
     "stride_1_decay": {"model.stem_stride": 1, "optim.weight_decay": 0.05},
     "last_stride_1_decay": {"model.last_stride": 1, "optim.weight_decay": 0.05},
+    "first_48px": {"epochs": 8.0, "model.image_px": 48},
+    "then_64px": {"epochs": 6.0},
     "no_augmentation": {"augment.policy": "none"},
     "bfloat16": {"model.dtype": "bfloat16"},
 }
+STARTS_FROM = {"then_64px": "first_48px"}  # the weights of which row
 
 
 def get_config(variant: str = "base") -> Config:

@@ -13,7 +13,7 @@ import argparse
 import json
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,23 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[str]) -> Any:
-    """Trains and scores one run, or what remains of it; its scores on val and its cost."""
+def with_first_stages(rows: Sequence[str], starts_from: Mapping[str, str]) -> list[str]:
+    """The base, then `rows`, each after the row whose weights it starts from."""
+    ordered: dict[str, None] = {"base": None}
+    for row in rows:
+        if row in starts_from:
+            ordered[starts_from[row]] = None
+        ordered[row] = None
+    return list(ordered)
+
+
+def run_once(
+    dataset: Path, workdir: Path, row: str, seed: int, first: str | None, more: Sequence[str]
+) -> Any:
+    """Trains and scores one run, or what remains of it; its scores on val and its cost.
+
+    It begins with the weights of the row `first`, whose run with the same seed lies beside it.
+    """
     from kkanji_jax.data.manifest import load_manifest
     from kkanji_jax.training.metrics_file import FILE_NAME, read_metrics
 
@@ -58,6 +73,7 @@ def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[s
             workdir,
             f"--config.data.dataset={dataset}",
             f"--config.seed={seed}",
+            *([f"--config.init_from={workdir.with_name(f'{first}-{seed}')}"] if first else []),
             *more,
         )
         require_finished(workdir)
@@ -77,21 +93,30 @@ def run_once(dataset: Path, workdir: Path, row: str, seed: int, more: Sequence[s
     }
 
 
-def differences_of(base: Path, workdir: Path) -> list[str]:
+def differences_of(base: Path, workdir: Path, first: str | None) -> list[str]:
     """The differences of a run's config from the base's, in words; the seed does not count."""
     from kkanji_jax.config import differences
 
-    lines = differences(_read(base / "config.json"), _read(workdir / "config.json"))
+    own = _read(workdir / "config.json") | {"init_from": first}
+    lines = differences(_read(base / "config.json"), own)
     return [line for line in lines if not line.startswith("seed:")]
 
 
-def summarise(runs: Path, done: dict[str, list[Any]], name: str, hardware: str) -> None:
+def summarise(
+    runs: Path,
+    done: dict[str, list[Any]],
+    starts_from: Mapping[str, str],
+    name: str,
+    hardware: str,
+) -> None:
     """Writes the table of all runs so far."""
     base = runs / f"base-{done['base'][0]['seed']}"
     rows = [
         {
             "name": row,
-            "changes": differences_of(base, runs / f"{row}-{scores[0]['seed']}"),
+            "changes": differences_of(
+                base, runs / f"{row}-{scores[0]['seed']}", starts_from.get(row)
+            ),
             "runs": scores,
         }
         for row, scores in done.items()
@@ -101,16 +126,17 @@ def summarise(runs: Path, done: dict[str, list[Any]], name: str, hardware: str) 
     write_json(SUMMARIES / f"{name}.json", summary)
 
 
-def ablate(args: argparse.Namespace, rows: Sequence[str]) -> None:
+def ablate(args: argparse.Namespace, rows: Sequence[str], starts_from: Mapping[str, str]) -> None:
     """All rows with the first seed, then all with the second, so that a first table comes early."""
     scratch = args.scratch.resolve()
     dataset, runs = make_dataset(args.source.resolve(), scratch), scratch / "runs"
     done: dict[str, list[Any]] = {}
     for seed in range(args.seeds):
-        for row in ["base", *(row for row in rows if row != "base")]:
-            scores = run_once(dataset, runs / f"{row}-{seed}", row, seed, args.more)
+        for row in with_first_stages(rows, starts_from):
+            first = starts_from.get(row)
+            scores = run_once(dataset, runs / f"{row}-{seed}", row, seed, first, args.more)
             done.setdefault(row, []).append(scores)
-            summarise(runs, done, args.name, args.hardware)
+            summarise(runs, done, starts_from, args.name, args.hardware)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,11 +151,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hardware", default="not recorded", help="as a reader would say it")
     parser.add_argument("more", nargs="*", help="after --: for every run")
     args = parser.parse_args(argv)
-    rows = runpy.run_path(str(CONFIG))["CHANGES"]
+    config = runpy.run_path(str(CONFIG))
+    rows = config["CHANGES"]
     try:
         if unknown := set(args.rows or ()) - rows.keys():
             raise ValueError(f"no such row: {min(unknown)}; {CONFIG} has {', '.join(rows)}")
-        ablate(args, args.rows or list(rows))
+        ablate(args, args.rows or list(rows), config["STARTS_FROM"])
     except (ValueError, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1

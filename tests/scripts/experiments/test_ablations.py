@@ -77,6 +77,14 @@ def test_a_gain_is_over_the_seeds_that_both_have(
     assert "- mixup or cutout" not in text and "- label smoothing" in text
 
 
+def test_a_row_comes_after_the_one_that_it_starts_from(script: ModuleType):
+    config = runpy.run_path(str(script.CONFIG))
+    ordered = script.with_first_stages(["then_64px", "mixup"], config["STARTS_FROM"])
+    assert ordered == ["base", "first_48px", "then_64px", "mixup"]
+    every = script.with_first_stages(list(config["CHANGES"]), config["STARTS_FROM"])
+    assert every == list(config["CHANGES"])
+
+
 @pytest.mark.slow
 def test_it_goes_on_where_it_was_and_writes_the_table(
     script: ModuleType, tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
@@ -89,6 +97,7 @@ def test_it_goes_on_where_it_was_and_writes_the_table(
         str(tmp_path),
         "--rows",
         "mixup",
+        "then_64px",
         "--seeds",
         "1",
         "--",
@@ -104,7 +113,11 @@ def test_it_goes_on_where_it_was_and_writes_the_table(
     assert [(row["name"], row["changes"]) for row in rows] == [
         ("base", []),
         ("mixup", ["augment.mixup_alpha: 0.0 -> 0.2"]),
+        ("first_48px", []),
+        ("then_64px", ["init_from: None -> 'first_48px'"]),
     ]
+    begun = json.loads((tmp_path / "runs" / "then_64px-0" / "config.json").read_text())
+    assert begun["init_from"] == str(tmp_path / "runs" / "first_48px-0")
     assert rows[0]["runs"][0]["num_examples"] > 20
     assert script.main(arguments) == 0
     assert (tmp_path / "kept" / "b0-300.json").read_text() == kept
