@@ -165,6 +165,8 @@ def build(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     source, out, workers = args.source, args.out, args.workers
+    if args.address and args.engine != RAY:
+        raise ValueError("--address is for --engine ray: leave it out")
     if args.engine == RAY:
         if args.shards:
             raise ValueError("--engine ray writes all shards: leave out --shards")

@@ -139,6 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if getattr(args, flag) < 1:
                 name = "--" + flag.replace("_", "-")
                 raise ValueError(f"{name} must be at least 1, not {getattr(args, flag)}")
+        if args.most_unknown != DEFAULT_UNKNOWN and not args.unknown:
+            raise ValueError("--most-unknown bounds the images of --unknown: give that too")
         from kkanji_jax.evaluation.csv_tables import TABLES
         from kkanji_jax.evaluation.run import (
             Evaluation,

@@ -60,6 +60,8 @@ class Options(NamedTuple):
             raise ValueError(f"--seed must be 0 to {MAX_SEED}, not {self.seed}")
         if self.policy and not self.per_class:
             raise ValueError("--policy varies the copies that --per-class writes: give that too")
+        if self.engine == "host" and not self.per_class:
+            raise ValueError("--engine host varies copies that --per-class writes: give that too")
         ratios = self.ratios or protocols.DEFAULT_RATIOS.get(self.protocol, (100.0, 0.0, 0.0))
         protocols.check_choice(
             self.protocol,
@@ -184,7 +186,13 @@ def decide(
     absent: list[str] = []
     if options.splits_from:
         earlier, absent = split.read_earlier(options.splits_from, catalogue.originals)
-    unwanted = split.read_left_out(options.leave_out) if options.leave_out else {}
+        _require_some(source, options.splits_from, len(earlier), len(absent))
+    unwanted: dict[str, str] = {}
+    strange: list[str] = []
+    if options.leave_out:
+        unwanted = split.read_left_out(options.leave_out)
+        strange = sorted(unwanted.keys() - {each.sample_id for each in catalogue.originals})
+        _require_some(source, options.leave_out, len(unwanted) - len(strange), len(strange))
     pooled, ratios = options.pool_official, options.shares
     audited = audit(
         catalogue,
@@ -210,8 +218,6 @@ def decide(
         "not_in_source": absent,
         "dropped": [sample_id for sample_id in earlier if sample_id not in kept_ids],
     }
-    found_ids = {original.sample_id for original in catalogue.originals}
-    strange = sorted(unwanted.keys() - found_ids)
     audit_report["leave_out"] = {"num_listed": len(unwanted), "not_in_source": strange}
     if strange:
         say(f"{len(strange)} samples of {options.leave_out} are not in the source (audit.json)")
@@ -232,6 +238,15 @@ def decide(
         rights=rights,
         fingerprint=fingerprint,
     )
+
+
+def _require_some(source: Path, listed: Path, num_present: int, num_absent: int) -> None:
+    """ValueError for a list of samples that are all of another source."""
+    if num_absent and not num_present:
+        raise ValueError(
+            f"{listed}: none of its {num_absent:,} samples is in {source}; give the list of this "
+            "source, or none"
+        )
 
 
 def _why_nothing_is_left(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 8  # unless more are asked for: each is a process with its own memory
 OUTPUTS = ("out", "annotate", "show_steps", "review")
 NOT_ON_CLUSTER = ("annotate", "review", "show_steps", "base_url", "bom")
+ONLY_ON_CLUSTER = ("address", "cpus", "per_gpu", "partition")
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,17 @@ class PredictRequest:
             raise ValueError(f"--review must end in .html, not {self.review}")
         if self.review and STANDARD_INPUT in self.paths:
             raise ValueError("--review names images by their files: give a path instead of -")
+        if self.dataset and not self.neighbours:
+            raise ValueError("--dataset is where --neighbours are sought: give --neighbours N too")
         self._require_outputs_apart()
         if self.engine == "ray":
             self._validate_for_cluster()
+            return
+        for name in ONLY_ON_CLUSTER:
+            if getattr(self, name) != DEFAULTS[name]:
+                raise ValueError(f"{_flag(name)} is for --engine ray: leave it out")
+        if self.bom and self.format != "csv":
+            raise ValueError(f"--bom is for --format csv: leave it out with {self.format}")
 
     def _require_outputs_apart(self) -> None:
         written = {_flag(name): getattr(self, name) for name in OUTPUTS}

@@ -76,6 +76,14 @@ def test_the_command_in_the_manifest_builds_the_same_again(kanji: Path, tmp_path
         (["--source", "{kanji}", "--out", "out", "--min-images", "99"], "no class of"),
         (["--source", "{kanji}", "--out", "out", "--splits-from", "none.csv"], "no file none.csv"),
         (["--source", "{kanji}", "--out", "out", "--seed", "-1"], "seed"),
+        (
+            ["--source", "{kanji}", "--out", "out", "--engine", "host"],
+            "--engine host varies copies that --per-class writes: give that too",
+        ),
+        (
+            ["--source", "{kanji}", "--out", "out", "--address", "auto"],
+            "--address is for --engine ray: leave it out",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line_and_nothing_is_written(

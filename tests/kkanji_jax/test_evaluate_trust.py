@@ -113,3 +113,5 @@ def test_unknown_characters_are_told_and_a_stale_calibration_is_left_out(
     assert "outside, top-1 probability: AUROC" in out
     assert main([*flags, "--most-unknown", "0"]) == 1
     assert "--most-unknown must be at least 1" in capsys.readouterr().err
+    assert main([*flags, "--most-unknown", "5"]) == 1
+    assert "--most-unknown bounds the images of --unknown" in capsys.readouterr().err

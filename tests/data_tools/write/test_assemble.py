@@ -204,7 +204,8 @@ def test_a_build_that_fails_while_writing_is_no_dataset_and_goes_on(
 
 
 def test_bad_input_leaves_nothing_behind(full_source: Any, tmp_path: Path):
-    out = tmp_path / "out"
+    out, others = tmp_path / "out", tmp_path / "others.csv"
+    others.write_text("sample_id,codepoint,split\nmine/U+6625/1,U+6625,val\n")
     full_source.add_file("kkanji2/U+6625/torn.png", b"torn")
     for options, reason in (
         ({}, "cannot use 1 files"),
@@ -215,6 +216,8 @@ def test_bad_input_leaves_nothing_behind(full_source: Any, tmp_path: Path):
         ({"workers": 0}, "workers"),
         ({"protocol": "dishonest"}, "expected a protocol of honest, 5050, by-book, legacy"),
         ({"skip_bad": True, "splits_from": tmp_path / "no.csv"}, "no file .*no.csv"),
+        ({"skip_bad": True, "splits_from": others}, "others.csv: none of its 1 samples is in"),
+        ({"skip_bad": True, "leave_out": others}, "others.csv: none of its 1 samples is in"),
     ):
         with pytest.raises(ValueError, match=reason):
             build(full_source, out, **options)
