@@ -147,6 +147,8 @@ def describe(err: BaseException) -> str:
             text += ": make room there, then give the same command again"
         elif err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             text += ": change its permissions, or name another place"
+        elif err.errno in (errno.EEXIST, errno.ENOTDIR):  # a file where a folder is to be
+            text += ": name another place"
     return " ".join(text.split()) or type(err).__name__
 
 

@@ -396,6 +396,11 @@ FAILURES = {
         PermissionError(errno.EACCES, "Permission denied", b"a"),
         "a: Permission denied: change its permissions, or name another place",
     ),
+    "file": (FileExistsError(errno.EEXIST, "File exists", "a"), "a: File exists: name another"),
+    "below a file": (
+        NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"),
+        "a/b: Not a directory: name another place",
+    ),
     "lines": (ValueError("one\n  two"), "one two"),
     "empty": (ValueError(), "ValueError"),
     "memory": (MemoryError(), "there is not enough memory"),
