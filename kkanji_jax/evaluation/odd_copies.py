@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from kkanji_jax.glyphs.glyph_image import GLYPH_PX, glyph_image
+from kkanji_jax.glyphs.glyph_image import glyph_image
+from kkanji_jax.glyphs.published_form import GLYPH_PX
 
 MOST_COPIED = 2400  # examples of each group
 _HALF = GLYPH_PX // 2

@@ -31,7 +31,7 @@ from kkanji_jax.evaluation.odd_copies import odd_copies
 from kkanji_jax.evaluation.scores import summarise
 from kkanji_jax.evaluation.support import Copies
 from kkanji_jax.files import write_json
-from kkanji_jax.glyphs.glyph_image import GLYPH_PX
+from kkanji_jax.glyphs.published_form import GLYPH_PX
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.trained import Trained, choose_weights, kernel_of, load_trained
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
 
-from kkanji_jax.glyphs.glyph_image import BLANK, CUT_OFF, UNCLEAR
+from kkanji_jax.glyphs.glyph_image import CUT_OFF
+from kkanji_jax.glyphs.paper_and_ink import BLANK, UNCLEAR
 
 # Strokes seem cut off in most halves of characters, but also in about half of the crops of whole
 # ones whose boxes are drawn tightly. The support, the log odds that a character is whole and

@@ -12,8 +12,10 @@ import numpy as np
 from kkanji_jax.array_types import Bool, Float, Float32, Shaped, UInt8
 from kkanji_jax.data.class_index import ClassIndex, character_of
 from kkanji_jax.evaluation.calibration import Calibration, softmax_sums
-from kkanji_jax.glyphs.glyph_image import BLANK, GLYPH_PX, UNCLEAR, is_blank
+from kkanji_jax.glyphs.glyph_image import is_blank
 from kkanji_jax.glyphs.image_files import ImageSource
+from kkanji_jax.glyphs.paper_and_ink import BLANK, UNCLEAR
+from kkanji_jax.glyphs.published_form import GLYPH_PX
 from kkanji_jax.inference.orientation import (
     LEVEL_STROKE,
     ORIENTS,

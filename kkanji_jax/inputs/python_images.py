@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from kkanji_jax.array_types import Shaped, UInt8
-from kkanji_jax.glyphs.glyph_image import GLYPH_PX, glyph_steps
+from kkanji_jax.glyphs.glyph_image import glyph_steps
 from kkanji_jax.glyphs.image_files import load_picture
+from kkanji_jax.glyphs.published_form import GLYPH_PX
 from kkanji_jax.inputs.note import Note
 
 # Can be iterated over, and are no images in a row.

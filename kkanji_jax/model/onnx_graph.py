@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kkanji_jax.array_types import Float32, Shaped
 from kkanji_jax.data.class_index import ClassIndex
-from kkanji_jax.glyphs.glyph_image import GLYPH_PX
+from kkanji_jax.glyphs.published_form import GLYPH_PX
 from kkanji_jax.model.forward_pass import (
     NORM_EPSILON,
     STEM_KERNEL_PX,

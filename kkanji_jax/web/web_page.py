@@ -19,7 +19,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.data.kanji_forms import forms
 from kkanji_jax.data.scripts import script_of
 from kkanji_jax.files import sha256_of
-from kkanji_jax.glyphs.glyph_image import GLYPH_PX
+from kkanji_jax.glyphs.published_form import GLYPH_PX
 from kkanji_jax.model.forward_pass import NORM_EPSILON, STEM_KERNEL_PX, resize_weights
 from kkanji_jax.model.variants import blocks_of, get_variant
 from kkanji_jax.saved.arrays import places_in

@@ -28,8 +28,9 @@ from kkanji_jax.answers.annotate import LabelFont
 from kkanji_jax.data.class_index import codepoint_of
 from kkanji_jax.data.scripts import script_of
 from kkanji_jax.evaluation import intervals
-from kkanji_jax.glyphs.glyph_image import GLYPH_PX, Steps, glyph_steps
+from kkanji_jax.glyphs.glyph_image import Steps, glyph_steps
 from kkanji_jax.glyphs.image_files import load_image
+from kkanji_jax.glyphs.published_form import GLYPH_PX
 from kkanji_jax.inference.recogniser import Recogniser, load
 from kkanji_jax.plots.fonts import font_files
 

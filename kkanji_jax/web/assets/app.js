@@ -2,8 +2,8 @@
 
 import { BoxList } from "./box_list.js";
 import { boxesIn, TableError, tableOfBoxes, textOf } from "./box_table.js";
+import { MAX_PIXELS } from "./colour.js";
 import { makePaper } from "./drawing.js";
-import { MAX_PIXELS } from "./glyph_image.js";
 import { Picture, pixelsOf } from "./picture.js";
 import { named } from "./reading.js";
 import { Results } from "./results.js";

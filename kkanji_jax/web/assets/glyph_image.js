@@ -2,6 +2,7 @@
 // The port of kkanji_jax/glyphs/glyph_image.py: the same steps, names and numbers; a test holds
 // the two together on many pictures. Change them together.
 
+import { greyOfPicture, pictureOf } from "./colour.js";
 import { foreignEdges, ranked, ruledLines } from "./ink_lines.js";
 import {
   cleared,
@@ -12,29 +13,23 @@ import {
   withoutNeighbours,
   withoutStrays,
 } from "./ink_parts.js";
-import { BICUBIC, BOX, LANCZOS, gaussianBlur, luma, over, resize } from "./pillow.js";
+import {
+  BLANK,
+  coarseOf,
+  findInk,
+  isPaperDark,
+  negative,
+  roundEven,
+  scaled,
+  stretched,
+} from "./paper_and_ink.js";
+import { BICUBIC, LANCZOS, gaussianBlur, resize } from "./pillow.js";
+import { GLYPH_PX, publishedIn } from "./published_form.js";
 
-export const GLYPH_PX = 64;
-export const MAX_PIXELS = 4096 * 4096;
-const SMALL_PX = 28;
-const DARK_BELOW = 64;
-const BRIGHT_FROM = 192;
-const MIN_EXTREME_SHARE = 0.7;
-const MIN_PUBLISHED_LENGTH = 0.6;
-const BLACK_TO = 16;
 const MIN_INK_PX = 16;
 const WORK_PX = 192;
 const FEW_PX = 24;
-const PAPER_PX = 48;
-const PAPER_REACH_PX = 6;
-const NUM_RINGS = 6;
-const MIN_PAPER = 32;
-const MIN_CONTRAST = 0.06;
-const MIN_SEPARATION = 4;
-const MIN_SOFT_CONTRAST = 0.2;
-const MIN_SOFT_SEPARATION = 2.4;
 const MIN_GRAIN_PX = 2;
-const MAX_STROKE_PX = 60;
 const ROUGH_SHARE = 0.4;
 const ROUGH = 0.055;
 const ROUGH_BLUR_PX = 1;
@@ -49,14 +44,7 @@ const BAND_DEPTH = 0.12;
 const BAND_DARK = 0.35;
 const BAND_COVER = 0.9;
 const MIN_BAND_PX = 7;
-const SHOWN = 64;
-const RED_FROM = 24;
-const RED_STEP = 24;
-const LIFT = 3;
-const PAPER_SAMPLE_PX = 64;
 
-export const BLANK = "blank";
-export const UNCLEAR = "unclear";
 // What is remarkable of a picture, in Python's words, and what strings.js calls it.
 export const REMARKS = {
   severalCharacters: "several characters",
@@ -70,70 +58,12 @@ export const REMARKS = {
   mayBeTurned: "may lie on its side or upside down",
 };
 
-/** A canvas's pixels over paper: {red, green, luma}, each a Uint8Array, and the size. */
-function picture({ data, width, height }) {
-  const flatten = (paper) => {
-    const [red, green, grey] = [0, 1, 2].map(() => new Uint8Array(width * height));
-    for (let i = 0, at = 0; i < grey.length; i++, at += 4) {
-      const alpha = data[at + 3];
-      const shown = (value) => (alpha === 255 ? value : over(value, alpha, paper));
-      red[i] = shown(data[at]);
-      green[i] = shown(data[at + 1]);
-      grey[i] = luma(red[i], green[i], shown(data[at + 2]));
-    }
-    return { red, green, luma: grey, width, height };
-  };
-  const contrast = ({ luma: grey }) => {
-    const [least, most] = grey.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [255, 0]);
-    return most - least;
-  };
-  const onWhite = flatten(255);
-  let isSeeThrough = false;
-  for (let at = 3; at < data.length && !isSeeThrough; at += 4) isSeeThrough = data[at] !== 255;
-  if (!isSeeThrough || contrast(onWhite) >= SHOWN) return onWhite;
-  const onBlack = flatten(0);
-  return contrast(onBlack) > contrast(onWhite) ? onBlack : onWhite;
-}
-
-/** 8-bit luminance of a canvas's pixels, red ink as light as its paper, as in Python's load_image. */
-export const greyOf = (image) => greyOfPicture(picture(image));
-
-function greyOfPicture({ red, green, luma: grey, width, height }) {
-  const paper = paperColour({ red, green, luma: grey, width, height });
-  const data = Uint8Array.from(grey, (own, i) => {
-    const balanced = red[i] * paper.green + (paper.red >> 1);
-    const redness = Math.floor(balanced / paper.red) - green[i];
-    if (redness <= RED_FROM) return own;
-    const lightened = Math.min(red[i] + Math.floor((redness * LIFT) / 16), paper.luma);
-    const lighter = Math.max(lightened - own, 0);
-    return own + Math.floor((Math.min(redness - RED_FROM, RED_STEP) * lighter) / RED_STEP);
-  });
-  return { data, width, height };
-}
-
-/** Red, green and luminance of the paper: the middles of the brighter half of a sample. */
-function paperColour({ red, green, luma: grey, width, height }) {
-  const step = Math.max(1, Math.floor(Math.max(width, height) / PAPER_SAMPLE_PX));
-  const places = [];
-  for (let y = 0; y < height; y += step) {
-    for (let x = 0; x < width; x += step) places.push(y * width + x);
-  }
-  const middle = (of, at) => Uint8Array.from(at, (i) => of[i]).sort()[at.length >> 1];
-  const from = middle(grey, places);
-  const bright = places.filter((i) => grey[i] >= from);
-  return {
-    red: Math.max(1, middle(red, bright)),
-    green: Math.max(1, middle(green, bright)),
-    luma: middle(grey, bright),
-  };
-}
-
 /**
  * {glyph, trouble, remarks} of a canvas's pixels, as Python's glyph_steps has them. `inkIsBright` says
  * what it would else find out.
  */
 export function glyphOf(image, { inkIsBright = null } = {}) {
-  const seen = picture(image);
+  const seen = pictureOf(image);
   const grey = greyOfPicture(seen);
   const made = stepsOf(grey, inkIsBright);
   if (!made.trouble || grey.data.every((value, i) => value === seen.luma[i])) return made;
@@ -145,7 +75,7 @@ export function glyphOf(image, { inkIsBright = null } = {}) {
 export const normaliseGlyph = (grey) => stepsOf(grey).glyph;
 
 function stepsOf(grey, inkIsBright = null) {
-  const published = publishedOf(grey, inkIsBright);
+  const published = publishedIn(grey, inkIsBright);
   if (published !== null) {
     const isWhole = published.width === GLYPH_PX;
     const glyph = isWhole ? published : resize(published, GLYPH_PX, GLYPH_PX, BICUBIC);
@@ -153,21 +83,24 @@ function stepsOf(grey, inkIsBright = null) {
   }
   const small = toWorkSize(withoutRoughness(grey));
   const edges = foreignEdges(small);
-  const isBright = inkIsBright ?? isInkBright(small, edges);
+  let coarse = coarseOf(small);
+  const isBright =
+    inkIsBright ?? isPaperDark(edges === null ? coarse : coarseOf(filled(small, edges)));
   const longest = Math.max(grey.width, grey.height);
   const hasFew = longest <= FEW_PX;
   const remarks = hasFew ? [REMARKS.fewPixels] : [];
   const nothing = { data: new Uint8Array(GLYPH_PX ** 2), width: GLYPH_PX, height: GLYPH_PX };
   const grain = hasFew ? 0 : (MIN_GRAIN_PX * WORK_PX) / longest;
   const dark = isBright ? negative(small) : small;
-  const inked = findInk(dark, edges, grain);
+  if (isBright) coarse = coarseOf(dark);
+  const inked = findInk(dark, coarse, edges, grain);
   if (typeof inked === "string") return { glyph: nothing, trouble: inked, remarks };
-  const strokes = stretch(inked);
+  const strokes = stretched(inked);
   const lines = ruledLines(inkOf(strokes), edges);
   const unruled = lines === null ? strokes : cleared(strokes, lines.pixels.data);
   const own = withoutNeighbours(withoutStrays(unruled));
   if (!isWorthNaming(own)) return { glyph: nothing, trouble: BLANK, remarks };
-  if (lines?.hasBand || covers(edges, small, isBright) || isBanded(coarseOf(dark))) {
+  if (lines?.hasBand || covers(edges, small, isBright) || isBanded(coarse)) {
     remarks.push(REMARKS.darkBand);
   }
   if (holdsSeveral(own)) remarks.push(REMARKS.severalCharacters);
@@ -189,6 +122,14 @@ function innerBox({ data, width, height }) {
     }
   }
   return box;
+}
+
+/** What is inside edges; their corners that are left in it have the tone of most of the rest. */
+function filled(grey, edges) {
+  const inside = grey.data.filter((_, at) => !edges.data[at]).sort();
+  const middle = inside[inside.length >> 1];
+  const data = grey.data.map((value, at) => (edges.data[at] ? middle : value));
+  return crop({ ...grey, data }, innerBox(edges));
 }
 
 /** Whether an edge of the ink's tone lies so deep at one side alone that it may hide strokes. */
@@ -252,7 +193,7 @@ function thickened(glyph) {
 }
 
 /** Whether a glyph has no ink worth naming. */
-export function isBlank({ data }) {
+function isBlank({ data }) {
   let inked = 0;
   for (const value of data) inked += value >= 128;
   return inked < MIN_INK_PX;
@@ -263,104 +204,6 @@ function isWorthNaming({ data, width, height }) {
   let inked = 0;
   for (const value of data) inked += value >= 128;
   return inked >= (MIN_INK_PX * (Math.max(width, height) / GLYPH_PX) ** 2) / 4;
-}
-
-/** The picture, or its negative, if that is a published glyph already; else null. */
-function publishedOf(grey, inkIsBright) {
-  const side = grey.width;
-  if (side !== grey.height || (side !== GLYPH_PX && side !== SMALL_PX)) return null;
-  if (inkIsBright !== false && isPublishedForm(grey)) return grey;
-  if (inkIsBright || median(border(grey)) < 255 - BLACK_TO) return null;
-  return isPublishedForm(negative(grey)) ? negative(grey) : null;
-}
-
-function isPublishedForm(grey) {
-  const { data, width } = grey;
-  if (median(border(grey)) >= 128) return false;
-  let [extreme, most] = [0, 0];
-  for (const value of data) {
-    extreme += value < DARK_BELOW || value >= BRIGHT_FROM;
-    most = Math.max(most, value);
-  }
-  if (extreme / data.length < MIN_EXTREME_SHARE) return false;
-  if (most === 0) return true;
-  if (most < BRIGHT_FROM) return false;
-  const box = { left: width, top: width, right: 0, bottom: 0 };
-  data.forEach((value, at) => {
-    if (value < 128) return;
-    const [x, y] = [at % width, Math.trunc(at / width)];
-    box.left = Math.min(box.left, x);
-    box.right = Math.max(box.right, x + 1);
-    box.top = Math.min(box.top, y);
-    box.bottom = Math.max(box.bottom, y + 1);
-  });
-  const length = Math.max(box.bottom - box.top, box.right - box.left);
-  return length >= MIN_PUBLISHED_LENGTH * width;
-}
-
-function border({ data, width, height }) {
-  const found = [...data.subarray(0, width), ...data.subarray((height - 1) * width)];
-  for (let y = 0; y < height; y++) found.push(data[y * width], data[(y + 1) * width - 1]);
-  return found;
-}
-
-function median(values) {
-  const sorted = Float64Array.from(values).sort();
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
-
-const negative = (grey) => ({ ...grey, data: grey.data.map((value) => 255 - value) });
-
-/** Whether paper, which most of the border is, is darker than what is near it. */
-function isInkBright(grey, edges) {
-  if (edges !== null) {
-    const box = innerBox(edges);
-    const inside = grey.data.filter((_, at) => !edges.data[at]).sort();
-    const middle = inside[inside.length >> 1];
-    grey = crop({ ...grey, data: grey.data.map((v, at) => (edges.data[at] ? middle : v)) }, box);
-  }
-  const scale = PAPER_PX / Math.max(grey.width, grey.height);
-  const coarse = resize(grey, scaled(grey.width, scale), scaled(grey.height, scale), BOX);
-  const { width, height } = coarse;
-  const reach = PAPER_PX >> 2;
-  const side = 2 * reach + 1;
-  const padded = padSymmetric(coarse, reach);
-  const wide = padded.width + 1;
-  const sums = new Float64Array(wide * (padded.height + 1));
-  for (let y = 0; y < padded.height; y++) {
-    for (let x = 0; x < padded.width; x++) {
-      const at = (y + 1) * wide + x + 1;
-      const corners = sums[at - 1] + sums[at - wide] - sums[at - wide - 1];
-      sums[at] = padded.data[y * padded.width + x] + corners;
-    }
-  }
-  const higher = Float64Array.from(coarse.data, (value, i) => {
-    const at = Math.trunc(i / width) * wide + (i % width);
-    const below = at + side * wide;
-    const around = sums[below + side] - sums[at + side] - sums[below] + sums[at];
-    return value - around / (side * side);
-  });
-  const rings = [];
-  for (let inset = 0; inset < NUM_RINGS; inset++) {
-    if (inset > 0 && 2 * inset >= Math.min(height, width) - 1) continue;
-    rings.push(median(ring(higher, width, height, inset)));
-  }
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const ofAll = median(ring(coarse.data, width, height, 0)) - mean(coarse.data);
-  const skew = median(higher) - mean(higher);
-  const sum = rings.reduce((total, value) => total + value, 0);
-  return sum + 2 * Math.max(rings[0], 0) + 0.3 * ofAll + 3 * skew < 0;
-}
-
-function ring(values, width, height, inset) {
-  const found = [];
-  const [right, bottom] = [width - 1 - inset, height - 1 - inset];
-  for (let x = inset; x <= right; x++) {
-    found.push(values[inset * width + x], values[bottom * width + x]);
-  }
-  for (let y = inset; y <= bottom; y++) found.push(values[y * width + inset], values[y * width + right]);
-  return found;
 }
 
 /** The picture, or where noise or dither roughens it, a blurred one. */
@@ -382,130 +225,9 @@ function withoutRoughness(grey) {
   return gaussianBlur(grey, ROUGH_BLUR_PX);
 }
 
-/** Python's and NumPy's round: halves go to the even side. */
-function roundEven(value) {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
-}
-
-const scaled = (length, scale) => Math.max(1, roundEven(length * scale));
-
 function toWorkSize(grey) {
   const scale = WORK_PX / Math.max(grey.width, grey.height);
   return resize(grey, scaled(grey.width, scale), scaled(grey.height, scale), LANCZOS);
-}
-
-/** np.pad(mode="symmetric") by `reach` on every side. */
-function padSymmetric({ data, width, height }, reach) {
-  const mirror = (place, length) => {
-    const turn = ((place % (2 * length)) + 2 * length) % (2 * length);
-    return turn < length ? turn : 2 * length - 1 - turn;
-  };
-  const wide = width + 2 * reach;
-  const high = height + 2 * reach;
-  const out = new Uint8Array(wide * high);
-  for (let y = 0; y < high; y++) {
-    const row = mirror(y - reach, height) * width;
-    for (let x = 0; x < wide; x++) out[y * wide + x] = data[row + mirror(x - reach, width)];
-  }
-  return { data: out, width: wide, height: high };
-}
-
-function crop({ data, width }, { left, top, right, bottom }) {
-  const out = new Uint8Array((right - left) * (bottom - top));
-  for (let y = top; y < bottom; y++) {
-    out.set(data.subarray(y * width + left, y * width + right), (y - top) * (right - left));
-  }
-  return { data: out, width: right - left, height: bottom - top };
-}
-
-/** The picture at the size at which its paper is looked for. */
-function coarseOf(grey) {
-  const scale = PAPER_PX / Math.max(grey.width, grey.height);
-  return resize(grey, scaled(grey.width, scale), scaled(grey.height, scale), BOX);
-}
-
-/** The paper's brightness: a closing by a square, at a smaller size. */
-function paperOf(grey) {
-  const highest = highestNear(coarseOf(grey), PAPER_REACH_PX);
-  const closed = negative(highestNear(negative(highest), PAPER_REACH_PX));
-  return resize(gaussianBlur(closed, 1), grey.width, grey.height, BICUBIC);
-}
-
-/** The highest value within `reach` rows and columns. */
-function highestNear({ data, width, height }, reach) {
-  const along = (source, length, count, step, line) => {
-    const out = new Uint8Array(source.length);
-    for (let n = 0; n < count; n++) {
-      for (let i = 0; i < length; i++) {
-        let most = 0;
-        const last = Math.min(length - 1, i + reach);
-        for (let j = Math.max(0, i - reach); j <= last; j++) {
-          most = Math.max(most, source[n * line + j * step]);
-        }
-        out[n * line + i * step] = most;
-      }
-    }
-    return out;
-  };
-  const upright = along(data, height, width, width, 1);
-  return { data: along(upright, width, height, 1, width), width, height };
-}
-
-/** Otsu's two classes on the light that the paper's share lacks; or BLANK, or UNCLEAR. */
-function findInk(grey, edges, grainPx) {
-  const paper = paperOf(grey).data;
-  const ink = grey.data.map((value, i) => {
-    if (edges?.data[i]) return 0;
-    const light = Math.max(paper[i], MIN_PAPER);
-    const strength = Math.floor((255 * (light - value) + (light >> 1)) / light);
-    return Math.min(Math.max(strength, 0), 255);
-  });
-  const share = new Float64Array(256);
-  let counted = 0;
-  for (let i = 0; i < ink.length; i++) {
-    if (edges?.data[i]) continue;
-    share[ink[i]]++;
-    counted++;
-  }
-  let massAll = 0;
-  for (let level = 0; level < 256; level++) {
-    share[level] /= counted;
-    massAll += share[level] * level;
-  }
-  let [below, mass] = [0, 0];
-  let best = null;
-  for (let level = 0; level < 256; level++) {
-    below += share[level];
-    mass += share[level] * level;
-    if (!(below > 0 && below < 1 - 1e-12)) continue;
-    const between = (massAll * below - mass) ** 2 / (below * (1 - below));
-    if (best === null || between > best.between) best = { between, level, below, mass };
-  }
-  if (best === null) return BLANK;
-  const paperMean = best.mass / best.below;
-  const inkMean = (massAll - best.mass) / (1 - best.below);
-  let variance = 0;
-  for (let level = 0; level < 256; level++) variance += share[level] * (level - massAll) ** 2;
-  const within = Math.sqrt(Math.max(variance - best.between, 1e-9));
-  const contrast = inkMean - paperMean;
-  if (contrast < 255 * MIN_CONTRAST) return BLANK;
-  const isSoft = contrast / within < MIN_SEPARATION;
-  if (isSoft && grainPx > 0 && contrast < 255 * MIN_SOFT_CONTRAST) return BLANK;
-  const isInk = { ...grey, data: ink.map((value) => (value > (paperMean + inkMean) / 2 ? 1 : 0)) };
-  const strokePx = strokeWidth(isInk);
-  if (strokePx > MAX_STROKE_PX) return UNCLEAR;
-  if (isSoft && (contrast / within < MIN_SOFT_SEPARATION || strokePx < grainPx)) return UNCLEAR;
-  return { ...grey, data: ink, paperMean, inkMean };
-}
-
-/** 0 at the paper's mean and 255 at the ink's, straight between. */
-function stretch({ data, width, height, paperMean, inkMean }) {
-  const ramp = Uint8Array.from({ length: 256 }, (_, value) =>
-    roundEven(Math.min(1, Math.max(0, (value - paperMean) / (inkMean - paperMean))) * 255),
-  );
-  return { data: data.map((value) => ramp[value]), width, height };
 }
 
 /** The box of all ink but LOST_INK at each side, and no smaller than MIN_BOX_SHARE. */
@@ -537,6 +259,14 @@ function inkBox({ data, width, height }) {
     });
   }
   return { top: sides[0].start, bottom: sides[0].end, left: sides[1].start, right: sides[1].end };
+}
+
+function crop({ data, width }, { left, top, right, bottom }) {
+  const out = new Uint8Array((right - left) * (bottom - top));
+  for (let y = top; y < bottom; y++) {
+    out.set(data.subarray(y * width + left, y * width + right), (y - top) * (right - left));
+  }
+  return { data: out, width: right - left, height: bottom - top };
 }
 
 function fitSquare(soft) {

@@ -2,7 +2,7 @@
 // Maps are [row][column][channel], as in kkanji_jax/model/efficientnet.py; batch normalisation is folded
 // into the convolutions, which model.json lists in their order.
 
-import { GLYPH_PX } from "./glyph_image.js";
+import { GLYPH_PX } from "./published_form.js";
 import { ADDED, LANES, padded, PLAIN, SIGMOID, SILU } from "./kernels.js";
 
 /** Every float16 or bfloat16 by its bits. */

@@ -1,6 +1,7 @@
 // A glyph read in its four turns: the port of kkanji_jax/inference/orientation.py; change them together.
 
-import { GLYPH_PX, REMARKS } from "./glyph_image.js";
+import { REMARKS } from "./glyph_image.js";
+import { GLYPH_PX } from "./published_form.js";
 
 const MIN_GAIN = 4; // nats
 const MIN_DOUBT = 0;

@@ -1,6 +1,6 @@
 // A picture or a page, and the box on it: mouse, pen, one finger, two fingers, keyboard, numbers.
 
-import { MAX_PIXELS } from "./glyph_image.js";
+import { MAX_PIXELS } from "./colour.js";
 import { decodeTiff, isTiff } from "./tiff.js";
 
 const SMALL_PX = 400; // a picture up to this size is taken for one character

@@ -17,10 +17,10 @@ import kkanji_jax
 from kkanji_jax.glyphs.glyph_image import (
     glyph_image,
     is_blank,
-    is_published_form,
     normalise_glyph,
 )
 from kkanji_jax.glyphs.image_files import MAX_PIXELS, load_image, open_image
+from kkanji_jax.glyphs.published_form import is_published_form
 
 INK, PAPER = (52, 44, 40), (226, 208, 172)
 

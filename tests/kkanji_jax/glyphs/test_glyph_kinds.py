@@ -6,17 +6,16 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from kkanji_jax.glyphs.glyph_image import (
     BAND,
-    BLANK,
     CUT_OFF,
     FEW_PIXELS,
     RED_INK,
     SEVERAL,
-    UNCLEAR,
     glyph_image,
     glyph_steps,
 )
 from kkanji_jax.glyphs.image_files import grey_of, load_picture
 from kkanji_jax.glyphs.ink_lines import foreign_edges, ruled_lines
+from kkanji_jax.glyphs.paper_and_ink import BLANK, UNCLEAR
 
 PAPER, INK, VERMILION = (226, 208, 172), (52, 44, 40), (205, 62, 44)
 

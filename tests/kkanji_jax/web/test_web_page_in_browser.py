@@ -254,7 +254,8 @@ def test_the_browser_decodes_as_pillow_does(page, rng):
     encoded = [[MIME[form], base64.b64encode(content).decode()] for form, content in files]
     told = page.ask(
         "(async () => { const { decode, pixelsOf } = await import('./picture.js');"
-        "const { greyOf, normaliseGlyph } = await import('./glyph_image.js'); const glyphs = [];"
+        "const { greyOf } = await import('./colour.js'), glyphs = [];"
+        "const { normaliseGlyph } = await import('./glyph_image.js');"
         f"for (const [type, text] of {json.dumps(encoded)}) {{"
         "const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));"
         "const bitmap = await decode(new Blob([bytes], { type }));"
