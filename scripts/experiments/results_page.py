@@ -37,11 +37,13 @@ _AXIS_OF_FIELD = {
     "augment.mixup_alpha": "mixup or cutout",
     "loss.label_smoothing": "label smoothing",
     "model.stem_stride": "stem stride or input size",
+    "model.image_px": "stem stride or input size",
     "model.last_stride": "last stride",
     "optim.weight_decay": "weight decay",
     "augment.policy": "augmentation strength",
     "model.dtype": "activations in bfloat16",
 }
+_NO_AXIS = {"epochs", "init_from"}  # of a run in two stages
 
 
 # scripts/experiments/without_training.py varies these in a run that is there.
@@ -60,7 +62,8 @@ def axes_of(
     tested |= {f"{summary['dataset']['protocol']} protocol" for summary in summaries} & AXES.keys()
     tables = [table["rows"] for table in ablations]
     changes = [line for rows in tables for row in rows for line in row["changes"]]
-    tested |= {_AXIS_OF_FIELD[line.partition(":")[0]] for line in changes}
+    fields = {line.partition(":")[0] for line in changes} - _NO_AXIS
+    tested |= {_AXIS_OF_FIELD[field] for field in fields}
     if any(len(row["runs"]) > 1 for rows in tables for row in rows):  # which differ in their seed
         tested.add("seed")
     return tested | _AXES_WITHOUT_TRAINING if list(untrained) else tested

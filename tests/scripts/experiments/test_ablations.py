@@ -68,6 +68,16 @@ def test_a_gain_is_over_the_seeds_that_both_have(
             "changes": ["augment.mixup_alpha: 0.0 -> 0.2"],
             "runs": [run(1, 0.86, 0.55)],
         },
+        {
+            "name": "first_48px",
+            "changes": ["epochs: 12.0 -> 8.0", "model.image_px: 64 -> 48"],
+            "runs": [run(1, 0.80, 0.55)],
+        },
+        {
+            "name": "then_64px",
+            "changes": ["epochs: 12.0 -> 6.0", "init_from: None -> 'first_48px'"],
+            "runs": [run(1, 0.85, 0.55)],
+        },
     ]
     text = load_script("experiments/results_page").page(
         [], {"ablations": {"b0-9": {"hardware": "x", "rows": rows}}}
@@ -75,6 +85,7 @@ def test_a_gain_is_over_the_seeds_that_both_have(
     assert "| base | as it is | 80.0, 84.0 | 82.0 % |  | 55.0 % |  | 1 min |" in text
     assert "`augment.mixup_alpha: 0.0 -> 0.2` | 86.0 | 86.0 % | +2.0 | 55.0 % | -5.0 |" in text
     assert "- mixup or cutout" not in text and "- label smoothing" in text
+    assert "- stem stride or input size" not in text
 
 
 def test_a_row_comes_after_the_one_that_it_starts_from(script: ModuleType):
