@@ -7,7 +7,7 @@ base             python -m kkanji_jax.train --config configs/ablation.py:base
 natural, equal   classes as often as they have images; all alike (base: by the square root)
 sharp_labels     no label smoothing
 mixup            images blended in pairs
-stride_1         a stem that keeps the resolution: 3.5 times the arithmetic
+stride_1         a stem that keeps the resolution: 3.9 times the arithmetic
 stride_1_48px    the same at 48 px, as the released model: twice the arithmetic
 last_stride_1    the last two stages keep it: twice the arithmetic
 weight_decay     0.05, on kernels
