@@ -62,13 +62,20 @@ def boxes(tmp_path: Path, tiny_run) -> Work:
 def opened(
     open_page: Callable[..., Any], sheet: Path, width: int = 1440, *, is_first: bool = True
 ) -> Any:
-    """The sheet in a tab; for the first time, without what tests before have decided on."""
+    """The sheet in a tab; for the first time, without what tests before have decided on.
+
+    A tab that was closed a moment ago is another process of the browser, and may not have written
+    yet: what it kept is waited for.
+    """
     there = "document.readyState === 'complete' && document.querySelector('.card')"
     page = open_page(sheet.as_uri(), width)
     page.wait_for(there)
     if is_first:
-        page.ask("localStorage.clear(); window.isOld = true; location.reload()")
-        page.wait_for(f"!window.isOld && {there}")
+        page.ask("localStorage.clear()")
+    else:
+        page.wait_for("localStorage.length")
+    page.ask("window.isOld = true; location.reload()")
+    page.wait_for(f"!window.isOld && {there}")
     page.ask("document.querySelector('.pick').focus()")
     return page
 
