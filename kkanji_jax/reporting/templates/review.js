@@ -32,8 +32,15 @@ const groups = (() => {
 
 const groupOf = new Map(groups.flatMap(({ members }, at) => members.map((number) => [number, at])));
 
+let warning = ""; // stands before whatever else is said
+
 const say = (text) => {
-  $("status").textContent = text;
+  $("status").textContent = `${warning} ${text}`.trim();
+};
+
+const warnOfStorage = (error) => {
+  warning = `This browser keeps no decisions (${error.name}): save the CSV before you close this page.`;
+  say("");
 };
 
 const codepointOf = (c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
@@ -50,8 +57,9 @@ function make(name, className, text = "") {
 function keep() {
   try {
     localStorage.setItem(KEY, JSON.stringify({ labels: [...state.labels], undo: state.undo }));
+    warning = "";
   } catch (error) {
-    say(`This browser keeps no decisions (${error.name}): save the CSV before you close this page.`);
+    warnOfStorage(error);
   }
 }
 
@@ -60,7 +68,7 @@ function restore() {
   try {
     kept = JSON.parse(localStorage.getItem(KEY));
   } catch (error) {
-    say(`This browser keeps no decisions (${error.name}): save the CSV before you close this page.`);
+    warnOfStorage(error);
   }
   if (!kept) return;
   state.labels = new Map(kept.labels);

@@ -221,6 +221,21 @@ def test_decisions_outlive_the_tab_and_are_undone_one_by_one(crops: Work, open_p
     page.close()
 
 
+def test_that_nothing_is_kept_stays_told(crops: Work, open_page):
+    page = opened(open_page, crops.sheet)
+    status = "document.getElementById('status').textContent"
+    full = "throw new DOMException('', 'QuotaExceededError')"
+    page.ask(f"Storage.prototype.setItem = () => {{ {full} }}")
+    press(page, "Enter", "u")
+    told = page.ask(status)
+    assert "keeps no decisions (QuotaExceededError): save the CSV" in told
+    assert told.endswith(" Undone.")
+    page.ask("Storage.prototype.setItem = () => {}")
+    press(page, "Enter", "u")
+    assert page.ask(status) == "Undone."
+    page.close()
+
+
 def test_a_whole_group_is_confirmed_and_undone_at_once(crops: Work, open_page):
     page = opened(open_page, crops.sheet)
     page.ask("showGroup(groups.findIndex(({ members }) => members.length > 1), true)")
