@@ -28,7 +28,7 @@ from kkanji_jax.glyphs.paper_and_ink import (
     coarse_of,
     find_ink,
     is_paper_dark,
-    scaled_size,
+    resized,
     stretched,
 )
 from kkanji_jax.glyphs.published_form import GLYPH_PX, published_in
@@ -114,7 +114,7 @@ def _steps_of(grey: UInt8[np.ndarray, "h w"], is_ink_bright: bool | None) -> Ste
         glyph = published if len(grey) == GLYPH_PX else _enlarge(published)
         trouble = BLANK if is_blank(glyph) else ""
         return Steps(grey, None, None, None, glyph, published is grey, trouble)
-    small = _to_work_size(_without_roughness(grey))
+    small = resized(_without_roughness(grey), WORK_PX, Image.Resampling.LANCZOS)
     edges = foreign_edges(small)
     coarse = coarse_of(small)
     is_bright = is_ink_bright
@@ -256,11 +256,6 @@ def _without_roughness(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w
     return np.asarray(as_image(grey).filter(ImageFilter.GaussianBlur(ROUGH_BLUR_PX)))
 
 
-def _to_work_size(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
-    size = scaled_size(grey.shape, WORK_PX)
-    return np.asarray(as_image(grey).resize(size, Image.Resampling.LANCZOS))
-
-
 def _ink_box(soft: UInt8[np.ndarray, "h w"]) -> tuple[slice, slice]:
     """The box of all ink but LOST_INK at each side, and no smaller than MIN_BOX_SHARE."""
     least = MIN_BOX_SHARE * max(soft.shape)
@@ -281,11 +276,9 @@ def _widen(start: int, end: int, length: int, least: float) -> tuple[int, int, i
 
 
 def _fit_square(soft: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
-    room = GLYPH_PX - 2 * MARGIN_PX
-    scale = room / max(soft.shape)
-    width, height = max(1, round(soft.shape[1] * scale)), max(1, round(soft.shape[0] * scale))
-    small = as_image(soft).resize((width, height), Image.Resampling.LANCZOS)
+    small = resized(soft, GLYPH_PX - 2 * MARGIN_PX, Image.Resampling.LANCZOS)
+    height, width = small.shape
     glyph = np.zeros((GLYPH_PX, GLYPH_PX), np.uint8)
     top, left = (GLYPH_PX - height) // 2, (GLYPH_PX - width) // 2
-    glyph[top : top + height, left : left + width] = np.asarray(small)
+    glyph[top : top + height, left : left + width] = small
     return glyph

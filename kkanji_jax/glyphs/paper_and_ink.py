@@ -19,7 +19,7 @@ MIN_PAPER = 32  # grey: darker paper is not divided by
 MIN_CONTRAST, MIN_SEPARATION = 0.06, 4.0
 # Less separation will do for strokes that are soft, not for noise, whose grains are a pixel wide.
 MIN_SOFT_CONTRAST, MIN_SOFT_SEPARATION = 0.2, 2.4
-MAX_STROKE_PX = 60  # of the picture: what is broader is no stroke, but light
+MAX_STROKE_PX = 60  # of a picture of 192: what is broader is no stroke, but light
 
 BLANK, UNCLEAR = "blank", "unclear"  # no ink; ink and paper cannot be told apart
 
@@ -34,9 +34,7 @@ class Inked(NamedTuple):
 
 def coarse_of(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
     """The picture at the size at which its paper is looked for."""
-    return np.asarray(
-        as_image(grey).resize(scaled_size(grey.shape, PAPER_PX), Image.Resampling.BOX)
-    )
+    return resized(grey, PAPER_PX, Image.Resampling.BOX)
 
 
 def as_image(grey: UInt8[np.ndarray, "h w"]) -> Image.Image:
@@ -46,10 +44,13 @@ def as_image(grey: UInt8[np.ndarray, "h w"]) -> Image.Image:
     return Image.frombuffer("L", (width, height), pixels, "raw", "L", 0, 1)
 
 
-def scaled_size(shape: tuple[int, ...], long_px: int) -> tuple[int, int]:
-    """Width and height of a picture of `shape` whose long side is `long_px`."""
-    scale = long_px / max(shape)
-    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+def resized(
+    grey: UInt8[np.ndarray, "h w"], long_px: int, resampling: Image.Resampling
+) -> UInt8[np.ndarray, "y x"]:
+    """The picture with a long side of `long_px`."""
+    scale = long_px / max(grey.shape)
+    height, width = (max(1, round(side * scale)) for side in grey.shape)
+    return np.asarray(as_image(grey).resize((width, height), resampling))
 
 
 def is_paper_dark(coarse: UInt8[np.ndarray, "y x"]) -> bool:
@@ -94,6 +95,7 @@ def _rings(height: int, width: int) -> list[Int[np.ndarray, " n"]]:
 
 
 def border_of(grey: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, " n"]:
+    """The values along all four sides; each corner twice."""
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
@@ -194,5 +196,5 @@ def stretched(inked: Inked) -> UInt8[np.ndarray, "h w"]:
     """0 at the paper's mean and 255 at the ink's, straight between: edges stay soft."""
     share = (np.arange(256.0) - inked.paper_mean) / (inked.ink_mean - inked.paper_mean)
     table = np.round(np.clip(share, 0, 1) * 255).astype(np.uint8)
-    stretched = inked.ink.tobytes().translate(table.tobytes())
-    return np.frombuffer(stretched, np.uint8).reshape(inked.ink.shape)
+    strokes = inked.ink.tobytes().translate(table.tobytes())
+    return np.frombuffer(strokes, np.uint8).reshape(inked.ink.shape)

@@ -18,7 +18,8 @@ AXES = {
     "mixup or cutout": "mixing or erasing parts of images in training",
     "label smoothing": "`loss.label_smoothing`",
     "logit adjustment": "subtracting the log frequency of a class (arXiv:2007.07314)",
-    "cosine head": "a classifier of normalised features and weights",
+    "cosine head": "a classifier of normalised features and weights; "
+    "[one try](training.md#strides-and-input-size), outside the project",
     "stem stride or input size": "`model.stem_stride` 1, or `model.image_px` other than 64",
     "last stride": "`model.last_stride` 1",
     "weight decay": "`optim.weight_decay`",

@@ -38,6 +38,7 @@ export function pictureOf({ data, width, height }) {
 /** 8-bit luminance of a canvas's pixels, red ink as light as its paper, as in Python's load_image. */
 export const greyOf = (image) => greyOfPicture(pictureOf(image));
 
+/** The same of the picture that `pictureOf` gives. */
 export function greyOfPicture({ red, green, luma: grey, width, height }) {
   const paper = paperColour({ red, green, luma: grey, width, height });
   const data = Uint8Array.from(grey, (own, i) => {

@@ -19,8 +19,8 @@ import {
   findInk,
   isPaperDark,
   negative,
+  resized,
   roundEven,
-  scaled,
   stretched,
 } from "./paper_and_ink.js";
 import { BICUBIC, LANCZOS, gaussianBlur, resize } from "./pillow.js";
@@ -81,7 +81,7 @@ function stepsOf(grey, inkIsBright = null) {
     const glyph = isWhole ? published : resize(published, GLYPH_PX, GLYPH_PX, BICUBIC);
     return { glyph, trouble: isBlank(glyph) ? BLANK : "", remarks: [] };
   }
-  const small = toWorkSize(withoutRoughness(grey));
+  const small = resized(withoutRoughness(grey), WORK_PX, LANCZOS);
   const edges = foreignEdges(small);
   let coarse = coarseOf(small);
   const isBright =
@@ -225,11 +225,6 @@ function withoutRoughness(grey) {
   return gaussianBlur(grey, ROUGH_BLUR_PX);
 }
 
-function toWorkSize(grey) {
-  const scale = WORK_PX / Math.max(grey.width, grey.height);
-  return resize(grey, scaled(grey.width, scale), scaled(grey.height, scale), LANCZOS);
-}
-
 /** The box of all ink but LOST_INK at each side, and no smaller than MIN_BOX_SHARE. */
 function inkBox({ data, width, height }) {
   const rows = new Float64Array(height);
@@ -270,8 +265,7 @@ function crop({ data, width }, { left, top, right, bottom }) {
 }
 
 function fitSquare(soft) {
-  const scale = (GLYPH_PX - 2 * MARGIN_PX) / Math.max(soft.width, soft.height);
-  const small = resize(soft, scaled(soft.width, scale), scaled(soft.height, scale), LANCZOS);
+  const small = resized(soft, GLYPH_PX - 2 * MARGIN_PX, LANCZOS);
   const data = new Uint8Array(GLYPH_PX * GLYPH_PX);
   const left = Math.floor((GLYPH_PX - small.width) / 2);
   const top = Math.floor((GLYPH_PX - small.height) / 2);

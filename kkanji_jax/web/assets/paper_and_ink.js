@@ -17,9 +17,15 @@ export const BLANK = "blank";
 const UNCLEAR = "unclear";
 
 /** The picture at the size at which its paper is looked for. */
-export function coarseOf(grey) {
-  const scale = PAPER_PX / Math.max(grey.width, grey.height);
-  return resize(grey, scaled(grey.width, scale), scaled(grey.height, scale), BOX);
+export const coarseOf = (grey) => resized(grey, PAPER_PX, BOX);
+
+/** The picture with a long side of `longPx`. */
+export function resized(grey, longPx, resampling) {
+  const scale = longPx / Math.max(grey.width, grey.height);
+  const [width, height] = [grey.width, grey.height].map((side) =>
+    Math.max(1, roundEven(side * scale)),
+  );
+  return resize(grey, width, height, resampling);
 }
 
 /** Python's and NumPy's round: halves go to the even side. */
@@ -28,8 +34,6 @@ export function roundEven(value) {
   const rest = value - floor;
   return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
-
-export const scaled = (length, scale) => Math.max(1, roundEven(length * scale));
 
 export const negative = (grey) => ({ ...grey, data: grey.data.map((value) => 255 - value) });
 

@@ -1,7 +1,12 @@
 """The tables of the paper, and what its rounding rules make of them."""
 
+import math
+import re
+from pathlib import Path
+
 import pytest
 
+from kkanji_jax import create_model
 from kkanji_jax.model.variants import (
     STAGES,
     blocks_of,
@@ -65,3 +70,33 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_the_list() -> None:
         get_variant("B3")
     with pytest.raises(ValueError, match=r"not 'resnet'$"):
         input_size("resnet")
+
+
+def multiplications(px: int, stem_stride: int, last_stride: int) -> int:
+    """Of an image in B0 with 300 classes: each weight once for each place that it is used at."""
+    network = create_model("b0", 300, stem_stride=stem_stride, last_stride=last_stride)
+    side = math.ceil(px / stem_stride)
+    total = network.stem_kernel.size * side**2
+    plan = blocks_of(get_variant("b0"), last_stride)
+    for block, planned in zip(network.blocks, plan, strict=True):
+        total += block.expand.kernel.size * side**2 if planned.expand_ratio > 1 else 0
+        side = math.ceil(side / planned.stride)
+        total += (block.depthwise_kernel.size + block.project.kernel.size) * side**2
+        total += block.squeeze.kernel.size + block.excite.kernel.size
+    return total + network.head.kernel.size * side**2 + network.classifier.kernel.size
+
+
+def test_the_guide_states_what_strides_and_sizes_cost() -> None:
+    guide = Path(__file__).parents[3] / "docs" / "training.md"
+    rows = re.findall(
+        r"\| (.*) \| [\d.]+ % \| [\d.]+ % \| (\d+) million \|", guide.read_text("utf-8")
+    )
+    told = {what: int(millions) for what, millions in rows}
+    stem, last = "`--config.model.stem_stride=1", "`--config.model.last_stride=1`"
+    costs = {
+        "as in the paper, 64 px": multiplications(64, 2, 2),
+        last: multiplications(64, 2, 1),
+        f"{stem} --config.model.image_px=48`, as the released model": multiplications(48, 1, 2),
+        f"{stem}`": multiplications(64, 1, 2),
+    }
+    assert told == {what: round(cost / 1e6) for what, cost in costs.items()}
