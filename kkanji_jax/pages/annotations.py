@@ -29,6 +29,7 @@ from kkanji_jax.pages.box import (
 
 _XYWH = re.compile(r"xywh=(?:(pixel|percent):)?([^,&:]+),([^,&]+),([^,&]+),([^,&]+)(?:&.*)?")
 _HOLDERS = ("items", "resources", "annotations", "otherContent", "sequences", "canvases", "first")
+_CONTENTS = {"items", "resources"}  # of a list of annotations that is in the file
 _ANNOTATIONS = ("Annotation", "oa:Annotation")
 _TRANSCRIPTIONS = ("supplementing", "sc:painting", "oa:transcribing", "transcribing")
 _TAG = re.compile(r"<[^>]*>")
@@ -65,6 +66,7 @@ def boxes_of_annotations(content: Any, path: str | os.PathLike) -> list[Box]:
     """A box for each target with a region, in the file's order; ValueError names the annotation.
 
     Annotations of a whole canvas are left out. One that transcribes several characters is a line.
+    A file that refers to lists which are not in it is refused: their boxes would be missing.
     """
     boxes = []
     sizes = _sizes_in(content)
@@ -73,9 +75,15 @@ def boxes_of_annotations(content: Any, path: str | os.PathLike) -> list[Box]:
             boxes += _boxes_of(annotation, sizes)
         except ValueError as err:
             raise ValueError(f"{path}, annotation {number}: {err}") from err
-    if not boxes and (outside := next(_outside(content), None)):
+    outside = next(_outside(content, _embedded(content)), None)
+    if outside and not boxes:
         raise ValueError(
             f"{path} has no annotations in it: save its list {outside} to a file, and give that one"
+        )
+    if outside:
+        raise ValueError(
+            f"{path} has boxes in it, and refers to a list of others, {outside}, that is not in "
+            "it: put that list into the file, or remove the reference"
         )
     return boxes
 
@@ -91,17 +99,39 @@ def _annotations_in(thing: Any) -> Iterator[dict[str, Any]]:
             yield from _annotations_in(thing.get(name))
 
 
-def _outside(thing: Any) -> Iterator[str]:
-    """The ids of annotation lists that are referred to, not embedded."""
+def _is_list(thing: dict[str, Any]) -> bool:
+    return type_of(thing) in ("AnnotationPage", "sc:AnnotationList")
+
+
+def _embedded(thing: Any) -> set[str]:
+    """The ids of the annotation lists that are in the file."""
+    if isinstance(thing, list):
+        return {name for each in thing for name in _embedded(each)}
+    if not isinstance(thing, dict):
+        return set()
+    held = {name for holder in _HOLDERS for name in _embedded(thing.get(holder))}
+    return held | {id_of(thing)} if _is_list(thing) and _CONTENTS & thing.keys() else held
+
+
+def _outside(thing: Any, embedded: set[str]) -> Iterator[str]:
+    """The ids of annotation lists that are referred to and not `embedded`.
+
+    A page alone may name the next one: it was given without it.
+    """
     if isinstance(thing, list):
         for each in thing:
-            yield from _outside(each)
+            yield from _outside(each, embedded)
     elif isinstance(thing, dict):
-        is_list = type_of(thing) in ("AnnotationPage", "sc:AnnotationList")
-        if is_list and not {"items", "resources"} & thing.keys():
-            yield id_of(thing)
+        referred: list[Any] = [thing] if _is_list(thing) and not _CONTENTS & thing.keys() else []
+        for held in (thing.get("otherContent"), thing.get("annotations")):
+            if isinstance(held, list):
+                referred += [each for each in held if isinstance(each, str)]
+        if type_of(thing) == "AnnotationCollection":
+            first = thing.get("first")
+            referred.append(first.get("next") if isinstance(first, dict) else first)
+        yield from (name for name in map(id_of, referred) if name and name not in embedded)
         for name in _HOLDERS:
-            yield from _outside(thing.get(name))
+            yield from _outside(thing.get(name), embedded)
 
 
 def _sizes_in(content: Any) -> dict[str, Canvas | None]:

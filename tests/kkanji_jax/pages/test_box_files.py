@@ -305,6 +305,7 @@ def test_a_region_may_be_percent_encoded(tmp_path: Path):
 
 PER_CENT = "xywh=percent:10,12.5,20,25"
 OF_PAGE = {"type": "Annotation", "id": "a", "target": f"{CANVAS}#{PER_CENT}"}
+IN_PIXELS = {"type": "Annotation", "id": "a", "target": f"{CANVAS}#xywh=1,2,3,4"}
 SIZED = {"id": CANVAS, "type": "Canvas", "width": 1001, "height": 2000}
 
 
@@ -454,8 +455,40 @@ REFUSED: dict[str, tuple[Any, str]] = {
         },
         "has no annotations in it: save its list L1",
     ),
+    "annotations here and elsewhere": (
+        {
+            "type": "Manifest",
+            "items": [
+                {"annotations": [{"type": "AnnotationPage", "items": [IN_PIXELS]}]},
+                {"type": "Canvas", "annotations": [{"id": "L2", "type": "AnnotationPage"}]},
+            ],
+        },
+        "has boxes in it, and refers to a list of others, L2, that is not in it: put that list",
+    ),
+    "annotations here and elsewhere, of version 2": (
+        {"@type": "sc:Canvas", "otherContent": ["L2"], "annotations": [IN_PIXELS]},
+        "refers to a list of others, L2,",
+    ),
+    "the first page of a collection": (
+        {
+            "type": "AnnotationCollection",
+            "first": {"id": "P1", "type": "AnnotationPage", "items": [IN_PIXELS], "next": "P2"},
+        },
+        "refers to a list of others, P2,",
+    ),
+    "the name of a collection's first page": (
+        {"type": "AnnotationCollection", "first": "P1"},
+        "has no annotations in it: save its list P1",
+    ),
     "no boxes": ({"type": "AnnotationPage", "items": []}, "no boxes in"),
 }
+
+
+def test_lists_referred_to_by_name_may_be_elsewhere_in_the_file(tmp_path: Path):
+    held = {"id": "L1", "type": "AnnotationPage", "items": [IN_PIXELS], "next": "L2"}
+    manifest = {"@type": "sc:Canvas", "otherContent": ["L1"], "annotations": [held]}
+    (box,) = read_boxes(_written(manifest, tmp_path))
+    assert box[:4] == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("name", REFUSED)
