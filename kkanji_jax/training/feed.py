@@ -43,22 +43,29 @@ class FeedConfig:
 def open_resident(dataset: Path, config: FeedConfig) -> Feed:
     """All images in memory, drawn by a plan; a set written by `build --per-class` is used as it is.
 
-    ValueError if a held-out image comes from training, unless the config allows it.
+    ValueError if a held-out image comes from training, unless the config allows it, and for a
+    balance that would change nothing.
     """
     _check_devices_hold(dataset)
+    is_written_out = _is_written_out(dataset, config)
     split = resident.load_split(dataset, "train")
     if not config.may_leak:
         check_no_leak(dataset, [split])
     addresses = address_of(split.sample_ids)
-    is_written_out = _is_written_out(dataset)
+    is_photographed = np.array([look_of(name) == "photographed" for name in split.sample_ids])
+    if config.photograph_weight is not None and not is_photographed.any():
+        raise ValueError(
+            f"config: train of {dataset} has no photographed images (CODH's character shapes): "
+            "unset their weight, --config.data.photograph_weight=None"
+        )
     plan = Plan(
         split.labels,
         per_class=None if is_written_out else config.per_class,
         sampling_exponent=1.0 if is_written_out else config.sampling_exponent,
         seed=config.seed,
         addresses=addresses,
-        is_photographed=np.array([look_of(name) == "photographed" for name in split.sample_ids]),
-        photograph_weight=None if is_written_out else config.photograph_weight,
+        is_photographed=is_photographed,
+        photograph_weight=config.photograph_weight,
     )
 
     def make_iterator(shape: BatchShape) -> Any:
@@ -77,7 +84,7 @@ def open_streamed(dataset: Path, config: FeedConfig, *, pool_examples: int) -> F
     `open_resident`, for a leak. The shards are read twice before training: for their digests, a
     share by each process, and for the leak.
     """
-    is_written_out = _is_written_out(dataset)
+    is_written_out = _is_written_out(dataset, config)
     balance = (config.per_class, config.sampling_exponent, config.photograph_weight)
     if balance != (None, 1.0, None) and not is_written_out:
         raise ValueError(
@@ -114,6 +121,17 @@ def _check_devices_hold(dataset: Path) -> None:
             )
 
 
-def _is_written_out(dataset: Path) -> bool:
-    """Whether the split already contains its copies: each row is then used once, unchanged."""
-    return load_manifest(dataset)["per_class"] is not None
+def _is_written_out(dataset: Path, config: FeedConfig) -> bool:
+    """Whether the split already contains its copies: each row is then used once, unchanged.
+
+    ValueError if it does, and the config asks for another balance.
+    """
+    per_class = load_manifest(dataset)["per_class"]
+    if per_class is None:
+        return False
+    if config.per_class not in (None, per_class) or config.photograph_weight is not None:
+        raise ValueError(
+            f"config: {dataset} was written out with {per_class:,} images a class, and is used as "
+            "it is: unset data.per_class and data.photograph_weight, or build without --per-class"
+        )
+    return True

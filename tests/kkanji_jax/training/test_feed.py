@@ -71,6 +71,19 @@ def test_a_set_that_was_written_out_is_streamed_as_it_is(tiny_source: Path, tmp_
     assert found == examples_of(open_resident(out, choice), 2)
     assert len(found) == 2 * 6 * 30 and {copy for _, _, copy, *_ in found} == {0}
     assert sorted(np.bincount([label for *_, label, _ in found])) == [60] * 6
+    for same in (None, 30):
+        assert open_resident(out, replace(CHOICE, per_class=same)).num_examples == 6 * 30
+    for other in ({"per_class": 7}, {"photograph_weight": 2.0}):
+        choice = replace(CHOICE, **other)
+        with pytest.raises(ValueError, match="written out with 30 images a class, and is used as"):
+            open_resident(out, choice)
+        with pytest.raises(ValueError, match="written out with 30 images a class, and is used as"):
+            open_streamed(out, choice, pool_examples=50)
+
+
+def test_a_weight_of_photographs_needs_photographs(tiny_dataset: Path):
+    with pytest.raises(ValueError, match="tiny has no photographed images.*weight=None"):
+        open_resident(tiny_dataset, replace(CHOICE, photograph_weight=2.0))
 
 
 def test_a_split_larger_than_memory_is_refused_with_the_remedy(

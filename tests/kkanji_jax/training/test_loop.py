@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -487,7 +488,10 @@ def test_the_data_is_told_the_weight_of_photographs(
     monkeypatch.setattr(
         loop,
         "open_resident",
-        lambda dataset, choice: told.append(choice.photograph_weight) or whole(dataset, choice),
+        lambda dataset, choice: (
+            told.append(choice.photograph_weight)
+            or whole(dataset, replace(choice, photograph_weight=None))
+        ),
     )
     hand(**{"data.photograph_weight": 3.5})
     assert told == [3.5]
