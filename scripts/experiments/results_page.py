@@ -237,11 +237,14 @@ def _without_training(name: str, table: dict[str, Any]) -> dict[str, Any]:
             **_top1_and_macro(scores),
             "top1_gain": gain(scores, "top1"),
             "macro_gain": gain(scores, "macro"),
+            "photographed": Score.of("top1", scores[part])
+            if (part := "photographed") in scores
+            else None,
         }
         for what, scores in table["rows"].items()
     ]
-    has_shifts = any(what.startswith("mean of") for what in table["rows"])
-    return {"name": name, "rows": rows, "has_shifts": has_shifts}
+    found = {what.split()[3].rstrip(",") for what in table["rows"] if what.startswith("mean of")}
+    return {"name": name, "rows": rows, "copies": next(iter(found), "none")}
 
 
 def _photographs(name: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -49,11 +49,36 @@ def test_each_change_is_its_own(script: ModuleType, monkeypatch: pytest.MonkeyPa
     # Class 1 has 1.5 more beside it: over 3.98 only of its own image, and of the third's .5.
     assert found["the same with 0.2, and kana +1.5"].tolist() == [0, 1, 1]
     counts, kana = [1, 1, 10**4], np.zeros(3, bool)
-    without = script.answers(ByCorner(), images, counts, kana, has_shifts=False)
+    without = script.answers(ByCorner(), images, counts, kana, copies="none")
     assert set(found) - set(without) == {f"mean of {n} places, 2 px apart" for n in (5, 9)}
     # A lone bright pixel counts .95 in one place; elsewhere dark corners say .27, .27 and .45.
     assert found["mean of 5 places, 2 px apart"].tolist() == [0, 1, 2]
     assert found["mean of 9 places, 2 px apart"].tolist() == [2, 2, 2]
+
+
+def test_a_size_keeps_the_middle(script: ModuleType):
+    images = np.zeros((1, 64, 64), np.uint8)
+    images[0, 24:40, 24:40] = 255
+    smaller, larger = (script.resized(images, side) for side in (56, 72))
+    assert smaller.shape == larger.shape == images.shape
+    np.testing.assert_array_equal(np.argwhere(smaller[0] > 127).min(axis=0), [25, 25])
+    np.testing.assert_array_equal(np.argwhere(smaller[0] > 127).max(axis=0), [38, 38])
+    np.testing.assert_array_equal(np.argwhere(larger[0] > 127).min(axis=0), [23, 23])
+    np.testing.assert_array_equal(np.argwhere(larger[0] > 127).max(axis=0), [40, 40])
+
+
+def test_sizes_are_averaged(script: ModuleType):
+    images = np.zeros((2, 64, 64), np.uint8)
+    images[:, :4, :4] = 255  # over the edge when larger; on black, away from the corner, if smaller
+    kana = np.zeros(3, bool)
+    found = script.answers(ByCorner(), images, [1, 1, 1], kana, copies="sizes")
+    logits = [
+        ByCorner().outputs(each)[0]
+        for each in (images, *(script.resized(images, side) for side in (56, 72)))
+    ]
+    expected = sum(np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits)
+    np.testing.assert_array_equal(found["mean of 3 sizes"], expected.argmax(axis=1))
+    assert len({int(each[0].argmax()) for each in logits}) > 1
 
 
 def test_dropped_images_come_back_as_mistakes(
