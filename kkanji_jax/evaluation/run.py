@@ -35,9 +35,6 @@ from kkanji_jax.glyphs.published_form import GLYPH_PX
 from kkanji_jax.parallel import mesh as mesh_lib
 from kkanji_jax.saved.trained import Trained, choose_weights, kernel_of, load_trained
 
-# What must be the same for a calibration to be valid.
-_SAME_MODEL = ("checkpoint_step", "class_index_digest")
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -153,7 +150,7 @@ def _answer_split(
     calibration = None
     is_fitting = asked.split == "val" and len(split.labels) >= calibration_fit.LEAST_EXAMPLES
     if asked.split != "val":
-        calibration = _calibration_of(trained, inputs.stamp)
+        calibration = _calibration_of(trained)
     elif not is_fitting:
         _warn(
             f"{calibration_fit.LEAST_EXAMPLES} examples are needed for a calibration: none fitted"
@@ -227,7 +224,7 @@ def _content_of(
         pooled=pooled,
     ) | {
         "model": str(inputs.trained.path),
-        "checkpoint": asked.which,
+        "checkpoint": None if inputs.trained.is_bundle else asked.which,
         **inputs.stamp,
         "dataset": str(asked.dataset),
         "protocol": inputs.manifest["protocol"],
@@ -334,23 +331,16 @@ def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def _calibration_of(trained: Trained, stamp: dict[str, Any]) -> Calibration | None:
+def _calibration_of(trained: Trained) -> Calibration | None:
     """The model's calibration, if it was fitted with these very weights."""
     if trained.calibration is None:
         _warn(
-            f"no {FILE_NAME} for the {trained.weights} weights of {trained.path}: evaluate --of "
+            trained.stale_calibration
+            or f"no {FILE_NAME} for the {trained.weights} weights of {trained.path}: evaluate --of "
             "val first, for verdicts"
         )
         return None
-    found = Calibration.from_json(trained.calibration)
-    if any(found.fitted_on.get(key) != stamp[key] for key in _SAME_MODEL):
-        _warn(
-            f"{FILE_NAME} of {trained.path} was fitted on step "
-            f"{found.fitted_on.get('checkpoint_step')}, not on {stamp['checkpoint_step']}: left "
-            "out; evaluate --of val again"
-        )
-        return None
-    return found
+    return Calibration.from_json(trained.calibration)
 
 
 def _write_calibration(

@@ -8,6 +8,7 @@ that takes --model reads it. With --self-contained, one ONNX file for other prog
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,6 +18,7 @@ from kkanji_jax.files import file_named, is_foreign, read_json, require_utf8
 
 if TYPE_CHECKING:
     from kkanji_jax.reporting.model_card import RunRecords
+    from kkanji_jax.saved.trained import Trained
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,11 +91,13 @@ def export(args: argparse.Namespace) -> None:
     from kkanji_jax.saved.trained import load_trained
 
     trained = load_trained(args.model, weights=args.weights, which=args.which)
+    if trained.stale_calibration:
+        print(f"warning: {trained.stale_calibration}", file=sys.stderr)
     if trained.is_bundle:
-        about = _about_of(trained.path)
-        card = (trained.path / CARD).read_text(encoding="utf-8")
+        about, held = _about_of(trained.path)
+        card = _stored_as((trained.path / CARD).read_text(encoding="utf-8"), held, args.dtype)
     else:
-        records = _records_of(trained.path)
+        records = _records_of(trained)
         about = {
             "weights": trained.weights,
             "step": trained.step,
@@ -138,19 +142,30 @@ def _without_machine(record: dict[str, Any]) -> dict[str, Any]:
     return cut
 
 
-def _about_of(bundle: Path) -> dict[str, Any]:
+def _about_of(bundle: Path) -> tuple[dict[str, Any], str]:
+    """What a bundle says of its weights, and the type that they have in it."""
     content = _json_in(bundle / "config.json")
-    return {k: v for k, v in content.items() if k not in ("config", "dtype")}
+    return {k: v for k, v in content.items() if k not in ("config", "dtype")}, content["dtype"]
 
 
-def _records_of(run: Path) -> "RunRecords":
+def _stored_as(card: str, held: str, dtype: str) -> str:
+    """The card of a bundle of `held` weights, for those of them that are stored as `dtype`."""
+    if dtype == held:
+        return card
+    told = f"Weights are stored as {dtype}, rounded from those of a bundle with {held}"
+    return card.replace(f"Weights are stored as {held}", told)
+
+
+def _records_of(trained: "Trained") -> "RunRecords":
     from kkanji_jax.reporting.model_card import RunRecords
 
+    run = trained.path
+    scores = _scores_of(trained)
     return RunRecords(
         environment=_json_in(run / "env.json"),
-        scores=_scores_in(run / "eval"),
+        scores=scores,
         last_line=_last_line(run / "metrics.jsonl"),
-        confusions=_table_in(run / "eval" / "test" / "confusions.csv"),
+        confusions=_table_in(run / "eval" / "test" / "confusions.csv") if "test" in scores else [],
     )
 
 
@@ -171,9 +186,23 @@ def _table_in(path: Path) -> list[dict[str, str]]:
     return read_csv(path) if path.exists() else []
 
 
-def _scores_in(folder: Path) -> dict[str, Any]:
-    """eval.json by the name of its folder."""
-    return {path.parent.name: _json_in(path) for path in sorted(folder.glob("*/eval.json"))}
+def _scores_of(trained: "Trained") -> dict[str, Any]:
+    """eval.json by the name of its folder, without those of other weights, which are told."""
+    found = {}
+    for path in sorted((trained.path / "eval").glob("*/eval.json")):
+        content = _json_in(path)
+        step = content.get("checkpoint_step", trained.step)
+        weights = content.get("weights", trained.weights)
+        if (step, weights) == (trained.step, trained.weights):
+            found[path.parent.name] = content
+        else:
+            told = f"warning: {path} scores the {weights} weights of step {step}, not the"
+            print(
+                f"{told} {trained.weights} ones of step {trained.step}: it is left out of the "
+                "model card; evaluate again",
+                file=sys.stderr,
+            )
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

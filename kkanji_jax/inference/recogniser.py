@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Literal, overload
@@ -357,6 +358,8 @@ def load(
     if backend not in BACKENDS:
         raise ValueError(f"expected a backend of {' or '.join(BACKENDS)}, got {backend!r}")
     trained = load_trained(model, weights=weights, which=which)
+    if trained.stale_calibration:
+        print(f"warning: {trained.stale_calibration}", file=sys.stderr)
     if backend == "onnx":
         from kkanji_jax.inference.onnx_backend import OnnxBackend
 

@@ -28,7 +28,8 @@ class Trained(NamedTuple):
     `params` and `batch_stats` are nested as the network has them, float32 on the host. `identity`
     identifies the training dataset, see `data.manifest.identity_of`. `calibration` is the content
     of calibration.json, if there is one for these weights, and `warm_start` the record of the
-    weights that training started from, if it started from any.
+    weights that training started from, if it started from any. `stale_calibration` says of which
+    weights the calibration is, if not of these.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Trained(NamedTuple):
     identity: dict[str, str]
     calibration: dict[str, Any] | None
     warm_start: dict[str, Any] | None
+    stale_calibration: str = ""
 
 
 def load_trained(
@@ -51,13 +53,15 @@ def load_trained(
     """Loads a model for inference or evaluation; ValueError says what is missing or damaged.
 
     Of a run, it loads the `best` or the `latest` checkpoint, and its `ema` or `raw` weights: by
-    default the moving average if the run kept one. A bundle has one set of weights; ValueError if
-    another is requested.
+    default the moving average if the run kept one. A bundle has one set of weights, of one step;
+    ValueError if another is requested.
     """
     if which not in CHECKPOINTS:
         raise ValueError(f"expected which of {' or '.join(CHECKPOINTS)}, got {which!r}")
     path = check_model(model)
     if bundle_lib.is_bundle(path):
+        if which != CHECKPOINTS[0]:
+            raise ValueError(f"{path} is a bundle, with one checkpoint: leave out --which {which}")
         return _of_bundle(path, weights)
 
     try:
@@ -70,19 +74,24 @@ def load_trained(
     loaded = load_variables(path, which)
     weights = choose_weights(loaded.meta["config"], weights)
     is_average = weights == "ema"
+    class_index = ClassIndex.from_json(loaded.meta["class_index"])
+    calibration, stale = _calibration_of(
+        path, _read_calibration(path, weights), loaded.step, class_index, "evaluate --of val again"
+    )
     return Trained(
         path=path,
         is_bundle=False,
         config=loaded.meta["config"],
-        class_index=ClassIndex.from_json(loaded.meta["class_index"]),
+        class_index=class_index,
         params=loaded.ema_params if is_average else loaded.params,
         batch_stats=loaded.ema_batch_stats if is_average else loaded.batch_stats,
         weights=weights,
         step=loaded.step,
         train_counts=loaded.meta["train_counts"],
         identity=_identity_in(loaded.meta),
-        calibration=_calibration_of(path, weights),
+        calibration=calibration,
         warm_start=loaded.meta.get("warm_start"),
+        stale_calibration=stale,
     )
 
 
@@ -141,19 +150,23 @@ def _of_bundle(path: Path, weights: str | None) -> Trained:
     held = bundle.about["weights"]
     if weights is not None and choose_weights(bundle.config, weights) != held:
         raise ValueError(f"{path} holds the {held} weights only, got --weights {weights}")
+    step, class_index = bundle.about["step"], bundle.class_index
+    remedy = "calibrate the run, evaluate --of val, and export it again"
+    calibration, stale = _calibration_of(path, bundle.calibration, step, class_index, remedy)
     return Trained(
         path=path,
         is_bundle=True,
         config=bundle.config,
-        class_index=bundle.class_index,
+        class_index=class_index,
         params=bundle_lib.nest(bundle.variables, "params"),
         batch_stats=bundle_lib.nest(bundle.variables, "batch_stats"),
         weights=held,
-        step=bundle.about["step"],
+        step=step,
         train_counts=bundle.train_counts,
         identity=_identity_in(bundle.about),
-        calibration=bundle.calibration,
+        calibration=calibration,
         warm_start=bundle.about.get("warm_start"),
+        stale_calibration=stale,
     )
 
 
@@ -162,10 +175,28 @@ def _identity_in(record: Mapping[str, Any]) -> dict[str, str]:
     return {name: record[name] for name in names if name in record}
 
 
-def _calibration_of(workdir: Path, weights: str) -> dict[str, Any] | None:
+def _read_calibration(workdir: Path, weights: str) -> dict[str, Any] | None:
     path = workdir / CALIBRATION
     if not path.exists():
         return None
     content = read_json(path)
     # A calibration fitted with one set of weights is not valid for the other.
     return content if content.get("weights") == weights else None
+
+
+def _calibration_of(
+    path: Path,
+    content: dict[str, Any] | None,
+    step: int,
+    class_index: ClassIndex,
+    remedy: str,
+) -> tuple[dict[str, Any] | None, str]:
+    """The calibration if it was fitted to these very weights; otherwise what is wrong with it."""
+    fitted_on = content.get("fitted_on") if content is not None else None
+    if not isinstance(fitted_on, dict):
+        return content, ""  # none, or damaged: who reads it says so
+    ours = {"checkpoint_step": step, "class_index_digest": class_index.digest}
+    if all(fitted_on.get(name, value) == value for name, value in ours.items()):
+        return content, ""
+    told = f"{path / CALIBRATION} was fitted on step {fitted_on.get('checkpoint_step')}, not on"
+    return None, f"{told} {step}: left out, so there are no verdicts; {remedy}"

@@ -102,7 +102,8 @@ def read_test(pretrained: Path, dataset: Path, predictions: Path) -> list[Read]:
     reads = []
     for sample_id, reading in zip(test.sample_ids, old, strict=True):
         true, new = (rows[sample_id][name] for name in ("codepoint", "predicted_1"))
-        reads.append(Read(sample_id, true, reading[0].codepoint == true, new == true))
+        was_right = bool(len(reading)) and reading[0].codepoint == true
+        reads.append(Read(sample_id, true, was_right, new == true))
     return reads
 
 
@@ -110,12 +111,20 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def is_evaluated(workdir: Path, split: str) -> bool:
+    """Whether the run's best checkpoint was evaluated on the split: training may have gone on."""
+    from kkanji_jax.saved.checkpoint import best_step
+
+    path = workdir / "eval" / split / "eval.json"
+    return path.exists() and _read(path)["checkpoint_step"] == best_step(workdir)
+
+
 def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
     """Scores the run on val and test, unless that is done, and with --crops on photographs."""
     evaluate = ("-m", "kkanji_jax.evaluate", "--model", workdir, "--dataset", args.dataset)
-    if not (workdir / "eval" / "val" / "eval.json").exists():
+    if not is_evaluated(workdir, "val"):
         run_python(*evaluate, "--of", "val")
-    if not (workdir / "eval" / "test" / "eval.json").exists():
+    if not is_evaluated(workdir, "test"):
         unknown = ("--unknown", args.unknown) if args.unknown else ()
         run_python(*evaluate, "--of", "test", "--weights", "both", *unknown)
     if args.crops:

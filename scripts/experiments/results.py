@@ -78,8 +78,9 @@ def summary_of(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
             splits[split] = _read(path)
     if "test" not in splits and not (args.axis and splits):  # a comparison may leave test alone
         raise ValueError(f"{workdir} has no eval/test/eval.json: run kkanji_jax.evaluate first")
-    if len({content["dataset_fingerprint"] for content in splits.values()}) > 1:
-        raise ValueError(f"the evaluations in {workdir} are of different datasets")
+    for key, told in (("dataset_fingerprint", "datasets"), ("checkpoint_step", "checkpoints")):
+        if len({content[key] for content in splits.values()}) > 1:
+            raise ValueError(f"the evaluations in {workdir} are of different {told}")
     config, env = _read(workdir / "config.json"), _read(workdir / "env.json")
     if config["init_from"]:  # where it lay on some machine is nobody's business
         folder = Path(config["init_from"])

@@ -191,6 +191,8 @@ def test_harm_is_refused_in_one_line(hurt: Path, kind: str, capsys, tiny_run):
 def test_weights_that_the_bundle_does_not_hold_are_refused(bundle: Path):
     with pytest.raises(ValueError, match="holds the ema weights only, got --weights raw"):
         load(bundle, weights="raw")
+    with pytest.raises(ValueError, match="is a bundle, with one checkpoint: leave out --which la"):
+        load(bundle, which="latest")
 
 
 def test_a_folder_that_is_there_is_not_written_over(tiny_run, bundle: Path, capsys):
@@ -233,6 +235,50 @@ def test_the_calibration_of_the_run_goes_with_it(tiny_run, tmp_path: Path):
     assert {
         r.verdict for r in load(run, weights="raw", backend="onnx").predict(glyphs_of(tiny_run, 3))
     } == {""}
+
+
+def test_a_calibration_and_scores_of_another_step_stay_behind(
+    evaluated_run: Path, tiny_run, tmp_path: Path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(evaluated_run, run)
+    files = [run / "calibration.json", run / "eval" / "test" / "eval.json"]
+    for path in files:
+        path.write_text(
+            path.read_text("utf-8").replace('"checkpoint_step": 7', '"checkpoint_step": 6')
+        )
+    assert main(["--model", str(run), "--out", str(tmp_path / "b")]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and str(files[0]) in told[0] and str(files[1]) in told[1]
+    assert "was fitted on step 6, not on 7: left out" in told[0]
+    assert "evaluate --of val again" in told[0]
+    assert "scores the ema weights of step 6, not the ema ones of step 7" in told[1]
+    assert not (tmp_path / "b" / "calibration.json").exists()
+    top1 = json.loads(files[1].read_text("utf-8"))["top1"]["value"]
+    card = (tmp_path / "b" / "model_card.md").read_text("utf-8")
+    assert "`evaluate --of test`" in card and f"{100 * top1:.2f} %" not in card
+    assert {each.verdict for each in load(run).predict(glyphs_of(tiny_run, 3))} == {""}
+    assert "was fitted on step 6, not on 7: left out" in capsys.readouterr().err
+
+
+def test_a_bundle_with_the_calibration_of_another_step_is_read_without_it(
+    evaluated_run: Path, tiny_run, tmp_path: Path, capsys
+):
+    assert main(["--model", str(evaluated_run), "--out", str(tmp_path / "b")]) == 0
+    path = tmp_path / "b" / "calibration.json"
+    path.write_text(path.read_text("utf-8").replace('"checkpoint_step": 7', '"checkpoint_step": 6'))
+    write_sums(tmp_path / "b")
+    capsys.readouterr()
+    assert {each.verdict for each in load(tmp_path / "b").predict(glyphs_of(tiny_run, 3))} == {""}
+    assert "calibrate the run, evaluate --of val, and export it again" in capsys.readouterr().err
+
+
+def test_weights_of_another_type_are_said_to_be_rounded(bundle: Path, tmp_path: Path):
+    assert main(["--model", str(bundle), "--dtype", "bfloat16", "--out", str(tmp_path / "b")]) == 0
+    card = (tmp_path / "b" / "model_card.md").read_text("utf-8")
+    assert "stored as bfloat16, rounded from those of a bundle with float16" in card
+    before = (bundle / "model_card.md").read_text("utf-8")
+    assert len(before.splitlines()) == len(card.splitlines()) and "stored as float16" in before
 
 
 def test_the_card_tells_origin_licence_and_what_nobody_measured(tiny_run, bundle: Path):

@@ -85,6 +85,18 @@ def test_both_models_are_asked_about_the_very_test_images(
         script.read_test(bundle, tiny_dataset, table)
 
 
+def test_an_evaluation_of_an_earlier_step_is_done_again(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("kkanji_jax.saved.checkpoint.best_step", lambda workdir: 7)
+    assert not script.is_evaluated(tmp_path, "val")
+    path = tmp_path / "eval" / "val" / "eval.json"
+    path.parent.mkdir(parents=True)
+    for step in (6, 7):
+        path.write_text(json.dumps({"checkpoint_step": step}), encoding="utf-8")
+        assert script.is_evaluated(tmp_path, "val") == (step == 7)
+
+
 def test_a_run_that_was_told_to_stop_is_not_released(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
