@@ -45,7 +45,7 @@ def recentred(
 def mean_interval(
     samples: Sequence[float] | Float[np.ndarray, " s"], value: float, n: int
 ) -> Interval:
-    """The interval of a mean over classes, from its resampled values and n examples.
+    """The interval of a mean of shares, from its resampled values and n examples.
 
     Resampling cannot vary a mean of 0 or 1; it gets the interval of 0 or n right of n.
     """

@@ -131,13 +131,17 @@ def risk_coverage(
         num_bootstrap,
     )
     coverage, risk = risks(confidences, hits)
+    area = area_under_risk(confidences, hits)
     rows = np.unique(np.maximum(np.ceil(np.array(COVERAGES) * n - 1e-9).astype(int), 1)) - 1
     kept = [coverage[1 - risk >= accuracy] for accuracy in ACCURACIES]
     return {
         "aurc": {
-            "value": area_under_risk(confidences, hits),
+            "value": area,
             "n": n,
-            "ci95": intervals.percentile_interval(samples["aurc"]),
+            # Resampling cannot vary an area without an error.
+            "ci95": intervals.percentile_interval(samples["aurc"])
+            if area
+            else intervals.share_interval(0, n),
         },
         "curve": [[float(coverage[row]), float(risk[row])] for row in rows],
         "coverage_at": [

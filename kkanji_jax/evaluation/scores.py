@@ -59,7 +59,7 @@ def summarise(
     def scored(name: str) -> dict[str, Any]:
         if name in _SHARES:
             interval = intervals.share_interval(round(value[name] * num_examples), num_examples)
-        elif name.startswith("macro_"):
+        elif name.startswith(("macro_", "weighted_")):
             interval = intervals.mean_interval(samples[name], value[name], num_examples)
         elif name == "ece":
             interval = intervals.percentile_interval(

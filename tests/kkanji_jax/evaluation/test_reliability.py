@@ -90,3 +90,6 @@ def test_risk_coverage_tells_how_much_can_be_answered():
     none = rel.risk_coverage(confidences, np.zeros(100, bool), num_bootstrap=5)
     assert {row["coverage"] for row in none["coverage_at"]} == {0.0}
     assert none["aurc"]["value"] == 1.0
+    # Nothing wrong in 100 is no proof of it: Wilson's bound for 0 of 100.
+    every = rel.risk_coverage(confidences, np.ones(100, bool), num_bootstrap=5)["aurc"]
+    assert every["value"] == 0.0 and every["ci95"] == pytest.approx([0.0, 0.037], abs=1e-4)

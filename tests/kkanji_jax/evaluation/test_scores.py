@@ -200,6 +200,21 @@ def test_the_interval_of_the_macro_mean_is_of_the_right_width(rng: np.random.Gen
     assert (high - low) / 2 == pytest.approx(expected, rel=0.12)  # 1,000 resamples: a few per cent
 
 
+def test_no_score_is_certain_where_nothing_is_wrong():
+    index, labels = index_of(2), np.arange(30, dtype=np.int32) % 2
+    sure = np.ones((30, 1), np.float32)
+    content = summarise(
+        Predictions(labels, labels[:, None], sure, sure[:, 0]),
+        index,
+        counts_of(index, [4, 4]),
+        split="test",
+        weights="raw",
+    )
+    names = [f"{kind}_{of}" for kind in ("macro", "weighted") for of in ("precision", "f1")]
+    for name in ("top1", *names):
+        assert content[name]["value"] == 1.0 and content[name]["ci95"][0] < 0.9, name
+
+
 @pytest.mark.parametrize(("all_right", "bound"), [(True, [0.4385, 1.0]), (False, [0.0, 0.5615])])
 def test_three_of_three_is_no_certainty(all_right: bool, bound: list[float]):
     # Wilson's bound for 3 of 3: 3 / (3 + 1.96 ** 2).
