@@ -215,6 +215,7 @@ def test_a_run_that_diverges_stops_and_names_what_is_good(trainer: Any, tmp_path
     assert error.startswith("error: the ") and "at step" in error and "lr_peak" in error, told
     good = finished_steps(tmp_path)
     assert f"checkpoint {good[-1]} in {tmp_path} is good" in error
+    assert error.endswith(f"from the start or with --config.init_from={tmp_path}")
     params = load_variables(tmp_path, "latest").params
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     assert all(np.isfinite(line["loss"]) for line in trainer.lines(tmp_path) if "loss" in line)

@@ -20,11 +20,11 @@ class RunLog(NamedTuple):
         return [line["epoch"] for line in having], [line[key] for line in having]
 
     def chosen(self, which: str, metric: str = "val_accuracy") -> dict[str, Any]:
-        """The `last` evaluation, or the `best` by `metric` (the earliest of equals)."""
+        """The `last` evaluation, or the `best` by `metric`; of equals the latest, as `best_step`."""
         if which == "last":
             return self.evaluations[-1]
         sign = -1 if metric == "val_loss" else 1
-        return max(self.evaluations, key=lambda line: sign * line[metric])
+        return max(self.evaluations, key=lambda line: (sign * line[metric], line["step"]))
 
 
 def load_run_log(workdir: Path) -> RunLog:

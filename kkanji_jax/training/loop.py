@@ -150,9 +150,9 @@ def _train(config: Config, workdir: Path, held: contextlib.ExitStack, may_start_
         store.wait()
         good = finished_steps(workdir)[-1:]
         kept = f"checkpoint {good[0]} in {workdir} is good" if good else "no checkpoint is kept"
+        start = f"from the start or with --config.init_from={workdir}" if good else "from the start"
         raise FloatingPointError(
-            f"{err}; {kept}: lower optim.lr_peak in another workdir, from the start or with "
-            f"--config.init_from={workdir}"
+            f"{err}; {kept}: lower optim.lr_peak in another workdir, {start}"
         ) from err
     store.close()
     total_steps = program.pace.total_steps

@@ -497,6 +497,18 @@ def test_the_data_is_told_the_weight_of_photographs(
     assert told == [3.5]
 
 
+def test_a_run_that_diverges_at_once_is_not_sent_to_a_checkpoint_that_it_lacks(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(self: Any) -> int:
+        raise FloatingPointError("the loss is nan at step 1")
+
+    monkeypatch.setattr(loop._Run, "to_the_end", diverge)
+    with pytest.raises(FloatingPointError) as told:
+        run()
+    assert str(told.value).endswith("lower optim.lr_peak in another workdir, from the start")
+
+
 def test_a_leaky_dataset_is_trained_on_only_where_the_config_says_so(
     dataset: Path, hand: Callable[..., Handed], tmp_path: Path
 ) -> None:
