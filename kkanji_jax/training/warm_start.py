@@ -18,8 +18,8 @@ def warm_state(
     """`fresh` with the weights of `source`, and a record of that; the optimizer state is fresh.
 
     The classifier's columns are matched by code point, so classes may be added, removed and
-    reordered; a new class keeps its fresh column. ValueError if the networks differ in anything but
-    the input size.
+    reordered; a new class keeps its fresh column. The input size and the strides may differ: they
+    change no weight. ValueError if the networks differ in anything else.
     """
     column_of = {codepoint: i for i, codepoint in enumerate(source.class_index.codepoints)}
     kept = [column_of.get(codepoint, -1) for codepoint in class_index.codepoints]

@@ -58,8 +58,13 @@ def average(base: Trained, run: Trained, share: float) -> tuple[Any, Any]:
     """(weights, batch statistics) between two models of one network; ValueError if they differ."""
     if not 0 <= share <= 1:
         raise ValueError(f"--share must be 0 (the base) to 1 (the run), not {share}")
-    if base.config["model"]["variant"] != run.config["model"]["variant"]:
-        raise ValueError(f"{base.path} and {run.path} are different networks")
+    for name in ("variant", "stem_stride", "last_stride"):
+        held, other = (trained.config["model"].get(name, 2) for trained in (base, run))
+        if held != other:
+            raise ValueError(
+                f"{base.path} and {run.path} are different networks: model.{name} is {held} and "
+                f"{other}"
+            )
     rest = [
         {name: part for name, part in trained.params.items() if name != "classifier"}
         for trained in (base, run)

@@ -57,6 +57,10 @@ def test_other_networks_and_shares_are_refused(script: ModuleType):
     run = trained("春", 0)
     with pytest.raises(ValueError, match="are different networks"):
         script.average(trained("春", 0, "b1"), run, 0.5)
+    finer = trained("春", 0)
+    finer.config["model"]["stem_stride"] = 1
+    with pytest.raises(ValueError, match="different networks: model.stem_stride is 1 and 2"):
+        script.average(finer, run, 0.5)
     for share in (-0.1, 1.5):
         with pytest.raises(ValueError, match="--share must be 0"):
             script.average(run, run, share)
