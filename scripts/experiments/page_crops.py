@@ -93,7 +93,7 @@ def is_read_right(
 ) -> tuple[Bool[np.ndarray, " n"], list[str]]:
     """Whether the best candidate of each is right, and the character it is."""
     readings = recogniser.predict_glyphs(np.stack(glyphs), top_k=1)
-    best = [reading[0].character for reading in readings]
+    best = [reading[0].character if len(reading) else "" for reading in readings]
     return np.array([b == crop.character for b, crop in zip(best, crops, strict=True)]), best
 
 
@@ -136,6 +136,10 @@ def summarise(recogniser: Recogniser, crops: list[Crop], dataset: Path | None) -
     }
     for half, is_tuning in (("tuning", True), ("report", False)):
         chosen = [crop for crop in kanji if crop.is_for_tuning == is_tuning]
+        if not chosen:
+            raise ValueError(
+                f"none of the kanji that the model knows is of the {half} half of pages"
+            )
         made = [ladder(glyph_steps(load_image(crop.path))) for crop in chosen]
         by_step, best = {}, []
         for name in made[0]:
@@ -190,6 +194,7 @@ def card_of(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         "split": "photographed crops of one book, half of its pages",
         "num_examples": score["n"],
+        "checkpoint_step": summary["step"],
         "weights": summary["weights"],
         "protocol": "pages by digest",
         **named,

@@ -58,3 +58,24 @@ def test_a_crop_of_a_training_image_is_noticed(
         script.looks_like_training([*faint, *noise], tiny_dataset).tolist()
         == [True] * 3 + [False] * 2
     )
+
+
+def test_a_blank_crop_is_read_wrong_and_a_half_without_kanji_is_refused(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    Image.new("L", (80, 80), 255).save(tmp_path / "blank.png")
+    pages = [f"page {number}" for number in range(8)]
+    halves = [script.Crop(tmp_path / "blank.png", "春", page).is_for_tuning for page in pages]
+    assert len(set(halves)) == 2
+
+    def written(some: list[str]) -> list[str]:
+        lines = ["file,char,page", *(f"blank.png,春,{page}" for page in some)]
+        (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return [str(tmp_path)]
+
+    assert script.main(written(pages)) == 0
+    assert "0.0" in capsys.readouterr().out
+    assert (
+        script.main(written([page for page, half in zip(pages, halves, strict=True) if half])) == 1
+    )
+    assert "none of the kanji that the model knows is of the report half" in capsys.readouterr().err
