@@ -108,7 +108,9 @@ FIELDS: dict[str, Field] = {
         1000,
         may_be_unset=True,
     ),
-    "data.fresh_copies": Field(bool, True, "new augmentations in every epoch"),
+    "data.fresh_copies": Field(
+        bool, True, "new images and augmentations in every epoch; False: each repeats the first"
+    ),
     "data.allow_leaky_protocol": Field(
         str,
         None,

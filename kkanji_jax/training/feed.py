@@ -34,7 +34,7 @@ class FeedConfig:
 
     per_class: int | None  # examples of each class per epoch; None: by the sampling exponent
     sampling_exponent: float  # class share ~ size**x: 1 natural, 0 equal
-    fresh_copies: bool  # new augmentations in every epoch
+    fresh_copies: bool  # new images and augmentations in every epoch
     seed: int
     photograph_weight: float | None = None  # of photographed images; None: drawn like others
     may_leak: bool = False  # a held-out image may come from training
