@@ -20,7 +20,7 @@ class RunLog(NamedTuple):
         return [line["epoch"] for line in having], [line[key] for line in having]
 
     def chosen(self, which: str, metric: str = "val_accuracy") -> dict[str, Any]:
-        """The `last` evaluation, or the `best` by `metric`; of equals the latest, as `best_step`."""
+        """The `last` evaluation, or the `best` by `metric`; of equals, the latest."""
         if which == "last":
             return self.evaluations[-1]
         sign = -1 if metric == "val_loss" else 1
