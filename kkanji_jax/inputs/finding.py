@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -108,7 +108,7 @@ def images_in(item: ImageInput) -> Iterator[ImageInput]:
     if item.error or item.image is not None:
         yield item
     elif page and not os.path.lexists(item.path):
-        yield from pages_of(page[1], int(page[2]))
+        yield page_of(list(pages_of(page[1])), item.path)
     else:
         yield from _images_of(item.path)
 
@@ -184,18 +184,25 @@ def _images_of(path: str) -> Iterator[ImageInput]:
         yield ImageInput(path)
 
 
-def pages_of(path: str, number: int | None = None) -> Iterator[ImageInput]:
-    """The pages of a PDF file as `path#1`, `path#2`, or the one of this number."""
+def pages_of(path: str) -> Iterator[ImageInput]:
+    """The pages of a PDF file as `path#1`, `path#2`; one error if it cannot be read."""
     try:
         pages = pages_of_pdf(path)
-        if number is not None and number > len(pages):
-            raise ValueError(f"{path} has {len(pages)} pages, expected page {number}")
     except (ValueError, OSError) as err:
-        yield ImageInput(path if number is None else f"{path}#{number}", " ".join(str(err).split()))
+        yield ImageInput(path, " ".join(str(err).split()))
         return
-    for page_number, render in enumerate(pages, 1):
-        if number in (None, page_number):
-            yield ImageInput(f"{path}#{page_number}", image=render)
+    for number, render in enumerate(pages, 1):
+        yield ImageInput(f"{path}#{number}", image=render)
+
+
+def page_of(pages: Sequence[ImageInput], path: str) -> ImageInput:
+    """The page that `path` names, as `x.pdf#3`, among those that `pages_of` gave of its file."""
+    pdf, _, number = path.rpartition("#")
+    if pages and pages[0].error:
+        return ImageInput(path, pages[0].error)
+    if int(number) > len(pages):
+        return ImageInput(path, f"{pdf} has {len(pages)} pages, expected page {number}")
+    return pages[int(number) - 1]
 
 
 def is_image_name(name: str) -> bool:

@@ -11,7 +11,16 @@ from kkanji_jax.data.class_index import parse_codepoint
 from kkanji_jax.data.label_table import LABELS, read_labels
 from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, load_picture
 from kkanji_jax.inputs.box_crops import cut_out
-from kkanji_jax.inputs.finding import find_images, told_counts
+from kkanji_jax.inputs.finding import (
+    find_files,
+    find_images,
+    images_in,
+    page_of,
+    pages_of,
+    pdf_of,
+    told_counts,
+)
+from kkanji_jax.inputs.heif_and_pdf import PDF_SUFFIX
 from kkanji_jax.inputs.image_input import ImageInput
 from kkanji_jax.pages.box import Box
 
@@ -54,6 +63,7 @@ def find_labelled(path: Path, passed_over: Counter[str] | None = None) -> list[L
 
 def _in_folders(path: Path, passed_over: Counter[str], *, is_alone: bool) -> Iterator[Labelled]:
     """The images in folders named by code point; without `is_alone`, others may be beside them."""
+    files = _Files()
     for child in sorted(path.iterdir()):
         if child.name.startswith("."):
             continue
@@ -67,19 +77,20 @@ def _in_folders(path: Path, passed_over: Counter[str], *, is_alone: bool) -> Ite
             if is_alone:
                 raise ValueError(f"{child}: {err}") from err
             continue
-        for item in find_images([str(child)], passed_over):
-            yield Labelled(item.path, codepoint, item.image, item.error)
+        for file in find_files([str(child)], passed_over):
+            for item in files.images_in(file):
+                yield Labelled(item.path, codepoint, item.image, item.error)
 
 
 def _in_table(path: Path) -> Iterator[Labelled]:
-    page = _LastPage()
+    files, page = _Files(), _LastPage()
     for label in read_labels(path):
         file = str(path.parent / label.path)
         if os.path.isdir(file):
             yield Labelled(file, label.codepoint, None, "a folder, and not an image")
             continue
-        found = list(find_images([file]))
-        if len(found) > 1:
+        found = files.named(file)
+        if len(found) != 1:
             yield Labelled(file, label.codepoint, None, f"has {len(found)} pages: name one")
         elif label.box is None:
             yield Labelled(found[0].path, label.codepoint, found[0].image, found[0].error)
@@ -87,6 +98,45 @@ def _in_table(path: Path) -> Iterator[Labelled]:
             name = str(path.parent / label.name)
             cut = partial(page.cut, found[0], label.box)
             yield Labelled(name, label.codepoint, cut, found[0].error)
+
+
+class _Files:
+    """The images in files. Of PDF files, only the one that was opened last is kept open."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, list[ImageInput]] = {}
+        self._pdf = ""
+        self._pages: list[ImageInput] = []
+
+    def named(self, file: str) -> list[ImageInput]:
+        """What `find_images` finds at a path, which is looked up once; a PDF file once for all."""
+        if file not in self._named:
+            pdf = pdf_of(file)
+            if pdf and os.path.isfile(pdf):
+                self._named[file] = [page_of(self.named(pdf), file)]
+            else:
+                self._named[file] = self._let_go(file, list(find_images([file])))
+        return self._named[file]
+
+    def images_in(self, file: ImageInput) -> list[ImageInput]:
+        """The images of a file that `find_files` found."""
+        return self._let_go(file.path, list(images_in(file)))
+
+    def _let_go(self, file: str, found: list[ImageInput]) -> list[ImageInput]:
+        """As found; pages of a PDF file do not hold it, but open it again if they must."""
+        if not file.lower().endswith(PDF_SUFFIX) or not found or found[0].path == file:
+            return found  # no PDF file, or one that cannot be read
+        self._pdf, self._pages = file, found
+        return [page._replace(image=partial(self._render, file, page.path)) for page in found]
+
+    def _render(self, pdf: str, name: str) -> Any:
+        if self._pdf != pdf:
+            self._pdf, self._pages = pdf, []  # the one before is let go first
+            self._pages = list(pages_of(pdf))
+        page = page_of(self._pages, name)
+        if page.error:
+            raise ValueError(page.error)
+        return page.source()
 
 
 class _LastPage:

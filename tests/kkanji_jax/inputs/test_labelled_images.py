@@ -1,8 +1,10 @@
 """Labelled images are found with the label that counts, and what is left out is said."""
 
 import shutil
+import weakref
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,3 +60,62 @@ def test_a_table_in_a_folder_wins_over_its_folders_and_nothing_is_left_out_unsai
     passed_over = Counter()
     assert len(find_labelled(tmp_path / "alone", passed_over)) == 2
     assert passed_over == {".txt": 1, "outside the folders named U+XXXX": 1}
+
+
+def count_opened(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], "weakref.WeakSet[Any]"]:
+    """The PDF files that are opened from now on, in order, and those that are open."""
+    pypdfium2 = pytest.importorskip("pypdfium2")
+    opened, still_open = [], weakref.WeakSet()
+
+    class Counted(pypdfium2.PdfDocument):
+        def __init__(self, path: str) -> None:
+            super().__init__(path)
+            opened.append(Path(path).name)
+            still_open.add(self)
+
+    monkeypatch.setattr(pypdfium2, "PdfDocument", Counted)
+    return opened, still_open
+
+
+def save_pdf(path: Path, num_pages: int) -> None:
+    pages = [Image.new("L", (100 + 10 * number, 90), 255) for number in range(num_pages)]
+    pages[0].save(path, save_all=True, append_images=pages[1:], resolution=300)
+
+
+def test_a_pdf_is_opened_once_for_all_its_labels_and_one_is_open_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened, still_open = count_opened(monkeypatch)
+    for name, num_pages in (("a.pdf", 3), ("b.pdf", 2)):
+        save_pdf(tmp_path / name, num_pages)
+    lines = ["path,box,codepoint"]
+    for left in range(40):
+        lines += [f"a.pdf#{number},{left} 0 40 40,U+6625" for number in (1, 2, 3)]
+    lines += ["b.pdf#1,,U+6625", "b.pdf#2,,U+6625", "b.pdf#3,,U+6625", "b.pdf,,U+6625"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    *boxes, first, second, beyond, unnamed = find_labelled(tmp_path / "labels.csv")
+    assert opened == ["a.pdf", "b.pdf"] and len(still_open) == 1
+    assert len(boxes) == 120 and boxes[1].path.endswith("a.pdf#2#0,0,40,40")
+    assert [item.error for item in (*boxes, first, second)] == [""] * 122
+    assert "b.pdf has 2 pages, expected page 3" in beyond.error
+    assert unnamed.error == "has 2 pages: name one"
+    shapes = [open_labelled(item).size for item in (first, second)]
+    assert shapes == [(100, 90), (110, 90)] and len(opened) == 2
+    for item in boxes:
+        assert open_labelled(item).shape[:2] == (40, 40)
+    assert open_labelled(second).size == (110, 90)
+    assert opened == ["a.pdf", "b.pdf", "a.pdf", "b.pdf"] and len(still_open) == 1
+
+
+def test_pdfs_in_folders_named_by_code_point_are_not_all_kept_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _, still_open = count_opened(monkeypatch)
+    (tmp_path / "U+6625").mkdir()
+    for number in range(3):
+        save_pdf(tmp_path / "U+6625" / f"{number}.pdf", 2)
+    found = find_labelled(tmp_path)
+    assert [Path(item.path).name for item in found][:3] == ["0.pdf#1", "0.pdf#2", "1.pdf#1"]
+    assert len(found) == 6 and len(still_open) == 1
+    assert [open_labelled(item).size for item in found] == 3 * [(100, 90), (110, 90)]
+    assert len(still_open) == 1
