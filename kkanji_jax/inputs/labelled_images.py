@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kkanji_jax.data.class_index import parse_codepoint
-from kkanji_jax.data.label_table import LABELS, read_labels
+from kkanji_jax.data.label_table import LABELS, Label, read_labels
 from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, load_picture
 from kkanji_jax.inputs.box_crops import cut_out
 from kkanji_jax.inputs.finding import (
@@ -44,12 +44,14 @@ def find_labelled(path: Path, passed_over: Counter[str] | None = None) -> list[L
     """
     passed_over = Counter() if passed_over is None else passed_over
     if not path.is_dir():
-        found = list(_in_table(path))
+        found = list(_in_table(path, read_labels(path)))
     elif (path / LABELS).is_file():
-        found = list(_in_table(path / LABELS))
-        named = {os.path.normpath(item.path) for item in found}
+        labels = read_labels(path / LABELS)
+        found = list(_in_table(path / LABELS, labels))
+        # A page whose boxes are labelled is no image of one character.
+        named = {os.path.normpath(path / label.path) for label in labels}
         inside = _in_folders(path, passed_over, is_alone=False)
-        found += [item for item in inside if os.path.normpath(item.path) not in named]
+        found += [item for item in inside if named.isdisjoint(_names_of(item))]
     else:
         found = list(_in_folders(path, passed_over, is_alone=True))
     if not found:
@@ -82,9 +84,15 @@ def _in_folders(path: Path, passed_over: Counter[str], *, is_alone: bool) -> Ite
                 yield Labelled(item.path, codepoint, item.image, item.error)
 
 
-def _in_table(path: Path) -> Iterator[Labelled]:
+def _names_of(item: Labelled) -> set[str]:
+    """The path by which a table may name an image, and for a page of a PDF file also the file's."""
+    return {os.path.normpath(name) for name in (item.path, pdf_of(item.path)) if name}
+
+
+def _in_table(path: Path, labels: list[Label]) -> Iterator[Labelled]:
+    """The images that the lines of the table at `path` name."""
     files, page = _Files(), _LastPage()
-    for label in read_labels(path):
+    for label in labels:
         file = str(path.parent / label.path)
         if os.path.isdir(file):
             yield Labelled(file, label.codepoint, None, "a folder, and not an image")

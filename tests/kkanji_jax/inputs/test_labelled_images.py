@@ -1,5 +1,6 @@
 """Labelled images are found with the label that counts, and what is left out is said."""
 
+import importlib.util
 import shutil
 import weakref
 from collections import Counter
@@ -119,3 +120,17 @@ def test_pdfs_in_folders_named_by_code_point_are_not_all_kept_open(
     assert len(found) == 6 and len(still_open) == 1
     assert [open_labelled(item).size for item in found] == 3 * [(100, 90), (110, 90)]
     assert len(still_open) == 1
+
+
+def test_a_page_whose_boxes_are_labelled_is_not_one_character_of_its_folder(tmp_path: Path):
+    (tmp_path / "U+6625").mkdir()
+    for name in ("page.png", "other.png"):
+        Image.new("L", (90, 90), 255).save(tmp_path / "U+6625" / name)
+    lines = ["path,box,codepoint", "U+6625/page.png,0 0 64 64,U+590F", "./U+6625/page.png,,U+51AC"]
+    names = ["page.png#0,0,64,64", "page.png", "other.png"]
+    if importlib.util.find_spec("pypdfium2"):
+        save_pdf(tmp_path / "U+6625" / "book.pdf", 1)
+        lines.append("U+6625/book.pdf,0 0 64 64,U+590F")
+        names.insert(2, "book.pdf#0,0,64,64")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    assert [Path(item.path).name for item in find_labelled(tmp_path)] == names
