@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from kkanji_jax.data.class_index import parse_codepoint
 from kkanji_jax.data.label_table import LABELS, Label, read_labels
+from kkanji_jax.files import is_foreign
 from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, load_picture
 from kkanji_jax.inputs.box_crops import cut_out
 from kkanji_jax.inputs.finding import (
@@ -67,7 +68,7 @@ def _in_folders(path: Path, passed_over: Counter[str], *, is_alone: bool) -> Ite
     """The images in folders named by code point; without `is_alone`, others may be beside them."""
     files = _Files()
     for child in sorted(path.iterdir()):
-        if child.name.startswith("."):
+        if is_foreign(child.name):
             continue
         if not child.is_dir():
             if is_alone:

@@ -134,3 +134,15 @@ def test_a_page_whose_boxes_are_labelled_is_not_one_character_of_its_folder(tmp_
         names.insert(2, "book.pdf#0,0,64,64")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     assert [Path(item.path).name for item in find_labelled(tmp_path)] == names
+
+
+def test_what_a_system_left_beside_the_folders_is_no_class_and_is_not_counted(tmp_path: Path):
+    for name in ("U+6625", "__MACOSX"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (30, 30), 255).save(tmp_path / name / "a.png")
+    for name in ("Thumbs.db", ".DS_Store", "readme.md"):
+        (tmp_path / name).touch()
+    passed_over: Counter[str] = Counter()
+    (found,) = find_labelled(tmp_path, passed_over)
+    assert found.codepoint == "U+6625"
+    assert passed_over == {"outside the folders named U+XXXX": 1}
