@@ -16,26 +16,33 @@ from kkanji_jax.cli import Report
 from kkanji_jax.files import is_foreign
 from kkanji_jax.glyphs.image_files import SUFFIXES
 
+_LINK = "is a link to a folder, which is not followed: put its images into the class folder"
+
 
 def _refuse(err: OSError) -> NoReturn:
     raise err
 
 
 def _list_files(folder: Path) -> list[str]:
-    """The relative path of every file of a folder, sorted; links to folders are not followed.
+    """The relative path of every file of a folder, sorted.
 
-    OSError for a folder that cannot be listed: its images would be missing without a word.
+    Links to folders are not followed, but listed, with a slash at the end. OSError for a folder
+    that cannot be listed: its images would be missing without a word.
     """
     top = str(folder)
     names: list[str] = []
-    for inside, _, files in os.walk(top, onerror=_refuse):
+    for inside, folders, files in os.walk(top, onerror=_refuse):
         deeper = inside[len(top) :].replace(os.sep, "/").lstrip("/")
-        names += [f"{deeper}/{name}" for name in files] if deeper else files
+        links = [f"{name}/" for name in folders if os.path.islink(os.path.join(inside, name))]
+        names += [f"{deeper}/{name}" for name in files + links] if deeper else files + links
     return sorted(names)
 
 
 def _iterate_folder(folder: Path, report: Report) -> Iterator[tuple[str, str | None]]:
-    """Path inside the source, and on disk, of every file; None for an empty class folder."""
+    """Path inside the source, and on disk, of every file; None for an empty class folder.
+
+    A link to a folder inside a class folder has a slash at the end.
+    """
     class_folders = sorted(folder.iterdir())
     for number, class_folder in enumerate(class_folders):
         report("reading kkanji2", number, len(class_folders))
@@ -71,8 +78,9 @@ def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
         if content is None:
             yield Finding("empty_class", file, "no file")
             continue
-        is_png = name.lower().endswith(".png")
-        if not is_inside or not is_png or any(map(is_foreign, file.split("/"))):
+        is_link = name.endswith("/")
+        is_taken = is_link or name.lower().endswith(".png")
+        if not is_inside or not is_taken or any(map(is_foreign, file.split("/"))):
             yield Finding("ignored", file, "no image of a class folder")
             continue
         if problem := codepoint_problem(folder):
@@ -81,7 +89,9 @@ def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
                 yield Finding("wrong_name", f"kkanji2/{folder}", problem)
             continue
         sample_id = f"{KKANJI}/{folder}/{name[: -len('.png')]}"
-        if "/" in name:
+        if is_link:
+            yield Finding("unreadable", file, _LINK)
+        elif "/" in name:
             yield Finding("unreadable", file, "is in a folder inside its class folder", folder)
         elif sample_id in seen:
             same = f"has the same sample id as another file, {sample_id}"
@@ -98,6 +108,14 @@ def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
     if not file.name.isprintable():
         return "has a name that is no plain text"
     return crop_problem(file.stem, class_folder.name, book) if book else None
+
+
+def _is_beside(file: Path, besides: frozenset[str], *, is_link: bool) -> bool:
+    """Whether another source has a file; or, of a link to a folder, a file in it."""
+    if not besides:
+        return False
+    path = os.path.abspath(file)
+    return any(each.startswith(path + os.sep) for each in besides) if is_link else path in besides
 
 
 def iterate_images(
@@ -130,14 +148,14 @@ def iterate_images(
         seen: set[str] = set()
         for name in names:
             file = class_folder / name
-            if besides and os.path.abspath(file) in besides:
+            if _is_beside(file, besides, is_link=name.endswith("/")):
                 continue
-            is_image = file.suffix.lower() in SUFFIXES
-            if not is_image or any(map(is_foreign, name.split("/"))):
+            is_taken = name.endswith("/") or file.suffix.lower() in SUFFIXES
+            if not is_taken or any(map(is_foreign, name.split("/"))):
                 yield Finding("ignored", f"{where}/{name}", "no image of a class folder")
                 continue
             sample_id = f"{inside}/{file.stem if book else name}"
-            problem = _name_problem(file, class_folder, book)
+            problem = _LINK if name.endswith("/") else _name_problem(file, class_folder, book)
             if problem is None and sample_id in seen:
                 problem = f"has the same sample id as another file, {sample_id}"
             if problem:

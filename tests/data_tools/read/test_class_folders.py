@@ -221,3 +221,36 @@ def test_a_folder_that_cannot_be_listed_stops_the_build_and_is_no_empty_class(
     argv = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--skip-bad"]
     assert build.main([*argv, "--workers", "1"]) == 1
     assert f"error: {folder}: Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("where", "rule"),
+    [
+        ("kkanji2/U+6625", "unreadable"),
+        ("mine/U+6625", "wrong_name"),
+        ("B1/characters/U+6625", "wrong_name"),
+    ],
+)
+def test_a_link_to_a_folder_inside_a_class_folder_is_listed(source: Any, where: str, rule: str):
+    png = source.png(source.draw(1))
+    name = "U+6625_B1_1_X0_Y0.png"
+    source.add_file(f"{where}/{name}", png)
+    source.add_file("elsewhere/more/b.png", png)
+    for link in ("more", ".hidden"):
+        (source.folder / where / link).symlink_to(source.folder / "elsewhere/more")
+    with pytest.raises(BadFilesError, match=f"{re.escape(where)}/more/: is a link to a folder"):
+        read_catalogue(source.folder)
+    catalogue = read_catalogue(source.folder, skip_bad=True)
+    assert len(catalogue.originals) == 1
+    assert findings(catalogue, rule) == [f"{where}/more/"]
+    assert f"{where}/.hidden/" in findings(catalogue, "ignored")
+
+
+def test_a_link_whose_images_a_table_labels_is_no_finding(source: Any):
+    png = source.png(source.draw(1))
+    source.add_file("elsewhere/more/b.png", png)
+    source.add_file("mine/U+6625/a.png", png)
+    (source.folder / "mine/U+6625/more").symlink_to(source.folder / "elsewhere/more")
+    source.add_file("mine/labels.csv", b"path,codepoint\nU+6625/more/b.png,U+590F\n")
+    catalogue = read_catalogue(source.folder)
+    assert sorted(o.codepoint for o in catalogue.originals) == ["U+590F", "U+6625"]
