@@ -1,6 +1,8 @@
 """Decodes files with the suffix of an image, in the order of the source."""
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import tee
@@ -100,7 +102,17 @@ def _decode_all(decode: Decode, contents: list[bytes | str]) -> list[Decoded | R
             outcomes.append(Refused("wrong_size", str(err)))
         except ValueError as err:
             outcomes.append(Refused("unreadable", str(err)))
+        except OSError as err:
+            if not _is_dead_link(content, err):
+                raise
+            outcomes.append(Refused("unreadable", "is a link to nothing"))
     return outcomes
+
+
+def _is_dead_link(content: bytes | str, err: OSError) -> bool:
+    """Whether a file could not be opened because it is a link, to nothing or in a circle."""
+    is_gone = err.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+    return is_gone and isinstance(content, str) and os.path.islink(content)
 
 
 def _iterate_chunks(stream: Iterable[Unread | Finding]) -> Iterator[list[Unread | Finding]]:

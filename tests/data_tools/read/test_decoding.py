@@ -195,3 +195,26 @@ def test_a_reading_that_is_stopped_leaves_no_process_and_no_file(
     if number == signal.SIGINT:
         assert errors[-1] == "stopped: the same command again goes on from here"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_links_to_nothing_are_listed_with_all_other_bad_files(source: Any, workers: int):
+    name = "U+6625_B1_1_X{}_Y0.png"
+    folders = ("kkanji2/U+6625", "mine/U+6625", "B1/characters/U+6625")
+    for folder in folders:
+        source.add_file(f"{folder}/{name.format(0)}", source.png(source.draw(1)))
+        source.add_file(f"{folder}/{name.format(1)}", b"torn")
+        for number, target in ((2, "nowhere.png"), (3, name.format(3)), (4, f"{name.format(0)}/a")):
+            (source.folder / folder / name.format(number)).symlink_to(target)
+    with Workers(workers) as pool:
+        problems = problems_of(source.folder, pool)
+        catalogue = read_catalogue(source.folder, skip_bad=True, workers=pool)
+    assert len(problems) == 4 and "is a link to nothing" in problems[1]
+    assert len(catalogue.originals) == 3
+    told = [f for f in catalogue.findings if f.detail == "is a link to nothing"]
+    assert len(told) == 9 and {f.rule for f in told} == {"unreadable"}
+
+
+def test_a_file_that_goes_while_it_is_read_stops_the_build(source: Any, tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        decoding._decode_all(decoding.decode_kkanji, [str(tmp_path / "gone.png")])
