@@ -8,11 +8,13 @@ import io
 import lzma
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from data_tools.read.catalogue import Original
 from kkanji_jax.data.class_index import parse_codepoint
+from kkanji_jax.data.csv_text import write_lines
 from kkanji_jax.data.manifest import SPLITS
 
 SPLITS_VERSION = 1  # columns may be added to its right; any other change raises it
@@ -79,10 +81,8 @@ def check_rows(rows: Iterable[SplitRow], *, allow_leaks: bool = False) -> None:
 def to_csv(rows: Sequence[SplitRow]) -> str:
     """The content of splits.csv; it has the column of books only if a row has one."""
     num_columns = len(COLUMNS) if any(row.book for row in rows) else COLUMNS.index("book")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS[:num_columns])
-    writer.writerows(row[:num_columns] for row in rows)
+    text = io.StringIO(newline="")
+    write_lines(text, (row[:num_columns] for row in chain([COLUMNS], rows)))
     return text.getvalue()
 
 

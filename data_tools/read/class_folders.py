@@ -16,6 +16,7 @@ from kkanji_jax.cli import Report
 from kkanji_jax.files import is_foreign
 from kkanji_jax.glyphs.image_files import SUFFIXES
 
+_NO_TEXT = "has a name that is no plain text"
 _LINK = "is a link to a folder, which is not followed: put its images into the class folder"
 
 
@@ -93,6 +94,8 @@ def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
             yield Finding("unreadable", file, _LINK)
         elif "/" in name:
             yield Finding("unreadable", file, "is in a folder inside its class folder", folder)
+        elif not name.isprintable():
+            yield Finding("wrong_name", file, _NO_TEXT, folder)
         elif sample_id in seen:
             same = f"has the same sample id as another file, {sample_id}"
             yield Finding("unreadable", file, same, folder)
@@ -106,7 +109,7 @@ def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
     if file.parent != class_folder:
         return "is in a folder inside its class folder"
     if not file.name.isprintable():
-        return "has a name that is no plain text"
+        return _NO_TEXT
     return crop_problem(file.stem, class_folder.name, book) if book else None
 
 

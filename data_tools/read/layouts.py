@@ -134,6 +134,9 @@ def _find_image_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]
                 "which would get the same sample ids: put them together"
             )
         image_folders[UNNAMED] = folder
+    for name in (*image_folders, *books):
+        if not name.isprintable():
+            raise ValueError(f"{folder / name} has a name that is no plain text: rename it")
     for name in image_folders:
         if name == "characters":
             raise ValueError(

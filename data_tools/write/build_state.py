@@ -65,8 +65,12 @@ def write_file(path: Path, content: bytes | str, owner: str) -> None:
 
 
 def to_text(content: Any) -> str:
-    """JSON as DATASET's files have it: readable, with characters as they are."""
-    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    """JSON as DATASET's files have it: readable, with characters as they are.
+
+    Bytes of a name that are not UTF-8 are escapes, which JSON reads back as the same name.
+    """
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _mark_path(out: Path, file: str) -> Path:

@@ -1,9 +1,12 @@
-"""Tables that people and spreadsheets write: their encoding, what separates cells, their lines."""
+"""Tables that people and spreadsheets write: their encoding, what separates cells, their lines.
+
+And how tables are written here.
+"""
 
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +34,24 @@ def decoded(path: Path) -> str:
             break
         return text
     raise ValueError(f"{path} is neither UTF-8 nor CP932 (Shift_JIS): save it as UTF-8")
+
+
+class _UnixLines:
+    """A file to which lines that end in CR LF are written with LF."""
+
+    def __init__(self, file: io.TextIOBase) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def write_lines(file: io.TextIOBase, rows: Iterable[Iterable[object]]) -> None:
+    """Writes rows as CSV, with LF after each; cells with LF or a bare CR are quoted.
+
+    Python's writer quotes only what is in its own line ends, and a reader refuses a bare CR.
+    """
+    csv.writer(_UnixLines(file), lineterminator="\r\n").writerows(rows)
 
 
 class CsvText:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kkanji_jax.data.class_index import ClassIndex
+from kkanji_jax.data.csv_text import write_lines
 from kkanji_jax.evaluation.counts import sparse_confusion
 from kkanji_jax.evaluation.eval_json import per_class
 from kkanji_jax.evaluation.forward import Predictions
@@ -113,7 +114,7 @@ def write_csv(path: Path, rows: Iterable[list[str]]) -> None:
         written_whole(path) as unfinished,
         unfinished.open("w", encoding="utf-8", newline="") as file,
     ):
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        write_lines(file, rows)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

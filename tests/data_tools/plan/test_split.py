@@ -40,9 +40,17 @@ def test_rows_survive_their_file(tmp_path: Path):
     rows = make_rows(made, ["train", "val", "test"] * 3)
     path = tmp_path / "splits.csv"
     path.write_text(to_csv(rows), "utf-8")
-    assert read_splits(path) == rows
+    assert read_splits(path) == rows and b"\r" not in path.read_bytes()
     first_line = path.read_text("utf-8").splitlines()[0]
     assert first_line == "sample_id,codepoint,split,pixels_sha256,parent_id"
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\r", "a\nb", "a\r\n", 'a"b', "a,b"])
+def test_ids_with_line_breaks_survive_their_file(name: str, tmp_path: Path):
+    row = SplitRow(name, "U+6625", "train", "0" * 64, name)
+    path = tmp_path / "splits.csv"
+    path.write_bytes(to_csv([row, row]).encode())
+    assert read_splits(path) == [row, row]
 
 
 @pytest.mark.parametrize(

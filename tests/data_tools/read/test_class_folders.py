@@ -5,6 +5,8 @@ import io
 import json
 import os
 import re
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from data_tools import build
+from data_tools.plan.split import read_splits
 from data_tools.read.catalogue import BadFilesError, Catalogue, read_catalogue
 from kkanji_jax.data.manifest import load_manifest
 from kkanji_jax.glyphs.glyph_image import glyph_image
@@ -254,3 +257,45 @@ def test_a_link_whose_images_a_table_labels_is_no_finding(source: Any):
     source.add_file("mine/labels.csv", b"path,codepoint\nU+6625/more/b.png,U+590F\n")
     catalogue = read_catalogue(source.folder)
     assert sorted(o.codepoint for o in catalogue.originals) == ["U+590F", "U+6625"]
+
+
+@pytest.mark.parametrize("is_tar", [False, True])
+@pytest.mark.parametrize("folder", ["kkanji2/U+6625", "mine/U+6625"])
+def test_names_that_are_no_plain_text_are_listed_and_left_out(
+    source: Any, folder: str, is_tar: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    names = ["a\rb.png", os.fsdecode(b"\xff.png")]
+    for codepoint in ("U+6625", "U+5927"):
+        source.add_kanji(codepoint, 6)
+    for number, name in enumerate(names):
+        source.add_file(f"{folder}/{name}", source.png(source.draw(100 + number)))
+    if is_tar:
+        pack_kkanji(source.folder)
+    with pytest.raises(BadFilesError) as err:
+        read_catalogue(source.folder)
+    assert err.value.problems == [
+        f"{folder}/{name}: has a name that is no plain text" for name in names
+    ]
+    out = tmp_path / "out"
+    argv = ["--source", str(source.folder), "--out", str(out), "--workers", "1"]
+    assert build.main(argv) == 1
+    assert f"{folder}/a" in capsys.readouterr().err
+    assert build.main([*argv, "--skip-bad"]) == 0
+    found = json.loads((out / "audit.json").read_text("utf-8"))["rules"]["wrong_name"]
+    assert [each["name"] for each in found["samples"]] == [f"{folder}/{name}" for name in names]
+    rows = read_splits(out / "splits.csv")
+    assert len(rows) == 12 and all(row.sample_id.isprintable() for row in rows)
+
+
+def pack_kkanji(folder: Path) -> None:
+    """Puts kkanji2/ into kkanji.tar."""
+    with tarfile.open(folder / "kkanji.tar", "w") as tar:
+        tar.add(folder / "kkanji2", "kkanji2")
+    shutil.rmtree(folder / "kkanji2")
+
+
+@pytest.mark.parametrize("inside", ["U+6625", "characters/U+6625"])
+def test_a_source_whose_own_name_is_no_plain_text_is_refused(source: Any, inside: str):
+    source.add_file(f"mi\rne/{inside}/a.png", source.png(source.draw(1)))
+    with pytest.raises(ValueError, match="no plain text: rename it"):
+        read_catalogue(source.folder)
