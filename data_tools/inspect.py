@@ -155,6 +155,18 @@ def _format_of(path: Path) -> str:
     return {"": "png", ".jpg": "jpeg", ".tif": "tiff"}.get(name, name.lstrip("."))
 
 
+def _require_of_use(options: argparse.Namespace) -> None:
+    """ValueError for an option that would change nothing."""
+    if options.seed and not options.augmented:
+        raise ValueError("--seed is for --augmented: leave it out")
+    if options.of and options.rule:
+        raise ValueError(f"--rule {options.rule} is of all splits: leave out --of {options.of}")
+    is_of_examples = options.character or options.sample or options.counts or options.sheet
+    if options.of and (options.audit or options.long_tail) and not is_of_examples:
+        flag = "--audit" if options.audit else "--long-tail"
+        raise ValueError(f"{flag} shows all splits: leave out --of {options.of}")
+
+
 def inspect(options: argparse.Namespace) -> None:
     """Prints and writes what was requested; ValueError if that is not possible."""
     for name in ("sheet", "audit", "long_tail"):
@@ -166,6 +178,7 @@ def inspect(options: argparse.Namespace) -> None:
         raise ValueError(f"--seed must be 0 to {MAX_SEED}, not {options.seed}")
     if policy and not options.sheet:
         raise ValueError("--augmented needs --sheet OUT.png as well, where its copies are drawn")
+    _require_of_use(options)
     dataset = Dataset.open(options.dataset)
     if options.rule:
         examples, title = select_rule(dataset, options.rule)

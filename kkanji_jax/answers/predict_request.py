@@ -131,6 +131,11 @@ class PredictRequest:
         for name in ONLY_ON_CLUSTER:
             if getattr(self, name) != DEFAULTS[name]:
                 raise ValueError(f"{_flag(name)} is for --engine ray: leave it out")
+        if self.base_url and not any(map(_is_list, self.paths)):
+            raise ValueError(
+                "--base-url is for addresses in a .txt or .json file, and no PATH is one: leave it "
+                "out"
+            )
         if self.bom and self.format != "csv":
             raise ValueError(f"--bom is for --format csv: leave it out with {self.format}")
 
@@ -151,8 +156,8 @@ class PredictRequest:
     def _validate_for_cluster(self) -> None:
         if self.out is None:
             raise ValueError("--engine ray writes a folder of Parquet files: give --out DIR")
-        if self.is_transcript:
-            raise ValueError(f"--engine ray writes rows: leave out --format {self.format}")
+        if self.format != DEFAULTS["format"]:
+            raise ValueError(f"--engine ray writes Parquet: leave out --format {self.format}")
         for name in NOT_ON_CLUSTER:
             if getattr(self, name):
                 raise ValueError(f"{_flag(name)} is not for --engine ray: leave it out")
@@ -222,3 +227,10 @@ def _flag(name: str) -> str:
 
 def _is_relative(path: str) -> bool:
     return path != STANDARD_INPUT and "://" not in path and not os.path.isabs(path)
+
+
+def _is_list(path: str) -> bool:
+    """Whether a path is named like a file of addresses."""
+    from kkanji_jax.pages.iiif import LIST_SUFFIXES, is_address
+
+    return path.lower().endswith(LIST_SUFFIXES) and not is_address(path)

@@ -38,7 +38,14 @@ ON_CLUSTER = {"engine": "ray", "out": Path("rows")}
         ({**ON_CLUSTER, "bom": True}, "--bom is not for --engine ray: leave it out"),
         (
             {**ON_CLUSTER, "format": "tei", "boxes": Path("b.csv")},
-            "--engine ray writes rows: leave out --format tei",
+            "--engine ray writes Parquet: leave out --format tei",
+        ),
+        ({**ON_CLUSTER, "format": "csv"}, "--engine ray writes Parquet: leave out --format csv"),
+        ({**ON_CLUSTER, "format": "jsonl"}, "--engine ray writes Parquet: leave out --format json"),
+        ({"base_url": "https://x.org"}, "--base-url is for addresses in a .txt or .json file"),
+        (
+            {"base_url": "https://x.org", "paths": ["https://x.org/list.json", "a.png"]},
+            "no PATH is one: leave it out",
         ),
         ({**ON_CLUSTER, "cpus": 0}, "--cpus must be at least 1"),
         ({**ON_CLUSTER, "per_gpu": -1}, "--per-gpu must be at least 0"),
@@ -48,6 +55,11 @@ def test_what_cannot_be_met_is_refused_by_its_option(changes: dict[str, Any], ex
     ASKED.validate()
     with pytest.raises(ValueError, match=expected):
         replace(ASKED, **changes).validate()
+
+
+def test_a_base_of_addresses_is_taken_with_a_list_of_them():
+    for name in ("list.txt", "LIST.JSON"):
+        replace(ASKED, base_url="https://x.org", paths=["a.png", name]).validate()
 
 
 @pytest.mark.parametrize(
