@@ -1,20 +1,26 @@
-"""Checks that no held-out example was trained on: by parent, by sample id, by pixels."""
+"""Checks that no held-out example was trained on: by parent, by sample id, by pixels.
+
+Of held-out examples only marks are kept: 16 bytes for each id and for the pixels. Their names are
+read again where a mark is met in training.
+"""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int, Shaped
 
 from kkanji_jax.data.manifest import load_manifest, shard_paths
 from kkanji_jax.data.records import Chunk
 from kkanji_jax.data.resident import Split, read_chunks
 
+_MARK_BYTES = 16
+_MARK = f"S{_MARK_BYTES}"  # all have this width, so NumPy compares every byte
+_AT_ONCE = 4096  # marks that are looked up together
 
-def _digests_of(images: UInt8[np.ndarray, "n h w"]) -> list[bytes]:
-    return [hashlib.blake2b(image.data, digest_size=16).digest() for image in images]
+Marks = Shaped[np.ndarray, " m"]
 
 
 def _originals_of(sample_id: str, parent_id: str) -> tuple[str, ...]:
@@ -24,13 +30,61 @@ def _originals_of(sample_id: str, parent_id: str) -> tuple[str, ...]:
     return parent_id, sample_id.rpartition("#")[0] or sample_id
 
 
-def _marks_of(examples: Split | Chunk) -> Iterator[tuple[str, list[str | bytes]]]:
-    """The sample id of each example, and everything that identifies its original."""
-    digests = _digests_of(examples.images)
-    for sample_id, parent_id, digest in zip(
-        examples.sample_ids, examples.parent_ids, digests, strict=True
+def _mark(content: bytes | memoryview, kind: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_MARK_BYTES, person=kind).digest()
+
+
+def _marks_of(examples: Split | Chunk) -> Iterator[list[bytes]]:
+    """What identifies the original of each example: marks of its ids, and of its pixels."""
+    for sample_id, parent_id, image in zip(
+        examples.sample_ids, examples.parent_ids, examples.images, strict=True
     ):
-        yield sample_id, [*_originals_of(sample_id, parent_id), digest]
+        originals = _originals_of(sample_id, parent_id)
+        yield [
+            *(_mark(name.encode(), b"id") for name in originals),
+            _mark(np.ascontiguousarray(image).data, b"pixels"),
+        ]
+
+
+def _held_out(dataset: Path, split: str) -> Iterator[Chunk]:
+    for path in shard_paths(dataset, load_manifest(dataset), split):
+        yield from read_chunks(path)
+
+
+def _sorted_marks(dataset: Path, splits: Sequence[str]) -> Marks:
+    """The marks of all held-out examples, in order; one may be there several times."""
+    joined = bytearray()
+    for name in splits:
+        for chunk in _held_out(dataset, name):
+            joined += b"".join(mark for marks in _marks_of(chunk) for mark in marks)
+    held_out = np.frombuffer(joined, _MARK)
+    held_out.sort()  # in place
+    return held_out
+
+
+def _places_of(marks: Sequence[bytes], held_out: Marks) -> Int[np.ndarray, " n"]:
+    """Where each mark is first among those of held-out examples; -1 if it is not."""
+    sought = np.frombuffer(b"".join(marks), _MARK)
+    places = np.searchsorted(held_out, sought)
+    is_met = held_out[np.minimum(places, len(held_out) - 1)] == sought
+    return np.where(is_met, places, -1)
+
+
+def _met_in(train: Iterable[Split | Chunk], held_out: Marks) -> Bool[np.ndarray, " m"]:
+    """Which marks of held-out examples training has too; the first of equal ones tells."""
+    is_met = np.zeros(len(held_out), bool)
+    marks = (mark for part in train for marks in _marks_of(part) for mark in marks)
+    while block := list(islice(marks, _AT_ONCE)):
+        places = _places_of(block, held_out)
+        is_met[places[places >= 0]] = True
+    return is_met
+
+
+def _leaked_of(chunk: Chunk, held_out: Marks, is_met: Bool[np.ndarray, " m"]) -> Iterator[str]:
+    """The sample ids of a held-out chunk that share a mark with training."""
+    for sample_id, marks in zip(chunk.sample_ids, _marks_of(chunk), strict=True):
+        if is_met[_places_of(marks, held_out)].any():
+            yield sample_id
 
 
 def check_no_leak(
@@ -40,24 +94,17 @@ def check_no_leak(
 
     The original is identified by the parent id, by the sample id, and, in case both are wrong, by
     the digest of the pixels. `train` may come in any number of parts. The held-out examples are
-    read first, and only their ids and digests are kept.
+    read first, and only marks of 16 bytes are kept; they are read again if there is a leak.
     """
-    manifest = load_manifest(dataset)
-    held_out: dict[str | bytes, set[tuple[str, str]]] = defaultdict(set)  # mark -> (split, id)
+    held_out = _sorted_marks(dataset, splits)
+    if not len(held_out):
+        return
+    is_met = _met_in(train, held_out)
+    if not is_met.any():
+        return
     for name in splits:
-        for path in shard_paths(dataset, manifest, name):
-            for chunk in read_chunks(path):
-                for sample_id, marks in _marks_of(chunk):
-                    for mark in marks:
-                        held_out[mark].add((name, sample_id))
-    shared: set[tuple[str, str]] = set()
-    for part in train if held_out else ():
-        for _, marks in _marks_of(part):
-            for mark in marks:
-                if mark in held_out:
-                    shared |= held_out[mark]
-    for name in splits:
-        leaked = [sample_id for split, sample_id in shared if split == name]
+        chunks = _held_out(dataset, name)
+        leaked = {each for chunk in chunks for each in _leaked_of(chunk, held_out, is_met)}
         if leaked:
             raise ValueError(
                 f"{len(leaked)} {name} examples of {dataset} come from training images, first "

@@ -4,13 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kkanji_jax.config import default_config
-from kkanji_jax.data import resident
+from kkanji_jax.data import leakage, resident
 from kkanji_jax.data.leakage import check_no_leak
 from kkanji_jax.data.records import Chunk, decode, encode
 from kkanji_jax.data.streamed import Records
@@ -125,3 +127,24 @@ def test_a_file_name_that_looks_like_a_copy_is_no_leak(dataset: Path):
     trained = resident.load_split(dataset, "train").sample_ids[5]
     plant(dataset, VAL, f"{trained}#2", f"{trained}#2", is_warped=True)
     check(dataset)
+
+
+def test_held_out_images_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def made(_: Path) -> Iterator[Chunk]:
+        for start in range(0, 20_000, 250):
+            ids = tuple(f"char-shape/U+6625/U+6625_b_{n:09d}" for n in range(start, start + 250))
+            images = np.random.default_rng(start).integers(0, 256, (250, 8, 8), np.uint8)
+            yield Chunk(images, np.zeros(250, np.int32), ids, ids)
+
+    monkeypatch.setattr(leakage, "load_manifest", lambda _: {})
+    monkeypatch.setattr(leakage, "shard_paths", lambda *_: [tmp_path])
+    monkeypatch.setattr(leakage, "read_chunks", made)
+    tracemalloc.start()
+    try:
+        check_no_leak(tmp_path, iter(()), ("val",))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000 * 100  # a dict of sets took 800 bytes an image
+    with pytest.raises(ValueError, match="20000 val .* first char-shape/U.6625/U.6625_b_000000000"):
+        check_no_leak(tmp_path, made(tmp_path), ("val",))
