@@ -13,7 +13,7 @@ from kkanji_jax.pages.box import Box
 
 
 class BoxesByPage:
-    """The boxes of a file, found by the name of their page; keeps which pages were met.
+    """The boxes of a file, found by the name of their page; keeps which of these pages were met.
 
     A box names its page by its whole path, by the end of it (`scans/p1.jpg`), or by its file name,
     with or without suffix, in the same case; a page of IIIF by an address or an id of it
@@ -25,22 +25,31 @@ class BoxesByPage:
         for number, box in enumerate(boxes):
             self._of_name[box.image].append((number, box))
         self._met: set[str] = set()
-        self._pages: dict[str, str] = {}  # the stem in lower case -> a page's path
+        # In lower case: the stem that boxes name -> the path of a page that has it.
+        self._pages = {_likeness(name): "" for name in self._of_name}
 
     def of(self, page: str, also: Iterable[str] = ()) -> list[Box]:
         """Those of a page, in the file's order; `also` are other names of it."""
-        names = _names_of(page) | {"", *also}
-        self._met |= names
-        self._pages[_stem(page).lower()] = page
-        return [box for _, box in sorted(pair for n in names for pair in self._of_name.get(n, ()))]
+        names = {"", *_names_of(page), *also}
+        named = names & self._of_name.keys()
+        self._met |= named
+        likeness = _likeness(page)
+        if likeness in self._pages:
+            self._pages[likeness] = page
+        return [box for _, box in sorted(pair for n in named for pair in self._of_name[n])]
 
     def unmet(self) -> Iterator[tuple[Box, str]]:
         """Boxes whose page did not come, with what is wrong, in the file's order."""
         names = self._of_name.keys() - self._met
         for _, box in sorted(pair for name in names for pair in self._of_name[name]):
-            near = self._pages.get(_stem(box.image).lower())
+            near = self._pages[_likeness(box.image)]
             told = f"; there is {os.path.basename(near)}" if near else ""
             yield box, f"the file of boxes names a page that is not among those given{told}"
+
+
+def _likeness(page: str) -> str:
+    """What names of a page have in common that differ by folder, suffix or case."""
+    return _stem(page).lower()
 
 
 def _stem(page: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,21 @@ def test_boxes_of_a_page_that_does_not_come_are_rows_with_an_error(page: Path):
     ]
     assert ["there is page.png" in f.error for f in bad] == [True, True, True, False, False]
     assert all("not among those given" in f.error for f in bad)
+
+
+def test_pages_that_no_box_names_take_no_memory():
+    by_page = BoxesByPage([Box(1, 1, 1, 1, "a", "P7.png"), Box(1, 1, 1, 1, "b", "book_3/p0000009")])
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            by_page.of(f"/shared/scans/library/book_{number}/p{number:07d}.jpg")
+        by_page.of("scans/p7.png")
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 2000 * 10
+    told = [error.partition("; ")[2] for _, error in by_page.unmet()]
+    assert told == ["there is p7.png", "there is p0000009.jpg"]
 
 
 @pytest.fixture
