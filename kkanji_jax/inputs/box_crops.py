@@ -1,6 +1,7 @@
 """Boxes on whole pages: which page each is of, and the crops they cut out."""
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -17,14 +18,19 @@ class BoxesByPage:
 
     A box names its page by its whole path, by the end of it (`scans/p1.jpg`), or by its file name,
     with or without suffix, in the same case; a page of IIIF by an address or an id of it
-    (`ImageInput.names`). A box that names no image is of every page.
+    (`ImageInput.names`). A name that Unicode composes otherwise, as macOS writes it, is taken where
+    none is the same. A box that names no image is of every page.
     """
 
     def __init__(self, boxes: Iterable[Box]) -> None:
         self._of_name: dict[str, list[tuple[int, Box]]] = defaultdict(list)
         for number, box in enumerate(boxes):
             self._of_name[box.image].append((number, box))
+        self._composed: dict[str, list[str]] = defaultdict(list)
+        for name in self._of_name:
+            self._composed[_composed(name)].append(name)
         self._met: set[str] = set()
+        self._met_as_written: set[str] = set()
         # In lower case: the stem that boxes name -> the path of a page that has it.
         self._pages = {_likeness(name): "" for name in self._of_name}
 
@@ -32,11 +38,18 @@ class BoxesByPage:
         """Those of a page, in the file's order; `also` are other names of it."""
         names = {"", *_names_of(page), *also}
         named = names & self._of_name.keys()
+        self._met_as_written |= named
+        if named <= {""}:
+            named |= self._composed_as(names) - self._met_as_written
         self._met |= named
         likeness = _likeness(page)
         if likeness in self._pages:
             self._pages[likeness] = page
         return [box for _, box in sorted(pair for n in named for pair in self._of_name[n])]
+
+    def _composed_as(self, names: Iterable[str]) -> set[str]:
+        """The names in the file that differ from these by Unicode's composition at most."""
+        return {each for name in names for each in self._composed.get(_composed(name), ())}
 
     def unmet(self) -> Iterator[tuple[Box, str]]:
         """Boxes whose page did not come, with what is wrong, in the file's order."""
@@ -47,9 +60,13 @@ class BoxesByPage:
             yield box, f"the file of boxes names a page that is not among those given{told}"
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def _likeness(page: str) -> str:
-    """What names of a page have in common that differ by folder, suffix or case."""
-    return _stem(page).lower()
+    """What names of a page have in common that differ by folder, suffix, case or composition."""
+    return _composed(_stem(page)).lower()
 
 
 def _stem(page: str) -> str:

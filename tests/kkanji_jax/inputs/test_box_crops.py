@@ -3,7 +3,9 @@
 import csv
 import io
 import tracemalloc
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -156,6 +158,34 @@ def test_boxes_of_a_page_that_does_not_come_are_rows_with_an_error(page: Path):
     ]
     assert ["there is page.png" in f.error for f in bad] == [True, True, True, False, False]
     assert all("not among those given" in f.error for f in bad)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("name", ["がく.jpg", "がく", "本/がく.jpg"])
+def test_a_page_is_found_however_unicode_composes_its_name(name: str, form: Literal["NFC", "NFD"]):
+    other = "NFD" if form == "NFC" else "NFC"
+    by_page = BoxesByPage([Box(1, 1, 1, 1, "a", unicodedata.normalize(form, name))])
+    page = unicodedata.normalize(other, "scans/本/がく.jpg")
+    for _ in range(2):  # a page may be given twice
+        assert [box.id for box in by_page.of(page)] == ["a"]
+    assert not list(by_page.unmet())
+
+
+def test_names_that_differ_only_by_composition_are_two_pages_where_both_are_there():
+    nfc, nfd = (unicodedata.normalize(form, "がく.jpg") for form in ("NFC", "NFD"))
+    by_page = BoxesByPage([Box(1, 1, 1, 1, "a", nfc), Box(1, 1, 1, 1, "b", nfd)])
+    assert [box.id for box in by_page.of(nfc)] == ["a"]
+    assert [box.id for box in by_page.of(nfd)] == ["b"]
+    alone = BoxesByPage([Box(1, 1, 1, 1, "b", nfd)])
+    assert [box.id for box in alone.of(nfd)] == ["b"] and not alone.of(nfc)
+
+
+def test_the_hint_names_a_page_whose_name_is_composed_otherwise():
+    by_page = BoxesByPage([Box(1, 1, 1, 1, "", unicodedata.normalize("NFC", "がく.png"))])
+    page = unicodedata.normalize("NFD", "がく.jpg")
+    assert not by_page.of(page)
+    ((_, error),) = by_page.unmet()
+    assert error.endswith(f"; there is {page}")
 
 
 def test_pages_that_no_box_names_take_no_memory():
