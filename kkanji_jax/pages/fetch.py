@@ -149,7 +149,7 @@ class Fetcher:
         return None if self._folder is None else self._folder / name
 
     def kept(self, url: str) -> Fetched | None:
-        """What the cache has of an address."""
+        """What the cache has of an address; None also if the entry is damaged."""
         place = self._place(url)
         if place is None:
             return None
@@ -158,11 +158,11 @@ class Fetcher:
             content = place.read_bytes()
             with contextlib.suppress(PermissionError):  # another user's, in a cache that is shared
                 os.utime(place)
-        except (FileNotFoundError, ValueError):
+            if about["asked"] != url or about["bytes"] != len(content):
+                return None
+            return Fetched(str(about["url"]), str(about["kind"]), content)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        if about["asked"] != url or about["bytes"] != len(content):
-            return None
-        return Fetched(about["url"], about["kind"], content)
 
     def keep(self, url: str, answer: Fetched) -> None:
         """Puts an answer into the cache, for `url`."""

@@ -384,6 +384,18 @@ def test_a_cache_that_was_cut_short_is_not_believed(site: str, tmp_path: Path):
     assert _Site.asked["/ok/a/full/max/0/default.jpg"] == 2
 
 
+@pytest.mark.parametrize("about", ["{}", "[]", "7", "null", '"text"', '{"asked": "URL"}', "{"])
+def test_an_entry_of_the_cache_that_lacks_something_is_not_believed(about: str, tmp_path: Path):
+    fetcher = fetch.Fetcher(tmp_path, "a test")
+    kept = fetch.Fetched("http://a/1", "image/jpeg", JPEG)
+    fetcher.keep("http://a/1", kept)
+    (entry,) = tmp_path.glob("*.json")
+    entry.write_text(about.replace("URL", "http://a/1"))
+    assert fetcher.kept("http://a/1") is None
+    fetcher.keep("http://a/1", kept)
+    assert fetcher.kept("http://a/1") == kept
+
+
 def test_nothing_is_kept_if_the_cache_is_off(site: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KKANJI_CACHE", "off")
     for _ in range(2):
