@@ -188,6 +188,7 @@ function renderCards() {
   const { members } = groups[state.group];
   $("cards").replaceChildren(...members.slice(0, state.shown).map(cardOf));
   $("more").hidden = members.length <= state.shown;
+  makeCurrent(state.card);
 }
 
 function cardOf(number) {
@@ -204,9 +205,6 @@ function cardOf(number) {
   const label = make("span", "label");
   label.lang = "ja";
   pick.append(image, label);
-  pick.addEventListener("focus", () => {
-    state.card = groups[state.group].members.indexOf(number);
-  });
   pick.addEventListener("click", () => decide([number], item.candidates[0]?.[0] ?? OUT));
   const row = make("div", "candidates");
   for (const [character] of item.candidates) {
@@ -229,8 +227,21 @@ function cardOf(number) {
   const share = item.candidates.length ? `${Math.round(100 * item.candidates[0][1])} % ` : "";
   const where = [item.id || item.path.split("/").at(-1), item.remark].filter(Boolean).join("; ");
   card.append(pick, row, make("p", "facts", share + where));
+  card.addEventListener("focusin", () => makeCurrent(placeOf(number)));
+  // Before the button's own handler, which may give the focus to the field for another character.
+  // Not every browser gives it to a button that is clicked.
+  card.addEventListener("click", () => pick.focus({ preventScroll: true }), { capture: true });
   paint(card, number);
   return card;
+}
+
+const placeOf = (number) => groups[state.group].members.indexOf(number);
+
+/** Marks the image at a place of the group: it is the one that keys decide about. */
+function makeCurrent(place) {
+  state.card = place;
+  for (const card of $("cards").querySelectorAll("[aria-current]")) card.removeAttribute("aria-current");
+  $(`card-${groups[state.group].members[place]}`)?.setAttribute("aria-current", "true");
 }
 
 function paint(card, number) {
@@ -263,12 +274,13 @@ function tellDone() {
 
 function goTo(place) {
   const { members } = groups[state.group];
-  state.card = Math.min(Math.max(place, 0), members.length - 1);
-  if (state.card >= state.shown) {
-    state.shown = Math.ceil((state.card + 1) / MOST_CARDS) * MOST_CARDS;
+  const within = Math.min(Math.max(place, 0), members.length - 1);
+  if (within >= state.shown) {
+    state.shown = Math.ceil((within + 1) / MOST_CARDS) * MOST_CARDS;
     renderCards();
   }
-  const card = $(`card-${members[state.card]}`);
+  makeCurrent(within);
+  const card = $(`card-${members[within]}`);
   card.querySelector(".pick").focus({ preventScroll: true });
   card.scrollIntoView({ block: "nearest" });
 }
@@ -301,7 +313,7 @@ function write(number) {
 
 function endWriting() {
   $("write").hidden = true;
-  const place = groups[state.group].members.indexOf(writingOf);
+  const place = placeOf(writingOf);
   writingOf = null;
   if (place >= 0) goTo(place);
 }
@@ -380,6 +392,7 @@ document.addEventListener("keydown", (event) => {
   const number = members[state.card];
   const { candidates } = items[number];
   const isOnCard = document.activeElement?.classList.contains("pick");
+  const isMove = event.key.startsWith("Arrow"); // which other elements scroll by
   const isFree = isOnCard || document.activeElement === document.body;
   const digit = Number(event.key);
   const take = (label) => {
@@ -404,7 +417,7 @@ document.addEventListener("keydown", (event) => {
   if (isOnCard && event.key === "Enter" && candidates.length) acts.Enter = () => take(candidates[0][0]);
   if (digit >= 1 && digit <= candidates.length) acts[event.key] = () => take(candidates[digit - 1][0]);
   const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!act || (!isFree && event.key !== "n" && event.key !== "p")) return;
+  if (!act || (isMove && !isFree)) return;
   event.preventDefault();
   act();
 });

@@ -86,6 +86,16 @@ def press(page, *keys: str) -> None:
             page.send("Input.dispatchKeyEvent", type=kind, key=key)
 
 
+def click(page, selector: str) -> None:
+    """Clicks the middle of an element as a hand would."""
+    place = page.place_of(selector)
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    for kind in ("mousePressed", "mouseReleased"):
+        page.send(
+            "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1
+        )
+
+
 def name_of(item: dict[str, Any]) -> str:
     return item["path"] + (f"#{item['box']}" if item["box"] else "")
 
@@ -245,6 +255,32 @@ def test_a_whole_group_is_confirmed_and_undone_at_once(crops: Work, open_page):
     assert page.ask(DONE) == size
     press(page, "u")
     assert page.ask(DONE) == 0
+    page.close()
+
+
+@pytest.mark.parametrize("is_focused", [True, False], ids=["focused", "as in Safari"])
+def test_keys_decide_about_the_image_that_was_clicked_last(
+    crops: Work, open_page, is_focused: bool
+):
+    page = opened(open_page, crops.sheet)
+    if not is_focused:  # Safari gives the focus to no button that is clicked
+        page.ask("addEventListener('mousedown', (event) => event.preventDefault(), true)")
+    show = "showGroup(groups.findIndex(({ members }) => members.length > 1), true)"
+    page.ask(show)
+    second = page.ask("groups[state.group].members[1]")
+    for key, keeps in (("x", [[second, ""]]), ("Backspace", [])):
+        page.ask(show)
+        click(page, f"#card-{second} .candidates button:nth-child(2)")
+        assert [number for number, _ in page.ask("[...state.labels]")] == [second]
+        page.ask("document.activeElement.blur()")  # as a click on the blank page does
+        current = "[...document.querySelectorAll('.card[aria-current=true]')].map(({ id }) => id)"
+        assert page.ask(current) == [f"card-{second}"]
+        press(page, key)
+        assert page.ask("[...state.labels]") == keeps
+    page.ask(show)
+    click(page, f"#card-{second} .facts")
+    press(page, "2")
+    assert [number for number, _ in page.ask("[...state.labels]")] == [second]
     page.close()
 
 
