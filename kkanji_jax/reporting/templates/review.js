@@ -384,7 +384,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (isUndo || (!event.ctrlKey && !event.metaKey && event.key.toLowerCase() === "u")) {
     event.preventDefault();
-    undo();
+    if (!event.repeat) undo();
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || !groups.length) return;
@@ -418,8 +418,8 @@ document.addEventListener("keydown", (event) => {
   if (digit >= 1 && digit <= candidates.length) acts[event.key] = () => take(candidates[digit - 1][0]);
   const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act || (isMove && !isFree)) return;
-  event.preventDefault();
-  act();
+  event.preventDefault(); // also of Enter, which would click
+  if (!event.repeat || isMove) act(); // a key that is held decides once
 });
 
 restore();

@@ -284,6 +284,31 @@ def test_keys_decide_about_the_image_that_was_clicked_last(
     page.close()
 
 
+def test_a_key_that_is_held_decides_once(crops: Work, open_page):
+    page = opened(open_page, crops.sheet)
+    for key, code in (("a", 65), ("Enter", 13), ("x", 88), ("1", 49)):
+        page.ask("showGroup(0, true)")
+        size = page.ask("groups[0].members.length") if key == "a" else 1
+        held = {"key": key, "windowsVirtualKeyCode": code}
+        text = {"text": "\r" if key == "Enter" else key}
+        page.send("Input.dispatchKeyEvent", type="keyDown", **held, **text)
+        for _ in range(4):
+            page.send("Input.dispatchKeyEvent", type="keyDown", autoRepeat=True, **held, **text)
+        page.send("Input.dispatchKeyEvent", type="keyUp", **held)
+        assert page.ask(DONE) == size, key
+        held = {"key": "u", "windowsVirtualKeyCode": 85, "text": "u"}
+        page.ask("decide([groups.at(-1).members[0]], OUT)")
+        page.send("Input.dispatchKeyEvent", type="keyDown", **held)
+        page.send("Input.dispatchKeyEvent", type="keyDown", autoRepeat=True, **held)
+        assert page.ask(DONE) == size, "u"
+        press(page, "u")
+        assert page.ask(DONE) == 0
+    page.ask("showGroup(groups.findIndex(({ members }) => members.length > 1), true)")
+    page.send("Input.dispatchKeyEvent", type="rawKeyDown", key="ArrowRight", autoRepeat=True)
+    assert page.ask("state.card") == 1
+    page.close()
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 def test_axe_finds_nothing(crops: Work, open_page, width: int):
     program = os.environ.get("AXE_CORE")
