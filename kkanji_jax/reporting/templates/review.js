@@ -377,6 +377,8 @@ $("more").addEventListener("click", () => {
 });
 
 document.addEventListener("keydown", (event) => {
+  // Keys of an input method are its own; in Safari, the one that ends a text has only this number.
+  if (event.isComposing || event.keyCode === 229) return;
   const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z";
   if (!$("write").hidden) {
     if (event.key === "Escape") endWriting();

@@ -309,6 +309,20 @@ def test_a_key_that_is_held_decides_once(crops: Work, open_page):
     page.close()
 
 
+@pytest.mark.parametrize("told", ["isComposing: true", "keyCode: 229"])
+def test_escape_of_an_input_method_keeps_the_text(crops: Work, open_page, told: str):
+    page = opened(open_page, crops.sheet)
+    press(page, "c")
+    page.send("Input.insertText", text="はる")
+    field = "document.getElementById('written')"
+    event = f"new KeyboardEvent('keydown', {{ key: 'Escape', bubbles: true, {told} }})"
+    page.ask(f"{field}.dispatchEvent({event})")
+    assert page.ask(f"[{field}.value, document.activeElement === {field}]") == ["はる", True]
+    press(page, "Escape")
+    assert page.ask("document.getElementById('write').hidden")
+    page.close()
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 def test_axe_finds_nothing(crops: Work, open_page, width: int):
     program = os.environ.get("AXE_CORE")
