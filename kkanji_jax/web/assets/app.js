@@ -1,6 +1,6 @@
 // The page: its elements, and the messages to and from the worker.
 
-import { BoxList } from "./box_list.js";
+import { BoxList, isSame } from "./box_list.js";
 import { boxesIn, TableError, tableOfBoxes, textOf } from "./box_table.js";
 import { MAX_PIXELS } from "./colour.js";
 import { makePaper } from "./drawing.js";
@@ -102,11 +102,18 @@ const paper = makePaper($("paper"), { undo: $("undo"), clear: $("clear") }, () =
   else ask(paper.pixels(), true);
 });
 
-const list = new BoxList({ list: $("boxes"), marks: $("marks"), viewer: $("viewer") }, choose, () => {
-  const isEmpty = list.entries.length === 0;
-  $("boxes-none").hidden = !isEmpty;
-  $("download").disabled = isEmpty;
-});
+const list = new BoxList(
+  { list: $("boxes"), marks: $("marks"), viewer: $("viewer") },
+  {
+    choose,
+    removed,
+    change: () => {
+      const isEmpty = list.entries.length === 0;
+      $("boxes-none").hidden = !isEmpty;
+      $("download").disabled = isEmpty;
+    },
+  },
+);
 
 const picture = new Picture(
   { viewer: $("viewer"), sheet: $("sheet"), scan: $("scan"), frame: $("box"), numbers: $("numbers") },
@@ -197,6 +204,16 @@ function choose(entry) {
   } else {
     picture.readBox();
   }
+}
+
+/** The box in view goes with its entry, or it would be read, and listed, again. */
+function removed(entry) {
+  const { box } = picture;
+  const isInView = list.current ? list.current === entry : box && isSame(box, entry.box);
+  if (!isInView) return;
+  picture.clearBox();
+  picture.wasRead = null;
+  forget(dragNow);
 }
 
 async function importBoxes(file) {

@@ -9,16 +9,16 @@ const make = (name, className, text = "") => {
   return made;
 };
 
-const isSame = (one, other) =>
+export const isSame = (one, other) =>
   ["left", "top", "width", "height"].every((name) => one[name] === other[name]);
 
 export class BoxList {
   /**
-   * `choose(entry)` is called when a row is; `change()` when the list has changed. `viewer` gets the
-   * focus of the last row that is removed.
+   * `choose(entry)` is called when a row is, `removed(entry)` when it was taken from the list, and
+   * `change()` when the list has changed. `viewer` gets the focus of the last row that is removed.
    */
-  constructor({ list, marks, viewer }, choose, change) {
-    Object.assign(this, { list, marks, viewer, choose, change });
+  constructor({ list, marks, viewer }, { choose, removed, change }) {
+    Object.assign(this, { list, marks, viewer, choose, removed, change });
     Object.assign(this, { entries: [], current: null, size: null });
     this.shown = new Map(); // entry -> its row in the list, and its mark
   }
@@ -51,7 +51,7 @@ export class BoxList {
   remove(entry) {
     const at = this.entries.indexOf(entry);
     this.entries.splice(at, 1);
-    if (this.current === entry) this.current = null;
+    this.removed(entry);
     this.render();
     const next = this.list.children[Math.min(at, this.entries.length - 1)];
     (next?.querySelector("button") ?? this.viewer).focus(); // the row that had the focus is gone

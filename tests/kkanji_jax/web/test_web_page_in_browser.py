@@ -619,6 +619,30 @@ def test_boxes_are_read_with_the_options_of_pictures_in_either_mode(page, rng):
 
 
 @at_desk
+def test_a_box_that_was_removed_does_not_come_back(page, rng):
+    open_page_of(page, photograph(rng, 900, 700))
+    given = b"x,y,w,h\n40,30,300,300\n400,60,300,300\n200,300,300,300\n"
+    hand_over(page, "drop", given, "CSV", name="boxes.csv")
+    page.wait_for(f"{CHOICES}.length === 3 && !{CHOICES}.some(([, t]) => t.includes('not read'))")
+    answer_after(page, lambda: page.ask("document.querySelectorAll('.choose')[1].click()"))
+    page.ask("document.querySelectorAll('.remove')[0].click()")  # another one: the answer stays
+    assert not page.ask("document.getElementById('result').hidden")
+    assert not page.ask("document.getElementById('box').hidden")
+    page.ask("document.querySelectorAll('.remove')[0].click()")
+    left = ["200 300 300 300"]
+    assert [box for box, _ in page.ask(CHOICES)] == left
+    assert page.ask("document.getElementById('result').hidden")
+    assert page.ask("document.getElementById('box').hidden")
+    for mode in ("draw", "picture"):
+        page.ask(f"document.querySelector('[data-mode={mode}]').click()")
+    assert "Drag a box" in page.ask(STATUS)
+    choose(page, "ink", "bright")
+    page.wait_for(f"!{CHOICES}.some(([, t]) => t.includes('not read'))")
+    page.ask("new Promise((done) => setTimeout(done, 500))")
+    assert [box for box, _ in page.ask(CHOICES)] == left
+
+
+@at_desk
 def test_a_row_that_is_chosen_by_key_keeps_the_focus_also_while_boxes_are_read(page, rng):
     open_page_of(page, photograph(rng, 900, 700))
     rows = "".join(f"{20 * i},{15 * i},150,150\n" for i in range(30))
