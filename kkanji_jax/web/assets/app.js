@@ -232,13 +232,9 @@ async function importBoxes(file) {
   const inside = found.boxes.map(({ box, id }) => ({ box: picture.within(box), id }));
   const kept = inside.filter(({ box }) => box && box.width * box.height <= MAX_PIXELS);
   picture.clearBox();
-  for (const { box, id } of kept) {
-    list.current = null;
-    list.entryOf(box, id).id = id;
-  }
-  list.current = null;
+  const taken = new Set(kept.map(({ box, id }) => list.entryWith(box, id)));
   list.render();
-  const n = count(kept.length);
+  const n = count(taken.size);
   const left = count(found.numOthers + inside.length - kept.length);
   forget(() => say("imported", { n, left }));
   readAll(list.entries.filter(({ answer }) => !answer));

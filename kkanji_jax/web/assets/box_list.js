@@ -30,14 +30,35 @@ export class BoxList {
   }
 
   /** The entry of a box: the one that stands there, the one that was moved there, or a new one. */
-  entryOf(box, id = "") {
-    let entry = this.entries.find((each) => isSame(each.box, box)) ?? this.current;
-    if (!entry) {
-      entry = { box, id, answer: null };
-      this.entries.push(entry);
-    }
+  entryOf(box) {
+    const there = this.entriesAt(box);
+    let [entry] = there;
+    // Of several at one place, the current one.
+    if (!entry || there.includes(this.current)) entry = this.current ?? this.add(box);
     if (!isSame(entry.box, box)) Object.assign(entry, { box, answer: null });
     this.current = entry;
+    return entry;
+  }
+
+  /**
+   * The entry of a box in a table: the one with its id that stands there, or that has none and gets
+   * it, or a new one.
+   */
+  entryWith(box, id) {
+    const there = this.entriesAt(box);
+    const entry =
+      there.find((each) => each.id === id) ?? there.find((each) => !each.id || !id) ?? this.add(box);
+    entry.id ||= id;
+    return entry;
+  }
+
+  entriesAt(box) {
+    return this.entries.filter((each) => isSame(each.box, box));
+  }
+
+  add(box) {
+    const entry = { box, id: "", answer: null };
+    this.entries.push(entry);
     return entry;
   }
 

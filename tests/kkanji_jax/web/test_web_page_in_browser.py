@@ -532,6 +532,17 @@ def test_a_tiff_is_read_as_predict_reads_it_or_refused_in_one_line(page, site: S
     )
 
 
+def download(page, folder: Path) -> Path:
+    """Saves the boxes of page.png as a table in a folder."""
+    page.browser.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    page.ask("document.getElementById('download').click()")
+    saved = folder / "page-boxes.csv"
+    # Chromium holds the name with an empty file until all of the download is there.
+    while not (saved.exists() and saved.stat().st_size):
+        page.ask("new Promise((done) => setTimeout(done, 50))")
+    return saved
+
+
 @at_desk
 def test_boxes_go_to_csv_to_predict_and_back(page, site: Site, bundle: Path, rng, tmp_path: Path):
     scan = photograph(rng, 900, 700)
@@ -547,14 +558,7 @@ def test_boxes_go_to_csv_to_predict_and_back(page, site: Site, bundle: Path, rng
     assert page.ask("document.querySelectorAll('.mark').length") == 3
     assert page.ask("document.getElementById('progress').hidden")
 
-    page.browser.send(
-        "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "got")
-    )
-    page.ask("document.getElementById('download').click()")
-    saved = tmp_path / "got" / "page-boxes.csv"
-    # Chromium holds the name with an empty file until all of the download is there.
-    while not (saved.exists() and saved.stat().st_size):
-        page.ask("new Promise((done) => setTimeout(done, 50))")
+    saved = download(page, tmp_path / "got")
     content = saved.read_text(encoding="utf-8")
     assert content.startswith("\ufeff" + ",".join(Row._fields) + "\n")
     with saved.open(encoding="utf-8-sig", newline="") as file:
@@ -616,6 +620,35 @@ def test_boxes_are_read_with_the_options_of_pictures_in_either_mode(page, rng):
     choose(page, "ink", "bright")
     page.wait_for(are_read)
     assert page.ask(CHOICES) == bright
+
+
+@at_desk
+def test_two_ids_on_one_box_are_two_rows(page, rng, tmp_path: Path):
+    open_page_of(page, photograph(rng, 900, 700))
+    one, other = "40 30 160 200", "400 60 160 200"
+    given = "id,x,y,w,h\na,40,30,160,200\nb,40,30,160,200\n,400,60,160,200\n"
+    given += "a,40,30,160,200\n"  # a line that is there twice
+    are_read = f"{CHOICES}.length === 3 && !{CHOICES}.some(([, t]) => t.includes('not read'))"
+    for _ in range(2):  # the same table once more adds nothing
+        hand_over(page, "drop", given.encode(), "CSV", name="boxes.csv")
+        page.wait_for(are_read)
+        assert "3 boxes" in page.ask(STATUS) and "0 left out" in page.ask(STATUS)
+        assert [box for box, _ in page.ask(CHOICES)] == [one, one, other]
+    again = b"id,x,y,w,h\nc,400,60,160,200\n"  # a name for a box that had none
+    hand_over(page, "drop", again, "CSV", name="boxes.csv")
+    page.wait_for(f"{STATUS}.includes('1 boxes')")
+    page.ask("document.querySelectorAll('.choose')[1].click()")  # the second keeps its place
+    chosen = "[...document.querySelectorAll('.choose')].map((e) => e.ariaCurrent)"
+    assert page.ask(chosen) == ["false", "true", "false"]
+    choose(page, "ink", "bright")
+    page.wait_for(are_read)
+    assert page.ask(chosen) == ["false", "true", "false"]
+    with download(page, tmp_path / "got").open(encoding="utf-8-sig", newline="") as file:
+        rows = [(row["id"], row["box"]) for row in csv.DictReader(file)]
+    assert rows == [("a", one), ("b", one), ("c", other)]
+    page.ask("document.querySelectorAll('.remove')[0].click()")  # that at the same place stays
+    assert page.ask(chosen) == ["true", "false"]
+    assert not page.ask("document.getElementById('result').hidden")
 
 
 @at_desk
