@@ -21,6 +21,7 @@ const waiting = new Map(); // question -> what to do with its answer
 let readings = 0; // of whole lists: a later one ends an earlier one
 const idle = () => (model ? say("loaded", { classes: count(model.classes) }) : say("loading"));
 let lastSaid = idle;
+let lacking = []; // of the characters that were asked for in the answer in view
 
 document.documentElement.classList.add("is-running");
 
@@ -78,13 +79,14 @@ function show(answer) {
     return;
   }
   results.show(answer);
-  tellLacking(answer.lacking);
+  lacking = answer.lacking;
+  tellLacking();
   const { dataset } = document.documentElement;
   dataset.milliseconds = answer.milliseconds.toFixed(1);
   dataset.answers = String(Number(dataset.answers ?? 0) + 1);
 }
 
-function tellLacking(lacking) {
+function tellLacking() {
   const shown = lacking.slice(0, 40).map(named);
   $("lacking").hidden = lacking.length === 0;
   $("lacking").textContent = say("lacking", { n: count(lacking.length), characters: shown.join(" ") });
@@ -322,6 +324,7 @@ function speakAll(language) {
   speak(language);
   describe();
   results.render();
+  tellLacking();
   list.render();
   $("status").textContent = lastSaid();
 }

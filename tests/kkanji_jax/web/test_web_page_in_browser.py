@@ -511,6 +511,10 @@ def test_ink_and_characters_are_controls(page, site: Site, rng):
     np.testing.assert_allclose([share for _, share in told], shares, atol=5e-3)
     lacking = page.ask("document.getElementById('lacking').textContent")
     assert "犬 U+72AC" in lacking and "春" not in lacking
+    for language, words in (("ja", "このモデルにない文字"), ("en", "The model lacks 1")):
+        page.ask(f"document.querySelector('[data-language={language}]').click()")
+        told = page.ask("document.getElementById('lacking').textContent")
+        assert words in told and "犬 U+72AC" in told
     choose(page, "listed", "犬")
     page.wait_for(f"{STATUS}.includes('knows none')")
     assert page.ask("document.getElementById('result').hidden")
