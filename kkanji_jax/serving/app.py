@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from kkanji_jax.serving.docs_page import docs_page
 from kkanji_jax.serving.limits import Limits, Refusal
+from kkanji_jax.serving.metrics import CountedAnswers
 from kkanji_jax.serving.options import RequestOptions, require_single
 from kkanji_jax.serving.service import MEDIA_TYPES, Service
 from kkanji_jax.serving.uploads import BYTES, FORM, JSON, PostedImages, validation_line
@@ -189,6 +190,7 @@ def make_app(
             allow_headers=["Content-Type"],
             expose_headers=["Retry-After", LACKING],
         )
+    app.add_middleware(CountedAnswers, metrics=service.metrics, path="/predict")
     app.router.routes.extend(page)
     return app
 

@@ -1,8 +1,11 @@
 """Counts and times of a server's work, in the text format of Prometheus; no content of requests."""
 
 import bisect
+import time
 from collections import Counter
 from collections.abc import Iterator
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LATENCY_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -73,6 +76,37 @@ class Metrics:
         yield f"kkanji_held_bytes {self.num_held_bytes}"
         yield from _head("ready", "gauge", "1 when the model is loaded.")
         yield f"kkanji_ready {int(self.is_ready)}"
+
+
+class CountedAnswers:
+    """Counts every answer of `app` to POST `path` by its status, whichever part gave it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, path: str) -> None:
+        self._app, self._metrics, self._path = app, metrics, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (scope["type"], scope.get("method"), scope.get("path")) != ("http", "POST", self._path):
+            await self._app(scope, receive, send)
+            return
+        began_s, status = time.monotonic(), None
+
+        def count(answered: int) -> None:
+            self._metrics.statuses[answered] += 1
+            self._metrics.latency_s.observe(time.monotonic() - began_s)
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                count(status)  # before anybody has the answer, who may ask for the counts
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        except BaseException:
+            if status is None:
+                count(500)  # which is answered outside of `app`
+            raise
 
 
 def _head(name: str, kind: str, told: str) -> Iterator[str]:

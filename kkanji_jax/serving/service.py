@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import io
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -111,21 +110,10 @@ class Service:
 
     async def answer(self, request: Request, options: RequestOptions) -> WrittenRows:
         """The rows of a request, the same as those of predict; Refusal says why there are none."""
-        began_s = time.monotonic()
-        status = 500
         try:
-            answer = await self._answer(request, options)
-            status = 200
-            return answer
-        except Refusal as refusal:
-            status = refusal.status
-            raise
+            return await self._answer(request, options)
         except ClientDisconnect as err:
-            status = CLIENT_GONE
-            raise Refusal(400, "the client went away") from err
-        finally:
-            self.metrics.statuses[status] += 1
-            self.metrics.latency_s.observe(time.monotonic() - began_s)
+            raise Refusal(CLIENT_GONE, "the client went away") from err
 
     async def _answer(self, request: Request, options: RequestOptions) -> WrittenRows:
         if self.recogniser is None:

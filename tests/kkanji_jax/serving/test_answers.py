@@ -276,6 +276,21 @@ def test_health_and_metrics_tell_of_the_work(server: ServerProcess, folder: Path
     assert server.count("kkanji_queued_images") == server.count("kkanji_held_bytes") == 0
 
 
+def test_requests_that_are_refused_for_their_options_are_counted(
+    server: ServerProcess, folder: Path
+):
+    def counts() -> list[float]:
+        names = ('kkanji_requests_total{status="422"}', "kkanji_request_seconds_count")
+        return [server.count(name) for name in names]
+
+    good, before = (folder / "good0.png").read_bytes(), counts()
+    with server.client() as client:
+        for query in ("topk=3", "top-k=0", "format=xml", "top-k=3&top-k=4", "chars=☃"):
+            assert client.post(f"/predict?{query}", content=good).status_code == 422, query
+        assert client.get("/predict").status_code == 405  # no request for rows
+    assert [a - b for a, b in zip(counts(), before, strict=True)] == [5, 5]
+
+
 @needs_docs
 def test_the_example_of_the_documentation_runs(
     server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
