@@ -20,6 +20,7 @@ from kkanji_jax.serving.service import MEDIA_TYPES, Service
 from kkanji_jax.serving.uploads import BYTES, FORM, JSON, PostedImages, validation_line
 
 LACKING = "Kkanji-Lacking-Characters"
+MOST_LACKING = 100  # in the header, which clients and proxies take up to a few kB
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ABOUT = (
     "Reads single characters of kuzushiji, the cursive script of old Japanese books. Post images "
@@ -108,7 +109,7 @@ class Api:
         """The characters on images."""
         require_single(request.query_params.multi_items())
         answer = await self._service.answer(request, options)
-        headers = {LACKING: " ".join(answer.lacking[:100])} if answer.lacking else {}
+        headers = {LACKING: _shortened(answer.lacking)} if answer.lacking else {}
         return Response(answer.content, media_type=answer.media_type, headers=headers)
 
     async def only_post(self) -> Response:
@@ -195,13 +196,25 @@ def make_app(
     return app
 
 
+def _shortened(codepoints: Sequence[str]) -> str:
+    told = " ".join(codepoints[:MOST_LACKING])
+    num_left_out = len(codepoints) - MOST_LACKING
+    return f"{told} and {num_left_out} more" if num_left_out > 0 else told
+
+
 def _responses() -> dict[int | str, dict[str, Any]]:
     rows = {"type": "array", "items": ROW_SCHEMA}
     content: dict[str, Any] = {MEDIA_TYPES["json"]: {"schema": rows, "example": [EXAMPLE_ROW]}}
     for kind in ("jsonl", "csv", "text"):
         content[MEDIA_TYPES[kind].partition(";")[0]] = {"schema": {"type": "string"}}
     headers = {
-        LACKING: {"schema": {"type": "string"}, "description": "Code points, separated by spaces."}
+        LACKING: {
+            "schema": {"type": "string"},
+            "description": (
+                "The characters of `chars` that the model lacks: code points, separated by "
+                f"spaces. After {MOST_LACKING} of them, `and 23 more` says how many are left out."
+            ),
+        }
     }
     good = {"description": "The rows.", "content": content, "headers": headers}
     bad = {"application/json": {"schema": ERROR_SCHEMA}}

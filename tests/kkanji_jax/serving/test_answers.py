@@ -127,6 +127,20 @@ def test_listed_characters_are_those_of_a_file_and_lacking_ones_are_named(
     assert answer.headers["Kkanji-Lacking-Characters"] == "U+2603"
 
 
+def test_the_header_of_lacking_characters_says_how_many_it_leaves_out(
+    server: ServerProcess, folder: Path
+):
+    good = (folder / "good0.png").read_bytes()
+    hangul = [chr(0xAC00 + number) for number in range(123)]
+    for number, more in ((100, []), (101, ["and", "1", "more"]), (123, ["and", "23", "more"])):
+        listed = {"chars": "一" + "".join(hangul[:number])}
+        with server.client() as client:
+            answer = client.post("/predict", params=listed, content=good)
+        told = answer.headers["Kkanji-Lacking-Characters"].split()
+        assert told == [f"U+{ord(c):X}" for c in hangul[: min(number, 100)]] + more
+        assert [row["character"] for row in answer.json()] == ["一"]
+
+
 @pytest.mark.parametrize("kind", ["image/png", "application/octet-stream", None])
 def test_one_body_gets_the_rows_of_standard_input(
     server: ServerProcess, folder: Path, told: Told, monkeypatch, kind: str | None
