@@ -22,6 +22,7 @@ from kkanji_jax.pages.box import FARTHEST_PX, Box
 from kkanji_jax.serving.limits import Limits, Refusal
 
 _EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]*)", re.IGNORECASE)
+NO_BOX = "`boxes` is empty: leave it out to read the image as one character"
 FORM, JSON, BYTES = "multipart/form-data", "application/json", "application/octet-stream"
 Pixels = Annotated[float, Field(ge=-FARTHEST_PX, le=FARTHEST_PX, allow_inf_nan=False)]
 
@@ -73,6 +74,8 @@ class Upload(NamedTuple):
 
     def inputs(self) -> Iterator[ImageInput]:
         """What predict reads of such a file: the image, or the crops of the page."""
+        if self.boxes == ():
+            return iter((ImageInput(self.path, NO_BOX),))
         page = ImageInput(self.path, image=self._stream())
         return iter((page,)) if self.boxes is None else crops_of((page,), self.boxes)
 

@@ -186,10 +186,13 @@ def test_a_page_and_images_in_one_request_keep_their_order(
         return {"content": base64.b64encode((folder / name).read_bytes()).decode()}
 
     page = posted("page.png") | {"path": "p", "boxes": BOXES[:2]}
-    body = {"images": [posted("good0.png"), page, posted("text.png"), posted("good1.png")]}
+    unboxed = posted("text.png") | {"path": "u", "boxes": []}
+    images = [posted("good0.png"), page, posted("text.png"), posted("good1.png"), unboxed]
+    body = {"images": images}
     with server.client() as client:
         rows = client.post("/predict?top-k=1", json=body).json()
-    assert [row["path"] for row in rows] == ["1", "p", "p", "3", "4"]
+    assert [row["path"] for row in rows] == ["1", "p", "p", "3", "4", "u"]
+    assert rows[5]["error"] == "`boxes` is empty: leave it out to read the image as one character"
     alone = json.loads(told("good0.png", "good1.png", "--top-k", 1))
     seen = [(row["codepoint"], row["probability"]) for row in (rows[0], rows[4])]
     assert seen == [(row["codepoint"], row["probability"]) for row in alone]

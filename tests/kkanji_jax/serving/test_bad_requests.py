@@ -78,6 +78,7 @@ CASES = {
     "a box of words": (422, "boxes.0.h", boxed(h="tall"), JSON, {}),
     "a box of three": (422, "Field required", posted(boxes=[{"x": 1, "y": 1, "w": 1}]), JSON, {}),
     "boxes on no image": (422, "cannot read 1", boxed().replace(b"iVBOR", b"AAAAA"), JSON, {}),
+    "no boxes": (422, "`boxes` is empty: leave it out to read", posted(boxes=[]), JSON, {}),
     "too many boxes": (
         413,
         "got 300",
