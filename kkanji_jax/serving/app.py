@@ -113,7 +113,7 @@ class Api:
         return Response(answer.content, media_type=answer.media_type, headers=headers)
 
     async def only_post(self) -> Response:
-        """405 for other methods; without it the route of the page would answer them with 404."""
+        """405 for other methods, which without it would reach the route of the page."""
         raise HTTPException(405, headers={"Allow": "POST"})
 
     async def health(self) -> Response:
@@ -170,7 +170,7 @@ def make_app(
         responses=_responses(),
         openapi_extra={"requestBody": _request_body(service.limits)},
     )
-    others = ["GET", "HEAD", "PUT", "PATCH", "DELETE"]
+    others = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
     app.add_api_route("/predict", api.only_post, methods=others, include_in_schema=False)
     for path, answer, summary in (
         ("/health", api.health, "Whether the model is loaded"),

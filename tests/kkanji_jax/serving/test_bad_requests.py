@@ -167,8 +167,11 @@ def test_many_large_boxes_on_a_small_page_are_too_many_pixels(server: ServerProc
 
 def test_paths_and_methods_that_are_not_there_get_one_line(server: ServerProcess):
     with server.client() as client:
+        for method in ("GET", "PUT", "OPTIONS", "TRACE"):  # the page would say: GET, HEAD
+            assert client.request(method, "/predict").headers["Allow"] == "POST"
         for method, path, status in (
             ("GET", "/predict", 405),
+            ("OPTIONS", "/predict", 405),
             ("PUT", "/predict", 405),
             ("GET", "/nothing", 404),
             ("POST", "/nothing", 405),
