@@ -103,10 +103,9 @@ class CountedAnswers:
 
         try:
             await self._app(scope, receive, counted)
-        except BaseException:
+        finally:
             if status is None:
-                count(500)  # which is answered outside of `app`
-            raise
+                count(500)  # a fault, which is answered outside of `app`
 
 
 def _head(name: str, kind: str, told: str) -> Iterator[str]:
