@@ -8,7 +8,8 @@ cpu    python -m kkanji_jax.train --config configs/b0.py:cpu
 open_set  python -m kkanji_jax.train --config configs/b0.py:open_set
        For scores on unknown characters: the classes with two images or more (build --out
        data/open_set --min-images 2), then evaluate --unknown with the folder of all. Not run at
-       this length; configs/release.py's recipe on half of these images is: docs/RESULTS.md, 5050-fine.
+       this length; configs/release.py's recipe on half of these images is: docs/RESULTS.md,
+       5050-fine.
 smoke  python -m kkanji_jax.train --config configs/b0.py:smoke
        A one-block-a-stage network at 32 px: does everything work? Scores mean nothing.
 """
