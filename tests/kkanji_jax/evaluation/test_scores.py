@@ -180,20 +180,20 @@ def test_intervals_hold_the_truth_about_as_often_as_they_promise():
     assert 181 <= held <= 199
 
 
-def test_the_interval_of_the_macro_mean_is_of_the_right_width(rng: np.random.Generator):
+def scores_of_answers(labels: np.ndarray, predicted: np.ndarray, probability: float) -> dict:
+    """The scores of these answers, each given with the probability, of two classes."""
+    index, probs = index_of(2), np.full((len(labels), 1), probability, np.float32)
+    predictions = Predictions(labels, predicted[:, None], probs, probs[:, 0])
+    return summarise(predictions, index, counts_of(index, [4, 4]), split="test", weights="raw")
+
+
+def test_the_interval_of_the_macro_mean_is_of_the_right_width():
     # Two classes of n examples each: the mean of two shares has a standard error known exactly.
-    n, index = 400, index_of(2)
+    n = 400
     labels = np.repeat([0, 1], n).astype(np.int32)
     predicted = labels.copy()
     predicted[: n // 2], predicted[n : n + n // 10] = 1, 0
-    probs = np.full((2 * n, 1), 0.5, np.float32)
-    content = summarise(
-        Predictions(labels, predicted[:, None], probs, probs[:, 0]),
-        index,
-        counts_of(index, [4, 4]),
-        split="test",
-        weights="raw",
-    )
+    content = scores_of_answers(labels, predicted, 0.5)
     expected = 1.96 * math.sqrt(0.5 * 0.5 / n + 0.9 * 0.1 / n) / 2
     low, high = content["macro"]["ci95"]
     assert content["macro"]["value"] == pytest.approx(0.7)
@@ -201,15 +201,8 @@ def test_the_interval_of_the_macro_mean_is_of_the_right_width(rng: np.random.Gen
 
 
 def test_no_score_is_certain_where_nothing_is_wrong():
-    index, labels = index_of(2), np.arange(30, dtype=np.int32) % 2
-    sure = np.ones((30, 1), np.float32)
-    content = summarise(
-        Predictions(labels, labels[:, None], sure, sure[:, 0]),
-        index,
-        counts_of(index, [4, 4]),
-        split="test",
-        weights="raw",
-    )
+    labels = np.arange(30, dtype=np.int32) % 2
+    content = scores_of_answers(labels, labels, 1.0)
     names = [f"{kind}_{of}" for kind in ("macro", "weighted") for of in ("precision", "f1")]
     for name in ("top1", *names):
         assert content[name]["value"] == 1.0 and content[name]["ci95"][0] < 0.9, name
