@@ -195,8 +195,13 @@ def _calibration_of(
     fitted_on = content.get("fitted_on") if content is not None else None
     if not isinstance(fitted_on, dict):
         return content, ""  # none, or damaged: who reads it says so
-    ours = {"checkpoint_step": step, "class_index_digest": class_index.digest}
-    if all(fitted_on.get(name, value) == value for name, value in ours.items()):
+    # `evaluate` writes both; a calibration made by calibration_fit alone need not say.
+    fitted_step = fitted_on.get("checkpoint_step", step)
+    if fitted_step != step:
+        wrong = f"on step {fitted_step}, not on {step}"
+    elif fitted_on.get("class_index_digest", class_index.digest) != class_index.digest:
+        wrong = "for other classes"
+    else:
         return content, ""
-    told = f"{path / CALIBRATION} was fitted on step {fitted_on.get('checkpoint_step')}, not on"
-    return None, f"{told} {step}: left out, so there are no verdicts; {remedy}"
+    told = f"{path / CALIBRATION} was fitted {wrong}: left out, so there are no verdicts"
+    return None, f"{told}; {remedy}"

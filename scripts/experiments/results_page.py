@@ -243,8 +243,9 @@ def _without_training(name: str, table: dict[str, Any]) -> dict[str, Any]:
         }
         for what, scores in table["rows"].items()
     ]
-    found = {what.split()[3].rstrip(",") for what in table["rows"] if what.startswith("mean of")}
-    return {"name": name, "rows": rows, "copies": next(iter(found), "none")}
+    means = " ".join(what for what in table["rows"] if what.startswith("mean of"))
+    copies = next((kind for kind in ("places", "sizes") if kind in means), "none")
+    return {"name": name, "rows": rows, "copies": copies}
 
 
 def _photographs(name: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -143,11 +143,10 @@ def summarise(model: str, dataset: Path, *, copies: str = "places") -> dict[str,
     kana = are_kana(trained.class_index)
     found = answers(recogniser, split.images, counts, kana, copies=copies)
     photographed = np.array([look_of(name) == "photographed" for name in split.sample_ids])
-    rows = {
-        name: _scores(split.labels, ids)
-        | {"photographed": _share((ids == split.labels)[photographed])}
-        for name, ids in found.items()
-    }
+    rows = {name: _scores(split.labels, ids) for name, ids in found.items()}
+    if photographed.any():
+        for name, ids in found.items():
+            rows[name]["photographed"] = _share((ids == split.labels)[photographed])
     if len(images):
         read = recogniser.outputs(images)[0].argmax(axis=1)
         rows[BLANK] = _scores(

@@ -273,6 +273,16 @@ def test_a_bundle_with_the_calibration_of_another_step_is_read_without_it(
     assert "calibrate the run, evaluate --of val, and export it again" in capsys.readouterr().err
 
 
+def test_a_calibration_for_other_classes_is_left_out(evaluated_run: Path, tmp_path: Path, capsys):
+    run = Path(shutil.copytree(evaluated_run, tmp_path / "run"))
+    content = json.loads((run / "calibration.json").read_text("utf-8"))
+    content["fitted_on"]["class_index_digest"] = "0" * 64
+    (run / "calibration.json").write_text(json.dumps(content))
+    assert load_trained(run).calibration is None
+    load(run, backend="onnx")
+    assert "calibration.json was fitted for other classes: left out" in capsys.readouterr().err
+
+
 def test_weights_of_another_type_are_said_to_be_rounded(bundle: Path, tmp_path: Path):
     assert main(["--model", str(bundle), "--dtype", "bfloat16", "--out", str(tmp_path / "b")]) == 0
     card = (tmp_path / "b" / "model_card.md").read_text("utf-8")
