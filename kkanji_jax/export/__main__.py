@@ -1,8 +1,8 @@
 """Makes a bundle of a trained model: `python -m kkanji_jax.export --model runs/b0 --out BUNDLE`.
 
-A bundle is a folder of plain files: weights in half precision, the network as model.onnx, the
-characters, the run's config, calibration and model card, and the digests of them all. Every command
-that takes --model reads it. With --self-contained, one ONNX file for other programs instead:
+A bundle is a folder of plain files: rounded weights, the network as model.onnx, the characters,
+the run's config, calibration and model card, and the digests of them all. Every command that takes
+--model reads it. With --self-contained, one ONNX file for other programs instead:
 `python -m kkanji_jax.export --model runs/b0 --onnx --self-contained --out b0.onnx`.
 """
 
@@ -32,7 +32,10 @@ def _parser() -> argparse.ArgumentParser:
         "--out", required=True, metavar="OUT", help="a new folder, or a new .onnx file"
     )
     parser.add_argument(
-        "--dtype", choices=("float16", "bfloat16"), default="float16", help="type of the weights"
+        "--dtype",
+        choices=("float16", "bfloat16", "int8"),
+        help="type of the weights; int8 halves the file and rounds more (default: that of the "
+        "bundle, and float16 for a run)",
     )
     parser.add_argument(
         "--onnx",
@@ -91,11 +94,13 @@ def export(args: argparse.Namespace) -> None:
     from kkanji_jax.saved.trained import load_trained
 
     trained = load_trained(args.model, weights=args.weights, which=args.which)
+    dtype = args.dtype or "float16"
     if trained.stale_calibration:
         print(f"warning: {trained.stale_calibration}", file=sys.stderr)
     if trained.is_bundle:
         about, held = _about_of(trained.path)
-        card = _stored_as((trained.path / CARD).read_text(encoding="utf-8"), held, args.dtype)
+        dtype = args.dtype or held
+        card = _stored_as((trained.path / CARD).read_text(encoding="utf-8"), held, dtype)
     else:
         records = _records_of(trained)
         about = {
@@ -107,7 +112,7 @@ def export(args: argparse.Namespace) -> None:
             "package_version": __version__,
             "warm_start": _without_machine(trained.warm_start) if trained.warm_start else None,
         }
-        card = model_card(trained, about, records, args.dtype)
+        card = model_card(trained, about, records, dtype)
     bundle = Bundle(
         about=about,
         config=_without_machine(trained.config),
@@ -118,12 +123,12 @@ def export(args: argparse.Namespace) -> None:
         model_card=card,
     )
     if args.self_contained:
-        export_self_contained(args.out, bundle, args.dtype)
+        export_self_contained(args.out, bundle, dtype)
         return
     export_bundle(
         args.out,
         bundle,
-        dtype=args.dtype,
+        dtype=dtype,
         with_onnx=args.onnx,
         with_web=args.web,
         dataset=args.dataset,

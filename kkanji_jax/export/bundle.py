@@ -24,7 +24,7 @@ def export_bundle(
         params = folder / PARAMS
         if with_onnx:
             model = bundle.config["model"]
-            _onnx().write_onnx(folder / ONNX, model, bundle.class_index, params, dtype)
+            _onnx().write_onnx(folder / ONNX, model, bundle.class_index, params)
         if with_web:
             from kkanji_jax.web.web_page import write_web
 

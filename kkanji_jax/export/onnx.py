@@ -13,18 +13,16 @@ import onnx
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.files import sha256_of, written_whole
 from kkanji_jax.model.onnx_graph import inside, make_model, outside
-from kkanji_jax.saved.arrays import places_in, to_half
+from kkanji_jax.saved.arrays import places_in, rounded
 from kkanji_jax.saved.bundle import Bundle
 
 
-def write_onnx(
-    out: Path, model: Mapping[str, Any], class_index: ClassIndex, params: Path, dtype: str
-) -> None:
+def write_onnx(out: Path, model: Mapping[str, Any], class_index: ClassIndex, params: Path) -> None:
     """Writes a model whose weights are those in the file `params`, which must stay beside it."""
     weights = [
         outside(
             name,
-            dtype,
+            at.dtype,
             at.shape,
             file_name=params.name,
             offset=at.offset,
@@ -44,9 +42,8 @@ def write_self_contained(out: Path, bundle: Bundle, dtype: str) -> None:
     """
     if out.exists():
         raise ValueError(f"{out} is there already; give --out another name, or remove it")
-    weights = [
-        inside(name, dtype, to_half(array, dtype)) for name, array in bundle.variables.items()
-    ]
+    arrays = rounded(bundle.variables, dtype)
+    weights = [inside(name, array) for name, array in arrays.items()]
     temperature = bundle.calibration["temperature"] if bundle.calibration else 1.0
     metadata = {
         "codepoints": json.dumps(bundle.class_index.codepoints),

@@ -9,6 +9,7 @@ from kkanji_jax.array_types import Float32
 
 NORM_EPSILON = 1e-3  # efficientnet.NORM_EPSILON, in a module that needs JAX
 STEM_KERNEL_PX = 3
+SCALE = ":scale"  # NAME:scale multiplies the weights NAME where these are whole numbers
 
 
 def same_padding(size: int, kernel_px: int, stride: int) -> tuple[int, int]:

@@ -2,9 +2,9 @@
 
 Input `images`: uint8 [n, 64, 64], white-on-black glyphs, n free. Outputs `logits` [n, classes] and
 `features` [n, d], float32; and `probabilities` if a temperature is given. Weights keep their
-precision and their layout: Cast and Transpose nodes convert them, and every runtime folds these
-nodes when it loads the model. So a tensor of weights may refer to a bundle's params.npz, and a
-bundle holds its weights once.
+precision and their layout: Cast, Mul and Transpose nodes convert them, and every runtime folds
+these nodes when it loads the model. So a tensor of weights may refer to a bundle's params.npz, and
+a bundle holds its weights once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.glyphs.published_form import GLYPH_PX
 from kkanji_jax.model.forward_pass import (
     NORM_EPSILON,
+    SCALE,
     STEM_KERNEL_PX,
     resize_weights,
     same_padding,
@@ -28,21 +29,28 @@ from kkanji_jax.model.variants import blocks_of, get_variant
 # Not the newest, so that runtimes of some years ago read it too.
 IR_VERSION, OPSET = 8, 17
 DATA_TYPES = {
-    "float32": TensorProto.FLOAT,
-    "float16": TensorProto.FLOAT16,
-    "bfloat16": TensorProto.BFLOAT16,
+    np.dtype("<f4"): TensorProto.FLOAT,
+    np.dtype("<f2"): TensorProto.FLOAT16,
+    np.dtype("<u2"): TensorProto.BFLOAT16,
+    np.dtype("<i1"): TensorProto.INT8,
 }
 Attribute = int | float | str | Sequence[int]  # of an ONNX operator
 
 
-def inside(name: str, dtype: str, array: Shaped[np.ndarray, "..."]) -> TensorProto:
+def inside(name: str, array: Shaped[np.ndarray, "..."]) -> TensorProto:
     """A tensor stored in the model file. `array` is little-endian; bfloat16 comes as uint16."""
     content = np.ascontiguousarray(array).tobytes()
-    return helper.make_tensor(name, DATA_TYPES[dtype], array.shape, content, raw=True)
+    return helper.make_tensor(name, DATA_TYPES[array.dtype], array.shape, content, raw=True)
 
 
 def outside(
-    name: str, dtype: str, shape: tuple[int, ...], *, file_name: str, offset: int, num_bytes: int
+    name: str,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    *,
+    file_name: str,
+    offset: int,
+    num_bytes: int,
 ) -> TensorProto:
     """A tensor whose bytes are in another file in the model's folder."""
     tensor = TensorProto(name=name, data_type=DATA_TYPES[dtype], dims=shape)
@@ -59,7 +67,7 @@ def model_in_memory(
     variables: Mapping[str, Float32[np.ndarray, "..."]],
 ) -> bytes:
     """A serialised model with its weights inside, in float32."""
-    weights = [inside(name, "float32", array) for name, array in variables.items()]
+    weights = [inside(name, array) for name, array in variables.items()]
     return make_model(model, class_index, weights).SerializeToString()
 
 
@@ -119,7 +127,7 @@ class _Network:
         self.tensors = list(weights)
         self.told_shapes: list[onnx.ValueInfoProto] = []  # that a runtime could not find itself
         self.shapes = {tensor.name: tuple(tensor.dims) for tensor in weights}
-        self._is_half = {tensor.name: tensor.data_type != TensorProto.FLOAT for tensor in weights}
+        self._data_types = {tensor.name: tensor.data_type for tensor in weights}
 
     def constant(self, name: str, array: Shaped[np.ndarray, "..."]) -> str:
         self.tensors.append(numpy_helper.from_array(array, name))
@@ -138,9 +146,12 @@ class _Network:
 
     def value_of(self, name: str) -> str:
         """A weight in float32."""
-        if name not in self._is_half:
+        if name not in self.shapes:
             raise ValueError(f"expected a variable {name}: the weights are of another network")
-        return self.node("Cast", [name], to=TensorProto.FLOAT) if self._is_half[name] else name
+        if self._data_types[name] == TensorProto.FLOAT:
+            return name
+        value, scale = self.node("Cast", [name], to=TensorProto.FLOAT), name + SCALE
+        return self.node("Mul", [value, scale]) if scale in self.shapes else value
 
     def filters(self, name: str) -> str:
         """A convolution's weights as out x in x rows x columns; ours are in the opposite order."""

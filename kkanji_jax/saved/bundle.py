@@ -1,6 +1,6 @@
 """A released model as a folder of plain files: written whole, checked on load, read by NumPy.
 
-params.npz         weights and batch statistics, once, in half precision
+params.npz         weights and batch statistics, once, rounded
 config.json        format version, which weights of which step, the run's whole config
 index.json         the characters, by class id
 train_counts.json  training images of each code point
@@ -27,7 +27,7 @@ from kkanji_jax.array_types import Float32
 from kkanji_jax.config import complete
 from kkanji_jax.data.class_index import ClassIndex
 from kkanji_jax.files import SUMS, check_sums, is_foreign, naming_in_errors, read_json, write_sums
-from kkanji_jax.saved.arrays import DTYPES, read_arrays, to_half, write_arrays
+from kkanji_jax.saved.arrays import DTYPES, read_arrays, rounded, write_arrays
 
 FORMAT = "kkanji_jax bundle"
 FORMAT_VERSION = 1
@@ -94,8 +94,7 @@ def write_bundle(
         raise ValueError(f"{out} is there already; give --out another name, or remove it")
     _check_counts(bundle.train_counts, bundle.class_index, out)
     with _folder_beside(out) as unfinished, naming_in_errors(out, unfinished):
-        half = {name: to_half(value, dtype) for name, value in bundle.variables.items()}
-        write_arrays(unfinished / PARAMS, half)
+        write_arrays(unfinished / PARAMS, rounded(bundle.variables, dtype))
         head = {"format": FORMAT, "format_version": FORMAT_VERSION, "dtype": dtype}
         about = {name: value for name, value in bundle.about.items() if name not in head}
         _write_json(unfinished / CONFIG, {**head, **about, "config": bundle.config})

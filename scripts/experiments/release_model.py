@@ -4,7 +4,7 @@
         [--unknown PATH] [--crops CROPS] [--hardware "..."] [--title "..."]
 
 Evaluates the run on val (which fits the calibration) and test, exports it, evaluates the bundle on
-test, which shows what half precision costs, and exports it again with a card that has all of it.
+test, which shows what int8 costs, and exports it again with a card that has all of it.
 
 The model in the package reads the same test images. The new one is refused, and the old one kept,
 if it reads any part of them worse by more than --margin: classes of a size (in training images), a
@@ -163,7 +163,8 @@ def release(args: argparse.Namespace) -> None:
             raise ValueError(f"not released, for it reads worse than before: {'; '.join(fallen)}")
     with tempfile.TemporaryDirectory(dir=ROOT / "kkanji_jax") as scratch:
         first, final = Path(scratch) / "first", Path(scratch) / "final"
-        run_python("-m", "kkanji_jax.export", "--model", workdir, "--out", first)
+        export = ("-m", "kkanji_jax.export", "--model", workdir, "--dtype", "int8")
+        run_python(*export, "--out", first)
         run_python(
             "-m",
             "kkanji_jax.evaluate",
@@ -176,7 +177,7 @@ def release(args: argparse.Namespace) -> None:
             "--out",
             workdir / "eval" / "bundle",
         )
-        run_python("-m", "kkanji_jax.export", "--model", workdir, "--out", final)
+        run_python(*export, "--out", final)
         num_bytes = sum(path.stat().st_size for path in final.iterdir())
         if num_bytes > MAX_BYTES:
             raise ValueError(f"the bundle has {num_bytes:,} bytes, over {MAX_BYTES:,}")
@@ -196,10 +197,10 @@ def release(args: argparse.Namespace) -> None:
         *(part for command in args.command for part in ("--command", command)),
         *(part for remark in args.remark for part in ("--remark", remark)),
     )
-    half = _read(workdir / "eval" / "bundle" / "eval.json")["top1"]["value"]
+    stored = _read(workdir / "eval" / "bundle" / "eval.json")["top1"]["value"]
     print(
-        f"{PRETRAINED}: {num_bytes / 1e6:.1f} MB, top-1 on test {half:.4f} in half precision, "
-        f"{test['top1']['value']:.4f} in full"
+        f"{PRETRAINED}: {num_bytes / 1e6:.1f} MB, top-1 on test {stored:.4f} in int8, "
+        f"{test['top1']['value']:.4f} in float32"
     )
 
 

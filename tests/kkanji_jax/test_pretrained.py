@@ -52,8 +52,8 @@ def test_its_card_says_what_a_reader_has_to_know(pretrained: Path):
     expected += ["doi:10.20676/00000341", "doi:10.20676/00000340", "75 kana: あい", "え 4"]
     for each in expected:
         assert each in card, each
-    half, full = (stated(pretrained, name, "top-?1") for name in ("bundle", "test"))
-    assert abs(half - full) < 0.002  # what half precision costs
+    stored, full = (stated(pretrained, name, "top-?1") for name in ("bundle", "test"))
+    assert abs(stored - full) < 0.002  # what rounding costs
 
 
 def test_it_knows_all_kana_of_kuzushiji_49_and_says_how_it_reads_photographs(pretrained: Path):

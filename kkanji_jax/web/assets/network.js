@@ -23,6 +23,35 @@ function halves(dtype) {
   return table;
 }
 
+/**
+ * Reads an array of params.npz by name, in float32: the port of kkanji_jax/saved/arrays.py,
+ * `restored`; change them together.
+ */
+function reader({ arrays, dtype }, buffer) {
+  const view = (name, Kind) => {
+    const { offset, shape } = arrays[name];
+    return new Kind(buffer, offset, shape.reduce((product, side) => product * side, 1));
+  };
+  if (dtype !== "int8") {
+    const table = halves(dtype);
+    return (name) => {
+      const bits = view(name, Uint16Array);
+      const values = new Float32Array(bits.length);
+      for (let i = 0; i < values.length; i++) values[i] = table[bits[i]];
+      return values;
+    };
+  }
+  return (name) => {
+    const nameOfScale = `${name}:scale`;
+    if (!(nameOfScale in arrays)) return view(name, Float32Array).slice();
+    const whole = view(name, Int8Array);
+    const scale = view(nameOfScale, Float32Array); // of each output, which is the last axis
+    const values = new Float32Array(whole.length);
+    for (let i = 0; i < values.length; i++) values[i] = whole[i] * scale[i % scale.length];
+    return values;
+  };
+}
+
 /** Rows [..][from] widened with zeros to [..][to]. */
 function widened(values, from, to) {
   if (from === to) return values;
@@ -37,16 +66,7 @@ const placeOf = (i, o, numIn) => (o - (o % LANES)) * numIn + i * LANES + (o % LA
 export class Network {
   /** `model` is model.json; `buffer` the bytes of params.npz, of which it tells the places. */
   constructor(model, buffer, kernels) {
-    const table = halves(model.dtype);
-    const read = (name) => {
-      const { offset, shape } = model.arrays[name];
-      const size = shape.reduce((product, side) => product * side, 1);
-      const bits = new Uint16Array(buffer, offset, size);
-      const values = new Float32Array(size);
-      for (let i = 0; i < size; i++) values[i] = table[bits[i]];
-      return values;
-    };
-    const weights = new Weights(model, read, kernels);
+    const weights = new Weights(model, reader(model, buffer), kernels);
     this.model = model;
     this.kernels = kernels;
     this.stem = weights.filters("params/stem_kernel", "stem_norm", model.stem);

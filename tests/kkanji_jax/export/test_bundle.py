@@ -17,6 +17,7 @@ from kkanji_jax.evaluation.calibration_fit import fit
 from kkanji_jax.export.__main__ import main
 from kkanji_jax.files import write_sums
 from kkanji_jax.inference.recogniser import load
+from kkanji_jax.saved.arrays import restored, rounded, write_arrays
 from kkanji_jax.saved.bundle import flatten, nest, read_bundle
 from kkanji_jax.saved.trained import PRETRAINED, load_trained
 
@@ -73,6 +74,40 @@ def test_each_weight_is_rounded_once(tiny_run, tmp_path: Path, dtype: str, bits:
         assert read[name].dtype == np.float32 and read[name].shape == value.shape
         # Half a unit in the last place, and float16's smallest step below its normal range.
         np.testing.assert_allclose(read[name], value, rtol=2.0**-bits, atol=2.0**-25)
+
+
+def test_whole_numbers_are_as_near_as_they_can_be(tiny_run, tmp_path: Path):
+    flags = ["--model", str(tiny_run.workdir), "--dtype", "int8"]
+    assert main([*flags, "--out", str(tmp_path / "b")]) == 0
+    read = read_bundle(tmp_path / "b").variables
+    run = load_trained(tiny_run.workdir)
+    expected = flatten(run.params, "params") | flatten(run.batch_stats, "batch_stats")
+    assert read.keys() == expected.keys()
+    with np.load(tmp_path / "b" / "params.npz") as archive:
+        stored = {name: archive[name] for name in archive.files}
+    for name, value in expected.items():
+        assert read[name].dtype == np.float32 and read[name].shape == value.shape
+        if value.ndim == 1:
+            np.testing.assert_array_equal(read[name], value)
+            continue
+        whole, scale = stored[name], stored[f"{name}:scale"]
+        assert (whole.dtype, scale.dtype, scale.shape) == ("<i1", "<f4", value.shape[-1:])
+        outputs = np.abs(whole.astype(int)).reshape(-1, len(scale)).max(axis=0)
+        assert set(outputs.tolist()) <= {0, 127}  # the range of each output is used whole
+        assert (np.abs(read[name] - value) <= 0.5001 * scale).all()
+        np.testing.assert_array_equal(read[name], whole.astype(np.float64) * scale)
+    # Of a bundle, the type is that of its own, and the bytes are the same.
+    again = ["--model", str(tmp_path / "b"), "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    before, after = (tmp_path / name / "params.npz" for name in ("b", "again"))
+    assert before.read_bytes() == after.read_bytes()
+
+
+def test_an_output_without_weights_is_no_division_by_nothing(recwarn: pytest.WarningsRecorder):
+    array = np.array([[0.0, 0.5], [0.0, -0.2]], np.float32)
+    back = restored(rounded({"kernel": array}, "int8"), "int8")["kernel"]
+    np.testing.assert_allclose(back, array, atol=0.5 / 254)
+    assert (back[:, 0] == 0).all() and not recwarn
 
 
 def test_the_same_run_gives_the_same_bytes(tiny_run, bundle: Path, tmp_path: Path):
@@ -156,6 +191,14 @@ def no_zip(folder: Path) -> None:
     write_sums(folder)
 
 
+def no_scale(folder: Path) -> None:
+    """An array of whole numbers, and nothing that says what 1 stands for."""
+    arrays = rounded(read_bundle(folder).variables, "int8")
+    del arrays["params/classifier/kernel:scale"]
+    write_arrays(folder / "params.npz", arrays)
+    rewrite("config.json", lambda c: c.update(dtype="int8"))(folder)
+
+
 HARM = {
     "a flipped bit in params.npz": (lambda f: flip(f / "params.npz"), "params.npz is damaged"),
     "a flipped bit in the card": (lambda f: flip(f / "model_card.md"), "model_card.md is damaged"),
@@ -171,6 +214,7 @@ HARM = {
     "fewer classes": (other_classes, "not of one run"),
     "a class without a count": (rewrite("train_counts.json", lambda c: c.popitem()), "no count"),
     "ONNX of another run": (other_weights, "model.onnx is of another run"),
+    "whole numbers without a scale": (no_scale, "needs params/classifier/kernel:scale"),
     "an unlisted ONNX file": (unsum, "SHA256SUMS does not list it"),
 }
 

@@ -18,7 +18,7 @@ from kkanji_jax.export.__main__ import main
 from kkanji_jax.inference.recogniser import Recogniser, load
 
 
-@pytest.fixture(scope="module", params=["float16", "bfloat16"])
+@pytest.fixture(scope="module", params=["float16", "bfloat16", "int8"])
 def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("onnx") / "bundle"
     arguments = ["--model", str(tiny_run.workdir), "--out", str(out)]

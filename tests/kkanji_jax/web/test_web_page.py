@@ -201,7 +201,7 @@ def between(values: np.ndarray, share: float) -> float:
 
 
 # Of version 1, `unknown` goes by another score; version 3 has a support.
-@pytest.fixture(scope="module", params=[("float16", 3), ("bfloat16", 1), ("float16", 2)])
+@pytest.fixture(scope="module", params=[("float16", 3), ("bfloat16", 1), ("int8", 2)])
 def exported(request, tiny_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     dtype, version = request.param
     out = tmp_path_factory.mktemp("web") / "bundle"
