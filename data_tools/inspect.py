@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="draw the chosen examples, or one of many classes",
     )
     add("--augmented", metavar="POLICY", help=f"the sheet shows copies by {'|'.join(POLICIES)}")
-    add("--seed", type=int, default=0, help="seed of the augmented copies")
+    add("--seed", type=int, metavar="N", help="seed of the augmented copies (default: 0)")
     add("--audit", metavar="OUT.html", help="the audit as a page, with small pictures")
     add("--long-tail", metavar="OUT.png", help="plot the images per class")
     return parser
@@ -157,7 +157,7 @@ def _format_of(path: Path) -> str:
 
 def _require_of_use(options: argparse.Namespace) -> None:
     """ValueError for an option that would change nothing."""
-    if options.seed and not options.augmented:
+    if options.seed is not None and not options.augmented:
         raise ValueError("--seed is for --augmented: leave it out")
     if options.of and options.rule:
         raise ValueError(f"--rule {options.rule} is of all splits: leave out --of {options.of}")
@@ -174,8 +174,9 @@ def inspect(options: argparse.Namespace) -> None:
         if text is not None:
             setattr(options, name, file_named(text, f"--{name.replace('_', '-')}"))
     policy = get_policy(options.augmented) if options.augmented else None
-    if not 0 <= options.seed <= MAX_SEED:
-        raise ValueError(f"--seed must be 0 to {MAX_SEED}, not {options.seed}")
+    seed = options.seed or 0
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"--seed must be 0 to {MAX_SEED}, not {seed}")
     if policy and not options.sheet:
         raise ValueError("--augmented needs --sheet OUT.png as well, where its copies are drawn")
     _require_of_use(options)
@@ -199,7 +200,7 @@ def inspect(options: argparse.Namespace) -> None:
         images = [example.image for example in chosen]
         if policy:
             parents = [example.parent_id for example in chosen]
-            sheet = draw_augmented_sheet(images, parents, policy, options.seed)
+            sheet = draw_augmented_sheet(images, parents, policy, seed)
         else:
             captions = [caption_of(dataset, example, options) for example in chosen]
             sheet = draw_sheet(images, captions, 10, title)

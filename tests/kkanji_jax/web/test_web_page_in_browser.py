@@ -271,6 +271,17 @@ def test_the_browser_decodes_as_pillow_does(page, rng):
     assert max(worst) <= 2, worst
 
 
+@pytest.mark.parametrize(
+    ("size", "is_one"),
+    [((400, 100), True), ((100, 400), True), ((401, 400), False), ((400, 99), False)],
+)
+def test_a_small_picture_that_is_not_long_is_one_character(page, size, is_one: bool):
+    getter = "Object.getOwnPropertyDescriptor(Picture.prototype, 'isOneCharacter').get"
+    of = json.dumps({"size": {"width": size[0], "height": size[1]}})
+    asked = f"import('./picture.js').then(({{ Picture }}) => {getter}.call({of}))"
+    assert page.ask(asked) is is_one  # as docs/web-page.md says
+
+
 def test_a_large_scan_is_a_page_and_no_character(page, site: Site, rng):
     scan = photograph(rng, 5616, 3744).convert("L")  # what a camera makes: 21 million pixels
     hand_over(page, "drop", file_of(scan, "JPEG", quality=80), "JPEG")
