@@ -7,6 +7,7 @@ the run's config, calibration and model card, and the digests of them all. Every
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -40,9 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--onnx",
         action=argparse.BooleanOptionalAction,
-        default=True,
         help="with model.onnx; without it, --backend onnx also needs the onnx package "
-        "(default: with)",
+        "(default: with, if that package is installed)",
     )
     parser.add_argument(
         "--self-contained",
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check(args: argparse.Namespace) -> None:
     if args.dataset and not args.web:
         raise ValueError("--dataset gives the web page its examples: give --web too")
-    if args.self_contained and not args.onnx:
+    if args.self_contained and args.onnx is False:
         raise ValueError("--self-contained is an ONNX file: it cannot be had with --no-onnx")
     if args.self_contained and args.web:
         raise ValueError("--web is a folder of a bundle: it cannot be had with --self-contained")
@@ -129,10 +129,21 @@ def export(args: argparse.Namespace) -> None:
         args.out,
         bundle,
         dtype=dtype,
-        with_onnx=args.onnx,
+        with_onnx=_has_onnx(args.onnx),
         with_web=args.web,
         dataset=args.dataset,
     )
+
+
+def _has_onnx(asked: bool | None) -> bool:
+    """Whether a bundle gets model.onnx: as asked, or else if its package is installed."""
+    if asked is not None:
+        return asked
+    is_there = importlib.util.find_spec("onnx") is not None
+    if not is_there:
+        told = 'the package that writes it is not installed: pip install "kkanji_jax[onnx]"'
+        print(f"without model.onnx: {told}", file=sys.stderr)
+    return is_there
 
 
 def _without_machine(record: dict[str, Any]) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def card_of(summary: dict[str, Any]) -> dict[str, Any]:
         named["top-1, kana it knows (on the other half of the pages)"] = tuning["kana"]
     return {
         "split": "photographed crops of one book, half of its pages",
-        "num_examples": score["n"],
+        "num_examples": score["n"] + report.get("kana", {"n": 0})["n"],
         "checkpoint_step": summary["step"],
         "weights": summary["weights"],
         "protocol": "pages by digest",

@@ -190,8 +190,13 @@ def test_without_the_onnx_package_the_extra_is_named(tiny_run, tmp_path: Path, c
     monkeypatch.delitem(sys.modules, "kkanji_jax.model.onnx_graph", raising=False)
     monkeypatch.setitem(sys.modules, "onnx", None)  # importing it fails, as if not installed
     arguments = ["--model", str(tiny_run.workdir), "--out", str(tmp_path / "b")]
-    assert main(arguments) == 1
+    assert main([*arguments, "--onnx"]) == 1
     told = capsys.readouterr().err
     assert 'pip install "kkanji_jax[onnx]"' in told and "--no-onnx" in told
     assert told.count("\n") == 1 and not list(tmp_path.iterdir())
-    assert main([*arguments, "--no-onnx"]) == 0
+    assert main(arguments) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("without model.onnx") and 'pip install "kkanji_jax[onnx]"' in told
+    assert not (tmp_path / "b" / "model.onnx").exists()
+    shutil.rmtree(tmp_path / "b")
+    assert main([*arguments, "--no-onnx"]) == 0 and not capsys.readouterr().err

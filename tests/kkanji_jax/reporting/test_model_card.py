@@ -105,7 +105,7 @@ def test_failures_are_of_test_alone_and_what_was_not_measured_is_listed(facts: d
     failures = card.split("## Known failures")[1].split("## Not measured")[0]
     first = facts["confusions"][0]
     told = f"{first['true_character']} as {first['predicted_character']} ({first['count']})"
-    assert told in failures and failures.count("Commonest confusions") == 1
+    assert told in failures and failures.count("Most frequent confusions") == 1
     assert "`evaluate --unknown`" in card and "not calibrated" not in card
     with_val: dict[str, Any] = facts | {"scores": {"val": facts["scores"]["val"]}}
     only_val = card_of(**with_val)
