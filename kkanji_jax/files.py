@@ -13,6 +13,7 @@ import shutil
 import stat
 import tempfile
 import time
+import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 SUMS = "SHA256SUMS"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_PLAIN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: controls, stray bytes, line breaks
 _LEFT_OVER = re.compile(r"\.[^/]*\.[0-9a-f]{16}\.unfinished")
 _LEFT_OVER_AGE_S = 24 * 3600.0  # a file that was not written to for so long has no writer
 _LEFT_BY_SYSTEMS = ("Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "__MACOSX", "Icon\r")
@@ -41,6 +43,14 @@ def require_utf8(path: Path) -> None:
             f"{printable(path)} has bytes that are not UTF-8, which the files of a dataset or a "
             "checkpoint cannot be named by: rename it, or name another place"
         )
+
+
+def is_plain_text(name: str) -> bool:
+    """Whether a name has no control character, no line break and no byte that is not UTF-8.
+
+    Spaces of any width are plain: a full-width one is invisible in a message, and common in Japan.
+    """
+    return not any(unicodedata.category(character) in _NOT_PLAIN for character in name)
 
 
 def printable(path: Path | str) -> str:

@@ -13,7 +13,7 @@ from data_tools.read import archives
 from data_tools.read.decoding import Finding, Unread
 from data_tools.read.layouts import KKANJI, codepoint_problem, crop_problem
 from kkanji_jax.cli import Report
-from kkanji_jax.files import is_foreign
+from kkanji_jax.files import is_foreign, is_plain_text
 from kkanji_jax.glyphs.image_files import SUFFIXES
 
 _NO_TEXT = "has a name that is no plain text"
@@ -94,7 +94,7 @@ def iterate_kkanji(path: Path, report: Report) -> Iterator[Unread | Finding]:
             yield Finding("unreadable", file, _LINK)
         elif "/" in name:
             yield Finding("unreadable", file, "is in a folder inside its class folder", folder)
-        elif not name.isprintable():
+        elif not is_plain_text(name):
             yield Finding("wrong_name", file, _NO_TEXT, folder)
         elif sample_id in seen:
             same = f"has the same sample id as another file, {sample_id}"
@@ -108,7 +108,7 @@ def _name_problem(file: Path, class_folder: Path, book: str) -> str | None:
     """Why a file cannot be a sample, judging by its path, or None."""
     if file.parent != class_folder:
         return "is in a folder inside its class folder"
-    if not file.name.isprintable():
+    if not is_plain_text(file.name):
         return _NO_TEXT
     return crop_problem(file.stem, class_folder.name, book) if book else None
 

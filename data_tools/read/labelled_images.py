@@ -10,6 +10,7 @@ from PIL import Image
 from data_tools.read.decoding import Finding, Unread
 from kkanji_jax.cli import Report
 from kkanji_jax.data.label_table import LABELS, BoxPlace, Label
+from kkanji_jax.files import is_plain_text
 from kkanji_jax.glyphs.image_files import MAX_PAGE_PIXELS, Picture, load_picture
 
 
@@ -45,7 +46,7 @@ def iterate_labelled(
 
 
 def _problem_of(file: Path, label: Label) -> str | None:
-    if not label.path.isprintable():
+    if not is_plain_text(label.path):
         return "has a name that is no plain text"
     if file.is_file():
         return None

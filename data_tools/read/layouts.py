@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kkanji_jax.data.class_index import parse_codepoint
 from kkanji_jax.data.label_table import LABELS
-from kkanji_jax.files import is_foreign
+from kkanji_jax.files import is_foreign, is_plain_text
 
 KKANJI, CHAR_SHAPE, UNNAMED = "kkanji", "char-shape", "images"  # names of sources
 # Each part of the 28x28 sets: its name, and its images and labels in the forms CODH offers.
@@ -135,7 +135,7 @@ def _find_image_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]
             )
         image_folders[UNNAMED] = folder
     for name in (*image_folders, *books):
-        if not name.isprintable():
+        if not is_plain_text(name):
             raise ValueError(f"{folder / name} has a name that is no plain text: rename it")
     for name in image_folders:
         if name == "characters":

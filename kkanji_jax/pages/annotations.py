@@ -113,25 +113,26 @@ def _embedded(thing: Any) -> set[str]:
     return held | {id_of(thing)} if _is_list(thing) and _CONTENTS & thing.keys() else held
 
 
-def _outside(thing: Any, embedded: set[str]) -> Iterator[str]:
+def _outside(thing: Any, embedded: set[str], *, is_file: bool = True) -> Iterator[str]:
     """The ids of annotation lists that are referred to and not `embedded`.
 
-    A page alone may name the next one: it was given without it.
+    A page that is the whole file may name the next one: it was given without it.
     """
     if isinstance(thing, list):
         for each in thing:
-            yield from _outside(each, embedded)
+            yield from _outside(each, embedded, is_file=False)
     elif isinstance(thing, dict):
         referred: list[Any] = [thing] if _is_list(thing) and not _CONTENTS & thing.keys() else []
         for held in (thing.get("otherContent"), thing.get("annotations")):
             if isinstance(held, list):
                 referred += [each for each in held if isinstance(each, str)]
-        if type_of(thing) == "AnnotationCollection":
-            first = thing.get("first")
-            referred.append(first.get("next") if isinstance(first, dict) else first)
+        if type_of(thing) == "AnnotationCollection" and isinstance(thing.get("first"), str):
+            referred.append(thing["first"])
+        if _is_list(thing) and not is_file:
+            referred.append(thing.get("next"))
         yield from (name for name in map(id_of, referred) if name and name not in embedded)
         for name in _HOLDERS:
-            yield from _outside(thing.get(name), embedded)
+            yield from _outside(thing.get(name), embedded, is_file=False)
 
 
 def _sizes_in(content: Any) -> dict[str, Canvas | None]:

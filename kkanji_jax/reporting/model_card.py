@@ -54,8 +54,8 @@ def model_card(trained: Trained, about: Mapping[str, Any], records: RunRecords, 
             "pooled": sorted(pooled),
             "origin": _origin_rows(about, trained.config, records.environment, records.last_line),
             "evaluations": evaluations,
-            "scores_bundle": "bundle" in scores,
             "dtype": dtype,
+            "are_scored": dtype in scores,
             "rare": [
                 row for row in test.filled_class_sizes if row.most is not None and row.most < RARE
             ]

@@ -1,6 +1,7 @@
 """The routes of the web page (`kkanji_jax.web`): its assets, and a bundle's weights."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from kkanji_jax.saved.bundle import PARAMS, WEB, is_bundle, read_bundle
+from kkanji_jax.saved.trained import load_trained
 from kkanji_jax.web.web_page import ASSETS, MODEL, model_content, model_text
 
 JSON = "application/json"
@@ -50,7 +52,8 @@ def page_routes(model: Path) -> list[BaseRoute]:
         return [Route("/", lambda request: PlainTextResponse(NO_PAGE))]
     if (model / WEB).is_dir():
         return [Mount("/", PageFiles(directory=model / WEB, html=True))]
-    bundle = read_bundle(model)
+    # Without a calibration of other weights, which `read_bundle` does not judge.
+    bundle = replace(read_bundle(model), calibration=load_trained(model).calibration)
     files, weights = PageFiles(directory=ASSETS, html=True), model / PARAMS
     content = model_content(bundle, model / PARAMS, bundle.about["dtype"])
     text = model_text(content).encode()

@@ -3,11 +3,11 @@
     python scripts/experiments/release_model.py runs/release-cpu --dataset data/release \
         [--unknown PATH] [--crops CROPS] [--hardware "..."] [--title "..."]
 
-Evaluates the run on val (which fits the calibration) and test, exports it, evaluates the bundle on
-test, which shows what int8 costs, and exports it again with a card that has all of it.
+Evaluates the run on val (which fits the calibration) and test, exports it, evaluates the bundle,
+whose weights are int8, on test, and exports it again with a card that has all of it.
 
-The model in the package reads the same test images. The new one is refused, and the old one kept,
-if it reads any part of them worse by more than --margin: classes of a size (in training images), a
+The model in the package reads the same test images. The bundle is refused, and the old one kept, if
+it reads any part of them worse by more than --margin: classes of a size (in training images), a
 script, a look, or a script in one look. So the two may know different characters and come from
 different builds; but where the old model's training images are test images now, it is hard to beat.
 The run may lie anywhere. results.py then makes docs/results/released.json and the page.
@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from project_commands import ROOT, require_finished, run_python
 
 PRETRAINED = ROOT / "kkanji_jax" / "pretrained" / "b0"
+DTYPE = "int8"  # of the released weights, and the name of their evaluation
 MAX_BYTES = 20_000_000
 MARGIN = 0.02  # a part of 300 images has an interval of about that
 
@@ -142,6 +143,19 @@ def _evaluate(workdir: Path, args: argparse.Namespace) -> None:
         )
 
 
+def _require_no_fall(workdir: Path, args: argparse.Namespace) -> None:
+    """ValueError if the evaluated bundle reads a part of test worse than the one in the package."""
+    reads = read_test(PRETRAINED, args.dataset, workdir / "eval" / DTYPE / "predictions.csv")
+    found = changes(reads, _read(args.dataset / "manifest.json")["original_counts"])
+    for each in found:
+        print(f"{each.part:32s} {each.before:.4f} -> {each.after:.4f}  n={each.n:,}")
+    compared = [each._asdict() for each in found]
+    (workdir / "eval" / "against_released.json").write_text(json.dumps(compared, indent=1))
+    fallen = fallen_parts(found, args.margin)
+    if fallen:
+        raise ValueError(f"not released, for it reads worse than before: {'; '.join(fallen)}")
+
+
 def release(args: argparse.Namespace) -> None:
     """Evaluates, exports and replaces; ValueError says why a model is not released."""
     workdir = args.workdir.resolve()
@@ -151,19 +165,9 @@ def release(args: argparse.Namespace) -> None:
     test = _read(workdir / "eval" / "test" / "eval.json")
     if not test["is_dataset_of_training"]:
         raise ValueError(f"{workdir} was trained on another build than {args.dataset}")
-    if PRETRAINED.exists():
-        reads = read_test(PRETRAINED, args.dataset, workdir / "eval" / "test" / "predictions.csv")
-        found = changes(reads, _read(args.dataset / "manifest.json")["original_counts"])
-        for each in found:
-            print(f"{each.part:32s} {each.before:.4f} -> {each.after:.4f}  n={each.n:,}")
-        compared = [each._asdict() for each in found]
-        (workdir / "eval" / "against_released.json").write_text(json.dumps(compared, indent=1))
-        fallen = fallen_parts(found, args.margin)
-        if fallen:
-            raise ValueError(f"not released, for it reads worse than before: {'; '.join(fallen)}")
     with tempfile.TemporaryDirectory(dir=ROOT / "kkanji_jax") as scratch:
         first, final = Path(scratch) / "first", Path(scratch) / "final"
-        export = ("-m", "kkanji_jax.export", "--model", workdir, "--dtype", "int8")
+        export = ("-m", "kkanji_jax.export", "--model", workdir, "--dtype", DTYPE)
         run_python(*export, "--out", first)
         run_python(
             "-m",
@@ -175,8 +179,10 @@ def release(args: argparse.Namespace) -> None:
             "--of",
             "test",
             "--out",
-            workdir / "eval" / "bundle",
+            workdir / "eval" / DTYPE,
         )
+        if PRETRAINED.exists():
+            _require_no_fall(workdir, args)
         run_python(*export, "--out", final)
         num_bytes = sum(path.stat().st_size for path in final.iterdir())
         if num_bytes > MAX_BYTES:
@@ -197,9 +203,9 @@ def release(args: argparse.Namespace) -> None:
         *(part for command in args.command for part in ("--command", command)),
         *(part for remark in args.remark for part in ("--remark", remark)),
     )
-    stored = _read(workdir / "eval" / "bundle" / "eval.json")["top1"]["value"]
+    stored = _read(workdir / "eval" / DTYPE / "eval.json")["top1"]["value"]
     print(
-        f"{PRETRAINED}: {num_bytes / 1e6:.1f} MB, top-1 on test {stored:.4f} in int8, "
+        f"{PRETRAINED}: {num_bytes / 1e6:.1f} MB, top-1 on test {stored:.4f} in {DTYPE}, "
         f"{test['top1']['value']:.4f} in float32"
     )
 

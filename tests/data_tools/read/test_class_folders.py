@@ -287,6 +287,14 @@ def test_names_that_are_no_plain_text_are_listed_and_left_out(
     assert len(rows) == 12 and all(row.sample_id.isprintable() for row in rows)
 
 
+def test_a_full_width_space_is_plain_text(source: Any):
+    folder = "写本\u3000一"
+    source.add_file(f"{folder}/U+6625/a\u3000b.png", source.png(source.draw(1)))
+    source.add_file(f"{folder}/labels.csv", "path,codepoint\nU+6625/a\u3000b.png,U+6625\n".encode())
+    (original,) = read_catalogue(source.folder).originals
+    assert original.sample_id.endswith("a\u3000b.png")
+
+
 def pack_kkanji(folder: Path) -> None:
     """Puts kkanji2/ into kkanji.tar."""
     with tarfile.open(folder / "kkanji.tar", "w") as tar:

@@ -476,6 +476,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
         },
         "refers to a list of others, P2,",
     ),
+    "the first page of a canvas": (
+        {
+            "type": "Canvas",
+            "annotations": [
+                {"id": "P1", "type": "AnnotationPage", "items": [IN_PIXELS], "next": "P2"}
+            ],
+        },
+        "refers to a list of others, P2,",
+    ),
     "the name of a collection's first page": (
         {"type": "AnnotationCollection", "first": "P1"},
         "has no annotations in it: save its list P1",
@@ -485,9 +494,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 def test_lists_referred_to_by_name_may_be_elsewhere_in_the_file(tmp_path: Path):
-    held = {"id": "L1", "type": "AnnotationPage", "items": [IN_PIXELS], "next": "L2"}
+    held = {"id": "L1", "type": "AnnotationPage", "items": [IN_PIXELS]}
     manifest = {"@type": "sc:Canvas", "otherContent": ["L1"], "annotations": [held]}
     (box,) = read_boxes(_written(manifest, tmp_path))
+    assert box[:4] == (1, 2, 3, 4)
+
+
+def test_a_page_that_was_saved_alone_may_name_the_next_one(tmp_path: Path):
+    page = {"id": "P1", "type": "AnnotationPage", "items": [IN_PIXELS], "next": "P2"}
+    (box,) = read_boxes(_written(page, tmp_path))
     assert box[:4] == (1, 2, 3, 4)
 
 

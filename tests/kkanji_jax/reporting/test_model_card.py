@@ -120,6 +120,14 @@ def test_a_run_without_evaluation_or_calibration_says_so(facts: dict[str, Any]):
     assert "{'" not in card and card.endswith("does not hold\n")
 
 
+def test_it_says_which_scores_are_of_the_rounded_weights(facts: dict[str, Any]):
+    assert "stored as float16. The scores are of float32." in card_of(**facts)
+    scores = facts["scores"] | {"int8": facts["scores"]["test"]}
+    told = "`int8` scores weights rounded to int8; the other tables score the run's own"
+    assert f"stored as int8. {told}" in card_of(**facts | {"scores": scores, "dtype": "int8"})
+    assert "stored as float16. The scores are of float32." in card_of(**facts | {"scores": scores})
+
+
 def test_kana_stand_first_and_those_with_few_images_are_named(facts: dict[str, Any]):
     index = ClassIndex.from_codepoints(["U+3042", "U+3048", "U+6625", "U+0041"])
     counts = {"U+3042": 60, "U+3048": 4, "U+6625": 100, "U+0041": 12}

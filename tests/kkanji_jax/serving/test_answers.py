@@ -3,10 +3,12 @@
 import base64
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,6 +216,23 @@ def test_the_page_is_the_one_that_export_writes(server: ServerProcess, tmp_path:
             assert answer.status_code == 200 and answer.content == (out / name).read_bytes(), name
         assert client.get("/").content == (out / "index.html").read_bytes()
         assert client.get("/kernels.wasm").headers["Content-Type"] == "application/wasm"
+
+
+def test_the_page_has_no_calibration_of_other_weights(tmp_path: Path):
+    from kkanji_jax.files import write_sums
+    from kkanji_jax.saved.trained import PRETRAINED
+    from kkanji_jax.serving.web_page_routes import page_routes
+
+    def calibration_of(model: Path) -> Any:
+        route: Any = page_routes(model)[0]
+        return json.loads(route.endpoint(None).body)["calibration"]
+
+    copy = Path(shutil.copytree(PRETRAINED, tmp_path / "copy"))
+    content = json.loads((copy / "calibration.json").read_text())
+    content["fitted_on"]["checkpoint_step"] = 1
+    (copy / "calibration.json").write_text(json.dumps(content))
+    write_sums(copy)
+    assert calibration_of(copy) is None and calibration_of(PRETRAINED) is not None
 
 
 def test_a_browser_keeps_the_page_and_asks_whether_it_is_still_the_same(server: ServerProcess):
