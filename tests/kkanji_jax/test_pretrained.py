@@ -52,7 +52,7 @@ def test_its_card_says_what_a_reader_has_to_know(pretrained: Path):
     expected += ["doi:10.20676/00000341", "doi:10.20676/00000340", "75 kana: あい", "え 4"]
     for each in expected:
         assert each in card, each
-    stored, full = (stated(pretrained, name, "top-?1") for name in ("bundle", "test"))
+    stored, full = (stated(pretrained, name, "top-?1") for name in ("int8", "test"))
     assert abs(stored - full) < 0.002  # what rounding costs
 
 
