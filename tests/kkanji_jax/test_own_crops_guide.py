@@ -24,7 +24,8 @@ GUIDE = ROOT / "docs" / "your-own-crops.md"
 TINY = """
 from kkanji_jax.config import Config, default_config
 
-def get_config() -> Config:
+def get_config(variant: str = "") -> Config:
+    assert variant == "cpu"
     config = default_config()
     config.model.variant, config.model.image_px, config.model.dtype = "nano", 32, "float32"
     config.model.drop_path, config.batch_size, config.epochs = 0.0, 32, 2.0
@@ -54,7 +55,8 @@ def here(tmp_path: Path, tiny_run) -> Path:
     shutil.copytree(tmp_path / "mine" / "scans", tmp_path / "scans")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "b0.py").write_text(TINY)
-    shutil.copytree(tiny_run.workdir, tmp_path / "runs" / "b0")
+    for model in ("runs", "kkanji_jax/pretrained"):
+        shutil.copytree(tiny_run.workdir, tmp_path / model / "b0")
     return tmp_path
 
 
@@ -75,7 +77,8 @@ def test_every_command_of_the_guide_works_as_it_stands(here: Path):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     blocks = re.findall(r"```bash\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    commands = [line for block in blocks for line in block.splitlines() if line.strip()]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    commands = [line for line in lines if line.strip()]
     told = {}
     for command in commands:
         words = shlex.split(command)
