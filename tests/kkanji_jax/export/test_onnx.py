@@ -64,7 +64,7 @@ def test_the_shapes_that_it_tells_are_those_it_computes(exported: Path):
 
 def test_the_file_beside_the_weights_reads_what_the_bundle_reads(tiny_run, exported: Path):
     files = sorted(tiny_run.source.rglob("*.png"))[:40]
-    recogniser = load(exported, backend="onnx")
+    recogniser = load(exported, backend="jax")
     glyphs = recogniser.glyphs(files)
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     told: Any = session.run(["logits", "features"], {"images": glyphs})

@@ -195,8 +195,8 @@ def test_decisions_outlive_the_page_and_are_undone_one_by_one(crops: Work, open_
     press(page, "Enter", "x", "2")
     assert page.ask(DONE) == 3
     labels = page.ask("[...state.labels]")
-    # Kept where any tab finds it. That a browser hands it from one process to the next is its own
-    # promise: a busy Chromium that is told to close a tab can lose the last writes.
+    # Where any tab finds it. That a second tab's process sees it is the browser's promise: a busy
+    # Chromium broke it now and then, for a reason that was not found.
     assert page.ask("localStorage.length") == 1
     reload(page)
     assert page.ask(DONE) == 3 and page.ask("[...state.labels]") == labels

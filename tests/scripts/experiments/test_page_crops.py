@@ -79,3 +79,13 @@ def test_a_blank_crop_is_read_wrong_and_a_half_without_kanji_is_refused(
         script.main(written([page for page, half in zip(pages, halves, strict=True) if half])) == 1
     )
     assert "none of the kanji that the model knows is of the report half" in capsys.readouterr().err
+
+
+def test_the_cards_n_counts_kanji_and_kana(script: ModuleType):
+    score = {"value": 0.5, "ci95": [0.4, 0.6]}
+    steps = {"cropped to the ink: glyph_image": score | {"n": 7}}
+    halves = {"report": {"kanji_by_step": steps, "kana": score | {"n": 5}}, "tuning": {}}
+    card = script.card_of({"halves": halves, "step": 1, "weights": "ema"})
+    assert card["num_examples"] == 12
+    del halves["report"]["kana"]
+    assert script.card_of({"halves": halves, "step": 1, "weights": "ema"})["num_examples"] == 7
